@@ -1,0 +1,77 @@
+"""The contract of the network helper: bridges, endpoints, published ports."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import msgspec
+
+from sampan.rpc import Fd
+
+
+class BridgeSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A bridge network as it should be."""
+
+    network_id: str
+    name: str  # interface name, e.g. sampan0
+    subnet: str  # 172.17.0.0/16
+    gateway: str  # 172.17.0.1
+    mtu: int = 0  # 0: that of the interface with the default route
+    masquerade: bool = True
+    inter_container: bool = True  # --icc
+    internal: bool = False
+
+
+class EndpointSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """One container's interface on one network."""
+
+    endpoint_id: str
+    network_id: str
+    address: str  # 172.17.0.2/16
+    mac_address: str  # 02:42:ac:11:00:02
+    gateway: str  # "" for none
+    interface: str = "eth0"  # its name inside
+
+
+class PortMapping(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """One published port."""
+
+    protocol: Literal["tcp", "udp", "sctp"]
+    host_address: str  # 0.0.0.0, 127.0.0.1, ::
+    host_port: int  # 0: any free port
+    container_port: int
+
+
+class Plumber(Protocol):
+    """Does everything to the host's network that needs privilege."""
+
+    def ensure_bridge(self, bridge: BridgeSpec) -> None:
+        """Make or repair a bridge with its address, forwarding and firewall rules; idempotent."""
+
+    def remove_bridge(self, network_id: str) -> None:
+        """Remove a bridge with its rules; unknown ids are no error."""
+
+    def free_subnet(self, pools: list[str], taken: list[str]) -> str:
+        """Return the first subnet of `pools` ("172.17.0.0/16" …) that no route or address uses."""
+
+    def sandbox(self) -> Fd:
+        """Return a fresh network namespace with loopback up (and nothing else)."""
+
+    def attach(self, endpoint: EndpointSpec, sandbox: Fd | None = None) -> Fd:
+        """Put an interface with address and routes into a namespace (a fresh one without `sandbox`).
+
+        Returns the namespace. Endpoints are kept by id: attaching the same one again replaces it.
+        """
+
+    def detach(self, endpoint_id: str) -> None:
+        """Remove an endpoint, its interface and its published ports; unknown ids are no error."""
+
+    def publish(self, endpoint_id: str, ports: list[PortMapping]) -> list[PortMapping]:
+        """Publish all ports or none, and return them with host ports filled in.
+
+        Conflict with Docker's words if one is taken: "Bind for 0.0.0.0:80 failed: port is
+        already allocated".
+        """
+
+    def reconcile(self, endpoint_ids: list[str]) -> None:
+        """Remove all endpoints and rules of ours that are not listed; called at daemon start."""
