@@ -58,7 +58,7 @@ class Plumber(Protocol):
         """Return a fresh network namespace with loopback up (and nothing else)."""
 
     def attach(self, endpoint: EndpointSpec, sandbox: Fd | None = None) -> Fd:
-        """Put an interface with address and routes into a namespace (a fresh one without `sandbox`).
+        """Put an interface with address and routes into a namespace, by default a fresh one.
 
         Returns the namespace. Endpoints are kept by id: attaching the same one again replaces it.
         """

@@ -15,7 +15,9 @@ from typing import Any, Self, get_type_hints
 
 import msgspec
 
-PACKET_BYTES = 64 << 10  # below the kernel's default limit of a Unix datagram (net.core.wmem_default)
+PACKET_BYTES = (
+    64 << 10
+)  # below the kernel's default limit of a Unix datagram (net.core.wmem_default)
 PACKET_FDS = 32
 BODY_BYTES = 16 << 20  # of a body in a memfd: no honest call comes near
 INLINE, IN_MEMFD = b"i", b"m"
@@ -83,9 +85,7 @@ class Contract:
                 continue
             hints = get_type_hints(method)
             returned = hints.pop("return")
-            self.replies[name] = (
-                msgspec.defstruct("Ok", [("value", returned)], tag="ok") | Failure
-            )
+            self.replies[name] = msgspec.defstruct("Ok", [("value", returned)], tag="ok") | Failure
             self.requests[name] = msgspec.defstruct(
                 name,
                 list(_fields(method, hints)),
@@ -152,7 +152,7 @@ def send(sock: socket.socket, body: bytes, fds: list[Fd]) -> None:
 def receive(sock: socket.socket) -> tuple[bytes, list[Fd]]:
     """Return the next packet; an empty body means that the peer is gone.
 
-    A packet that breaks the rules (cut short, unknown first byte, oversized) is returned with the
+    A packet that breaks the rules (cut short, no body, unknown first byte) is returned with the
     body 0xc1, which never begins a msgpack value, so that it fails where all bad bodies fail.
     """
     packet, numbers, flags, _ = socket.recv_fds(
@@ -165,7 +165,7 @@ def receive(sock: socket.socket) -> tuple[bytes, list[Fd]]:
         return b"", []
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         return b"\xc1", fds
-    if packet[:1] == INLINE:
+    if packet[:1] == INLINE and len(packet) > 1:
         return packet[1:], fds
     if packet == IN_MEMFD and fds:
         with fds.pop(0) as memfd:

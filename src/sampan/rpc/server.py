@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -47,11 +48,13 @@ class Pending(Generic[T]):
 
 
 def failure(error: BaseException) -> Failure:
-    """Return the reply that stands for `error`; an unexpected one is logged and said as internal."""
+    """Return the reply that stands for `error`; log an unexpected one and call it internal."""
     if isinstance(error, SampanError):
         return Failure(error.code, str(error))
-    if isinstance(error, OSError) and error.errno in (28, 122):  # ENOSPC, EDQUOT
-        return Failure(NoSpace.code, f"no space left on device: {error.filename or ''}".rstrip(": "))
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure(
+            NoSpace.code, f"no space left on device: {error.filename or ''}".rstrip(": ")
+        )
     log.error("a call failed", exc_info=error)
     return Failure(Internal.code, f"{type(error).__name__}: {error}")
 
@@ -60,7 +63,11 @@ class Connection:
     """One client of a service: answers its calls until it closes the socket."""
 
     def __init__(
-        self, sock: socket.socket, contract: Contract, service: object, forking: Collection[str] = ()
+        self,
+        sock: socket.socket,
+        contract: Contract,
+        service: object,
+        forking: Collection[str] = (),
     ) -> None:
         self.sock = sock
         self._contract = contract
@@ -133,14 +140,15 @@ def _reply_socket(lent: list[Fd]) -> socket.socket | None:
     """Return the private socket that came as the packet's first descriptor, if it is one."""
     if not lent:
         return None
+    copy = os.dup(lent[0].number)  # close-on-exec, as all that Python opens
     try:
-        sock = socket.socket(fileno=os.dup(lent[0].number))
+        sock = socket.socket(fileno=copy)
     except OSError:  # a file, or anything else that is not a socket
+        os.close(copy)
         return None
     if sock.family != socket.AF_UNIX:
         sock.close()
         return None
-    os.set_inheritable(sock.fileno(), False)
     return sock
 
 
@@ -162,9 +170,7 @@ def _deliver_and_close(reply_to: socket.socket, reply: Ok | Failure) -> None:
         deliver(reply_to, reply)
 
 
-def serve(
-    sock: socket.socket, protocol: type, service: Any, forking: Collection[str] = ()
-) -> None:
+def serve(sock: socket.socket, protocol: type, service: Any, forking: Collection[str] = ()) -> None:
     """Answer calls, one at a time, until the other end closes."""
     connection = Connection(sock, Contract(protocol), service, forking)
     while connection.answer_one():

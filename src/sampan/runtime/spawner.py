@@ -23,7 +23,7 @@ class Streams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     rows: int = 0
     columns: int = 0
     log_driver: Literal["json-file", "local", "none"] = "none"
-    log_options: dict[str, str] = {}  # max-size, max-file, compress, labels and env already resolved
+    log_options: dict[str, str] = {}  # max-size, max-file, compress
     log_attributes: dict[str, str] = {}  # stored with each line (labels, env, tag)
 
 
@@ -119,4 +119,7 @@ class Spawner(Protocol):
         """
 
     def forget(self, id: str, exec_id: str = "", *, remove: bool = False) -> None:
-        """Drop an ended task with its cgroup and streams; `remove` deletes its folder with the logs."""
+        """Drop an ended task with its cgroup and streams.
+
+        `remove` deletes the container's folder, with the logs.
+        """
