@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from sampan.errors import InvalidArgument
-from sampan.spec.digest import Digest
+from sampan.spec.digest import parse_digest
 from sampan.spec.platform import Platform, PlatformBody
 
 MEDIA_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -164,7 +164,7 @@ def parse_config(content: bytes) -> ImageConfig:
     if config.rootfs is None:
         raise InvalidArgument("invalid image JSON, no RootFS key")
     for diff_id in config.diff_ids:
-        Digest.parse(diff_id)
+        parse_digest(diff_id)
     if config.created is not None:
         nanoseconds(config.created)
     return config

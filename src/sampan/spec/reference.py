@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from sampan.errors import InvalidArgument
-from sampan.spec.digest import Digest
+from sampan.spec.digest import Digest, parse_digest
 
 DEFAULT_DOMAIN = "docker.io"
 DEFAULT_TAG = "latest"
@@ -67,7 +67,7 @@ class Reference:
             raise InvalidArgument(
                 f"repository name must not be more than {_NAME_LENGTH} characters"
             )
-        digest = Digest.parse(match["digest"]) if match["digest"] else None
+        digest = parse_digest(match["digest"]) if match["digest"] else None
         return cls(match["domain"], match["path"], match["tag"] or "", digest)
 
     @property
@@ -127,7 +127,7 @@ def parse_any(text: str) -> Reference | Digest:
     if _HEX64.fullmatch(text):
         return Digest(f"sha256:{text}")
     try:
-        return Digest.parse(text)
+        return parse_digest(text)
     except InvalidArgument:
         return Reference.parse(text)
 
