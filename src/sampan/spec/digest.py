@@ -25,7 +25,7 @@ EMPTY_LAYER = Digest("sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cdd
 
 
 def parse_digest(text: str) -> Digest:
-    """Return `text` as a digest; raise InvalidArgument, with go-digest's sentence, if it is none."""
+    """Return `text` as a digest; raise InvalidArgument in go-digest's words if it is none."""
     match = _PATTERN.fullmatch(text)
     if match is None:
         raise InvalidArgument("invalid checksum digest format")
