@@ -1,0 +1,164 @@
+"""Namespaces, and processes made in them: clone3(2), setns(2), unshare(2), pidfds."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from typing import Final
+
+from sampan.linux.libc import NR, error, libc, syscall
+
+# linux/sched.h
+CLONE_NEWTIME: Final = 0x00000080
+CLONE_PIDFD: Final = 0x00001000
+CLONE_PARENT: Final = 0x00008000
+CLONE_NEWNS: Final = 0x00020000
+CLONE_NEWCGROUP: Final = 0x02000000
+CLONE_NEWUTS: Final = 0x04000000
+CLONE_NEWIPC: Final = 0x08000000
+CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWPID: Final = 0x20000000
+CLONE_NEWNET: Final = 0x40000000
+CLONE_INTO_CGROUP: Final = 0x200000000
+
+#: OCI namespace type → (clone flag, name in /proc/PID/ns).
+KINDS: Final[dict[str, tuple[int, str]]] = {
+    "user": (CLONE_NEWUSER, "user"),
+    "cgroup": (CLONE_NEWCGROUP, "cgroup"),
+    "ipc": (CLONE_NEWIPC, "ipc"),
+    "uts": (CLONE_NEWUTS, "uts"),
+    "network": (CLONE_NEWNET, "net"),
+    "pid": (CLONE_NEWPID, "pid"),
+    "mount": (CLONE_NEWNS, "mnt"),
+    "time": (CLONE_NEWTIME, "time"),
+}
+
+
+class _CloneArgs(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_uint64)
+        for name in [
+            "flags",
+            "pidfd",
+            "child_tid",
+            "parent_tid",
+            "exit_signal",
+            "stack",
+            "stack_size",
+            "tls",
+            "set_tid",
+            "set_tid_size",
+            "cgroup",
+        ]
+    )
+
+
+# The calls below keep the interpreter's lock and run its fork handlers, as os.fork() does.
+_python: Final = ctypes.pythonapi
+_python.PyOS_BeforeFork.restype = None
+_python.PyOS_AfterFork_Parent.restype = None
+_python.PyOS_AfterFork_Child.restype = None
+_locked: Final = ctypes.PyDLL(None, use_errno=True)
+_clone: Final = _locked.syscall
+_clone.restype = ctypes.c_long
+_clone.argtypes = [ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t]
+
+
+def clone3(flags: int, cgroup: int = -1) -> tuple[int, int]:
+    """Fork into new namespaces; return (pid, pidfd) in the parent and (0, -1) in the child.
+
+    With CLONE_PARENT in `flags` the child becomes a sibling. `cgroup`: descriptor of a v2
+    directory to be born in. The calling process must have a single thread. The child may use all
+    of Python. Raises OSError in the parent.
+    """
+    pidfd = ctypes.c_int(-1)
+    arguments = _CloneArgs(flags=flags | CLONE_PIDFD, pidfd=ctypes.addressof(pidfd))
+    if not flags & CLONE_PARENT:
+        arguments.exit_signal = signal.SIGCHLD
+    if cgroup >= 0:
+        arguments.flags |= CLONE_INTO_CGROUP
+        arguments.cgroup = cgroup
+    _python.PyOS_BeforeFork()
+    pid: int = _clone(NR["clone3"], ctypes.byref(arguments), ctypes.sizeof(arguments))
+    if pid == 0:
+        _python.PyOS_AfterFork_Child()
+        return 0, -1
+    number = ctypes.get_errno()
+    _python.PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise error(number)
+    return pid, pidfd.value
+
+
+def unshare(flags: int) -> None:
+    """Move the caller into new namespaces; for pid and time, its children."""
+    syscall(NR["unshare"], flags)
+
+
+def setns(fd: int, nstype: int = 0) -> None:
+    """Join the namespace of a descriptor, or with a pidfd all those named by `nstype`."""
+    syscall(NR["setns"], fd, nstype)
+
+
+def pidfd_open(pid: int, flags: int = 0) -> int:
+    """Return a pidfd, close-on-exec."""
+    return syscall(NR["pidfd_open"], pid, flags)
+
+
+def pidfd_send_signal(pidfd: int, number: int) -> None:
+    """Send a signal to exactly this process."""
+    syscall(NR["pidfd_send_signal"], pidfd, number, None, 0)
+
+
+def pidfd_getfd(pidfd: int, targetfd: int) -> int:
+    """Return a duplicate of another process's descriptor, close-on-exec."""
+    return syscall(NR["pidfd_getfd"], pidfd, targetfd, 0)
+
+
+class _PidfdInfo(ctypes.Structure):
+    _fields_ = (
+        ("mask", ctypes.c_uint64),
+        ("cgroupid", ctypes.c_uint64),
+        *((name, ctypes.c_uint32) for name in ("pid", "tgid", "ppid")),
+        *((name, ctypes.c_uint32) for name in ("ruid", "rgid", "euid", "egid")),
+        *((name, ctypes.c_uint32) for name in ("suid", "sgid", "fsuid", "fsgid")),
+        ("exit_code", ctypes.c_int32),
+    )
+
+
+PIDFD_GET_INFO: Final = 0xC040FF0B  # linux/pidfd.h: _IOWR(0xFF, 11, struct pidfd_info), 64 bytes
+PIDFD_INFO_EXIT: Final = 1 << 3  # since Linux 6.15
+_ioctl: Final = libc["ioctl"]
+_ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
+
+
+def pidfd_exit_status(pidfd: int) -> int | None:
+    """Return the wait status of a process that has ended and been reaped, by whomever.
+
+    None while it runs or is a zombie, or where the kernel (before 6.15) does not keep it.
+    """
+    info = _PidfdInfo(mask=PIDFD_INFO_EXIT)
+    if _ioctl(pidfd, PIDFD_GET_INFO, ctypes.byref(info)) != 0:
+        return None
+    return int(info.exit_code) if info.mask & PIDFD_INFO_EXIT else None
+
+
+def is_same(pid: int, kind: str) -> bool:
+    """Tell whether process `pid` is in our own namespace of an OCI type."""
+    name = KINDS[kind][1]
+    try:
+        theirs, ours = os.stat(f"/proc/{pid}/ns/{name}"), os.stat(f"/proc/self/ns/{name}")
+    except FileNotFoundError:
+        return True  # this kernel has no such namespaces, or the process is gone
+    return (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+def sethostname(name: bytes) -> None:
+    """Set the host name of the current UTS namespace."""
+    syscall(NR["sethostname"], name, len(name))
+
+
+def setdomainname(name: bytes) -> None:
+    """Set the NIS domain name of the current UTS namespace."""
+    syscall(NR["setdomainname"], name, len(name))
