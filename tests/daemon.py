@@ -1,0 +1,205 @@
+"""A real daemon for tests: its own data root, run root and network namespace; all of it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PATIENCE = 30.0  # seconds; only ever waited for when something is broken
+
+
+def eventually(condition: Callable[[], object], patience: float = PATIENCE) -> None:
+    """Wait until the condition holds; fail if it does not within `patience` seconds."""
+    end = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true"
+        time.sleep(0.02)
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=PATIENCE)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(PATIENCE)
+        self.sock.connect(self._path)
+
+
+@dataclass
+class Answer:
+    """One API answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Daemon:
+    """One daemon under test. `SAMPAN_TEST_PEER=dockerd` runs the same tests on Docker itself."""
+
+    folder: Path
+    namespace: str
+    options: Sequence[str] = ()
+    process: subprocess.Popen[bytes] | None = None
+    images: set[str] = field(default_factory=set)
+
+    @property
+    def socket(self) -> str:
+        return str(self.folder / "engine.sock")
+
+    @property
+    def data_root(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")
+
+    @property
+    def enter(self) -> list[str]:
+        """The command prefix that runs a program in the daemon's network namespace."""
+        return ["nsenter", f"--net=/run/netns/{self.namespace}"]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "DOCKER_HOST": f"unix://{self.socket}",
+            "DOCKER_CONFIG": str(self.folder / "config"),
+        }
+
+    @property
+    def programs(self) -> dict[str, str]:
+        """The command lines to try: ours, and the docker CLI of this machine."""
+        docker = shutil.which("docker")
+        assert docker, "the docker CLI is missing: apt-get install docker.io"
+        if os.environ.get("SAMPAN_TEST_PEER"):
+            return {"sampan": docker, "docker": docker}
+        return {"sampan": f"{sys.prefix}/bin/sampan", "docker": docker}
+
+    def start(self) -> None:
+        """Start the daemon and wait until it answers."""
+        if not self.folder.joinpath("config").exists():
+            self.folder.joinpath("config").mkdir()
+        program = os.environ.get("SAMPAN_TEST_PEER") or f"{sys.prefix}/bin/sampand"
+        ulimits = ["--default-ulimit", "nofile=1024:4096"] if program == "dockerd" else []
+        with open(self.folder / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                [*self.enter, program]
+                + ["--data-root", str(self.data_root), "--exec-root", str(self.folder / "exec")]
+                + ["--host", f"unix://{self.socket}", "--pidfile", str(self.folder / "pid")]
+                + [*ulimits, *self.options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        end = time.monotonic() + PATIENCE
+        while True:
+            with contextlib.suppress(OSError):
+                if self.request("GET", "/_ping").status == 200:
+                    return
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise AssertionError(f"the daemon did not start:\n{self.log[-4000:]}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Ask the daemon to end, and wait for it."""
+        if self.process:
+            self.process.terminate()
+            self.process.wait(PATIENCE)
+            self.process = None
+
+    def request(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        """Send one API request; a body that is not bytes goes as JSON."""
+        content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        with contextlib.closing(_Connection(self.socket)) as connection:
+            connection.request(
+                method, path, content, headers or {"Content-Type": "application/json"}
+            )
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.getheaders()), response.read())
+
+    def import_image(self, reference: str = "busybox:latest") -> None:
+        """Give the daemon a busybox image under this name, once."""
+        if reference in self.images:
+            return
+        repository, _, tag = reference.partition(":")
+        archive = subprocess.run(
+            [REPOSITORY / "examples/busybox-rootfs"], check=True, capture_output=True
+        ).stdout
+        answer = self.request(
+            "POST",
+            f"/images/create?fromSrc=-&repo={repository}&tag={tag or 'latest'}",
+            archive,
+            {"Content-Type": "application/x-tar"},
+        )
+        assert answer.status == 200, answer.body
+        assert b"errorDetail" not in answer.body, answer.body
+        self.images.add(reference)
+
+    def remove_containers(self) -> None:
+        """Remove every container by force."""
+        for container in self.request("GET", "/containers/json?all=1").json:
+            self.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+
+    def processes(self) -> list[int]:
+        """Return the daemon's own processes: those in its network namespace, outside containers."""
+        network = os.stat(f"/run/netns/{self.namespace}").st_ino
+        pids = os.stat("/proc/self/ns/pid").st_ino
+        found = []
+        for entry in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                if (
+                    os.stat(f"/proc/{entry}/ns/net").st_ino == network
+                    and os.stat(f"/proc/{entry}/ns/pid").st_ino == pids
+                ):
+                    found.append(int(entry))
+        return found
+
+
+@contextlib.contextmanager
+def running(*options: str) -> Iterator[Daemon]:
+    """Run a daemon, and end every process and mount of it afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="sampan-test-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    namespace = f"test-{secrets.token_hex(4)}"
+    subprocess.run(["ip", "netns", "add", namespace], check=True)
+    daemon = Daemon(folder, namespace, options)
+    try:
+        subprocess.run([*daemon.enter, "ip", "link", "set", "lo", "up"], check=True)
+        daemon.start()
+        yield daemon
+        daemon.remove_containers()
+        daemon.stop()
+    finally:
+        for pid in daemon.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if daemon.process:
+            daemon.process.wait(PATIENCE)
+        subprocess.run(["ip", "netns", "del", namespace], check=True)
+        shutil.rmtree(folder, ignore_errors=True)
