@@ -182,8 +182,11 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def running(*options: str) -> Iterator[Daemon]:
-    """Run a daemon, and end every process and mount of it afterwards."""
+def running(*options: str, data_size: str = "") -> Iterator[Daemon]:
+    """Run a daemon, and end every process and mount of it afterwards.
+
+    With `data_size` ("64m") the data root is a file system of that size.
+    """
     folder = Path(tempfile.mkdtemp(prefix="sampan-test-", dir="/var/tmp"))
     folder.chmod(0o755)
     namespace = f"test-{secrets.token_hex(4)}"
@@ -191,6 +194,10 @@ def running(*options: str) -> Iterator[Daemon]:
     daemon = Daemon(folder, namespace, options)
     try:
         subprocess.run([*daemon.enter, "ip", "link", "set", "lo", "up"], check=True)
+        if data_size:
+            daemon.data_root.mkdir()
+            size = ["-o", f"size={data_size},mode=0711"]
+            subprocess.run(["mount", "-t", "tmpfs", *size, "tmpfs", daemon.data_root], check=True)
         daemon.start()
         yield daemon
         daemon.remove_containers()
@@ -202,4 +209,6 @@ def running(*options: str) -> Iterator[Daemon]:
         if daemon.process:
             daemon.process.wait(PATIENCE)
         subprocess.run(["ip", "netns", "del", namespace], check=True)
+        if data_size:
+            subprocess.run(["umount", "--lazy", daemon.data_root], check=True)
         shutil.rmtree(folder, ignore_errors=True)
