@@ -1,0 +1,19 @@
+"""How much a client may ask of the server: sizes in bytes, times in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one server; every time limit ends a connection that does not keep it."""
+
+    head_bytes: int = 128 << 10  # request line and headers; Go allows 1 MiB, nobody needs it
+    head_seconds: float = 30.0  # from the first byte of a request to the end of its headers
+    idle_seconds: float = 300.0  # between two requests
+    send_seconds: float = 120.0  # for one ordinary answer to be taken by the client
+    drain_bytes: int = 256 << 10  # of an unread body that are skipped to keep a connection
+    linger_seconds: float = 3.0  # for the client to read the last bytes before the close
+    connections: int = 8192  # at the same time
+    grace_seconds: float = 10.0  # for running requests when the server stops

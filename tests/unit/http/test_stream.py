@@ -1,0 +1,212 @@
+"""Streams: half-closes, bytes read too early, and the same with TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import trustme
+
+from sampan.http.stream import SocketStream, TLSStream
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def server_context(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+def over_tls(
+    context: ssl.SSLContext,
+    authority: trustme.CA,
+    serve: Callable[[TLSStream], Awaitable[None]],
+    client: Callable[[ssl.SSLSocket], None],
+    certificate: trustme.LeafCert | None = None,
+) -> None:
+    """Run `serve` on one end of a TLS connection and the blocking `client` on the other."""
+    ours, theirs = socket.socketpair()
+    failures: list[BaseException] = []
+
+    def talk() -> None:
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        authority.configure_trust(trust)
+        if certificate:
+            certificate.configure_cert(trust)
+        try:
+            ours.settimeout(5)
+            with trust.wrap_socket(ours, server_hostname="localhost") as sock:
+                client(sock)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            ours.close()
+
+    async def main() -> None:
+        stream = await TLSStream.accept(SocketStream(theirs), context)
+        try:
+            await serve(stream)
+        finally:
+            stream.close()
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    try:
+        asyncio.run(main())
+    finally:
+        theirs.close()
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def test_bytes_that_were_pushed_back_come_first() -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            stream = SocketStream(ours)
+            theirs.sendall(b"world")
+            stream.push_back(b"hello ")
+            assert await stream.receive(3) == b"hel"
+            assert await stream.receive() == b"lo "
+            assert await stream.receive() == b"world"
+
+    asyncio.run(main())
+
+
+def test_a_slow_reader_gets_everything() -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        payload = bytes(range(256)) * 8192
+        with ours, theirs:
+            writer, reader = SocketStream(ours), SocketStream(theirs)
+
+            async def write() -> None:
+                await writer.send(payload[:1000], payload[1000:])
+                await writer.close_write()
+
+            task = asyncio.ensure_future(write())
+            got = b""
+            while piece := await reader.receive(10000):
+                got += piece
+            await task
+        assert got == payload
+
+    asyncio.run(main())
+
+
+def test_tls_goes_on_sending_after_the_client_has_closed_its_side(
+    authority: trustme.CA, server_context: ssl.SSLContext
+) -> None:
+    async def serve(stream: TLSStream) -> None:
+        got = b""
+        while piece := await stream.receive():
+            got += piece
+        await stream.send(b"got " + got)
+        await stream.close_write()
+
+    def client(sock: ssl.SSLSocket) -> None:
+        sock.sendall(b"stdin")
+        # close_notify, as Go's tls.Conn.CloseWrite sends it, while we keep reading
+        sock.setblocking(False)
+        with pytest.raises((ssl.SSLWantReadError, BlockingIOError)):
+            sock.unwrap()
+        sock.settimeout(5)
+        assert sock.recv(100) == b"got stdin"
+
+    over_tls(server_context, authority, serve, client)
+
+
+def test_tls_goes_on_receiving_after_it_has_closed_its_own_side(
+    authority: trustme.CA, server_context: ssl.SSLContext
+) -> None:
+    received: list[bytes] = []
+
+    async def serve(stream: TLSStream) -> None:
+        await stream.send(b"the end")
+        await stream.close_write()
+        received.append(await stream.receive())
+
+    def client(sock: ssl.SSLSocket) -> None:
+        assert sock.recv(100) == b"the end"
+        assert sock.recv(100) == b""
+        sock.sendall(b"still here")
+
+    over_tls(server_context, authority, serve, client)
+    assert received == [b"still here"]
+
+
+def test_tls_carries_large_messages_both_ways_at_once(
+    authority: trustme.CA, server_context: ssl.SSLContext
+) -> None:
+    payload = b"0123456789abcdef" * 65536
+
+    async def serve(stream: TLSStream) -> None:
+        async def read() -> int:
+            size = 0
+            while size < len(payload):
+                size += len(await stream.receive())
+            return size
+
+        reading = asyncio.ensure_future(read())
+        await stream.send(payload)
+        assert await reading == len(payload)
+
+    def client(sock: ssl.SSLSocket) -> None:
+        sender = threading.Thread(target=sock.sendall, args=(payload,))
+        sender.start()
+        size = 0
+        while size < len(payload):
+            size += len(sock.recv(1 << 20))
+        sender.join()
+
+    over_tls(server_context, authority, serve, client)
+
+
+def test_a_client_without_the_demanded_certificate_is_refused(
+    authority: trustme.CA, server_context: ssl.SSLContext, tmp_path: Path
+) -> None:
+    server_context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(server_context)
+
+    async def serve(stream: TLSStream) -> None:
+        await stream.send(b"welcome")
+
+    def client(sock: ssl.SSLSocket) -> None:
+        assert sock.recv(100) == b"welcome"
+
+    with pytest.raises(ssl.SSLError, match=r"(?i)certificate"):
+        over_tls(server_context, authority, serve, client)
+    over_tls(server_context, authority, serve, client, authority.issue_cert("admin@example.org"))
+
+
+def test_a_peer_that_is_gone_is_noticed_and_early_bytes_are_kept() -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        with ours:
+            stream = SocketStream(ours)
+            watch = asyncio.ensure_future(stream.hung_up())
+            await asyncio.sleep(0)
+            theirs.close()
+            await asyncio.wait_for(watch, 2)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            stream = SocketStream(ours)
+            watch = asyncio.ensure_future(stream.hung_up())
+            theirs.sendall(b"next request")
+            await asyncio.sleep(0.02)
+            assert not watch.done()
+            watch.cancel()
+            assert await stream.receive() == b"next request"
+
+    asyncio.run(main())
