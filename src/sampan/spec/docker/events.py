@@ -1,7 +1,7 @@
 """Events, as `GET /events` streams them.
 
-Source: moby api/types/events. The three fields of old clients (`status`, `id`, `from`) are added by the
-face, for API versions up to 1.51.
+Source: moby api/types/events. The three fields of old clients (`status`, `id`, `from`) are added
+by the face, for API versions up to 1.51.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ class EventMessage(msgspec.Struct, kw_only=True):
     time_nano: int = msgspec.field(name="timeNano")
 
 
-class LegacyEventMessage(EventMessage, kw_only=True, omit_defaults=True):
+class LegacyEventMessage(EventMessage, kw_only=True):
     """The same event for clients that read the fields of API 1.21 and before."""
 
-    status: str = ""
-    id: str = ""
-    from_: str = msgspec.field(name="from", default="")
+    status: str
+    id: str
+    from_: str | msgspec.UnsetType = msgspec.field(name="from", default=msgspec.UNSET)
 
 
 def legacy(event: EventMessage) -> EventMessage:
     """Return the event with the old fields, for the two types that had them."""
     if event.type not in ("container", "image"):
         return event
-    image = event.actor.attributes.get("image", "") if event.type == "container" else ""
+    image = event.actor.attributes.get("image", "")
     return LegacyEventMessage(
         type=event.type,
         action=event.action,
@@ -49,5 +49,5 @@ def legacy(event: EventMessage) -> EventMessage:
         time_nano=event.time_nano,
         status=event.action,
         id=event.actor.id,
-        from_=image,
+        from_=image if event.type == "container" else msgspec.UNSET,
     )
