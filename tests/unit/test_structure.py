@@ -1,0 +1,69 @@
+"""Promises about the shape of the code base."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+MAX_LINES = 600
+MAX_FUNCTION_LINES = 60  # a screen; the style guide aims at forty
+
+
+def tracked(pattern: str) -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", pattern], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    return [
+        REPOSITORY / name for name in listed.stdout.splitlines() if (REPOSITORY / name).exists()
+    ]
+
+
+MODULES = tracked("src/*.py")
+
+
+def test_the_checkout_is_complete() -> None:
+    assert len(MODULES) > 50
+
+
+@pytest.mark.parametrize("path", [*MODULES, *tracked("tests/*.py")], ids=str)
+def test_no_module_is_longer_than_one_can_read(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_every_module_says_what_lives_there(path: Path) -> None:
+    source = path.read_text()
+    assert not source.strip() or ast.get_docstring(ast.parse(source))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_functions_fit_a_screen(path: Path) -> None:
+    long = [
+        f"{node.name}: {node.end_lineno - node.lineno + 1} lines"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno
+        and node.end_lineno - node.lineno >= MAX_FUNCTION_LINES
+    ]
+    assert long == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_nothing_is_put_off(path: Path) -> None:
+    assert not re.search(r"\b(TODO|FIXME|XXX)\b|NotImplementedError", path.read_text())
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.name == "__init__.py"], ids=str)
+def test_packages_are_empty_but_for_the_two_front_doors(path: Path) -> None:
+    front_doors = {"sampan", "rpc"}
+    assert path.parent.name in front_doors or not path.read_text().strip()
+
+
+def test_there_is_no_drawer_for_everything() -> None:
+    names = {path.stem for path in MODULES}
+    assert not names & {"utils", "util", "common", "helpers", "misc", "manager"}
