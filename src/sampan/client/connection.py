@@ -1,0 +1,173 @@
+"""HTTP/1.1 for one client connection: what the Docker API needs, and nothing more.
+
+An own reader because importing h11 costs 26 ms of CPU at every start of the command line, as much
+as the rest of it; the daemon's side stays on h11. Bodies are bounded, chunked or end with the
+connection; a hijacked connection hands out its socket with the bytes already read.
+"""
+
+from __future__ import annotations
+
+from sampan.errors import Internal, Unavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterable, Iterator
+
+HEAD_BYTES = 64 << 10  # more than any Docker server sends
+READ_BYTES = 64 << 10
+
+
+class Connection:
+    """A socket with the bytes that were read from it and not used yet."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._buffer = bytearray()
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def send(self, head: bytes, body: bytes | Iterable[bytes] | None) -> None:
+        """Send a request; an iterable goes in chunks. Raises OSError."""
+        if body is None or isinstance(body, (bytes, bytearray)):
+            self.sock.sendall(head + body if body else head)
+            return
+        self.sock.sendall(head)
+        for piece in body:
+            if piece:
+                self.sock.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+        self.sock.sendall(b"0\r\n\r\n")
+
+    def receive_head(self) -> tuple[int, dict[str, str]]:
+        """Read status and headers (lower-case names) of the next final answer."""
+        while True:
+            end = self._buffer.find(b"\r\n\r\n")
+            while end < 0:
+                if len(self._buffer) > HEAD_BYTES:
+                    raise Internal("the server's answer has too long a head")
+                if not self._fill():
+                    raise Unavailable("error during connect: EOF")
+                end = self._buffer.find(b"\r\n\r\n")
+            head = bytes(self._buffer[:end])
+            del self._buffer[: end + 4]
+            status, headers = _parse_head(head)
+            if status >= 200 or status == 101:
+                return status, headers
+
+    def _fill(self) -> bool:
+        data = self.sock.recv(READ_BYTES)
+        self._buffer += data
+        return bool(data)
+
+    def read_some(self, limit: int = READ_BYTES) -> bytes:
+        """Return up to `limit` bytes as soon as there are any; nothing at the end."""
+        if not self._buffer:
+            return self.sock.recv(limit)
+        data = bytes(self._buffer[:limit])
+        del self._buffer[:limit]
+        return data
+
+    def read_exactly(self, count: int) -> bytes:
+        """Return `count` bytes. Raises Unavailable if the connection ends before."""
+        while len(self._buffer) < count:
+            if not self._fill():
+                raise Unavailable("unexpected EOF")
+        data = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return data
+
+    def read_line(self) -> bytes:
+        """Return the next line without its CRLF."""
+        while (end := self._buffer.find(b"\n")) < 0:
+            if len(self._buffer) > HEAD_BYTES or not self._fill():
+                raise Unavailable("unexpected EOF")
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line.rstrip(b"\r")
+
+
+def _parse_head(head: bytes) -> tuple[int, dict[str, str]]:
+    lines = head.decode("latin-1").split("\r\n")
+    parts = lines[0].split(" ", 2)
+    if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdigit():
+        raise Internal("the server does not speak HTTP/1.1")
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        name, _, value = line.partition(":")
+        headers[name.lower()] = value.strip()
+    return int(parts[1]), headers
+
+
+class Response:
+    """An answer whose body is read once: whole, or piece by piece as it arrives."""
+
+    def __init__(
+        self, connection: Connection, status: int, headers: dict[str, str], bodyless: bool
+    ) -> None:
+        self.connection = connection
+        self.status = status
+        self.headers = headers
+        self.finished = False
+        length = headers.get("content-length", "")
+        self._chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+        self._left: int | None = None  # None: until the connection ends
+        if bodyless or status in (101, 204, 304):
+            self._left, self._chunked = 0, False
+        elif not self._chunked and length:
+            if not (length.isascii() and length.isdigit()):
+                raise Internal("the server sent a wrong Content-Length")
+            self._left = int(length)
+        self.reusable = (self._chunked or self._left is not None) and (
+            headers.get("connection", "").lower() != "close" and status != 101
+        )
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body as it arrives."""
+        if self._chunked:
+            yield from self._chunks()
+        elif self._left is None:
+            while piece := self.connection.read_some():
+                yield piece
+        else:
+            while self._left:
+                piece = self.connection.read_some(min(self._left, READ_BYTES))
+                if not piece:
+                    raise Unavailable("unexpected EOF")
+                self._left -= len(piece)
+                yield piece
+        self.finished = True
+
+    def _chunks(self) -> Iterator[bytes]:
+        while True:
+            size = self.connection.read_line().split(b";", 1)[0].strip()
+            if not size or size.strip(b"0123456789abcdefABCDEF"):
+                raise Internal("the server sent a wrong chunk")
+            left = int(size, 16)
+            if left == 0:
+                while self.connection.read_line():
+                    pass
+                return
+            while left:
+                piece = self.connection.read_some(min(left, READ_BYTES))
+                if not piece:
+                    raise Unavailable("unexpected EOF")
+                left -= len(piece)
+                yield piece
+            self.connection.read_exactly(2)
+
+    def read(self) -> bytes:
+        """Return the rest of the body."""
+        return b"".join(self.pieces())
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the body's lines, without their ends, as they arrive."""
+        rest = b""
+        for piece in self.pieces():
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from lines
+        if rest:
+            yield rest
+
+    def close(self) -> None:
+        self.connection.close()

@@ -1,0 +1,129 @@
+"""Images of the API: local ones, and the request to fetch one."""
+
+from __future__ import annotations
+
+from sampan.client.api import filters_of, quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any
+
+    from sampan.client.api import Client
+    from sampan.client.connection import Response
+
+
+class Images:
+    """`client.images`; an image is named by reference, id, or unique prefix of an id."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def list(
+        self, all: bool = False, filters: Mapping[str, Iterable[str]] | None = None
+    ) -> list[dict[str, Any]]:
+        query = {"all": all, "filters": filters_of(filters)}
+        found: list[dict[str, Any]] = self._client.call("GET", "/images/json", query)
+        return found
+
+    def inspect(self, image: str, platform: str = "") -> dict[str, Any]:
+        document: dict[str, Any] = self._client.call(
+            "GET", f"/images/{quoted(image)}/json", {"platform": platform_json(platform)}
+        )
+        return document
+
+    def history(self, image: str, platform: str = "") -> list[dict[str, Any]]:
+        layers: list[dict[str, Any]] = self._client.call(
+            "GET", f"/images/{quoted(image)}/history", {"platform": platform_json(platform)}
+        )
+        return layers
+
+    def tag(self, image: str, repository: str, tag: str = "") -> None:
+        query = {"repo": repository, "tag": tag or None}
+        self._client.call("POST", f"/images/{quoted(image)}/tag", query)
+
+    def remove(
+        self,
+        image: str,
+        force: bool = False,
+        prune: bool = True,
+        platforms: Iterable[str] = (),
+    ) -> list[dict[str, str]]:
+        """Untag or delete; the answer lists what was `Untagged` and `Deleted`."""
+        query = {
+            "force": force,
+            "noprune": not prune,
+            "platforms": [platform_json(name) for name in platforms],
+        }
+        done: list[dict[str, str]] = self._client.call("DELETE", f"/images/{quoted(image)}", query)
+        return done
+
+    def prune(self, filters: Mapping[str, Iterable[str]] | None = None) -> dict[str, Any]:
+        """Remove unused images; the answer has `ImagesDeleted` and `SpaceReclaimed`."""
+        answer: dict[str, Any] = self._client.call(
+            "POST", "/images/prune", {"filters": filters_of(filters)}
+        )
+        return answer
+
+    def save(self, images: Iterable[str], platforms: Iterable[str] = ()) -> Response:
+        """Open the images as one tar."""
+        query = {
+            "names": [*images],
+            "platform": [platform_json(name) for name in platforms],
+        }
+        return self._client.open("GET", "/images/get", query)
+
+    def load(
+        self, archive: Iterable[bytes], quiet: bool = False, platforms: Iterable[str] = ()
+    ) -> Iterator[dict[str, Any]]:
+        """Load a tar made by `save`; yields messages."""
+        query = {
+            "quiet": 1 if quiet else 0,
+            "platform": [platform_json(name) for name in platforms],
+        }
+        headers = {"Content-Type": "application/x-tar"}
+        return self._client.stream("POST", "/images/load", query, archive, headers)
+
+    def import_(
+        self,
+        source: str,
+        archive: Iterable[bytes] | None = None,
+        repository: str = "",
+        tag: str = "",
+        message: str = "",
+        changes: Iterable[str] = (),
+        platform: str = "",
+    ) -> Iterator[dict[str, Any]]:
+        """Make an image of a root file system's tar (`source` "-") or URL; yields messages."""
+        query = {
+            "fromSrc": source,
+            "repo": repository or None,
+            "tag": tag or None,
+            "message": message or None,
+            "changes": [*changes],
+            "platform": platform.lower() or None,
+        }
+        headers = {"Content-Type": "application/x-tar"} if archive is not None else None
+        return self._client.stream("POST", "/images/create", query, archive, headers)
+
+    def pull(
+        self, repository: str, tag: str, platform: str = "", authorization: str = ""
+    ) -> Iterator[dict[str, Any]]:
+        """Fetch an image from its registry; yields messages. `tag` may be a digest."""
+        query = {
+            "fromImage": repository,
+            "tag": tag or None,
+            "platform": platform.lower() or None,
+        }
+        headers = {"X-Registry-Auth": authorization} if authorization else None
+        return self._client.stream("POST", "/images/create", query, None, headers)
+
+
+def platform_json(platform: str) -> str | None:
+    """Format `os/architecture/variant` as the API's JSON document; None if it is empty."""
+    if not platform:
+        return None
+    import json
+
+    names = ("os", "architecture", "variant")
+    return json.dumps(dict(zip(names, platform.split("/"), strict=False)))

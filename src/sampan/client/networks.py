@@ -1,0 +1,38 @@
+"""Networks of the API."""
+
+from __future__ import annotations
+
+from sampan.client.api import filters_of, quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from sampan.client.api import Client
+
+
+class Networks:
+    """`client.networks`; a network is named by id, unique prefix of an id, or name."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def list(self, filters: Mapping[str, Iterable[str]] | None = None) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._client.call(
+            "GET", "/networks", {"filters": filters_of(filters)}
+        )
+        return found
+
+    def inspect(self, network: str, verbose: bool = False) -> dict[str, Any]:
+        document: dict[str, Any] = self._client.call(
+            "GET", f"/networks/{quoted(network)}", {"verbose": verbose}
+        )
+        return document
+
+    def prune(self, filters: Mapping[str, Iterable[str]] | None = None) -> dict[str, Any]:
+        """Remove unused networks; the answer has `NetworksDeleted`."""
+        answer: dict[str, Any] = self._client.call(
+            "POST", "/networks/prune", {"filters": filters_of(filters)}
+        )
+        return answer

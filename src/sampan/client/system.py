@@ -1,0 +1,56 @@
+"""The daemon itself: who it is, what it uses, what happens."""
+
+from __future__ import annotations
+
+from sampan.client.api import filters_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any
+
+    from sampan.client.api import Client
+
+
+class System:
+    """`client.system`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def ping(self) -> dict[str, str]:
+        """Return the headers of an answer: `api-version`, `ostype`, `server`, …"""
+        response = self._client.open("HEAD", "/_ping")
+        self._client.finish(response)
+        return response.headers
+
+    def version(self) -> dict[str, Any]:
+        document: dict[str, Any] = self._client.call("GET", "/version")
+        return document
+
+    def info(self) -> dict[str, Any]:
+        document: dict[str, Any] = self._client.call("GET", "/info")
+        return document
+
+    def df(self, verbose: bool = False) -> dict[str, Any]:
+        """Return what images, containers, volumes and the build cache take on disk."""
+        document: dict[str, Any] = self._client.call("GET", "/system/df", {"verbose": verbose})
+        return document
+
+    def events(
+        self,
+        since: str = "",
+        until: str = "",
+        filters: Mapping[str, Iterable[str]] | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield events as they happen, and earlier ones from `since` on."""
+        query = {"since": since or None, "until": until or None, "filters": filters_of(filters)}
+        return self._client.stream("GET", "/events", query)
+
+    def prune_build_cache(
+        self, all: bool = False, filters: Mapping[str, Iterable[str]] | None = None
+    ) -> dict[str, Any]:
+        """Remove unused build cache; the answer has `CachesDeleted` and `SpaceReclaimed`."""
+        query = {"all": all, "filters": filters_of(filters)}
+        answer: dict[str, Any] = self._client.call("POST", "/build/prune", query)
+        return answer

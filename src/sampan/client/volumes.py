@@ -1,0 +1,30 @@
+"""Volumes of the API."""
+
+from __future__ import annotations
+
+from sampan.client.api import filters_of, quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from sampan.client.api import Client
+
+
+class Volumes:
+    """`client.volumes`; a volume is named by its name."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def inspect(self, volume: str) -> dict[str, Any]:
+        document: dict[str, Any] = self._client.call("GET", f"/volumes/{quoted(volume)}")
+        return document
+
+    def prune(self, filters: Mapping[str, Iterable[str]] | None = None) -> dict[str, Any]:
+        """Remove unused volumes; the answer has `VolumesDeleted` and `SpaceReclaimed`."""
+        answer: dict[str, Any] = self._client.call(
+            "POST", "/volumes/prune", {"filters": filters_of(filters)}
+        )
+        return answer
