@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from sampan.client.api import Client
     from sampan.client.connection import Connection, Response
 
+    Documents = list[dict[str, Any]]
+
 
 def _path(container: str, verb: str = "") -> str:
     name = container.lstrip("/")
@@ -34,10 +36,10 @@ class Containers:
         limit: int | None = None,
         size: bool = False,
         filters: Mapping[str, Iterable[str]] | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> Documents:
         """Return the summaries of running containers; of `all`, or the `limit` newest."""
         query = {"all": all, "limit": limit, "size": size, "filters": filters_of(filters)}
-        found: list[dict[str, Any]] = self._client.call("GET", "/containers/json", query)
+        found: Documents = self._client.call("GET", "/containers/json", query)
         return found
 
     def create(
@@ -170,11 +172,9 @@ class Containers:
         query = {"stream": 1 if stream else 0}
         return self._client.stream("GET", _path(container, "/stats"), query)
 
-    def changes(self, container: str) -> list[dict[str, Any]]:
+    def changes(self, container: str) -> Documents:
         """List the changed paths: Kind 0 changed, 1 added, 2 deleted."""
-        changed: list[dict[str, Any]] | None = self._client.call(
-            "GET", _path(container, "/changes")
-        )
+        changed: Documents | None = self._client.call("GET", _path(container, "/changes"))
         return changed or []
 
     def export(self, container: str) -> Response:

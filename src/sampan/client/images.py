@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from sampan.client.api import Client
     from sampan.client.connection import Response
 
+    Documents = list[dict[str, Any]]
+
 
 class Images:
     """`client.images`; an image is named by reference, id, or unique prefix of an id."""
@@ -21,9 +23,9 @@ class Images:
 
     def list(
         self, all: bool = False, filters: Mapping[str, Iterable[str]] | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> Documents:
         query = {"all": all, "filters": filters_of(filters)}
-        found: list[dict[str, Any]] = self._client.call("GET", "/images/json", query)
+        found: Documents = self._client.call("GET", "/images/json", query)
         return found
 
     def inspect(self, image: str, platform: str = "") -> dict[str, Any]:
@@ -32,8 +34,8 @@ class Images:
         )
         return document
 
-    def history(self, image: str, platform: str = "") -> list[dict[str, Any]]:
-        layers: list[dict[str, Any]] = self._client.call(
+    def history(self, image: str, platform: str = "") -> Documents:
+        layers: Documents = self._client.call(
             "GET", f"/images/{quoted(image)}/history", {"platform": platform_json(platform)}
         )
         return layers
@@ -48,14 +50,14 @@ class Images:
         force: bool = False,
         prune: bool = True,
         platforms: Iterable[str] = (),
-    ) -> list[dict[str, str]]:
+    ) -> Documents:
         """Untag or delete; the answer lists what was `Untagged` and `Deleted`."""
         query = {
             "force": force,
             "noprune": not prune,
             "platforms": [platform_json(name) for name in platforms],
         }
-        done: list[dict[str, str]] = self._client.call("DELETE", f"/images/{quoted(image)}", query)
+        done: Documents = self._client.call("DELETE", f"/images/{quoted(image)}", query)
         return done
 
     def prune(self, filters: Mapping[str, Iterable[str]] | None = None) -> dict[str, Any]:
