@@ -5,7 +5,9 @@ The message is the sentence the user reads: Docker's own wording where Docker ha
 
 from __future__ import annotations
 
-from typing import ClassVar
+TYPE_CHECKING = False  # importing typing would cost every command line 3 ms
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 
 class SampanError(Exception):
