@@ -46,6 +46,7 @@ class ExtractOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     no_overwrite_dir_non_dir: bool = False
     copy_uid_gid: bool = False
+    user: str = ""  # the container's `Config.User`, whose ids copy_uid_gid gives to all files
 
 
 class SnapshotInfo(msgspec.Struct, kw_only=True):
@@ -67,15 +68,19 @@ class Mounter(Protocol):
     def unpack(self, archive: Fd, chain_id: str, parent: str | None) -> Unpacked:
         """Apply a layer (tar, gzip or zstd; file or pipe) on `parent` as the snapshot `chain_id`.
 
-        Idempotent: if the snapshot is there already, the archive is only read and hashed. A
-        broken or hostile archive raises InvalidArgument and leaves nothing.
+        Idempotent: if the snapshot is there already, the archive is not read. A broken or hostile
+        archive, or one whose digest does not lead from `parent` to `chain_id`, raises
+        InvalidArgument and leaves nothing.
         """
 
     def prepare(self, key: str, parent: str | None) -> None:
         """Make a writable snapshot. Conflict if it exists; InvalidArgument above 127 layers."""
 
     def mount(self, key: str, read_only: bool = False) -> Fd:
-        """Return a detached mount (open_tree/fsmount) of an active snapshot, for move_mount."""
+        """Return a detached mount (open_tree/fsmount) of a snapshot, for move_mount.
+
+        A committed snapshot is always mounted read-only.
+        """
 
     def remove(self, key: str) -> None:
         """Remove a snapshot; Conflict while it has children. Unknown keys are no error."""
@@ -96,12 +101,18 @@ class Mounter(Protocol):
         """Return what `path` inside the root is; NotFound if it is nothing."""
 
     def pack(self, key: str, path: str, into: Fd, root: Fd | None = None) -> None:
-        """Write `path` (a file, or a folder with all below it) as a tar; "/" is the export."""
+        """Write `path` as a tar: a file by its name, a folder by its name with all below it.
+
+        An empty path is the export: all below the root, by names without a leading slash.
+        """
 
     def extract(
         self, key: str, path: str, archive: Fd, options: ExtractOptions, root: Fd | None = None
     ) -> None:
-        """Unpack a tar (plain, gzip, bzip2, xz, zstd) into the folder `path` inside the root."""
+        """Unpack a tar (plain, gzip, bzip2, xz, zstd) into the folder `path` inside the root.
+
+        NotFound if there is no such folder; InvalidArgument if it is no folder or read-only.
+        """
 
     def graph(self, key: str) -> dict[str, str]:
         """Return the driver's data for `inspect` (LowerDir, UpperDir, WorkDir …)."""

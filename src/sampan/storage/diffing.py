@@ -1,0 +1,179 @@
+"""What a writable snapshot changed: as `docker diff` lists it, and as a layer.
+
+Source: moby/go-archive changes.go (rules of the list), opencontainers/image-spec layer.md
+(whiteouts in layers).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from typing import Final, Literal
+
+from sampan.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from sampan.storage.applying import OPAQUE, is_whiteout
+from sampan.storage.mounter import Change
+from sampan.storage.packing import Packer
+from sampan.storage.tar_writer import TarWriter, file_entry
+from sampan.storage.trees import DIRECTORY, Node, Walk
+
+Kind = Literal[0, 1, 2]  # Docker's numbers
+MODIFIED: Final = 0
+ADDED: Final = 1
+DELETED: Final = 2
+Found = dict[bytes, Kind]
+
+
+def overlay_changes(upper: int, lower: int | None) -> list[Change]:
+    """Return the changes that an overlay's upper directory makes to the tree `lower`."""
+    found: Found = {}
+    for node in Walk(upper):
+        before = _before(lower, node.path)
+        if is_whiteout(node.status):
+            if before is not None:
+                found[node.path] = DELETED
+            continue
+        if before is None:
+            found[node.path] = ADDED
+        elif _differ(before, node.status):
+            found[node.path] = MODIFIED
+        if node.is_folder and before and stat.S_ISDIR(before.st_mode) and is_opaque(node):
+            found |= dict.fromkeys(_hidden(node, lower), DELETED)
+    return _listed(found)
+
+
+def tree_changes(new: int, old: int | None) -> list[Change]:
+    """Return the differences of two whole trees."""
+    return _listed(_compare(new, old))
+
+
+def overlay_diff(upper: int, writer: TarWriter) -> None:
+    """Write an overlay's upper directory as a layer."""
+    packer = Packer(writer)
+    for node in Walk(upper):
+        if is_whiteout(node.status):
+            _whiteout(writer, node.path, node.status.st_mtime_ns)
+            continue
+        packer.add(node, node.path)
+        if node.is_folder and is_opaque(node):
+            entry = file_entry("", 0, node.status.st_mtime_ns, 0o600)
+            entry.name = node.path + b"/.wh..wh..opq"
+            writer.header(entry)
+
+
+def tree_diff(new: int, old: int | None, writer: TarWriter) -> None:
+    """Write what differs between two whole trees as a layer."""
+    found = _compare(new, old)
+    needed = _with_folders(found)
+    packer = Packer(writer)
+    for node in Walk(new):
+        if node.path in needed:
+            packer.add(node, node.path)
+    for path in sorted(path for path, kind in found.items() if kind == DELETED):
+        _whiteout(writer, path, 0)
+
+
+def is_opaque(node: Node) -> bool:
+    """Tell whether an overlay directory hides what lies below it."""
+    try:
+        path = b"/proc/self/fd/%d/%s" % (node.folder, node.name)
+        return os.getxattr(path, OPAQUE, follow_symlinks=False) == b"y"
+    except OSError:
+        return False
+
+
+def _whiteout(writer: TarWriter, path: bytes, mtime: int) -> None:
+    folder, slash, name = path.rpartition(b"/")
+    entry = file_entry("", 0, mtime // 10**9 * 10**9, 0o600)
+    entry.name = folder + slash + b".wh." + name
+    writer.header(entry)
+
+
+def _compare(new: int, old: int | None) -> Found:
+    found: Found = {}
+    for node in Walk(new):
+        before = _before(old, node.path)
+        if before is None:
+            found[node.path] = ADDED
+        elif _differ(before, node.status):
+            found[node.path] = MODIFIED
+    if old is not None:
+        walk = Walk(old)
+        for node in walk:
+            now = _before(new, node.path)
+            if now is None:
+                found[node.path] = DELETED
+                walk.prune()
+            elif not stat.S_ISDIR(now.st_mode):
+                walk.prune()
+    return found
+
+
+def _before(root: int | None, path: bytes) -> os.stat_result | None:
+    if root is None:
+        return None
+    try:
+        flags = os.O_PATH | os.O_NOFOLLOW
+        fd = openat2(root, path, flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+    except OSError:
+        return None
+    try:
+        return os.fstat(fd)
+    finally:
+        os.close(fd)
+
+
+def _hidden(node: Node, lower: int | None) -> Iterator[bytes]:
+    """Yield what an opaque directory hides and does not bring again."""
+    if lower is None:
+        return
+    below = openat2(lower, node.path, DIRECTORY, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+    try:
+        above = os.open(node.name, DIRECTORY, dir_fd=node.folder)
+        try:
+            for name in set(os.listdir(below)) - set(os.listdir(above)):
+                yield node.path + b"/" + os.fsencode(name)
+        finally:
+            os.close(above)
+    finally:
+        os.close(below)
+
+
+def _differ(old: os.stat_result, new: os.stat_result) -> bool:
+    if (
+        old.st_mode != new.st_mode
+        or old.st_uid != new.st_uid
+        or old.st_gid != new.st_gid
+        or old.st_rdev != new.st_rdev
+    ):
+        return True
+    # The size and time of a directory say nothing about it: moby#9874.
+    if stat.S_ISDIR(new.st_mode):
+        return False
+    return old.st_size != new.st_size or not _same_time(old.st_mtime_ns, new.st_mtime_ns)
+
+
+def _same_time(one: int, other: int) -> bool:
+    """Archives have whole seconds: a time without a fraction equals all of its second."""
+    if one == other:
+        return True
+    return one // 10**9 == other // 10**9 and (not one % 10**9 or not other % 10**9)
+
+
+def _with_folders(found: Found) -> Found:
+    """Return the changes with the folders that something changed in, as modified."""
+    whole = dict(found)
+    for path in found:
+        folder = path.rpartition(b"/")[0]
+        while folder and folder not in whole:
+            whole[folder] = MODIFIED
+            folder = folder.rpartition(b"/")[0]
+    return whole
+
+
+def _listed(found: Found) -> list[Change]:
+    return [
+        Change(path="/" + path.decode("utf-8", "replace"), kind=kind)
+        for path, kind in sorted(_with_folders(found).items())
+    ]

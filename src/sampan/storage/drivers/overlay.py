@@ -1,0 +1,214 @@
+"""Snapshots as overlay file systems: each holds only its own changes; up to 127 layers.
+
+Mounts are made with fsopen(2) from descriptors, so path lengths do not limit the number of layers,
+and stay detached: no mount appears in the host's tree.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from sampan.errors import Unsupported
+from sampan.linux import mounts
+from sampan.storage import trees
+from sampan.storage.applying import Rules
+from sampan.storage.diffing import overlay_changes, overlay_diff
+from sampan.storage.mounter import Change
+from sampan.storage.snapshots import Folders
+from sampan.storage.tar_writer import TarWriter
+
+log = logging.getLogger(__name__)
+
+# What is read from an upper directory later (diff, commit) has to be whole: no renames by
+# reference, no copies of metadata alone. `index` off: a snapshot may be mounted a second time
+# to copy from it.
+_OPTIONS: Final = ((b"redirect_dir", b"off"), (b"metacopy", b"off"), (b"index", b"off"))
+
+SetLayer = Callable[[int, bytes, int], None]
+
+
+def _by_descriptor(context: int, key: bytes, fd: int) -> None:
+    mounts.fsconfig(context, mounts.FSCONFIG_SET_FD, key, None, fd)
+
+
+def _by_name(context: int, key: bytes, fd: int) -> None:
+    mounts.fsconfig(context, mounts.FSCONFIG_SET_STRING, key, b"/proc/self/fd/%d" % fd)
+
+
+class OverlayDriver:
+    """Snapshots as overlay file systems.
+
+    `method`: how the kernel is told the layers: "descriptor" (since Linux 6.13), "name" (since
+    6.7), or "text", all in one string, which fsconfig(2) limits to 255 bytes. None: the best.
+    """
+
+    name = "overlay"
+
+    def __init__(self, root: Path, method: str | None = None) -> None:
+        self._options = list(_OPTIONS)
+        self.method = method or ""
+        with _scratch(root) as folders:
+            self._probe(folders, [method] if method else ["descriptor", "name", "text"])
+
+    def _probe(self, folders: list[Path], methods: list[str]) -> None:
+        problem: OSError | None = None
+        for self.method in methods:
+            for options in (_OPTIONS, _OPTIONS[2:], ()):
+                self._options = list(options)
+                try:
+                    os.close(self._mount(folders[0], folders[1:], read_only=False))
+                except OSError as error:
+                    problem = error
+                else:
+                    if options is not _OPTIONS:
+                        log.warning("overlay: this kernel lacks options; going on without")
+                    return
+        raise Unsupported(
+            f"this kernel, or the file system of the data root, has no overlay: {problem}"
+        )
+
+    def create(self, folder: Path, parents: tuple[Path, ...]) -> None:
+        """Make the empty upper and work directories."""
+        upper = folder / "fs"
+        upper.mkdir()
+        (folder / "work").mkdir(mode=0o700)
+        if parents:
+            status = os.stat(parents[0] / "fs")
+            os.chmod(upper, stat.S_IMODE(status.st_mode))
+            os.chown(upper, status.st_uid, status.st_gid)
+        else:
+            os.chmod(upper, 0o755)  # noqa: S103 - the root directory of a container
+
+    def tree(self, folder: Path) -> int:
+        """Open the upper directory."""
+        return os.open(folder / "fs", trees.DIRECTORY)
+
+    def rules(self, parents: tuple[Path, ...]) -> Rules:
+        """Layers go into an empty directory; whiteouts become the kernel's."""
+        return Rules(whiteouts="overlay" if parents else "drop", fresh=True)
+
+    def mount(self, folders: Folders, *, committed: bool, read_only: bool) -> int:
+        """Return a detached overlay; of a committed snapshot always a read-only one."""
+        if not committed:
+            return self._mount(folders.own, list(folders.parents), read_only=read_only)
+        layers = [folders.own, *folders.parents]
+        if len(layers) > 1:
+            return self._mount(None, layers, read_only=True)
+        fd = self.tree(folders.own)
+        try:
+            bind = mounts.clone_tree(fd)
+        finally:
+            os.close(fd)
+        read_only_flag = mounts.MOUNT_ATTR_RDONLY
+        mounts.mount_setattr(bind, b"", mounts.AT_EMPTY_PATH, read_only_flag)
+        return bind
+
+    def _mount(self, own: Path | None, layers: list[Path], *, read_only: bool) -> int:
+        with ExitStack() as undo:
+
+            def opened(path: Path) -> int:
+                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                undo.callback(os.close, fd)
+                return fd
+
+            lower = [opened(folder / "fs") for folder in layers]
+            if own is not None and not lower:
+                lower = [opened(self._nothing(own))]
+            context = mounts.fsopen(b"overlay")
+            undo.callback(os.close, context)
+            self._set_lower(context, lower)
+            if own is not None:
+                put = _by_descriptor if self.method == "descriptor" else _by_name
+                put(context, b"upperdir", opened(own / "fs"))
+                put(context, b"workdir", opened(own / "work"))
+            for key, value in self._options:
+                mounts.fsconfig(context, mounts.FSCONFIG_SET_STRING, key, value)
+            mounts.fsconfig(context, mounts.FSCONFIG_SET_STRING, b"source", b"overlay")
+            mounts.fsconfig(context, mounts.FSCONFIG_CMD_CREATE)
+            flags = mounts.MOUNT_ATTR_RDONLY if read_only else 0
+            return mounts.fsmount(context, mounts.FSMOUNT_CLOEXEC, flags)
+
+    def _set_lower(self, context: int, lower: list[int]) -> None:
+        if self.method == "text":
+            names = b":".join(b"/proc/self/fd/%d" % fd for fd in lower)
+            mounts.fsconfig(context, mounts.FSCONFIG_SET_STRING, b"lowerdir", names)
+            return
+        put: SetLayer = _by_descriptor if self.method == "descriptor" else _by_name
+        for fd in lower:
+            put(context, b"lowerdir+", fd)
+
+    @staticmethod
+    def _nothing(own: Path) -> Path:
+        """Overlay needs something below: an empty directory, for a snapshot on nothing."""
+        empty = own / "empty"
+        empty.mkdir(mode=0o755, exist_ok=True)
+        return empty
+
+    def usage(self, folder: Path) -> tuple[int, int]:
+        """Measure the upper directory."""
+        fd = self.tree(folder)
+        try:
+            return trees.usage(fd)
+        finally:
+            os.close(fd)
+
+    def changes(self, folders: Folders) -> list[Change]:
+        """Compare the upper directory with what lies below it."""
+        with self._upper_and_lower(folders) as (upper, lower):
+            return overlay_changes(upper, lower)
+
+    def diff(self, folders: Folders, writer: TarWriter) -> None:
+        """Write the upper directory."""
+        fd = self.tree(folders.own)
+        try:
+            overlay_diff(fd, writer)
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def _upper_and_lower(self, folders: Folders) -> Iterator[tuple[int, int | None]]:
+        upper = self.tree(folders.own)
+        try:
+            if not folders.parents:
+                yield upper, None
+                return
+            below = Folders(folders.parents[0], folders.parents[1:])
+            lower = self.mount(below, committed=True, read_only=True)
+            try:
+                yield upper, lower
+            finally:
+                os.close(lower)
+        finally:
+            os.close(upper)
+
+    def graph(self, folders: Folders, *, committed: bool) -> dict[str, str]:
+        """Return the directories by Docker's names."""
+        data = {"UpperDir": str(folders.own / "fs"), "WorkDir": str(folders.own / "work")}
+        if folders.parents:
+            data["LowerDir"] = ":".join(str(folder / "fs") for folder in folders.parents)
+        return data
+
+
+@contextmanager
+def _scratch(root: Path) -> Iterator[list[Path]]:
+    """Make an upper and two lower snapshots for a trial mount."""
+    top = root / f".probe-{os.getpid()}-{os.urandom(4).hex()}"
+    folders = [top / name for name in ("upper", "lower1", "lower2")]
+    top.mkdir(parents=True)
+    try:
+        for folder in folders:
+            (folder / "fs").mkdir(parents=True)
+            (folder / "work").mkdir()
+        yield folders
+    finally:
+        fd = os.open(root, trees.DIRECTORY)
+        try:
+            trees.remove(fd, os.fsencode(top.name))
+        finally:
+            os.close(fd)

@@ -1,0 +1,97 @@
+"""Snapshots as full copies: works on every file system, shares nothing but reflinks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sampan.linux import mounts
+from sampan.storage import trees
+from sampan.storage.applying import Rules
+from sampan.storage.diffing import tree_changes, tree_diff
+from sampan.storage.mounter import Change
+from sampan.storage.snapshots import Folders
+from sampan.storage.tar_writer import TarWriter
+
+
+class VfsDriver:
+    """Snapshots as full copies."""
+
+    name = "vfs"
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+
+    def create(self, folder: Path, parents: tuple[Path, ...]) -> None:
+        """Copy the parent."""
+        tree = folder / "fs"
+        tree.mkdir()
+        os.chmod(tree, 0o755)  # noqa: S103 - the root directory of a container
+        if not parents:
+            return
+        source = self.tree(parents[0])
+        try:
+            target = self.tree(folder)
+            try:
+                trees.copy(source, target)
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+
+    def tree(self, folder: Path) -> int:
+        """Open the copy."""
+        return os.open(folder / "fs", trees.DIRECTORY)
+
+    def rules(self, parents: tuple[Path, ...]) -> Rules:
+        """Whiteouts remove what the copy has."""
+        return Rules(whiteouts="delete") if parents else Rules(whiteouts="drop", fresh=True)
+
+    def mount(self, folders: Folders, *, committed: bool, read_only: bool) -> int:
+        """Return a detached bind mount."""
+        fd = self.tree(folders.own)
+        try:
+            bind = mounts.clone_tree(fd)
+        finally:
+            os.close(fd)
+        if committed or read_only:
+            mounts.mount_setattr(bind, b"", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)
+        return bind
+
+    def usage(self, folder: Path) -> tuple[int, int]:
+        """Measure the copy: what it shares with its parent cannot be told."""
+        fd = self.tree(folder)
+        try:
+            return trees.usage(fd)
+        finally:
+            os.close(fd)
+
+    def changes(self, folders: Folders) -> list[Change]:
+        """Compare the copy with the original."""
+        new, old = self._pair(folders)
+        try:
+            return tree_changes(new, old)
+        finally:
+            _close(new, old)
+
+    def diff(self, folders: Folders, writer: TarWriter) -> None:
+        """Write what differs from the original."""
+        new, old = self._pair(folders)
+        try:
+            tree_diff(new, old, writer)
+        finally:
+            _close(new, old)
+
+    def _pair(self, folders: Folders) -> tuple[int, int | None]:
+        old = self.tree(folders.parents[0]) if folders.parents else None
+        return self.tree(folders.own), old
+
+    def graph(self, folders: Folders, *, committed: bool) -> dict[str, str]:
+        """Return the directory."""
+        return {"Dir": str(folders.own / "fs")}
+
+
+def _close(new: int, old: int | None) -> None:
+    os.close(new)
+    if old is not None:
+        os.close(old)

@@ -1,0 +1,106 @@
+"""Layers: an archive applied to a tree, and its digest, in one pass.
+
+A second thread decompresses and hashes, both outside the interpreter's lock, while the first one
+makes files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from queue import Empty, Full, Queue
+from typing import Final
+
+from sampan.errors import InvalidArgument
+from sampan.storage.applying import Applier, Rules
+from sampan.storage.compression import Read, plain_chunks
+from sampan.storage.tar_reader import TarReader
+
+_AHEAD: Final = 8  # chunks
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What was in an archive."""
+
+    diff_id: str
+    size: int  # bytes of files
+    entries: int
+
+
+def apply_layer(
+    read: Read, root: int, rules: Rules, lower: Callable[[], int | None] = lambda: None
+) -> Applied:
+    """Write the layer that `read` yields into the directory `root`."""
+    with HashedChunks(read) as chunks:
+        reader = TarReader(chunks)
+        applier = Applier(root, rules, lower=lower)
+        applier.apply(reader)
+        reader.drain()
+        return Applied(chunks.digest(), applier.size, reader.entries)
+
+
+def hash_layer(read: Read) -> str:
+    """Return the digest of the decompressed content of an archive."""
+    digest = hashlib.sha256()
+    for chunk in plain_chunks(read):
+        digest.update(chunk)
+    return f"sha256:{digest.hexdigest()}"
+
+
+class HashedChunks:
+    """The decompressed content of a stream, produced and hashed by a thread of its own."""
+
+    def __init__(self, read: Read) -> None:
+        self._source = plain_chunks(read)
+        self._hash = hashlib.sha256()
+        self._queue: Queue[bytes | BaseException | None] = Queue(_AHEAD)
+        self._stopped = threading.Event()
+        self._complete = False
+        self._thread = threading.Thread(target=self._produce, name="decompress", daemon=True)
+
+    def __enter__(self) -> HashedChunks:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        while self._thread.is_alive():
+            try:
+                self._queue.get_nowait()
+            except Empty:
+                self._thread.join(0.01)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+        self._complete = True
+
+    def digest(self) -> str:
+        """Return the digest of everything; only after the last chunk was taken."""
+        if not self._complete:
+            raise InvalidArgument("the archive was not read to its end")
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def _produce(self) -> None:
+        try:
+            for chunk in self._source:
+                self._hash.update(chunk)
+                if not self._put(chunk):
+                    return
+            self._put(None)
+        except BaseException as error:  # noqa: BLE001 - the reader of the queue raises it
+            self._put(error)
+
+    def _put(self, item: bytes | BaseException | None) -> bool:
+        while not self._stopped.is_set():
+            try:
+                self._queue.put(item, timeout=0.2)
+                return True
+            except Full:
+                continue
+        return False

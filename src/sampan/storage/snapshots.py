@@ -1,0 +1,248 @@
+"""Snapshots on disk: layers and the writable file systems of containers, driver by driver.
+
+`<root>/snapshots/<driver>/<name>/` holds one snapshot: `snapshot.json` and what the driver keeps.
+A snapshot is made under another name and renamed when it is complete, so whatever has its name is
+whole; what is removed is renamed into `.trash` first.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+import msgspec
+
+from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.linux.libc import check, libc
+from sampan.storage import trees
+from sampan.storage.applying import Rules
+from sampan.storage.mounter import Change, SnapshotInfo
+from sampan.storage.tar_writer import TarWriter
+
+MAX_LAYERS: Final = 127
+_KEY: Final = re.compile(r"sha256:[0-9a-f]{64}|[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+_TRASH: Final = ".trash"
+_NEW: Final = ".new"
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What `snapshot.json` says."""
+
+    key: str
+    parent: str | None
+    kind: Literal["committed", "active"]
+    diff_id: str = ""
+    size: int = 0
+    entries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """The folders of a snapshot and of all its parents, nearest parent first."""
+
+    own: Path
+    parents: tuple[Path, ...]
+
+
+class SnapshotDriver(Protocol):
+    """How snapshots share what they have in common, and how they become mounts."""
+
+    name: str
+
+    def create(self, folder: Path, parents: tuple[Path, ...]) -> None:
+        """Fill the new folder of a snapshot: of a layer to be applied, or a writable one."""
+
+    def tree(self, folder: Path) -> int:
+        """Open the directory that a layer is applied to."""
+
+    def rules(self, parents: tuple[Path, ...]) -> Rules:
+        """Return how a layer is applied."""
+
+    def mount(self, folders: Folders, *, committed: bool, read_only: bool) -> int:
+        """Return a detached mount of a snapshot."""
+
+    def usage(self, folder: Path) -> tuple[int, int]:
+        """Return (bytes, inodes) of what the snapshot itself holds."""
+
+    def changes(self, folders: Folders) -> list[Change]:
+        """Return what an active snapshot changed."""
+
+    def diff(self, folders: Folders, writer: TarWriter) -> None:
+        """Write what an active snapshot changed as a layer."""
+
+    def graph(self, folders: Folders, *, committed: bool) -> dict[str, str]:
+        """Return what `inspect` shows."""
+
+
+class SnapshotStore:
+    """The snapshots of one driver, by key. May be used from several threads."""
+
+    def __init__(self, root: Path, driver: SnapshotDriver) -> None:
+        self.driver = driver
+        self.folder = root / "snapshots" / driver.name
+        self._committed: dict[str, Snapshot] = {}
+        self._lock = threading.Lock()
+        for name in (_TRASH, _NEW):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        os.chmod(root / "snapshots", 0o700)
+        for left in (self.folder / _NEW).iterdir():
+            self._discard(left)
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def find(self, key: str) -> Snapshot | None:
+        """Return a snapshot, if there is one."""
+        if found := self._committed.get(key):
+            return found
+        try:
+            content = (self._path(key) / "snapshot.json").read_bytes()
+        except FileNotFoundError:
+            return None
+        snapshot = msgspec.json.decode(content, type=Snapshot)
+        if snapshot.kind == "committed":
+            self._committed[key] = snapshot  # they never change
+        return snapshot
+
+    def get(self, key: str) -> Snapshot:
+        """Return a snapshot; NotFound if there is none."""
+        snapshot = self.find(key)
+        if snapshot is None:
+            raise NotFound(f"snapshot {key} does not exist")
+        return snapshot
+
+    def folders(self, snapshot: Snapshot) -> Folders:
+        """Return where a snapshot and its parents lie."""
+        return Folders(self._path(snapshot.key), self.chain(snapshot.parent))
+
+    def chain(self, parent: str | None) -> tuple[Path, ...]:
+        """Return the folders of a parent and all above it; NotFound if one is missing."""
+        folders = []
+        while parent is not None:
+            folders.append(self._path(parent))
+            snapshot = self.get(parent)
+            if snapshot.kind != "committed":
+                raise InvalidArgument(f"snapshot {parent} is writable: nothing can be put on it")
+            parent = snapshot.parent
+        if len(folders) > MAX_LAYERS:
+            raise InvalidArgument("max depth exceeded")
+        return tuple(folders)
+
+    def all(self) -> list[SnapshotInfo]:
+        """Return every snapshot."""
+        found = []
+        for entry in os.scandir(self.folder):
+            if entry.name.startswith("."):
+                continue
+            with suppress(FileNotFoundError, msgspec.DecodeError):
+                content = Path(entry.path, "snapshot.json").read_bytes()
+                snapshot = msgspec.json.decode(content, type=Snapshot)
+                found.append(
+                    SnapshotInfo(key=snapshot.key, parent=snapshot.parent, kind=snapshot.kind)
+                )
+        return found
+
+    # --- changing --------------------------------------------------------------------------
+
+    def begin(self, parent: str | None) -> Path:
+        """Return a new folder that the driver has filled; end it with `finish` or `abandon`."""
+        parents = self.chain(parent)
+        folder = self._unique(_NEW)
+        folder.mkdir(mode=0o700)
+        try:
+            self.driver.create(folder, parents)
+        except BaseException:
+            self.abandon(folder)
+            raise
+        return folder
+
+    def finish(self, folder: Path, snapshot: Snapshot, *, durable: bool) -> bool:
+        """Give a folder its name; False if a snapshot has that name already.
+
+        With `durable`, its whole content is on disk before it has the name.
+        """
+        (folder / "snapshot.json").write_bytes(msgspec.json.encode(snapshot))
+        if durable:
+            sync_filesystem(folder)
+        with self._lock:
+            if snapshot.parent is not None:
+                self._committed.pop(snapshot.parent, None)
+                self.get(snapshot.parent)  # it may have been removed meanwhile
+            try:
+                os.rename(folder, self._path(snapshot.key))
+            except OSError:
+                if self._path(snapshot.key).exists():
+                    return False
+                raise
+        if durable:
+            sync_folder(self.folder)
+        return True
+
+    def abandon(self, folder: Path) -> None:
+        """Forget a folder that never became a snapshot."""
+        self._discard(folder)
+
+    def remove(self, key: str) -> bool:
+        """Put a snapshot into the trash; False if there is none, Conflict while it has children."""
+        with self._lock:
+            snapshot = self.find(key)
+            if snapshot is None:
+                return False
+            if snapshot.kind == "committed":
+                children = [info.key for info in self.all() if info.parent == key]
+                if children:
+                    raise Conflict(f"snapshot {key} has children: {children[0]}")
+            self._committed.pop(key, None)
+            self._discard(self._path(key))
+        return True
+
+    def empty_trash(self) -> None:
+        """Delete what was removed; slow."""
+        trash = os.open(self.folder / _TRASH, trees.DIRECTORY)
+        try:
+            for name in os.listdir(trash):
+                trees.remove(trash, os.fsencode(name))
+        finally:
+            os.close(trash)
+
+    def has_trash(self) -> bool:
+        """Tell whether something waits for `empty_trash`."""
+        with os.scandir(self.folder / _TRASH) as entries:
+            return next(entries, None) is not None
+
+    def _discard(self, folder: Path) -> None:
+        with suppress(FileNotFoundError):
+            os.rename(folder, self._unique(_TRASH))
+
+    def _unique(self, below: str) -> Path:
+        return (
+            self.folder / below / f"{os.getpid()}-{threading.get_ident():x}-{os.urandom(6).hex()}"
+        )
+
+    def _path(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise InvalidArgument(f"invalid snapshot key {key[:100]!r}")
+        return self.folder / key.replace(":", "-")
+
+
+def sync_filesystem(folder: Path) -> None:
+    """Write everything that waits for the file system of `folder` to disk: one syncfs(2)."""
+
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        check(libc.syncfs(fd), folder)
+    finally:
+        os.close(fd)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a directory durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
