@@ -111,7 +111,7 @@ def mounts(shm_bytes: int = SHM_BYTES, *, readonly_cgroup: bool = True) -> list[
         _mount("/sys", "sysfs", [*restricted, "ro"]),
         _mount("/sys/fs/cgroup", "cgroup", [*access, *restricted]),
         _mount("/dev/mqueue", "mqueue", restricted),
-        _mount("/dev/shm", "tmpfs", [*restricted, "mode=1777", f"size={shm_bytes}"], "shm"),
+        _mount("/dev/shm", "tmpfs", [*restricted, "mode=1777", f"size={shm_bytes}"], "shm"),  # noqa: S108
     ]
 
 
@@ -151,6 +151,7 @@ def runtime_device_rules() -> list[LinuxDeviceCgroup]:
         *(_rule(major, minor) for _, major, minor in _DEVICES),
         _rule(136, None),  # /dev/pts/*
         _rule(5, 2),  # /dev/ptmx
+        _rule(10, 200),  # /dev/net/tun: many VPN images count on it
     ]
 
 
