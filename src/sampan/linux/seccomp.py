@@ -138,6 +138,11 @@ class Prepared:
         return syscall(self._number, SECCOMP_SET_MODE_FILTER, self._flags, self._argument)
 
 
+def load(compiled: Filter) -> int:
+    """Load a filter at once: `Prepared.load` for those who cannot prepare before the fork."""
+    return compiled.prepare().load()
+
+
 _compiled: dict[bytes, Filter] = {}
 
 
