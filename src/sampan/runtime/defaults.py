@@ -128,21 +128,23 @@ def devices() -> list[LinuxDevice]:
 
 
 def device_rules() -> list[LinuxDeviceCgroup]:
-    """Return what a container of the engine may do with devices: Docker's list.
+    """Return what a container of the engine may do with devices: Docker's list, then the runtime's.
 
-    `runtime_device_rules` come after it, as runc appends its own to every list.
+    Rules for the user's own devices are appended to it.
     """
     allowed = [(1, 5), (1, 3), (1, 9), (1, 8), (5, 0), (5, 1)]
     return [
         LinuxDeviceCgroup(allow=False, access="rwm"),
         *(_rule(major, minor) for major, minor in allowed),
         LinuxDeviceCgroup(allow=False, type="c", major=10, minor=229, access="rwm"),  # fuse
+        *runtime_device_rules(),
     ]
 
 
 def runtime_device_rules() -> list[LinuxDeviceCgroup]:
     """Return what the runtime allows at the end of every list: the nodes that it makes itself.
 
+    `sampan-runtime` appends these to the list of any specification, as runc does.
     To make a node is always allowed; to open it is what the list decides.
     """
     return [
