@@ -15,6 +15,7 @@ from sampan.linux.libc import error, libc
 from sampan.linux.mounts import DEVPTS_SUPER_MAGIC, filesystem_magic
 from sampan.linux.paths import is_device
 
+TIOCSPTLCK: Final = 0x40045431  # asm-generic/ioctls.h
 TIOCGPTPEER: Final = 0x5441  # asm-generic/ioctls.h, since Linux 4.13
 PTMX: Final = (5, 2)
 UNIX98_PTY_SLAVE_MAJOR: Final = 136  # linux/major.h
@@ -29,7 +30,7 @@ def open_pty(ptmx: int) -> tuple[int, int]:
     The slave is opened from the master (TIOCGPTPEER), so no path is involved.
     """
     unlocked = struct.pack("i", 0)
-    fcntl.ioctl(ptmx, termios.TIOCSPTLCK, unlocked)
+    fcntl.ioctl(ptmx, TIOCSPTLCK, unlocked)
     flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
     slave = int(_ioctl(ptmx, TIOCGPTPEER, flags))
     if slave < 0:
