@@ -40,6 +40,7 @@ class PortMapping(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     host_address: str  # 0.0.0.0, 127.0.0.1, ::
     host_port: int  # 0: any free port
     container_port: int
+    host_port_end: int = 0  # the first free port of host_port-host_port_end; 0: just host_port
 
 
 class Plumber(Protocol):
@@ -69,8 +70,9 @@ class Plumber(Protocol):
     def publish(self, endpoint_id: str, ports: list[PortMapping]) -> list[PortMapping]:
         """Publish all ports or none, and return them with host ports filled in.
 
-        Conflict with Docker's words if one is taken: "Bind for 0.0.0.0:80 failed: port is
-        already allocated".
+        Neighbours in the list that differ only in the host's address get the same host port. A
+        mapping of "::" is left out where the host has no IPv6. Conflict with Docker's words if
+        one is taken: "Bind for 0.0.0.0:80 failed: port is already allocated".
         """
 
     def reconcile(self, endpoint_ids: list[str]) -> None:

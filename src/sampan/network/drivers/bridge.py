@@ -1,0 +1,77 @@
+"""The bridge driver: an Ethernet bridge on the host, with the gateway's address."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Final
+
+from sampan.errors import Conflict
+from sampan.network.ipam import mac_of
+from sampan.network.netlink import (
+    NetlinkSocket,
+    add_address,
+    add_bridge,
+    delete_address,
+    no_link_local,
+    set_link,
+)
+from sampan.network.plumber import BridgeSpec
+from sampan.network.sandbox import quietly_write_sysctl, read_sysctl, write_sysctl
+from sampan.network.state import Forwarding
+
+log = logging.getLogger(__name__)
+BORN_MTU: Final = 1500  # of a new veth
+
+
+def ensure(host: NetlinkSocket, bridge: BridgeSpec) -> tuple[int, int]:
+    """Make or repair the interface, and return its index and MTU.
+
+    Conflict if the name belongs to something that is no bridge.
+    """
+    link = host.link(bridge.name)
+    if link is None:
+        host.request(add_bridge(bridge.name, mac_of(IPv4Address(bridge.gateway))))
+        log.info("bridge %s made for network %s", bridge.name, bridge.network_id[:12])
+        link = host.link(bridge.name)
+    if link is None or link.kind != "bridge":
+        raise Conflict(f"existing interface {bridge.name} is not a bridge")
+    host.attempt(no_link_local(link.index))
+    wanted = IPv4Interface(f"{bridge.gateway}/{IPv4Network(bridge.subnet).prefixlen}")
+    present = [address for index, address in host.addresses() if index == link.index]
+    mtu = bridge.mtu or uplink_mtu(host) or BORN_MTU
+    requests = [delete_address(link.index, other) for other in present if other != wanted]
+    if wanted not in present:
+        requests.append(add_address(link.index, wanted))
+    requests.append(set_link(link.index, mtu=mtu if link.mtu != mtu else 0, up=True))
+    host.request(*requests)
+    # So that ports published on 127.0.0.1 answer; the firewall's guard chain keeps containers
+    # from abusing it.
+    write_sysctl(f"ipv4/conf/{bridge.name}/route_localnet", "1")
+    quietly_write_sysctl(f"ipv6/conf/{bridge.name}/accept_ra", "0")
+    return link.index, mtu
+
+
+def uplink_mtu(host: NetlinkSocket) -> int:
+    """Return the MTU of the interface that has the default route; 0 if there is none."""
+    defaults = [route for route in host.routes() if not route.destination.prefixlen]
+    if not defaults:
+        return 0
+    index = min(defaults, key=lambda route: route.metric).index
+    return next((link.mtu for link in host.links() if link.index == index), 0)
+
+
+def switch_forwarding_on(host: NetlinkSocket, own: Collection[str]) -> Forwarding | None:
+    """Have the host forward IPv4 packets.
+
+    If it did not until now, return the interfaces between which it should still not: all that
+    have addresses and are not `own`. None if it did, or there are none.
+    """
+    if read_sysctl("ipv4/ip_forward") == "1":
+        return None
+    names = {link.index: link.name for link in host.links()}
+    used = {names.get(index, "") for index, _ in host.addresses()} - {"", "lo", *own}
+    write_sysctl("ipv4/ip_forward", "1")
+    log.info("forwarding of IPv4 packets switched on")
+    return Forwarding(uplinks=sorted(used)) if used else None

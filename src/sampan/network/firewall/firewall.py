@@ -1,0 +1,62 @@
+"""What the plumber asks of a firewall: address translation and filtering for bridges, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeRules:
+    """How traffic of one bridge is treated."""
+
+    interface: str
+    subnet: str
+    masquerade: bool = True
+    inter_container: bool = True
+    internal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Traffic to a host's address and port goes to a container's; IPv4."""
+
+    protocol: str
+    host_address: str  # 0.0.0.0: every address of the host
+    host_port: int
+    container_address: str
+    container_port: int
+
+
+class Firewall(Protocol):
+    """Rules of ours in the kernel; each call takes effect at once and as a whole, or not at all.
+
+    Raises OSError with the back-end's words.
+    """
+
+    def apply(
+        self,
+        bridges: Sequence[BridgeRules],
+        forwards: Collection[Forward],
+        uplinks: Sequence[str] = (),
+    ) -> None:
+        """Put exactly these rules in place of all of ours.
+
+        Between `uplinks` nothing is forwarded: they were not forwarding before we switched it on.
+        """
+
+    def add(self, forwards: Collection[Forward]) -> None:
+        """Add forwards."""
+
+    def remove(self, forwards: Collection[Forward]) -> None:
+        """Take forwards away; those that are gone already are no error."""
+
+    def admit(self, interface: str) -> None:
+        """Let the host's own rules pass what a bridge forwards, where they would drop it."""
+
+    def dismiss(self, interface: str) -> None:
+        """Take back `admit`."""
+
+    def clear(self) -> None:
+        """Remove all of ours."""

@@ -1,0 +1,263 @@
+"""The nftables back-end: one table of ours, changed in transactions by libnftables.
+
+Published ports are elements of two maps, so that publishing one costs a tenth of a millisecond
+however many there are. The rules are explained in docs/reference/network.md.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from sampan.network.firewall.firewall import BridgeRules, Forward
+
+log = logging.getLogger(__name__)
+
+LIBRARY: Final = "libnftables.so.1"  # Debian: libnftables1
+NFT_CTX_OUTPUT_JSON: Final = 1 << 4  # nftables/libnftables.h
+
+
+class _Chain(msgspec.Struct):
+    policy: str = ""
+
+
+class _Rule(msgspec.Struct):
+    handle: int
+    comment: str = ""
+
+
+class _Item(msgspec.Struct):
+    chain: _Chain | None = None
+    rule: _Rule | None = None
+
+
+class _Listing(msgspec.Struct):
+    nftables: list[_Item]
+
+
+def _comment(interface: str) -> str:
+    return f"sampan:{interface}"  # of the rules that we put into the host's own chain
+
+
+class Nftables:
+    """Rules in the table `inet <table>`; needs CAP_NET_ADMIN in the namespace where it is used."""
+
+    def __init__(self, table: str = "sampan") -> None:
+        self._table = table
+        self._context: Any = None
+        self._library: Any = None
+        self._state: tuple[Sequence[BridgeRules], Sequence[str]] = ((), ())
+        self._forwards: set[Forward] = set()
+
+    def apply(
+        self,
+        bridges: Sequence[BridgeRules],
+        forwards: Collection[Forward],
+        uplinks: Sequence[str] = (),
+    ) -> None:
+        """Put exactly these rules in place of all of ours."""
+        self._run(ruleset(self._table, bridges, forwards, uplinks))
+        self._state, self._forwards = (tuple(bridges), tuple(uplinks)), set(forwards)
+
+    def add(self, forwards: Collection[Forward]) -> None:
+        """Add forwards."""
+        self._change("add", [forward for forward in forwards if forward not in self._forwards])
+        self._forwards.update(forwards)
+
+    def remove(self, forwards: Collection[Forward]) -> None:
+        """Take forwards away; those that are gone already are no error."""
+        known = [forward for forward in forwards if forward in self._forwards]
+        self._forwards.difference_update(known)
+        self._change("delete", known)
+
+    def _change(self, verb: str, forwards: Sequence[Forward]) -> None:
+        if not forwards:
+            return
+        lines = [
+            f"{verb} element inet {self._table} {_map_of(forward)} {{ {element} }}"
+            for forward in forwards
+            if (element := _key(forward) if verb == "delete" else _element(forward))
+        ]
+        try:
+            self._run("\n".join(lines))
+        except OSError as error:
+            # Somebody changed or flushed our table: write it anew, as it should be.
+            log.warning("the firewall table is written anew: %s", error)
+            after = self._forwards | set(forwards) if verb == "add" else self._forwards
+            self._run(ruleset(self._table, self._state[0], after, self._state[1]))
+
+    def admit(self, interface: str) -> None:
+        """Accept the bridge's traffic first in `ip filter FORWARD`, if that chain filters at all.
+
+        A packet passes only if every table lets it pass: what iptables drops (dockerd and ufw set
+        the policy of FORWARD to DROP), an accept of ours in another table cannot rescue.
+        """
+        policy, rules = self._host_chain()
+        if policy != "drop" and not rules:
+            return
+        if [rule.comment for rule in rules[:2]] == [_comment(interface)] * 2:
+            return
+        self.dismiss(interface)
+        head = "insert rule ip filter FORWARD"
+        self._run(
+            f'{head} iifname "{interface}" counter accept comment "{_comment(interface)}"\n'
+            f'{head} oifname "{interface}" counter accept comment "{_comment(interface)}"'
+        )
+
+    def dismiss(self, interface: str) -> None:
+        """Take back `admit`."""
+        ours = [rule for rule in self._host_chain()[1] if rule.comment == _comment(interface)]
+        if ours:
+            lines = [f"delete rule ip filter FORWARD handle {rule.handle}" for rule in ours]
+            self._run("\n".join(lines))
+
+    def clear(self) -> None:
+        """Remove all of ours."""
+        self._run(f"add table inet {self._table}\ndelete table inet {self._table}")
+        self._state, self._forwards = ((), ()), set()
+
+    def _host_chain(self) -> tuple[str, list[_Rule]]:
+        try:
+            listing = msgspec.json.decode(self._run("list chain ip filter FORWARD"), type=_Listing)
+        except OSError:  # iptables was never used here, or is of the old kind
+            return "", []
+        policies = [item.chain.policy for item in listing.nftables if item.chain]
+        return "".join(policies), [item.rule for item in listing.nftables if item.rule]
+
+    def _run(self, commands: str) -> str:
+        """Carry out commands as one transaction and return the output; raise OSError."""
+        if self._context is None:
+            self._open()
+        failed = self._library.nft_run_cmd_from_buffer(self._context, commands.encode())
+        said = self._library.nft_ctx_get_error_buffer(self._context).decode(errors="replace")
+        output = self._library.nft_ctx_get_output_buffer(self._context)
+        if failed:
+            first = said.strip().splitlines()[0] if said.strip() else "no reason given"
+            raise OSError(errno.EIO, f"nftables: {first.removeprefix('Error: ')}")
+        return str(output.decode(errors="replace"))
+
+    def _open(self) -> None:
+        library = ctypes.CDLL(LIBRARY)
+        library.nft_ctx_new.restype = ctypes.c_void_p
+        library.nft_ctx_new.argtypes = [ctypes.c_uint32]
+        for name in ("error", "output"):
+            library[f"nft_ctx_buffer_{name}"].argtypes = [ctypes.c_void_p]
+            getter = getattr(library, f"nft_ctx_get_{name}_buffer")
+            getter.argtypes, getter.restype = [ctypes.c_void_p], ctypes.c_char_p
+        library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+        library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
+        context = library.nft_ctx_new(0)
+        if not context:
+            raise OSError(errno.ENOMEM, "nftables: no context")
+        library["nft_ctx_buffer_error"](context)
+        library["nft_ctx_buffer_output"](context)
+        library.nft_ctx_output_set_flags(context, NFT_CTX_OUTPUT_JSON)
+        self._library, self._context = library, context
+
+
+# --- the text of the rules -------------------------------------------------------------------
+
+
+def ruleset(
+    table: str,
+    bridges: Sequence[BridgeRules],
+    forwards: Iterable[Forward],
+    uplinks: Sequence[str] = (),
+) -> str:
+    """Return the commands that replace our table by one with these rules, in one transaction."""
+    to = "ipv4_addr . inet_service"
+    chains = [
+        _map("published", f"inet_proto . ipv4_addr . inet_service : {to}", forwards),
+        _map("published_any", f"inet_proto . inet_service : {to}", forwards),
+        _set("bridges", [bridge.interface for bridge in bridges]),
+        _set("uplinks", uplinks),
+        *_nat_chains(bridges),
+        _chain("guard", "filter", "prerouting", "raw", _guard()),
+        _chain("forward", "filter", "forward", "filter", list(_filter(bridges, uplinks))),
+    ]
+    body = "\n".join(chains)
+    return f"add table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{body}\n}}\n"
+
+
+def _nat_chains(bridges: Sequence[BridgeRules]) -> list[str]:
+    publish = [
+        "dnat ip to meta l4proto . ip daddr . th dport map @published",
+        "dnat ip to meta l4proto . th dport map @published_any",
+    ]
+    local = ["meta l4proto { tcp, udp, sctp } fib daddr type local jump publish"]
+    return [
+        _chain("publish", "", "", "", publish),
+        _chain("prerouting", "nat", "prerouting", "dstnat", local),
+        _chain("output", "nat", "output", "-100", local),
+        _chain("postrouting", "nat", "postrouting", "srcnat", list(_masquerade(bridges))),
+    ]
+
+
+def _masquerade(bridges: Sequence[BridgeRules]) -> Iterable[str]:
+    # From 127.0.0.1 of the host: the container could not answer to that.
+    yield "oifname @bridges ip saddr 127.0.0.0/8 masquerade"
+    for bridge in bridges:
+        # A container that reaches another one (or itself) through a published port of the host:
+        # unless the answer comes back through the host, it comes from the wrong address.
+        name = f'"{bridge.interface}"'
+        yield f"oifname {name} ip saddr {bridge.subnet} ct status dnat masquerade"
+        if bridge.masquerade and not bridge.internal:
+            yield f"oifname != {name} ip saddr {bridge.subnet} masquerade"
+
+
+def _guard() -> list[str]:
+    # route_localnet, which makes ports published on 127.0.0.1 answer, would also let containers
+    # reach the services that listen on the host's loopback.
+    return ["iifname @bridges ip daddr 127.0.0.0/8 drop"]
+
+
+def _filter(bridges: Sequence[BridgeRules], uplinks: Sequence[str]) -> Iterable[str]:
+    if uplinks:
+        yield "iifname @uplinks oifname @uplinks ct state new drop"
+    for bridge in bridges:
+        name = f'"{bridge.interface}"'
+        if bridge.internal:
+            yield f"iifname {name} oifname != {name} drop"
+            yield f"oifname {name} iifname != {name} drop"
+        if not bridge.inter_container:
+            yield f"iifname {name} oifname {name} ct state new ct status & dnat == 0 drop"
+        # From elsewhere only answers and published ports come in, even if a neighbour of the host
+        # has a route to the containers.
+        yield f"oifname {name} iifname != {name} ct state new ct status & dnat == 0 drop"
+        yield f"oifname {name} ct state invalid drop"
+
+
+def _chain(name: str, type: str, hook: str, priority: str, rules: Sequence[str]) -> str:
+    head = f"type {type} hook {hook} priority {priority}; policy accept;" if hook else ""
+    lines = "\n".join(f"  {line}" for line in [head, *rules] if line)
+    return f" chain {name} {{\n{lines}\n }}"
+
+
+def _set(name: str, interfaces: Sequence[str]) -> str:
+    elements = ", ".join(f'"{interface}"' for interface in interfaces)
+    listed = f"elements = {{ {elements} }}; " if elements else ""
+    return f" set {name} {{ type ifname; {listed}}}"
+
+
+def _map(name: str, kind: str, forwards: Iterable[Forward]) -> str:
+    elements = ",\n   ".join(_element(one) for one in forwards if _map_of(one) == name)
+    listed = f"elements = {{ {elements} }}; " if elements else ""
+    return f" map {name} {{ type {kind}; {listed}}}"
+
+
+def _map_of(forward: Forward) -> str:
+    return "published_any" if forward.host_address == "0.0.0.0" else "published"
+
+
+def _key(forward: Forward) -> str:
+    address = "" if forward.host_address == "0.0.0.0" else f"{forward.host_address} . "
+    return f"{forward.protocol} . {address}{forward.host_port}"
+
+
+def _element(forward: Forward) -> str:
+    return f"{_key(forward)} : {forward.container_address} . {forward.container_port}"

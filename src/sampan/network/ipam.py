@@ -1,0 +1,105 @@
+"""Addresses: which are free in a subnet, which subnets there are by default, MAC from address.
+
+Pure functions and one small class; who holds which address is stored by the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network
+from typing import Final
+
+from sampan.errors import Conflict, InvalidArgument
+
+#: (base, size) in the order they are tried. Source: moby libnetwork/ipamutils/utils.go.
+DEFAULT_POOLS: Final = (
+    *((f"172.{second}.0.0/16", 16) for second in (17, 18, 19)),
+    ("172.20.0.0/14", 16),
+    ("172.24.0.0/14", 16),
+    ("172.28.0.0/14", 16),
+    ("192.168.0.0/16", 20),
+)
+
+
+def subnets(pools: Sequence[tuple[str, int]] = ()) -> list[str]:
+    """Return the subnets that pools of (base, prefix length) consist of, in order."""
+    found: list[str] = []
+    for base, size in pools or DEFAULT_POOLS:
+        try:
+            network = IPv4Network(base)
+            found += [str(subnet) for subnet in network.subnets(new_prefix=size)]
+        except ValueError as error:
+            raise InvalidArgument(f"invalid address pool {base} size {size}: {error}") from error
+    return found
+
+
+def mac_of(address: IPv4Address) -> str:
+    """Return the MAC address that Docker derives from an IPv4 address: 02:42 and its bytes."""
+    return "02:42:" + address.packed.hex(":")
+
+
+def gateway_of(subnet: IPv4Network, ip_range: IPv4Network | None = None) -> IPv4Address:
+    """Return the gateway if the user names none: the first address of the range or subnet."""
+    return (ip_range or subnet).network_address + 1
+
+
+class AddressSpace:
+    """The addresses of one network, given out one after the other as Docker does.
+
+    An address that was given back is used again only when the others have had their turn.
+    """
+
+    def __init__(
+        self,
+        subnet: IPv4Network,
+        gateway: IPv4Address,
+        *,
+        ip_range: IPv4Network | None = None,
+        auxiliary: Mapping[str, IPv4Address] | None = None,
+        taken: Collection[IPv4Address] = (),
+    ) -> None:
+        self._subnet, self._range = subnet, ip_range or subnet
+        self._reserved = {gateway, *(auxiliary or {}).values()}
+        if subnet.prefixlen < 31:
+            self._reserved |= {subnet.network_address, subnet.broadcast_address}
+        self._taken = set(taken)
+        self._last = max(
+            (address for address in self._taken if address in self._range),
+            default=self._range.network_address,
+        )
+
+    def take(self, wanted: IPv4Address | None = None) -> IPv4Address:
+        """Return an address that nobody has, or `wanted`.
+
+        Raises Conflict ("Address already in use", "no available IPv4 addresses …") and
+        InvalidArgument for an address outside the subnet.
+        """
+        if wanted is None:
+            wanted = next(self._free(), None)
+            if wanted is None:
+                raise Conflict(
+                    f"no available IPv4 addresses on this network's address pools: {self._range}"
+                )
+        elif wanted not in self._subnet:
+            raise InvalidArgument(
+                "invalid endpoint settings: no configured subnet or ip-range contain the IP "
+                f"address {wanted}"
+            )
+        elif wanted in self._taken or wanted in self._reserved:
+            raise Conflict("Address already in use")
+        self._taken.add(wanted)
+        if wanted in self._range:
+            self._last = wanted
+        return wanted
+
+    def give_back(self, address: IPv4Address) -> None:
+        """Make an address free again."""
+        self._taken.discard(address)
+
+    def _free(self) -> Iterator[IPv4Address]:
+        first, count = int(self._range.network_address), self._range.num_addresses
+        start = int(self._last) - first + 1
+        for offset in range(count):
+            address = IPv4Address(first + (start + offset) % count)
+            if address not in self._taken and address not in self._reserved:
+                yield address

@@ -1,0 +1,397 @@
+"""The Plumber on the kernel: netlink and nftables, no program is ever executed."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+from typing import Final
+
+from sampan.errors import Internal, InvalidArgument, NotFound, Unsupported
+from sampan.network.drivers import bridge as bridge_driver
+from sampan.network.firewall.firewall import BridgeRules, Firewall, Forward
+from sampan.network.firewall.nftables import Nftables
+from sampan.network.netlink import (
+    Message,
+    NetlinkSocket,
+    add_address,
+    add_default_route,
+    delete_link,
+    isolate_port,
+    set_link,
+)
+from sampan.network.plumber import BridgeSpec, EndpointSpec, PortMapping
+from sampan.network.reservation import Reservation, Reservations
+from sampan.network.sandbox import INSIDE, Pool, Sandbox, Wired, wire
+from sampan.network.state import EndpointRecord, State
+from sampan.rpc import Fd
+
+log = logging.getLogger(__name__)
+
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ, and safe in rules
+_MAC: Final = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
+
+
+@dataclass(slots=True)
+class _Endpoint:
+    spec: EndpointSpec
+    outer: int  # interface index on the host; 0: gone
+    ports: list[Reservation] = field(default_factory=list)
+
+    @property
+    def forwards(self) -> list[Forward]:
+        address = str(IPv4Interface(self.spec.address).ip)
+        return [
+            Forward(
+                port.mapping.protocol,
+                port.mapping.host_address,
+                port.mapping.host_port,
+                address,
+                port.mapping.container_port,
+            )
+            for port in self.ports
+            if ":" not in port.mapping.host_address
+        ]
+
+    @property
+    def record(self) -> EndpointRecord:
+        return EndpointRecord(endpoint=self.spec, ports=[port.mapping for port in self.ports])
+
+
+class LinuxPlumber:
+    """Does the work of the `Plumber` contract in the network namespace where it was made.
+
+    `state` is a folder on a tmpfs that lets a successor find what this one made. `owner` is the
+    name of the firewall table and the mark on interfaces. `work` is to be called when there is
+    time: it keeps namespaces in stock; without it every call still works, only slower.
+    """
+
+    def __init__(
+        self,
+        state: Path | None = None,
+        *,
+        owner: str = "sampan",
+        firewall: Firewall | None = None,
+        pool: int = 0,
+    ) -> None:
+        self._owner = owner
+        self._lock = threading.RLock()
+        self._host = NetlinkSocket()
+        self._pool = Pool(self._host, pool)
+        self._firewall = firewall or Nftables(owner)
+        self._state = State(state)
+        self._reservations = Reservations()
+        self._bridges = {bridge.network_id: bridge for bridge in self._state.bridges()}
+        self._indexes: dict[str, tuple[int, int]] = {}  # network id → bridge's index, MTU
+        self._endpoints: dict[str, _Endpoint] = {}
+        self._dying: list[int] = []  # interfaces that were cut off, to be removed in time
+        self._adopt()
+
+    # --- bridges ---------------------------------------------------------------------------
+
+    def ensure_bridge(self, bridge: BridgeSpec) -> None:
+        """Make or repair a bridge with its address, forwarding and firewall rules."""
+        _check(_ID, bridge.network_id, "network id")
+        _check(_INTERFACE, bridge.name, "interface name")
+        _check_bridge_addresses(bridge)
+        with self._lock:
+            try:
+                self._indexes[bridge.network_id] = bridge_driver.ensure(self._host, bridge)
+                forwarding = bridge_driver.switch_forwarding_on(self._host, self._names(bridge))
+            except OSError as error:
+                raise Internal(f"failed to set up bridge {bridge.name}: {error}") from error
+            if forwarding:
+                self._state.keep(forwarding)
+            self._bridges[bridge.network_id] = bridge
+            self._state.keep(bridge)
+            self._write_rules()
+            with _firewall_errors():
+                self._firewall.admit(bridge.name)
+
+    def remove_bridge(self, network_id: str) -> None:
+        """Remove a bridge with its rules and endpoints; unknown ids are no error."""
+        with self._lock:
+            if not (bridge := self._bridges.pop(network_id, None)):
+                return
+            for endpoint in list(self._endpoints.values()):
+                if endpoint.spec.network_id == network_id:
+                    self._detach(endpoint)
+            with _firewall_errors():
+                self._firewall.dismiss(bridge.name)
+            if (link := self._host.link(bridge.name)) and link.kind == "bridge":
+                self._host.request(delete_link(link.index))
+            self._indexes.pop(network_id, None)
+            self._state.forget("bridges", network_id)
+            self._write_rules()
+
+    def free_subnet(self, pools: list[str], taken: list[str]) -> str:
+        """Return the first subnet of `pools` that no route, address or member of `taken` uses."""
+        with self._lock:
+            used = [IPv4Network(subnet) for subnet in taken]
+            used += [address.network for _, address in self._host.addresses()]
+            used += [route.destination for route in self._host.routes()]
+        used = [subnet for subnet in used if subnet.prefixlen]  # not the default route
+        for pool in pools:
+            if not any(IPv4Network(pool).overlaps(subnet) for subnet in used):
+                return pool
+        raise InvalidArgument("all predefined address pools have been fully subnetted")
+
+    # --- endpoints -------------------------------------------------------------------------
+
+    def sandbox(self) -> Fd:
+        """Return a fresh network namespace with loopback up (and nothing else)."""
+        with self._lock:
+            return Fd(Sandbox.new().detach())
+
+    def attach(self, endpoint: EndpointSpec, sandbox: Fd | None = None) -> Fd:
+        """Put an interface with address and routes into a namespace, by default a fresh one."""
+        _check_endpoint(endpoint)
+        with self._lock:
+            if not (bridge := self._bridges.get(endpoint.network_id)):
+                raise NotFound(f"network {endpoint.network_id} not found")
+            self.detach(endpoint.endpoint_id)
+            with ExitStack() as undo:
+                wired = self._wired(endpoint, sandbox)
+                undo.callback(self._cut, wired.outer)
+                undo.callback(wired.sandbox.close)
+                try:
+                    self._configure(wired, endpoint, bridge)
+                except OSError as error:
+                    reason = f"failed to set up interface {endpoint.interface}: {error}"
+                    raise Internal(reason) from error
+                made = _Endpoint(endpoint, wired.outer)
+                self._state.keep(made.record)
+                self._endpoints[endpoint.endpoint_id] = made
+                undo.pop_all()
+            return Fd(wired.sandbox.detach())
+
+    def detach(self, endpoint_id: str) -> None:
+        """Remove an endpoint, its interface and its published ports."""
+        with self._lock:
+            if endpoint := self._endpoints.get(endpoint_id):
+                self._detach(endpoint)
+
+    def publish(self, endpoint_id: str, ports: list[PortMapping]) -> list[PortMapping]:
+        """Publish all ports or none, and return them with host ports filled in."""
+        for port in ports:
+            _check_port(port)
+        with self._lock:
+            if not (endpoint := self._endpoints.get(endpoint_id)):
+                raise NotFound(f"endpoint {endpoint_id} not found")
+            with ExitStack() as undo:
+                taken = self._reservations.take(ports)
+                undo.callback(self._reservations.release, taken)
+                after = _Endpoint(endpoint.spec, endpoint.outer, endpoint.ports + taken)
+                added = _Endpoint(endpoint.spec, endpoint.outer, taken).forwards
+                with _firewall_errors():
+                    self._firewall.add(added)
+                undo.callback(self._firewall.remove, added)
+                self._state.keep(after.record)
+                self._endpoints[endpoint_id] = after
+                undo.pop_all()
+            return [port.mapping for port in taken]
+
+    def reconcile(self, endpoint_ids: list[str]) -> None:
+        """Remove all endpoints and rules of ours that are not listed."""
+        with self._lock:
+            wanted = set(endpoint_ids)
+            for known, endpoint in list(self._endpoints.items()):
+                if known not in wanted:
+                    self._detach(endpoint)
+            for link in self._host.links():
+                owner, _, name = link.alias.partition(":")
+                if owner == self._owner and name != "pool" and name not in wanted:
+                    self._cut(link.index)
+            self._write_rules()
+
+    # --- work between calls ------------------------------------------------------------------
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `work` has something to do."""
+        return self._pool.lacks or bool(self._dying)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the next `attach` would have to make a namespace first."""
+        return self._pool.lacks and not len(self._pool)
+
+    @property
+    def has_surplus(self) -> bool:
+        """Whether `shrink` may have something to do later."""
+        return self._pool.has_surplus
+
+    def work(self) -> None:
+        """Do one piece of work that no caller waits for: some milliseconds."""
+        with self._lock:
+            if self._pool.lacks:
+                self._pool.refill()
+            elif self._dying:
+                # ENODEV is the rule: the interface went with its namespace. Else somebody else
+                # keeps the namespace alive, and removing a pair costs 20 ms.
+                self._host.attempt(delete_link(self._dying.pop()))
+
+    def shrink(self) -> None:
+        """Let go of namespaces that only a burst of starts needed."""
+        with self._lock:
+            self._pool.shrink()
+
+    def close(self) -> None:
+        """Let go of namespaces in stock and of reserved ports; bridges, endpoints, rules stay."""
+        with self._lock:
+            self._pool.close()
+            for endpoint in self._endpoints.values():
+                self._reservations.release(endpoint.ports)
+            self._endpoints.clear()
+            self._host.close()
+
+    # --- details -----------------------------------------------------------------------------
+
+    def _adopt(self) -> None:
+        """Take over what a predecessor left."""
+        outer = {link.alias: link.index for link in self._host.links() if link.alias}
+        for record in self._state.endpoints():
+            name = record.endpoint.endpoint_id
+            ports = [self._reservations.retake(mapping) for mapping in record.ports]
+            index = outer.get(f"{self._owner}:{name}", 0)
+            self._endpoints[name] = _Endpoint(record.endpoint, index, ports)
+
+    def _wired(self, endpoint: EndpointSpec, sandbox: Fd | None) -> Wired:
+        try:
+            if sandbox is None:
+                return self._pool.take()
+            return wire(self._host, Sandbox.of(sandbox.number), endpoint.interface)
+        except OSError as error:
+            raise Internal(f"failed to add interface {endpoint.interface}: {error}") from error
+
+    def _configure(self, wired: Wired, endpoint: EndpointSpec, bridge: BridgeSpec) -> None:
+        master, mtu = self._bridge_index(bridge)
+        renamed = endpoint.interface if endpoint.interface != INSIDE else ""
+        inner: list[Message] = [
+            set_link(wired.inner, name=renamed, mac=endpoint.mac_address, mtu=mtu, up=True),
+            add_address(wired.inner, IPv4Interface(endpoint.address)),
+        ]
+        if endpoint.gateway:
+            inner.append(add_default_route(IPv4Address(endpoint.gateway), wired.inner))
+        wired.sandbox.request(*inner)
+        alias = f"{self._owner}:{endpoint.endpoint_id}"
+        outer = [set_link(wired.outer, master=master, mtu=mtu, up=True, alias=alias)]
+        if not bridge.inter_container:
+            outer.append(isolate_port(wired.outer, True))
+        self._host.request(*outer)
+
+    def _bridge_index(self, bridge: BridgeSpec) -> tuple[int, int]:
+        """Return the bridge's index, and its MTU if that is not the one interfaces are born with.
+
+        Asked of the kernel once, by `ensure_bridge`.
+        """
+        if bridge.network_id not in self._indexes:
+            self._indexes[bridge.network_id] = bridge_driver.ensure(self._host, bridge)
+        index, mtu = self._indexes[bridge.network_id]
+        return index, mtu if mtu != bridge_driver.BORN_MTU else 0
+
+    def _detach(self, endpoint: _Endpoint) -> None:
+        del self._endpoints[endpoint.spec.endpoint_id]
+        try:
+            with _firewall_errors():
+                self._firewall.remove(endpoint.forwards)
+        finally:
+            self._reservations.release(endpoint.ports)
+            self._cut(endpoint.outer)
+            self._state.forget("endpoints", endpoint.spec.endpoint_id)
+
+    def _cut(self, outer: int) -> None:
+        """Take an interface off its bridge; the rest of its removal may wait.
+
+        Removing a pair costs 20 ms of waiting in the kernel, cutting it off half a millisecond,
+        and nothing if the namespace has ended already.
+        """
+        if not outer:
+            return
+        [error] = self._host.attempt(set_link(outer, master=0, up=False, alias=""))
+        if error is None:
+            self._dying.append(outer)
+        elif error.errno != errno.ENODEV:
+            raise error
+
+    def _write_rules(self) -> None:
+        forwarding = self._state.forwarding()
+        rules = [
+            BridgeRules(
+                bridge.name,
+                str(IPv4Network(bridge.subnet)),
+                bridge.masquerade,
+                bridge.inter_container,
+                bridge.internal,
+            )
+            for bridge in self._bridges.values()
+        ]
+        forwards = [
+            forward for endpoint in self._endpoints.values() for forward in endpoint.forwards
+        ]
+        with _firewall_errors():
+            self._firewall.apply(rules, forwards, forwarding.uplinks if forwarding else ())
+
+    def _names(self, bridge: BridgeSpec) -> Sequence[str]:
+        return [bridge.name, *(known.name for known in self._bridges.values())]
+
+
+@contextmanager
+def _firewall_errors() -> Iterator[None]:
+    """Turn what the firewall's library says into errors of ours."""
+    try:
+        yield
+    except OSError as error:
+        if "libnftables" in str(error):
+            raise Unsupported(
+                f"the firewall cannot be programmed: {error} (Debian: libnftables1)"
+            ) from error
+        raise Internal(f"failed to program the firewall: {error}") from error
+
+
+def _check(pattern: re.Pattern[str], value: str, what: str) -> None:
+    if not pattern.fullmatch(value):
+        raise InvalidArgument(f"invalid {what}: {value!r}")
+
+
+def _check_bridge_addresses(bridge: BridgeSpec) -> None:
+    try:
+        subnet, gateway = IPv4Network(bridge.subnet), IPv4Address(bridge.gateway)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid subnet {bridge.subnet}: {error}") from error
+    if gateway not in subnet:
+        raise InvalidArgument(f"no matching subnet for gateway {gateway}")
+    if bridge.mtu and not 68 <= bridge.mtu <= 65535:
+        raise InvalidArgument(f"invalid MTU: {bridge.mtu}")
+
+
+def _check_endpoint(endpoint: EndpointSpec) -> None:
+    _check(_ID, endpoint.endpoint_id, "endpoint id")
+    _check(_INTERFACE, endpoint.interface, "interface name")
+    _check(_MAC, endpoint.mac_address, "MAC address")
+    try:
+        IPv4Interface(endpoint.address)
+        if endpoint.gateway:
+            IPv4Address(endpoint.gateway)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid address: {error}") from error
+
+
+def _check_port(port: PortMapping) -> None:
+    try:
+        address = IPv4Address(port.host_address) if ":" not in port.host_address else None
+    except ValueError as error:
+        raise InvalidArgument(f"invalid IP address: {port.host_address}") from error
+    if address and str(address) != port.host_address:
+        raise InvalidArgument(f"invalid IP address: {port.host_address}")
+    if not (0 <= port.host_port <= 65535 and 1 <= port.container_port <= 65535):
+        raise InvalidArgument(f"invalid port: {port.host_port}:{port.container_port}")
+    if port.host_port_end and not port.host_port <= port.host_port_end <= 65535:
+        raise InvalidArgument(f"invalid port range: {port.host_port}-{port.host_port_end}")

@@ -1,0 +1,92 @@
+"""What the plumber remembers across its own restarts: one small file per bridge and endpoint.
+
+The files lie on a tmpfs (the run root): after a reboot there are neither files nor interfaces.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from sampan.network.plumber import BridgeSpec, EndpointSpec, PortMapping
+
+log = logging.getLogger(__name__)
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class EndpointRecord(msgspec.Struct, kw_only=True):
+    """An endpoint as it was made."""
+
+    endpoint: EndpointSpec
+    ports: list[PortMapping] = []
+
+
+class Forwarding(msgspec.Struct, kw_only=True):
+    """The host did not forward packets before us; `uplinks` had addresses then."""
+
+    uplinks: list[str] = []
+
+
+class State:
+    """The records below a folder; with None nothing is kept (as a library, in tests)."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        for kind in ("bridges", "endpoints") if folder else ():
+            (self._path(kind, "").parent).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def bridges(self) -> list[BridgeSpec]:
+        """Return the bridges."""
+        return self._all("bridges", BridgeSpec)
+
+    def endpoints(self) -> list[EndpointRecord]:
+        """Return the endpoints."""
+        return self._all("endpoints", EndpointRecord)
+
+    def forwarding(self) -> Forwarding | None:
+        """Return what was noted when forwarding was switched on, None if it was on."""
+        return self._read(self._path("", "forwarding"), Forwarding) if self._folder else None
+
+    def keep(self, record: BridgeSpec | EndpointRecord | Forwarding) -> None:
+        """Write a record; readers see the old one or the new one."""
+        if not self._folder:
+            return
+        if isinstance(record, BridgeSpec):
+            path = self._path("bridges", record.network_id)
+        elif isinstance(record, EndpointRecord):
+            path = self._path("endpoints", record.endpoint.endpoint_id)
+        else:
+            path = self._path("", "forwarding")
+        new = path.with_suffix(".new")
+        new.write_bytes(msgspec.json.encode(record))
+        os.replace(new, path)
+
+    def forget(self, kind: str, id: str) -> None:
+        """Remove a record of `bridges` or `endpoints`; it need not exist."""
+        if self._folder:
+            with suppress(FileNotFoundError):
+                self._path(kind, id).unlink()
+
+    def _path(self, kind: str, id: str) -> Path:
+        assert self._folder is not None
+        return self._folder / kind / f"{id}.json"
+
+    def _all(self, kind: str, type: type[S]) -> list[S]:
+        if not self._folder:
+            return []
+        found = (self._read(path, type) for path in sorted((self._folder / kind).glob("*.json")))
+        return [record for record in found if record is not None]
+
+    def _read(self, path: Path, type: type[S]) -> S | None:
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=type)
+        except FileNotFoundError:
+            return None
+        except msgspec.DecodeError as error:
+            log.warning("%s is not readable and ignored: %s", path, error)
+            return None
