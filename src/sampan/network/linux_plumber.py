@@ -23,8 +23,8 @@ from sampan.network.netlink import (
     add_address,
     add_default_route,
     delete_link,
-    isolate_port,
     set_link,
+    set_port,
 )
 from sampan.network.plumber import BridgeSpec, EndpointSpec, PortMapping
 from sampan.network.reservation import Reservation, Reservations
@@ -193,6 +193,10 @@ class LinuxPlumber:
                 with _firewall_errors():
                     self._firewall.add(added)
                 undo.callback(self._firewall.remove, added)
+                # Where bridged packets pass through the firewall (br_netfilter), a container that
+                # calls its own published port is sent back through the port it came from.
+                if added and endpoint.outer:
+                    self._host.attempt(set_port(endpoint.outer, hairpin=True))
                 self._state.keep(after.record)
                 self._endpoints[endpoint_id] = after
                 undo.pop_all()
@@ -284,7 +288,7 @@ class LinuxPlumber:
         alias = f"{self._owner}:{endpoint.endpoint_id}"
         outer = [set_link(wired.outer, master=master, mtu=mtu, up=True, alias=alias)]
         if not bridge.inter_container:
-            outer.append(isolate_port(wired.outer, True))
+            outer.append(set_port(wired.outer, isolated=True))
         self._host.request(*outer)
 
     def _bridge_index(self, bridge: BridgeSpec) -> tuple[int, int]:

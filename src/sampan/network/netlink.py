@@ -146,14 +146,16 @@ def no_link_local(index: int) -> Message:
     return Message(RTM_NEWLINK, _link(index) + nested(IFLA_AF_SPEC, nested(socket.AF_INET6, mode)))
 
 
-def isolate_port(index: int, isolated: bool) -> Message:
-    """Keep a bridge's port from reaching other isolated ports."""
-    data = attribute(IFLA_BRPORT_ISOLATED, bytes([isolated]))
+def set_port(index: int, *, isolated: bool | None = None, hairpin: bool | None = None) -> Message:
+    """Change a bridge's port: `isolated` ports do not reach one another, `hairpin` sends back."""
+    data = b""
+    if isolated is not None:
+        data += attribute(IFLA_BRPORT_ISOLATED, bytes([isolated]))
+    if hairpin is not None:
+        data += attribute(IFLA_BRPORT_MODE, bytes([hairpin]))
     kind = text(IFLA_INFO_SLAVE_KIND, "bridge")
-    return Message(
-        RTM_NEWLINK,
-        _link(index) + nested(IFLA_LINKINFO, kind, nested(IFLA_INFO_SLAVE_DATA, data)),
-    )
+    info = nested(IFLA_LINKINFO, kind, nested(IFLA_INFO_SLAVE_DATA, data))
+    return Message(RTM_NEWLINK, _link(index) + info)
 
 
 def delete_link(index: int) -> Message:
