@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 from typing import Final
 
-from sampan.linux.libc import NR, syscall
+from sampan.linux.libc import NR, libc, syscall
+
+_signal: Final = libc["signal"]
+_signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+_signal.restype = ctypes.c_void_p
 
 # linux/prctl.h
 PR_SET_PDEATHSIG: Final = 1
@@ -166,6 +171,16 @@ def execveat(fd: int, argv: list[bytes], envp: list[bytes]) -> None:
     arguments = (ctypes.c_char_p * (len(argv) + 1))(*argv, None)
     environment = (ctypes.c_char_p * (len(envp) + 1))(*envp, None)
     syscall(NR["execveat"], fd, b"", arguments, environment, 0x1000)  # AT_EMPTY_PATH
+
+
+def default_signals() -> None:
+    """Give every signal its default action and block none, as a new program expects it.
+
+    Below Python's `signal` module: for a child that is about to execute something else.
+    """
+    for number in range(1, 65):  # SIGKILL and SIGSTOP refuse, which is as well
+        _signal(number, None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def start_time(pid: int) -> int:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NoReturn
 
 from sampan.errors import SampanError
-from sampan.linux import seccomp
+from sampan.linux import capabilities, namespaces, seccomp
 from sampan.linux.cgroups.hierarchy import detect
 from sampan.rpc import Fd
 from sampan.runtime import exec as runtime_exec
@@ -93,8 +96,8 @@ class Launching:
         """
         with self._sock:
             report, descriptors = supervise.receive_report(self._sock)
-        for pid in (self._supervisor, *report.helpers):
-            _reap(pid)
+        _ending.update((self._supervisor, *report.helpers))
+        reap_helpers()
         if isinstance(report, supervise.Failure):
             for fd in descriptors:
                 os.close(fd)
@@ -117,19 +120,12 @@ class Launching:
 def launch(request: LaunchRequest) -> Launching:
     """Begin to start a container; returns after one fork.
 
-    The caller must have a single thread. Raises InvalidArgument for a seccomp profile that is none.
+    The caller should have a single thread. Raises InvalidArgument for a broken seccomp profile.
     """
     linux = request.spec.linux
-    profile = linux.seccomp if linux else None
-    compiled, warnings = _compile(profile, request.seccomp_cache)
-    detect()  # once per process, not once per supervisor
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    supervisor = os.fork()
-    if supervisor == 0:
-        ours.close()
-        supervise.supervise(request, compiled, theirs)
-    theirs.close()
-    return Launching(ours, supervisor, request.cgroup, warnings)
+    compiled, warnings = _compile(linux.seccomp if linux else None, request.seccomp_cache)
+    supervisor, sock = _fork(partial(supervise.supervise, request, compiled))
+    return Launching(sock, supervisor, request.cgroup, warnings)
 
 
 def launch_exec(request: ExecRequest) -> Launching:
@@ -138,20 +134,43 @@ def launch_exec(request: ExecRequest) -> Launching:
     `finish` raises what that of a launch does, and Conflict if the container is not running.
     """
     compiled, warnings = _compile(request.seccomp, request.seccomp_cache)
-    detect()
+    supervisor, sock = _fork(partial(runtime_exec.supervise_exec, request, compiled))
+    return Launching(sock, supervisor, request.cgroup, warnings)
+
+
+def _fork(supervisor: Callable[[socket.socket], NoReturn]) -> tuple[int, socket.socket]:
+    """Fork a supervisor; return its pid and our end of the socket on which it reports."""
+    reap_helpers()
+    detect()  # what is found out once per process must not be found out in every child
+    capabilities.last()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    supervisor = os.fork()
-    if supervisor == 0:
+    if namespaces.is_single_threaded():
+        pid, pidfd = namespaces.clone3(0)
+    else:
+        pid, pidfd = os.fork(), -1
+    if pid == 0:
         ours.close()
-        runtime_exec.supervise_exec(request, compiled, theirs)
+        supervisor(theirs)
     theirs.close()
-    return Launching(ours, supervisor, request.cgroup, warnings)
+    if pidfd >= 0:
+        os.close(pidfd)
+    return pid, ours
 
 
 def _compile(profile: LinuxSeccomp | None, cache: str) -> tuple[seccomp.Filter | None, list[str]]:
     return seccomp.compile_filter(profile, cache) if profile else (None, [])
 
 
-def _reap(pid: int) -> None:
-    with suppress(ChildProcessError):  # somebody who waits for all children was faster
-        os.waitpid(pid, 0)
+_ending: set[int] = set()  # supervisors and helpers that have reported and are about to end
+
+
+def reap_helpers() -> None:
+    """Collect our own short-lived children that have ended; never waits for one.
+
+    Called at every launch; a process that launches rarely may call it when it is idle.
+    """
+    for pid in list(_ending):
+        with suppress(ChildProcessError):  # somebody who waits for all children was faster
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                continue
+        _ending.discard(pid)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sampan.errors import Internal, NotFound
+from sampan.errors import Conflict, Internal, NotFound
 from sampan.linux import process
 from sampan.spec.runtime import Hook, LinuxSeccomp
 
@@ -42,9 +42,15 @@ class SavedState(msgspec.Struct, kw_only=True, omit_defaults=True):
     seccomp: LinuxSeccomp | None = None  # for exec
 
 
+def claim(directory: str) -> None:
+    """Make a state directory if need be; Conflict if another container's state is in it."""
+    os.makedirs(directory, mode=0o711, exist_ok=True)
+    if any(os.path.lexists(os.path.join(directory, name)) for name in (FILE, FIFO)):
+        raise Conflict(f"container with given ID already exists: {os.path.basename(directory)}")
+
+
 def make_fifo(directory: str) -> int:
     """Make the fifo on which a created container waits, and return a descriptor for its init."""
-    os.makedirs(directory, mode=0o711, exist_ok=True)
     path = os.path.join(directory, FIFO)
     os.mkfifo(path, 0o600)
     # Open for both, so that neither end ever waits in open(2) or sees an end of file.
@@ -74,7 +80,6 @@ def save(request: LaunchRequest, pid: int, created: int) -> None:
         poststop=spec.hooks.poststop if spec.hooks else [],
         seccomp=spec.linux.seccomp if spec.linux and request.keep_seccomp else None,
     )
-    os.makedirs(request.state_dir, mode=0o711, exist_ok=True)
     path = os.path.join(request.state_dir, FILE)
     fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:

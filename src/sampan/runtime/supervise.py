@@ -67,6 +67,7 @@ class Progress:
     warnings: list[str] = field(default_factory=list)
     cgroup: Cgroup | None = None
     created: bool = False  # the cgroup is ours to remove
+    state_dir: str = ""  # ours to remove, too
 
 
 def receive_report(sock: socket.socket) -> tuple[Success | Failure, list[int]]:
@@ -85,11 +86,7 @@ def become_supervisor() -> None:
     """Shed what a forked child inherits from its parent: signal handlers, mask, collector."""
     gc.disable()
     process.prctl(process.PR_SET_DUMPABLE, 0)
-    signal.set_wakeup_fd(-1)
-    for number in range(1, signal.SIGSYS + 1):
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    process.default_signals()
 
 
 def report_success(sock: socket.socket, progress: Progress) -> None:
@@ -115,6 +112,8 @@ def report_failure(sock: socket.socket, progress: Progress, error: BaseException
 
 
 def _clean_up(progress: Progress) -> None:
+    if progress.state_dir:
+        state.remove(progress.state_dir)
     if progress.pidfd >= 0:
         with suppress(ProcessLookupError):
             namespaces.pidfd_send_signal(progress.pidfd, signal.SIGKILL)
@@ -136,8 +135,6 @@ def supervise(
         _start(request, filter, progress)
         report_success(report, progress)
     except BaseException as error:  # noqa: BLE001 - reported to the caller
-        if request.state_dir:
-            state.remove(request.state_dir)
         report_failure(report, progress, error)
     finally:
         os._exit(0)
@@ -145,6 +142,9 @@ def supervise(
 
 def _start(request: LaunchRequest, filter: seccomp.Filter | None, progress: Progress) -> None:
     linux = request.spec.linux or Linux()
+    if request.state_dir:
+        state.claim(request.state_dir)
+        progress.state_dir = request.state_dir
     plan = prepare.plan_namespaces(request)
     setup, progress.warnings = prepare.setup(request, plan, filter)
     if plan.is_private_user:
