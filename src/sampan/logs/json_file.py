@@ -28,6 +28,9 @@ class _Entry(msgspec.Struct):
     time: str = ""
 
 
+_DECODER = msgspec.json.Decoder(_Entry)
+
+
 class JsonFile:
     """The file format of json-file; `attributes` go into every entry that this codec writes."""
 
@@ -36,7 +39,6 @@ class JsonFile:
         if attributes:
             extra = b'"attrs":' + msgspec.json.encode(dict(attributes)) + b","
         self._extra = extra
-        self._decoder = msgspec.json.Decoder(_Entry)
         self._second, self._prefix = -1, b""
         self._parsed_prefix, self._parsed_second = "", 0
 
@@ -69,7 +71,7 @@ class JsonFile:
             if not document:
                 continue
             try:
-                entry = self._decoder.decode(document)
+                entry = _DECODER.decode(document)
                 time = self._parse_time(entry.time)
             except (msgspec.DecodeError, ValueError, RecursionError):
                 continue

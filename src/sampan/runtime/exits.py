@@ -1,0 +1,71 @@
+"""How a process ended, asked of the kernel by its pidfd, by the parent or by anybody else."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import time
+
+from sampan.linux.cgroups.hierarchy import open_cgroup
+from sampan.runtime.tasks import Task
+
+_PIDFD_INFO_EXIT = 1 << 3  # linux/pidfd.h, since Linux 6.15
+_PIDFD_INFO = struct.Struct("<QQ11Ii")  # struct pidfd_info: mask, …, exit_code; version 0
+_PIDFD_GET_INFO = (3 << 30) | (_PIDFD_INFO.size << 16) | (0xFF << 8) | 11
+
+
+def waited(pidfd: int) -> int | None:
+    """Return the exit code of an ended child without reaping it, None while it runs.
+
+    Raises ChildProcessError if it is nobody of ours.
+    """
+    info = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return None if info is None else code(info)
+
+
+def code(info: os.waitid_result) -> int:
+    """Return the exit code as a shell counts it: 128 and the signal for a killed process."""
+    return info.si_status if info.si_code == os.CLD_EXITED else 128 + info.si_status
+
+
+def reap(pidfd: int) -> None:
+    """Let the kernel forget an ended child."""
+    try:
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        pass
+
+
+def told_by_kernel(pidfd: int) -> int | None:
+    """Return the exit code of a process that somebody else has reaped; None if it is not known.
+
+    Source: ioctl(PIDFD_GET_INFO), linux/pidfd.h.
+    """
+    buffer = bytearray(_PIDFD_INFO.pack(_PIDFD_INFO_EXIT, *[0] * 13))
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, buffer)
+    except OSError:
+        return None
+    mask, *_, status = _PIDFD_INFO.unpack(buffer)
+    if not mask & _PIDFD_INFO_EXIT:
+        return None
+    result = os.waitstatus_to_exitcode(status)
+    return result if result >= 0 else 128 - result
+
+
+def conclude(task: Task, exit_code: int | None) -> None:
+    """Enter the end into the record, with what the memory limit did."""
+    record = task.record
+    record.finished_at = time.time_ns()
+    record.exit_code = exit_code
+    record.frozen = False
+    if record.exec_id or not record.cgroup:
+        return
+    try:
+        cgroup = open_cgroup(record.cgroup)
+        record.oom_killed = cgroup.oom_kills() > 0
+        if record.shares_pids:
+            cgroup.kill()  # what it started would go on with nobody to stop it
+    except OSError:
+        pass  # the cgroup is gone: so are its processes

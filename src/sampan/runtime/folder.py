@@ -1,0 +1,70 @@
+"""The folder of one container: its log and the small files that are mounted into it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from sampan.errors import InvalidArgument
+
+_REMOVED = ".removed-"
+
+
+class Folders:
+    """All folders below <data root>/containers; the daemon's group may read them."""
+
+    def __init__(self, root: Path, gid: int) -> None:
+        self._root, self._gid = root, gid
+        root.mkdir(mode=0o750, parents=True, exist_ok=True)
+        os.chown(root, -1, gid)
+        os.chmod(root, 0o750)  # noqa: S103 - the daemon's group reads logs
+        for leftover in root.glob(_REMOVED + "*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def path(self, container: str) -> Path:
+        """Return the folder of a container."""
+        return self._root / container
+
+    def make(self, container: str, files: Mapping[str, bytes], owner: int) -> None:
+        """Make the folder and write `files` into it, owned by `owner` (0644, atomically).
+
+        Raises InvalidArgument for a name that is not one file name.
+        """
+        for name in files:
+            if not name or "/" in name or "\0" in name or name.startswith("."):
+                raise InvalidArgument(f"invalid file name: {name!r}")
+        folder = f"{self._root}/{container}"
+        try:
+            os.mkdir(folder, 0o750)
+            os.chown(folder, -1, self._gid)
+        except FileExistsError:
+            pass
+        for name, content in files.items():
+            _write(folder, name, content, owner)
+
+    def remove(self, container: str) -> None:
+        """Delete the folder: it is gone by name first."""
+        folder = self._root / container
+        removed = self._root / f"{_REMOVED}{container}"
+        try:
+            os.rename(folder, removed)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(removed, ignore_errors=True)
+
+
+def _write(folder: str, name: str, content: bytes, owner: int) -> None:
+    temporary = f"{folder}/.{name}.tmp"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o644)
+    try:
+        os.fchmod(descriptor, 0o644)
+        if owner:
+            os.fchown(descriptor, owner, owner)
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+    finally:
+        os.close(descriptor)
+    os.rename(temporary, f"{folder}/{name}")

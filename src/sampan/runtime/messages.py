@@ -1,0 +1,120 @@
+"""What keeper and forker tell each other: packets of sampan.rpc on a socketpair, unanswered."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import msgspec
+
+from sampan.rpc.contract import Fd, pack, receive, send, unpack
+from sampan.runtime.tasks import Task, TaskRecord
+
+
+class Added(msgspec.Struct, tag="added", kw_only=True):
+    """Forker: a task runs; here are its descriptors."""
+
+    record: TaskRecord
+    pidfd: Fd
+    stdin: Fd | None = None
+    stdout: Fd | None = None
+    stderr: Fd | None = None
+    master: Fd | None = None
+
+    def task(self) -> Task:
+        """Return the task; its descriptors change hands."""
+        return Task(
+            self.record,
+            pidfd=self.pidfd.detach(),
+            stdin=_number(self.stdin),
+            stdout=_number(self.stdout),
+            stderr=_number(self.stderr),
+            master=_number(self.master),
+        )
+
+
+class Attached(msgspec.Struct, tag="attached", kw_only=True):
+    """Forker: a client wants the streams of a task that may not have started yet."""
+
+    id: str
+    exec_id: str
+    sock: Fd
+    stdin: bool
+    stdout: bool
+    stderr: bool
+
+
+class Ended(msgspec.Struct, tag="ended", kw_only=True):
+    """Whoever is the parent: the process has ended."""
+
+    record: TaskRecord
+
+
+class Changed(msgspec.Struct, tag="changed", kw_only=True):
+    """Forker: the record of a running task is another now."""
+
+    record: TaskRecord
+
+
+class Removed(msgspec.Struct, tag="removed", kw_only=True):
+    """Forker: the task is forgotten, or its start failed; its clients are let go."""
+
+    id: str
+    exec_id: str
+
+
+class Drained(msgspec.Struct, tag="drained", kw_only=True):
+    """Keeper: the last output of an ended task is where it belongs."""
+
+    id: str
+    exec_id: str
+
+
+class StdinClosed(msgspec.Struct, tag="stdin_closed", kw_only=True):
+    """Keeper: the process shall see the end of its input; the duplicate must go too."""
+
+    id: str
+    exec_id: str
+
+
+class Stop(msgspec.Struct, tag="stop", kw_only=True):
+    """Keeper: end yourself, nothing runs."""
+
+
+Message = Added | Attached | Ended | Changed | Removed | Drained | StdinClosed | Stop
+
+
+def added(task: Task) -> Added:
+    """Return the message that tells of `task`; the descriptors are lent to it."""
+    return Added(
+        record=task.record,
+        pidfd=Fd(task.pidfd),
+        stdin=_fd(task.stdin),
+        stdout=_fd(task.stdout),
+        stderr=_fd(task.stderr),
+        master=_fd(task.master),
+    )
+
+
+def tell(sock: socket.socket, message: Message) -> None:
+    """Send one message; raises OSError (BlockingIOError if the other half is slow)."""
+    body, fds = pack(message)
+    send(sock, body, fds)
+
+
+def hear(sock: socket.socket) -> Message | None:
+    """Return the next message; None when the other half is gone."""
+    try:
+        body, fds = receive(sock)
+    except ConnectionError:
+        return None
+    message: Any = unpack(Message, body, fds) if body else None
+    return message  # type: ignore[no-any-return]
+
+
+def _fd(number: int) -> Fd | None:
+    return Fd(number) if number >= 0 else None
+
+
+def _number(fd: Fd | None) -> int:
+    return fd.detach() if fd else -1

@@ -1,0 +1,429 @@
+"""The contract as the forker answers it: `Spawner`, method by method."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import signal as signals
+import socket
+import struct
+import termios
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.linux.cgroups.hierarchy import open_cgroup
+from sampan.linux.process import start_time
+from sampan.logs.driver import validate_options
+from sampan.rpc import Fd, Pending
+from sampan.runtime.launch import ExecRequest, LaunchRequest
+from sampan.runtime.messages import Attached, Changed, Removed
+from sampan.runtime.spawner import ExecLaunch, Launch, Started, Streams, TaskStatus
+from sampan.runtime.tasks import Key, Task, TaskRecord, boot_id
+from sampan.runtime.world import Launching
+from sampan.spec.names import ID, short_id
+from sampan.spec.runtime import ConsoleSize, LinuxResources, LinuxSeccomp, Process, Rlimit
+
+if TYPE_CHECKING:
+    from sampan.runtime.forker import Forker
+
+log = logging.getLogger(__name__)
+
+CGROUPS = "/sampan"  # where a container's cgroup is unless its spec says another place
+
+
+@dataclass(slots=True)
+class _Pipes:
+    """Both ends of the streams of one task that is being started."""
+
+    theirs: list[int] = field(default_factory=list)  # stdin, stdout, stderr of the program
+    ours: list[int] = field(default_factory=list)  # stdin or -1, stdout, stderr
+    inodes: tuple[int, int, int] = (0, 0, 0)
+
+    def close_theirs(self) -> None:
+        for descriptor in self.theirs:
+            os.close(descriptor)
+        self.theirs = []
+
+    def close(self) -> None:
+        self.close_theirs()
+        for descriptor in self.ours:
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.ours = []
+
+
+class Service:
+    """Answers the calls of the daemon, one at a time; what takes time is answered later."""
+
+    def __init__(self, forker: Forker) -> None:
+        self._forker, self._world = forker, forker.world
+        self._starting: set[Key] = set()
+        self._filters: dict[str, LinuxSeccomp] = {}  # by digest: containers share them
+
+    # --- starts --------------------------------------------------------------------------------
+
+    def start(self, launch: Launch, root: Fd, network: Fd | None) -> Pending[Started]:
+        """Start a container; see `Spawner.start`."""
+        key = (_container(launch.id), "")
+        self._refuse_second(key)
+        validate_options(launch.streams.log_driver, launch.streams.log_options)
+        process = self._prepared(launch.spec.process, launch.streams)
+        linux = launch.spec.linux
+        cgroup = (linux.cgroups_path if linux else "") or f"{CGROUPS}/{launch.id}"
+        maps = linux.uid_mappings if linux else []
+        owner = next((each.host_id for each in maps if each.container_id == 0), 0)
+        with ExitStack() as undo:
+            self._world.folders.make(launch.id, launch.files, owner)
+            self._world.state.intend(launch.id, cgroup)
+            undo.callback(self._world.state.remove, key)
+            pipes = _open_pipes(launch.streams)
+            undo.callback(pipes.close)
+            launching = self._world.launcher.start(
+                LaunchRequest(
+                    id=launch.id,
+                    spec=msgspec.structs.replace(launch.spec, process=process),
+                    root=root.number,
+                    bundle=str(self._world.folders.path(launch.id)),
+                    network=network.number if network else None,
+                    pull_in=launch.pull_in,
+                    stdio=_stdio(pipes),
+                    cgroup=cgroup,
+                    seccomp_cache=self._world.seccomp_cache,
+                )
+            )
+            undo.pop_all()
+        record = self._record(launch.id, "", launch.streams, pipes)
+        record.shares_pids = not any(
+            each.type == "pid" and not each.path for each in (linux.namespaces if linux else [])
+        ) or ("pid" in launch.pull_in)
+        if linux and linux.seccomp:
+            record.seccomp = self._keep_filter(linux.seccomp)
+        return self._await(launching, record, pipes)
+
+    def exec(self, launch: ExecLaunch) -> Pending[Started]:
+        """Start one more process; see `Spawner.exec`."""
+        key = (_container(launch.id), _container(launch.exec_id))
+        self._refuse_second(key)
+        container = self._running((launch.id, ""))
+        pipes = _open_pipes(launch.streams)
+        with ExitStack() as undo:
+            undo.callback(pipes.close)
+            launching = self._world.launcher.exec(
+                ExecRequest(
+                    id=launch.id,
+                    process=self._prepared(launch.process, launch.streams),
+                    pid=container.record.pid,
+                    pidfd=container.pidfd,
+                    cgroup=container.record.cgroup,
+                    seccomp=self._filter(container.record.seccomp),
+                    stdio=_stdio(pipes),
+                    seccomp_cache=self._world.seccomp_cache,
+                )
+            )
+            undo.pop_all()
+        record = self._record(launch.id, launch.exec_id, launch.streams, pipes)
+        return self._await(launching, record, pipes)
+
+    def _refuse_second(self, key: Key) -> None:
+        task = self._world.tasks.get(key)
+        if key in self._starting or (task and not task.ended):
+            raise Conflict(f"{_name(key)} is already running")
+        if task:
+            self._drop(key)
+
+    def _prepared(self, process: Process | None, streams: Streams) -> Process:
+        """Return the process with what it must not inherit from us."""
+        if process is None:
+            raise InvalidArgument("no process is given")
+        if process.terminal != streams.terminal:
+            raise InvalidArgument("process and streams disagree about the terminal")
+        limits = process.rlimits
+        if not any(limit.type == "RLIMIT_NOFILE" for limit in limits):
+            soft, hard = self._world.limits
+            limits = [*limits, Rlimit(type="RLIMIT_NOFILE", soft=soft, hard=hard)]
+        size = process.console_size
+        if size is None and streams.rows and streams.columns:
+            size = ConsoleSize(height=streams.rows, width=streams.columns)
+        score = process.oom_score_adj if process.oom_score_adj is not None else 0
+        return msgspec.structs.replace(
+            process, rlimits=limits, console_size=size, oom_score_adj=score
+        )
+
+    def _record(self, id: str, exec_id: str, streams: Streams, pipes: _Pipes) -> TaskRecord:
+        logged = not exec_id and streams.log_driver != "none"
+        return TaskRecord(
+            id=id,
+            exec_id=exec_id,
+            pid=0,
+            start_time=0,
+            boot_id=boot_id(),
+            started_at=0,
+            streams=streams,
+            pipes=pipes.inodes,
+            slot=self._world.free_slot() if logged else -1,
+        )
+
+    def _await(self, launching: Launching, record: TaskRecord, pipes: _Pipes) -> Pending[Started]:
+        """Answer when the program runs."""
+        answer: Pending[Started] = Pending()
+        self._starting.add(record.key)
+        pipes.close_theirs()
+
+        def finish() -> None:
+            self._starting.discard(record.key)
+            try:
+                started = self._finish(launching, record, pipes)
+            except Exception as error:  # noqa: BLE001 - the caller gets every failure
+                pipes.close()
+                self._forker.tell(Removed(id=record.id, exec_id=record.exec_id))
+                self._world.state.remove(record.key)
+                answer.fail(error)
+            else:
+                answer.resolve(started)
+
+        self._forker.when_ready(launching, finish)
+        return answer
+
+    def _finish(self, launching: Launching, record: TaskRecord, pipes: _Pipes) -> Started:
+        launched = launching.finish()
+        record.pid, record.started_at = launched.pid, launched.started_at
+        record.cgroup = launched.cgroup
+        try:
+            record.start_time = start_time(launched.pid)
+        except FileNotFoundError:
+            pass  # reaped by someone else: not ours to check
+        task = Task(record, pidfd=launched.pidfd.detach())
+        if launched.master:
+            task.master = launched.master.detach()
+            os.set_blocking(task.master, False)
+        elif pipes.ours:
+            task.stdin, task.stdout, task.stderr = pipes.ours
+            pipes.ours = []
+        self._world.state.save(record)
+        if not record.exec_id:
+            self._world.state.settle(record.id)
+        self._forker.add(task)
+        return self._started(task, launched.warnings)
+
+    def _started(self, task: Task, warnings: list[str]) -> Started:
+        oom = -1
+        record = task.record
+        if not record.exec_id and record.cgroup and not task.ended:
+            try:
+                oom = open_cgroup(record.cgroup).oom_event()
+            except OSError as error:
+                warnings = [*warnings, f"no out-of-memory events: {error.strerror}"]
+        return Started(
+            pid=record.pid,
+            started_at=record.started_at,
+            pidfd=Fd(os.dup(task.pidfd)),
+            oom=Fd(oom) if oom >= 0 else None,
+            cgroup=record.cgroup,
+            warnings=warnings,
+        )
+
+    def _keep_filter(self, seccomp: LinuxSeccomp) -> str:
+        document = msgspec.json.encode(seccomp)
+        digest = hashlib.sha256(document).hexdigest()
+        if digest not in self._filters:
+            self._world.state.save_seccomp(digest, document)
+            self._filters[digest] = seccomp
+        return digest
+
+    def _filter(self, digest: str) -> LinuxSeccomp | None:
+        if not digest:
+            return None
+        if digest not in self._filters:
+            document = self._world.state.load_seccomp(digest)
+            self._filters[digest] = msgspec.json.decode(document, type=LinuxSeccomp)
+        return self._filters[digest]
+
+    # --- streams -------------------------------------------------------------------------------
+
+    def attach(self, id: str, exec_id: str, *, stdin: bool, stdout: bool, stderr: bool) -> Fd:
+        """Return a socket that the keeper connects; see `Spawner.attach`."""
+        _container(id)
+        if exec_id:
+            _container(exec_id)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._forker.tell(
+                Attached(
+                    id=id,
+                    exec_id=exec_id,
+                    sock=Fd(theirs.fileno()),
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                )
+            )
+        return Fd(ours.detach())
+
+    def resize(self, id: str, exec_id: str, *, rows: int, columns: int) -> None:
+        """Set the size of a terminal; see `Spawner.resize`."""
+        task = self._running((id, exec_id))
+        if task.master < 0:
+            raise NotFound(f"{_name((id, exec_id))} has no terminal")
+        if not (0 <= rows < 1 << 16 and 0 <= columns < 1 << 16):
+            raise InvalidArgument("the size of a terminal is at most 65535 rows and columns")
+        fcntl.ioctl(task.master, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+
+    # --- control -------------------------------------------------------------------------------
+
+    def signal(self, id: str, exec_id: str, *, signal: int, all: bool) -> None:
+        """Send a signal; see `Spawner.signal`."""
+        task = self._running((id, exec_id))
+        if not 0 < signal < signals.NSIG:
+            raise InvalidArgument(f"Invalid signal: {signal}")
+        try:
+            if not all or exec_id:
+                signals.pidfd_send_signal(task.pidfd, signal)
+            elif signal == signals.SIGKILL:
+                open_cgroup(task.record.cgroup).kill()
+            else:
+                open_cgroup(task.record.cgroup).signal(signal)
+        except ProcessLookupError as error:
+            raise Conflict(f"{_name((id, exec_id))} is not running") from error
+
+    def freeze(self, id: str, *, frozen: bool) -> None:
+        """Pause or resume; see `Spawner.freeze`."""
+        task = self._running((id, ""))
+        cgroup = open_cgroup(task.record.cgroup)
+        if frozen:
+            cgroup.freeze()
+        else:
+            cgroup.thaw()
+        task.record.frozen = frozen
+        self._world.state.save(task.record)
+        self._forker.tell(Changed(record=task.record))
+
+    def update(self, id: str, resources: LinuxResources) -> None:
+        """Change limits; see `Spawner.update`."""
+        task = self._running((id, ""))
+        try:
+            open_cgroup(task.record.cgroup).update(resources)
+        except OSError as error:
+            reason = f"{error.filename or 'cgroup'}: {error.strerror}"
+            raise InvalidArgument(f"Cannot update container {id}: {reason}") from error
+
+    # --- knowledge -----------------------------------------------------------------------------
+
+    def tasks(self, id: str) -> list[TaskStatus]:
+        """Return what is known; see `Spawner.tasks`."""
+        tasks = self._world.tasks.values()
+        return [task.status() for task in tasks if not id or task.record.id == id]
+
+    def pidfd(self, id: str, exec_id: str) -> Started:
+        """Return fresh descriptors; see `Spawner.pidfd`."""
+        return self._started(self._running((id, exec_id)), [])
+
+    def wait(self, id: str, exec_id: str) -> TaskStatus | Pending[TaskStatus]:
+        """Return the end of a task; see `Spawner.wait`."""
+        task = self._known((id, exec_id))
+        if task.ended and task.drained:
+            return task.status()
+        answer: Pending[TaskStatus] = Pending()
+        task.waiters.append(answer)
+        return answer
+
+    def forget(self, id: str, exec_id: str, *, remove: bool) -> None:
+        """Drop an ended task; see `Spawner.forget`."""
+        _container(id)
+        key = (id, exec_id)
+        task = self._world.tasks.get(key)
+        if key in self._starting or (task and not task.ended):
+            raise Conflict(f"{_name(key)} is running")
+        if task is not None:
+            self._drop(key)
+        if remove and not exec_id:
+            self._world.folders.remove(id)
+
+    def _drop(self, key: Key) -> None:
+        """Forget a task, and with a container its execs and its cgroup."""
+        keys = [key] if key[1] else [each for each in self._world.tasks if each[0] == key[0]]
+        for each in keys:
+            task = self._forker.forget(each)
+            if task is None:
+                continue
+            self._forker.tell(Removed(id=each[0], exec_id=each[1]))
+            for waiter in task.waiters:
+                waiter.resolve(task.status())
+            task.close()
+            if not each[1] and task.record.cgroup:
+                _remove_cgroup(task.record.cgroup)
+        self._world.state.remove(key)
+
+    def _known(self, key: Key) -> Task:
+        task = self._world.tasks.get(key)
+        if task is None:
+            what = "exec instance" if key[1] else "container"
+            raise NotFound(f"No such {what}: {key[1] or key[0]}")
+        return task
+
+    def _running(self, key: Key) -> Task:
+        task = self._known(key)
+        if task.ended:
+            raise Conflict(f"{_name(key)} is not running")
+        return task
+
+
+def _container(id: str) -> str:
+    if not ID.fullmatch(id):
+        raise InvalidArgument(f"invalid id: {id[:80]!r}")
+    return id
+
+
+def _name(key: Key) -> str:
+    return f"exec {short_id(key[1])}" if key[1] else f"container {key[0]}"
+
+
+def _remove_cgroup(path: str) -> None:
+    cgroup = open_cgroup(path)
+    try:
+        cgroup.remove(0)
+    except OSError:
+        try:
+            cgroup.kill()
+            cgroup.remove()
+        except OSError as error:
+            log.warning("cgroup %s stays: %s", path, error)
+
+
+def _stdio(pipes: _Pipes) -> tuple[int, int, int] | None:
+    return (pipes.theirs[0], pipes.theirs[1], pipes.theirs[2]) if pipes.theirs else None
+
+
+def _open_pipes(streams: Streams) -> _Pipes:
+    """Open the pipes of a task; none if it gets a terminal."""
+    pipes = _Pipes()
+    if streams.terminal:
+        return pipes
+    try:
+        if streams.open_stdin:
+            theirs, ours = os.pipe()
+        else:
+            theirs, ours = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), -1
+        pipes.theirs.append(theirs)
+        pipes.ours.append(ours)
+        for _ in ("stdout", "stderr"):
+            ours, theirs = os.pipe()
+            pipes.ours.append(ours)
+            # The program gets a descriptor that reads too: while both halves of the spawner are
+            # gone its writes wait in the pipe, where SIGPIPE would end it.
+            pipes.theirs.append(os.open(f"/proc/self/fd/{theirs}", os.O_RDWR | os.O_CLOEXEC))
+            os.close(theirs)
+    except OSError:
+        pipes.close()
+        raise
+    for descriptor in pipes.ours:
+        if descriptor >= 0:
+            os.set_blocking(descriptor, False)
+    stdin, stdout, stderr = (os.fstat(fd).st_ino if fd >= 0 else 0 for fd in pipes.ours)
+    pipes.inodes = (stdin, stdout, stderr)
+    return pipes

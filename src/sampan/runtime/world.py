@@ -1,0 +1,136 @@
+"""What both halves of the spawner share, and what one leaves to the other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from sampan.logs.files import LogWriter, open_writer
+from sampan.rpc import Contract
+from sampan.runtime.folder import Folders
+from sampan.runtime.journal import NO_SLOT, SLOTS, Journal
+from sampan.runtime.launch import (
+    ExecRequest,
+    Launched,
+    LaunchRequest,
+    launch,
+    launch_exec,
+)
+from sampan.runtime.spawner import Spawner
+from sampan.runtime.tasks import Key, StateFiles, Task, TaskRecord
+
+
+class Launching(Protocol):
+    """A start under way, as `sampan.runtime.launch` returns it."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when `finish` will not wait."""
+
+    def finish(self) -> Launched:
+        """Return the running process, or raise what stopped it."""
+
+
+class Role(Protocol):
+    """Keeper or forker."""
+
+    def run(self) -> Role | None:
+        """Do the work; return the role that this process has next, None to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """How processes are started; the tests put another in place."""
+
+    start: Callable[[LaunchRequest], Launching] = launch
+    exec: Callable[[ExecRequest], Launching] = launch_exec
+
+
+@dataclass(slots=True)
+class World:
+    """One spawner: its places, its socket, its tasks."""
+
+    data_root: Path
+    run_root: Path
+    uid: int  # who may connect, besides root
+    gid: int  # who may read logs
+    listener: socket.socket
+    lock: int  # flock(2) as long as the spawner lives
+    journal: Journal = field(default_factory=Journal)
+    launcher: Launcher = field(default_factory=Launcher)
+    tasks: dict[Key, Task] = field(default_factory=dict)
+    limits: tuple[int, int] = (1024, 4096)  # RLIMIT_NOFILE that containers get
+    contract: Contract = field(default_factory=lambda: Contract(Spawner))
+    state: StateFiles = field(init=False)
+    folders: Folders = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.state = StateFiles(self.run_root / "runtime")
+        os.makedirs(self.seccomp_cache, 0o700, exist_ok=True)
+        self.folders = Folders(self.data_root / "containers", self.gid)
+
+    @property
+    def seccomp_cache(self) -> str:
+        """Where compiled filters are, so that a new forker need not compile them again."""
+        return f"{self.run_root}/filters"
+
+    def open_log(self, record: TaskRecord) -> LogWriter | None:
+        """Open the log of a task for writing; raises OSError, InvalidArgument."""
+        streams = record.streams
+        if record.exec_id or streams.log_driver == "none":
+            return None
+        return open_writer(
+            self.folders.path(record.id),
+            record.id,
+            streams.log_driver,
+            streams.log_options,
+            streams.log_attributes,
+            self.gid,
+        )
+
+    def free_slot(self) -> int:
+        """Return a place in the journal that no task uses: its stdout; stderr is the next."""
+        used = {task.record.slot for task in self.tasks.values()}
+        for slot in range(0, SLOTS, 2):
+            if slot not in used:
+                return slot
+        return NO_SLOT  # so many logs at once: their last bytes are not safe from a crash
+
+    def running(self) -> list[Task]:
+        """Return the tasks that have not ended."""
+        return [task for task in self.tasks.values() if not task.ended]
+
+
+def half_pair() -> tuple[socket.socket, socket.socket]:
+    """Return the two ends of the connection between keeper and forker."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def quiet_signals() -> None:
+    """Take the signal handling of the other half off this process."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def serve(role: Role | None) -> None:
+    """Run one role after the other, until the spawner ends."""
+    while role is not None:
+        role = role.run()
+
+
+def ignore(*_: Any) -> None:
+    """A signal handler that does nothing: the wake-up descriptor tells the loop."""
+
+
+def children() -> list[int]:
+    """Return the pids of our children."""
+    own = os.getpid()
+    try:
+        text = Path(f"/proc/self/task/{own}/children").read_text()
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        return []
+    return [int(pid) for pid in text.split()]
