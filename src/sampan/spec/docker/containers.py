@@ -1,84 +1,93 @@
-"""Bodies of the container endpoints of Docker's Engine API.
+"""Bodies of the container endpoints of Docker's Engine API, as version 1.51 has them.
 
-Source: moby api/types/container, as API 1.51 shows them. Docker's capitals are irregular.
+Source: moby api/types/container. `Config` and `HostConfig` are in `config.py`, the samples of
+`stats` in `stats.py`.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from sampan.spec.docker.hostconfig import HostConfig, Resources, RestartPolicy
+from sampan.spec.docker.config import Config, HostConfig, Resources, RestartPolicy
+from sampan.spec.docker.images import DriverData
 from sampan.spec.docker.networks import EndpointSettings, NetworkingConfig, NetworkSettings
 from sampan.spec.image import Descriptor
 
-ZERO_TIME = "0001-01-01T00:00:00Z"
-
-
-# --- create ------------------------------------------------------------------------------------
-
-
-class HealthConfig(msgspec.Struct, rename="pascal", kw_only=True, omit_defaults=True):
-    """How to see that a container is well; times in nanoseconds, 0 inherits the default."""
-
-    test: list[str] | None = None
-    interval: int = 0
-    timeout: int = 0
-    start_period: int = 0
-    start_interval: int = 0
-    retries: int = 0
-
-
-class Config(msgspec.Struct, rename="pascal", kw_only=True):
-    """What does not depend on the host; None is Docker's null, an empty list means "clear"."""
-
-    hostname: str = ""
-    domainname: str = ""
-    user: str = ""
-    attach_stdin: bool = False
-    attach_stdout: bool = False
-    attach_stderr: bool = False
-    exposed_ports: dict[str, Any] | None = None
-    tty: bool = False
-    open_stdin: bool = False
-    stdin_once: bool = False
-    env: list[str] | None = None
-    cmd: list[str] | str | None = None
-    healthcheck: HealthConfig | None = None
-    args_escaped: bool = False
-    image: str = ""
-    volumes: dict[str, Any] | None = None
-    working_dir: str = ""
-    entrypoint: list[str] | str | None = None
-    network_disabled: bool = False
-    mac_address: str = ""
-    on_build: list[str] | None = None
-    labels: dict[str, str] | None = None
-    stop_signal: str = ""
-    stop_timeout: int | None = None
-    shell: list[str] | None = None
+ZERO_TIME = "0001-01-01T00:00:00Z"  # Go's time.Time{}
 
 
 class CreateRequest(Config, rename="pascal", kw_only=True):
-    """The body of POST /containers/create."""
+    """The body of POST /containers/create: a Config with two more fields."""
 
-    host_config: HostConfig | None = None
+    host_config: HostConfig = msgspec.field(default_factory=HostConfig)
     networking_config: NetworkingConfig | None = None
 
 
 class CreateResponse(msgspec.Struct, rename="pascal", kw_only=True):
-    """The answer of POST /containers/create."""
+    """The answer to POST /containers/create."""
 
     id: str
     warnings: list[str] = []
 
 
-# --- inspect -----------------------------------------------------------------------------------
+class UpdateRequest(Resources, rename="pascal", kw_only=True):
+    """The body of POST /containers/{id}/update; zero values leave things as they are."""
+
+    restart_policy: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
 
 
-class HealthLog(msgspec.Struct, rename="pascal", kw_only=True):
-    """One probe."""
+class UpdateResponse(msgspec.Struct, rename="pascal", kw_only=True):
+    """The answer to POST /containers/{id}/update."""
+
+    warnings: list[str] | None = None
+
+
+class WaitError(msgspec.Struct, rename="pascal", kw_only=True):
+    """Why the end of a container is not known as it should be."""
+
+    message: str
+
+
+class WaitResponse(msgspec.Struct, rename="pascal", kw_only=True):
+    """The answer to POST /containers/{id}/wait."""
+
+    error: WaitError | UnsetType = UNSET
+    status_code: int
+
+
+class TopResponse(msgspec.Struct, rename="pascal", kw_only=True):
+    """The answer to GET /containers/{id}/top: the columns of ps(1)."""
+
+    processes: list[list[str]]
+    titles: list[str]
+
+
+class FilesystemChange(msgspec.Struct, rename="pascal", kw_only=True):
+    """One item of GET /containers/{id}/changes: 0 modified, 1 added, 2 deleted."""
+
+    path: str
+    kind: int
+
+
+class ContainersPruneReport(msgspec.Struct, rename="pascal", kw_only=True):
+    """The answer to POST /containers/prune."""
+
+    containers_deleted: list[str] | None = None
+    space_reclaimed: int = 0
+
+
+class CommitResponse(msgspec.Struct, rename="pascal", kw_only=True):
+    """The answer to POST /commit."""
+
+    id: str
+
+
+# --- state -------------------------------------------------------------------------------------
+
+
+class HealthcheckResult(msgspec.Struct, rename="pascal", kw_only=True):
+    """One run of the health check."""
 
     start: str
     end: str
@@ -87,17 +96,17 @@ class HealthLog(msgspec.Struct, rename="pascal", kw_only=True):
 
 
 class Health(msgspec.Struct, rename="pascal", kw_only=True):
-    """none, starting, healthy or unhealthy, with the last five probes."""
+    """`State.Health` of inspect; the log holds the last five results, oldest first."""
 
-    status: str = "none"
+    status: str = "starting"  # none, starting, healthy, unhealthy
     failing_streak: int = 0
-    log: list[HealthLog] | None = None
+    log: list[HealthcheckResult] = []
 
 
 class State(msgspec.Struct, rename="pascal", kw_only=True):
     """`State` of inspect."""
 
-    status: str = "created"
+    status: str  # created, running, paused, restarting, removing, exited, dead
     running: bool = False
     paused: bool = False
     restarting: bool = False
@@ -108,27 +117,20 @@ class State(msgspec.Struct, rename="pascal", kw_only=True):
     error: str = ""
     started_at: str = ZERO_TIME
     finished_at: str = ZERO_TIME
-    health: Health | msgspec.UnsetType = msgspec.UNSET
+    health: Health | UnsetType = UNSET
 
 
 class MountPoint(msgspec.Struct, rename="pascal", kw_only=True):
-    """One item of `Mounts`."""
+    """One item of `Mounts` of inspect and list."""
 
-    type: str = ""
-    name: str | msgspec.UnsetType = msgspec.UNSET
+    type: str
+    name: str | UnsetType = UNSET
     source: str = ""
-    destination: str = ""
-    driver: str | msgspec.UnsetType = msgspec.UNSET
+    destination: str
+    driver: str | UnsetType = UNSET
     mode: str = ""
     rw: bool = msgspec.field(default=True, name="RW")
     propagation: str = ""
-
-
-class GraphDriver(msgspec.Struct, rename="pascal", kw_only=True):
-    """The snapshot behind the container."""
-
-    data: dict[str, str] | None = None
-    name: str = ""
 
 
 class ContainerInspect(msgspec.Struct, rename="pascal", kw_only=True):
@@ -148,41 +150,41 @@ class ContainerInspect(msgspec.Struct, rename="pascal", kw_only=True):
     restart_count: int = 0
     driver: str = ""
     platform: str = "linux"
-    image_manifest_descriptor: Descriptor | msgspec.UnsetType = msgspec.UNSET
     mount_label: str = ""
     process_label: str = ""
     app_armor_profile: str = ""
     exec_ids: list[str] | None = msgspec.field(default=None, name="ExecIDs")
     host_config: HostConfig
-    graph_driver: GraphDriver
-    size_rw: int | msgspec.UnsetType = msgspec.UNSET
-    size_root_fs: int | msgspec.UnsetType = msgspec.UNSET
-    mounts: list[MountPoint] = []
+    graph_driver: DriverData = msgspec.field(default_factory=DriverData)
+    size_rw: int | UnsetType = UNSET
+    size_root_fs: int | UnsetType = UNSET
+    mounts: list[MountPoint]
     config: Config
     network_settings: NetworkSettings
+    image_manifest_descriptor: Descriptor | UnsetType = UNSET
 
 
 # --- list --------------------------------------------------------------------------------------
 
 
-class Port(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One port of a list item."""
+class Port(msgspec.Struct, kw_only=True):
+    """One item of `Ports` of the list."""
 
-    ip: str = msgspec.field(default="", name="IP")
+    ip: str | UnsetType = msgspec.field(default=UNSET, name="IP")
     private_port: int = msgspec.field(name="PrivatePort")
-    public_port: int = msgspec.field(default=0, name="PublicPort")
+    public_port: int | UnsetType = msgspec.field(default=UNSET, name="PublicPort")
     type: str = msgspec.field(name="Type")
 
 
 class SummaryHostConfig(msgspec.Struct, rename="pascal", kw_only=True):
-    """The little of HostConfig that the list shows."""
+    """What the list shows of HostConfig."""
 
-    network_mode: str
-    annotations: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    network_mode: str | UnsetType = UNSET
+    annotations: dict[str, str] | UnsetType = UNSET
 
 
 class SummaryNetworkSettings(msgspec.Struct, rename="pascal", kw_only=True):
-    """The networks of a list item."""
+    """What the list shows of NetworkSettings."""
 
     networks: dict[str, EndpointSettings] = {}
 
@@ -194,62 +196,15 @@ class ContainerSummary(msgspec.Struct, rename="pascal", kw_only=True):
     names: list[str]
     image: str
     image_id: str = msgspec.field(name="ImageID")
+    image_manifest_descriptor: Descriptor | UnsetType = UNSET
     command: str
     created: int  # seconds since the epoch
     ports: list[Port]
-    size_rw: int | msgspec.UnsetType = msgspec.UNSET  # bytes; only with size=1
-    size_root_fs: int | msgspec.UnsetType = msgspec.UNSET
+    size_rw: int | UnsetType = UNSET
+    size_root_fs: int | UnsetType = UNSET
     labels: dict[str, str]
     state: str
     status: str
     host_config: SummaryHostConfig
     network_settings: SummaryNetworkSettings
     mounts: list[MountPoint]
-
-
-# --- the rest ----------------------------------------------------------------------------------
-
-
-class UpdateRequest(Resources, rename="pascal", kw_only=True):
-    """The body of POST /containers/{id}/update."""
-
-    restart_policy: RestartPolicy | None = None
-
-
-class UpdateResponse(msgspec.Struct, rename="pascal", kw_only=True):
-    """The answer of POST /containers/{id}/update."""
-
-    warnings: list[str] | None = None
-
-
-class WaitError(msgspec.Struct, rename="pascal", kw_only=True):
-    """Why waiting failed."""
-
-    message: str
-
-
-class WaitResponse(msgspec.Struct, rename="pascal", kw_only=True):
-    """The answer of POST /containers/{id}/wait."""
-
-    status_code: int
-    error: WaitError | msgspec.UnsetType = msgspec.UNSET
-
-
-class TopResponse(msgspec.Struct, rename="pascal", kw_only=True):
-    """The answer of GET /containers/{id}/top."""
-
-    processes: list[list[str]]
-    titles: list[str]
-
-
-class PruneReport(msgspec.Struct, rename="pascal", kw_only=True):
-    """The answer of POST /containers/prune."""
-
-    containers_deleted: list[str] | None = None
-    space_reclaimed: int = 0
-
-
-class CommitResponse(msgspec.Struct, rename="pascal", kw_only=True):
-    """The answer of POST /commit."""
-
-    id: str

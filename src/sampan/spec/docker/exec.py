@@ -1,8 +1,11 @@
-"""Bodies of the exec endpoints of Docker's Engine API."""
+"""Bodies of the exec endpoints of Docker's Engine API. Source: moby api/types/container/exec*.go."""
 
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET, UnsetType
+
+from sampan.spec.docker.config import Strings
 
 
 class ExecCreateRequest(msgspec.Struct, rename="pascal", kw_only=True):
@@ -11,18 +14,19 @@ class ExecCreateRequest(msgspec.Struct, rename="pascal", kw_only=True):
     user: str = ""
     privileged: bool = False
     tty: bool = False
-    console_size: tuple[int, int] | None = None  # height, width
+    console_size: list[int] | None = None  # height, width
     attach_stdin: bool = False
-    attach_stdout: bool = False
     attach_stderr: bool = False
+    attach_stdout: bool = False
+    detach: bool = False
     detach_keys: str = ""
     env: list[str] | None = None
     working_dir: str = ""
-    cmd: list[str] | None = None
+    cmd: Strings = None
 
 
 class ExecCreateResponse(msgspec.Struct, rename="pascal", kw_only=True):
-    """The answer of POST /containers/{id}/exec."""
+    """The answer to POST /containers/{id}/exec."""
 
     id: str
 
@@ -32,30 +36,30 @@ class ExecStartRequest(msgspec.Struct, rename="pascal", kw_only=True):
 
     detach: bool = False
     tty: bool = False
-    console_size: tuple[int, int] | None = None
+    console_size: list[int] | None = None
 
 
 class ExecProcessConfig(msgspec.Struct, kw_only=True):
-    """The program of an exec."""
+    """What the exec runs."""
 
-    tty: bool = False
-    entrypoint: str = ""
-    arguments: list[str] = []
-    privileged: bool = False
-    user: str | msgspec.UnsetType = msgspec.UNSET
+    tty: bool
+    entrypoint: str
+    arguments: list[str]
+    privileged: bool
+    user: str | UnsetType = UNSET
 
 
-class ExecInspect(msgspec.Struct, kw_only=True):
+class ExecInspect(msgspec.Struct, rename="pascal", kw_only=True):
     """The body of GET /exec/{id}/json."""
 
     id: str = msgspec.field(name="ID")
-    running: bool = msgspec.field(name="Running")
-    exit_code: int | None = msgspec.field(name="ExitCode")
-    process_config: ExecProcessConfig = msgspec.field(name="ProcessConfig")
-    open_stdin: bool = msgspec.field(name="OpenStdin")
-    open_stderr: bool = msgspec.field(name="OpenStderr")
-    open_stdout: bool = msgspec.field(name="OpenStdout")
-    can_remove: bool = msgspec.field(name="CanRemove")
+    running: bool = False
+    exit_code: int | None = None
+    process_config: ExecProcessConfig
+    open_stdin: bool = False
+    open_stderr: bool = False
+    open_stdout: bool = False
+    can_remove: bool = False
     container_id: str = msgspec.field(name="ContainerID")
-    detach_keys: str = msgspec.field(name="DetachKeys")
-    pid: int = msgspec.field(name="Pid")
+    detach_keys: str = ""  # base64 of the key codes
+    pid: int = 0
