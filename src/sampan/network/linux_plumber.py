@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from sampan.errors import Internal, InvalidArgument, NotFound, Unsupported
+from sampan.network import conntrack
 from sampan.network.drivers import bridge as bridge_driver
 from sampan.network.firewall.firewall import BridgeRules, Firewall, Forward
 from sampan.network.firewall.nftables import Nftables
@@ -27,8 +28,9 @@ from sampan.network.netlink import (
     set_port,
 )
 from sampan.network.plumber import BridgeSpec, EndpointSpec, PortMapping
+from sampan.network.relay import Relays
 from sampan.network.reservation import Reservation, Reservations
-from sampan.network.sandbox import INSIDE, Pool, Sandbox, Wired, wire
+from sampan.network.sandbox import INSIDE, POOL_SIZE, Pool, Sandbox, Wired, wire
 from sampan.network.state import EndpointRecord, State
 from sampan.rpc import Fd
 
@@ -37,6 +39,14 @@ log = logging.getLogger(__name__)
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ, and safe in rules
 _MAC: Final = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
+
+
+@dataclass(slots=True)
+class _Stale:
+    """Connection tracking entries to be forgotten."""
+
+    addresses: set[IPv4Address] = field(default_factory=set)
+    host_ports: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -69,8 +79,9 @@ class LinuxPlumber:
     """Does the work of the `Plumber` contract in the network namespace where it was made.
 
     `state` is a folder on a tmpfs that lets a successor find what this one made. `owner` is the
-    name of the firewall table and the mark on interfaces. `work` is to be called when there is
-    time: it keeps namespaces in stock; without it every call still works, only slower.
+    name of the firewall table and the mark on interfaces. With `defers` the caller has a loop that
+    calls `work` and `handle`: then namespaces are kept in stock, and IPv6 addresses of the host
+    lead to containers. Without it every call still works, only slower.
     """
 
     def __init__(
@@ -79,15 +90,18 @@ class LinuxPlumber:
         *,
         owner: str = "sampan",
         firewall: Firewall | None = None,
-        pool: int = 0,
+        defers: bool = False,
     ) -> None:
         self._owner = owner
         self._lock = threading.RLock()
         self._host = NetlinkSocket()
-        self._pool = Pool(self._host, pool)
+        self._pool = Pool(self._host, POOL_SIZE if defers else 0)
+        self._defers = defers
         self._firewall = firewall or Nftables(owner)
         self._state = State(state)
         self._reservations = Reservations()
+        self._relays = Relays()
+        self._stale = _Stale()
         self._bridges = {bridge.network_id: bridge for bridge in self._state.bridges()}
         self._indexes: dict[str, tuple[int, int]] = {}  # network id → bridge's index, MTU
         self._endpoints: dict[str, _Endpoint] = {}
@@ -177,6 +191,8 @@ class LinuxPlumber:
         with self._lock:
             if endpoint := self._endpoints.get(endpoint_id):
                 self._detach(endpoint)
+            while not self._defers and self.has_work:
+                self.work()
 
     def publish(self, endpoint_id: str, ports: list[PortMapping]) -> list[PortMapping]:
         """Publish all ports or none, and return them with host ports filled in."""
@@ -199,6 +215,7 @@ class LinuxPlumber:
                     self._host.attempt(set_port(endpoint.outer, hairpin=True))
                 self._state.keep(after.record)
                 self._endpoints[endpoint_id] = after
+                self._begin(endpoint.spec, taken)
                 undo.pop_all()
             return [port.mapping for port in taken]
 
@@ -220,7 +237,8 @@ class LinuxPlumber:
     @property
     def has_work(self) -> bool:
         """Whether `work` has something to do."""
-        return self._pool.lacks or bool(self._dying)
+        stale = self._stale.addresses or self._stale.host_ports
+        return self._pool.lacks or bool(self._dying or stale)
 
     @property
     def is_short(self) -> bool:
@@ -235,12 +253,23 @@ class LinuxPlumber:
     def work(self) -> None:
         """Do one piece of work that no caller waits for: some milliseconds."""
         with self._lock:
-            if self._pool.lacks:
+            if self._stale.addresses or self._stale.host_ports:
+                self._forget_flows()
+            elif self._pool.lacks:
                 self._pool.refill()
             elif self._dying:
                 # ENODEV is the rule: the interface went with its namespace. Else somebody else
                 # keeps the namespace alive, and removing a pair costs 20 ms.
                 self._host.attempt(delete_link(self._dying.pop()))
+
+    def watched(self) -> list[int]:
+        """Return descriptors to be handed to `handle` when they are readable."""
+        return self._relays.watched()
+
+    def handle(self, descriptor: int) -> None:
+        """Do what a readable descriptor of `watched` is about."""
+        with self._lock:
+            self._relays.handle(descriptor)
 
     def shrink(self) -> None:
         """Let go of namespaces that only a burst of starts needed."""
@@ -252,7 +281,7 @@ class LinuxPlumber:
         with self._lock:
             self._pool.close()
             for endpoint in self._endpoints.values():
-                self._reservations.release(endpoint.ports)
+                self._end(endpoint)
             self._endpoints.clear()
             self._host.close()
 
@@ -266,6 +295,7 @@ class LinuxPlumber:
             ports = [self._reservations.retake(mapping) for mapping in record.ports]
             index = outer.get(f"{self._owner}:{name}", 0)
             self._endpoints[name] = _Endpoint(record.endpoint, index, ports)
+            self._begin(record.endpoint, ports)
 
     def _wired(self, endpoint: EndpointSpec, sandbox: Fd | None) -> Wired:
         try:
@@ -307,9 +337,34 @@ class LinuxPlumber:
             with _firewall_errors():
                 self._firewall.remove(endpoint.forwards)
         finally:
-            self._reservations.release(endpoint.ports)
+            self._end(endpoint)
             self._cut(endpoint.outer)
             self._state.forget("endpoints", endpoint.spec.endpoint_id)
+
+    def _begin(self, endpoint: EndpointSpec, ports: Sequence[Reservation]) -> None:
+        """Serve what is not the firewall's, and have old flows find their new way."""
+        address = str(IPv4Interface(endpoint.address).ip)
+        for port in ports:
+            if port.socket and ":" in port.mapping.host_address and self._defers:
+                target = (address, port.mapping.container_port)
+                self._relays.add(port.socket, port.mapping.protocol, target)
+            elif port.mapping.protocol == "udp":
+                self._stale.host_ports.add(port.mapping.host_port)
+
+    def _end(self, endpoint: _Endpoint) -> None:
+        for port in endpoint.ports:
+            if port.socket:
+                self._relays.remove(port.socket)
+            if port.mapping.protocol == "udp":
+                self._stale.addresses.add(IPv4Interface(endpoint.spec.address).ip)
+        self._reservations.release(endpoint.ports)
+
+    def _forget_flows(self) -> None:
+        stale, self._stale = self._stale, _Stale()
+        try:
+            conntrack.forget_udp(stale.addresses, stale.host_ports)
+        except OSError as error:
+            log.warning("UDP flows of former ports were not forgotten: %s", error)
 
     def _cut(self, outer: int) -> None:
         """Take an interface off its bridge; the rest of its removal may wait.

@@ -1,0 +1,40 @@
+"""The network helper: python -m sampan.helpers.network FD STATE [OWNER].
+
+Serves the Plumber contract on an inherited socket until the other end closes it, in the network
+namespace where it was started. What it made stays; a successor finds it in the folder STATE.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+from sampan.linux import capabilities
+from sampan.network.linux_plumber import LinuxPlumber
+from sampan.network.service import serve
+
+# SYS_ADMIN: setns and unshare. SETUID and SETGID: relays become nobody.
+NEEDED: Final = "CAP_NET_ADMIN CAP_NET_BIND_SERVICE CAP_SYS_ADMIN CAP_SETUID CAP_SETGID"
+
+
+def main() -> None:
+    """Limit what this process can do, and serve."""
+    number, state = int(sys.argv[1]), Path(sys.argv[2])
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C is for the daemon
+    os.umask(0o077)
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keep, _ = capabilities.bits(NEEDED.split())
+    capabilities.drop_bounding(keep)
+    capabilities.capset(keep, keep, 0)
+    plumber = LinuxPlumber(state, owner=(sys.argv[3:] or ["sampan"])[0], defers=True)
+    serve(socket.socket(fileno=number), plumber)
+
+
+if __name__ == "__main__":
+    main()
