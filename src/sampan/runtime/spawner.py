@@ -35,6 +35,8 @@ class Launch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     streams: Streams
     files: dict[str, bytes] = {}  # name → content, written to <root>/containers/<id>/ before start
     pull_in: dict[str, int] = {}  # namespace type → pid of a process whose namespace is joined
+    user: str | None = None  # "name", "uid:group" …, resolved in the root instead of the spec's
+    groups: list[str] = []  # additional groups by name or id, resolved with `user`
 
 
 class ExecLaunch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -44,6 +46,8 @@ class ExecLaunch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     exec_id: str
     process: Process
     streams: Streams
+    user: str | None = None  # as in Launch; HOME is set from it if the environment has none
+    groups: list[str] = []
 
 
 class Started(msgspec.Struct, kw_only=True):

@@ -1,4 +1,7 @@
-"""Bodies of the exec endpoints of Docker's Engine API. Source: moby api/types/container/exec*.go."""
+"""Bodies of the exec endpoints of Docker's Engine API.
+
+Source: moby api/types/container exec.go, exec_create_request.go, exec_start_request.go.
+"""
 
 from __future__ import annotations
 
