@@ -6,12 +6,14 @@ the bytes are logged (again, after the log was cut to its old size), then relayi
 next byte of the pipe. What remains of each stream without a newline is kept here too, twice in
 turn, so that a note that must be worked off again finds the remainder from before.
 
-All is in one anonymous shared mapping: pages are only used once they are written.
+All is in one sparse file in the run root, mapped by both: pages are only used once they are
+written, and when both halves are gone the next spawner still finds what they had in their hands.
 """
 
 from __future__ import annotations
 
 import array
+import ctypes
 import fcntl
 import mmap
 import os
@@ -19,25 +21,26 @@ import secrets
 import struct
 import termios
 from dataclasses import dataclass
+from pathlib import Path
 
+from sampan.linux.libc import libc
 from sampan.logs.driver import LINE_BYTES
 
 SLOTS = 4096  # streams with a log at one time; each task with a log takes two
 CHUNK = 128 << 10  # read at once
 NO_SLOT = -1
 
-MAP_NORESERVE = 0x4000  # asm-generic/mman.h
+PUNCH_HOLE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE and KEEP_SIZE, linux/falloc.h
 _PAGE = 4096
 _NOTE = struct.Struct("<QQqIB")  # number, size of the log, slot, bytes, state
 _REST = struct.Struct("<QI")  # number of the note that wrote it, bytes
 _IDLE, _READING, _READ = 0, 1, 2
-_NONCE = 16
+_NONCE, _NONCE_AT = 16, 64
 
 _RESTS = _PAGE
-_RESTS_SIZE = SLOTS * 2 * 16
-_DATA = _RESTS + _RESTS_SIZE
-_BUFFER = _DATA + SLOTS * 2 * LINE_BYTES
-_SIZE = _BUFFER + CHUNK + _PAGE
+_BUFFER = _RESTS + SLOTS * 2 * 16
+_DATA = _BUFFER + CHUNK  # from here on written, not mapped
+_SIZE = _DATA + SLOTS * 2 * LINE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +55,34 @@ class Unfinished:
 class Journal:
     """The shared memory; made before the halves part, used by the keeper alone while it lives."""
 
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, _SIZE, mmap.MAP_SHARED | MAP_NORESERVE)
+    def __init__(self, path: Path) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._fd = os.open(path, flags, 0o600)
+        fresh = os.fstat(self._fd).st_size != _SIZE
+        if fresh:
+            os.ftruncate(self._fd, 0)
+            os.ftruncate(self._fd, _SIZE)
+        # Touching a page for which the disk has no room would be SIGBUS.
+        os.posix_fallocate(self._fd, 0, _DATA)
+        self._memory = mmap.mmap(self._fd, _DATA, mmap.MAP_SHARED)
         self._buffer = memoryview(self._memory)[_BUFFER : _BUFFER + CHUNK]
         self._count = array.array("i", [0])
-        self._nonce = secrets.token_bytes(_NONCE)
+        self._nonce = bytes(self._memory[_NONCE_AT : _NONCE_AT + _NONCE])
+        if fresh:
+            self._new_nonce()
         self._number = 0
+
+    def clear(self) -> None:
+        """Forget everything: no task of the spawner before is left."""
+        os.ftruncate(self._fd, _DATA)
+        os.ftruncate(self._fd, _SIZE)
+        self._memory[:_BUFFER] = bytes(_BUFFER)
+        self._new_nonce()
+        self._number = 0
+
+    def _new_nonce(self) -> None:
+        self._nonce = secrets.token_bytes(_NONCE)
+        self._memory[_NONCE_AT : _NONCE_AT + _NONCE] = self._nonce
 
     def read(self, descriptor: int, slot: int, log_size: int) -> bytes:
         """Read what is in a pipe, at most CHUNK; call `done` when it is where it belongs.
@@ -88,7 +113,10 @@ class Journal:
         written = [_REST.unpack_from(self._memory, _rest_at(slot, half))[0] for half in (0, 1)]
         half = 0 if written[0] <= written[1] else 1  # the older copy makes room
         at = _DATA + (slot * 2 + half) * LINE_BYTES
-        self._memory[at : at + len(rest)] = rest
+        try:
+            os.pwrite(self._fd, rest, at)
+        except OSError:
+            return  # no room in the run root: this remainder is not safe from a crash
         _REST.pack_into(self._memory, _rest_at(slot, half), self._number, len(rest))
 
     def rest(self, slot: int) -> bytes:
@@ -103,17 +131,19 @@ class Journal:
             if best <= written < limit and written:
                 best = written
                 at = _DATA + (slot * 2 + half) * LINE_BYTES
-                found = self._memory[at : at + min(size, LINE_BYTES)]
+                found = os.pread(self._fd, min(size, LINE_BYTES), at)
         return found
 
     def forget(self, slot: int) -> None:
         """Give a slot back."""
         if slot == NO_SLOT:
             return
+        used = False
         for half in (0, 1):
+            used |= _REST.unpack_from(self._memory, _rest_at(slot, half))[0] > 0
             _REST.pack_into(self._memory, _rest_at(slot, half), 0, 0)
-        start = _DATA + slot * 2 * LINE_BYTES
-        self._memory.madvise(mmap.MADV_REMOVE, start, 2 * LINE_BYTES)
+        if used:
+            punch_hole(self._fd, _DATA + slot * 2 * LINE_BYTES, 2 * LINE_BYTES)
 
     def unfinished(self) -> Unfinished | None:
         """Return what the keeper that died had in its hands."""
@@ -131,6 +161,11 @@ class Journal:
         """Take the place of the keeper that died, after `unfinished` was worked off."""
         self._number = max(self._number, _NOTE.unpack_from(self._memory, 0)[0])
         self.done()
+
+
+def punch_hole(descriptor: int, start: int, length: int) -> None:
+    """Give the pages of a file back, where its file system can; see fallocate(2)."""
+    libc.fallocate(descriptor, PUNCH_HOLE, ctypes.c_long(start), ctypes.c_long(length))
 
 
 def _rest_at(slot: int, half: int) -> int:

@@ -10,6 +10,7 @@ import logging
 import os
 import time
 
+from sampan.errors import SampanError
 from sampan.linux.cgroups.hierarchy import open_cgroup
 from sampan.linux.process import start_time
 from sampan.runtime.tasks import Task, TaskRecord, boot_id
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 REBOOTED = "The machine was restarted while this ran; its exit code is not known."
 ENDED = "The spawner was not running when this ended; its exit code is not known."
 TERMINAL = "The spawner was restarted; the terminal of this process is lost."
+TAKEN_UP = "The spawner was restarted; attached clients of this process were disconnected."
 STREAMS = "The spawner was restarted; a stream of this process could not be found again."
 STDIN = "The spawner was restarted; the process may have seen the end of its input."
 
@@ -34,14 +36,36 @@ def recover(world: World) -> None:
             world.state.settle(container)
     for record in world.state.load():
         task = _find(record)
-        if task.record.slot >= 0:
-            task.record.slot = -1
-            world.tasks[record.key] = task
-            task.record.slot = world.free_slot()
+        if task.ended and record.slot >= 0:
+            _flush(world, record)
         world.tasks[record.key] = task
         world.state.save(task.record)
         if task.record.lost:
             log.warning("container %s: %s", record.id[:12], task.record.lost)
+    if not world.running():
+        world.journal.clear()
+
+
+def _flush(world: World, record: TaskRecord) -> None:
+    """Log what the spawner before had read of a task that is over."""
+    left = world.journal.unfinished()
+    try:
+        writer = world.open_log(record)
+    except (OSError, SampanError) as error:
+        log.warning("the log of container %s cannot be opened: %s", record.id[:12], error)
+        return
+    for slot, name in ((record.slot, "stdout"), (record.slot + 1, "stderr")):
+        rest = world.journal.rest(slot)
+        if writer and left and left.slot == slot:
+            writer.truncate(left.log_size)
+            rest = writer.write(name, rest + left.data)
+            world.journal.resume()
+        if writer:
+            writer.finish(name, rest)
+        world.journal.forget(slot)
+    if writer:
+        writer.close()
+    record.slot = -1
 
 
 def _clear(path: str) -> None:
@@ -106,5 +130,5 @@ def _reopen(task: Task) -> None:
         setattr(task, name, descriptor)
         if descriptor < 0 and number:
             record.lost = STREAMS
-    if stdin and not record.lost:
-        record.lost = STDIN
+    if not record.lost:
+        record.lost = STDIN if stdin else TAKEN_UP

@@ -60,15 +60,16 @@ class World:
     gid: int  # who may read logs
     listener: socket.socket
     lock: int  # flock(2) as long as the spawner lives
-    journal: Journal = field(default_factory=Journal)
     launcher: Launcher = field(default_factory=Launcher)
     tasks: dict[Key, Task] = field(default_factory=dict)
     limits: tuple[int, int] = (1024, 4096)  # RLIMIT_NOFILE that containers get
     contract: Contract = field(default_factory=lambda: Contract(Spawner))
+    journal: Journal = field(init=False)
     state: StateFiles = field(init=False)
     folders: Folders = field(init=False)
 
     def __post_init__(self) -> None:
+        self.journal = Journal(self.run_root / "journal")
         self.state = StateFiles(self.run_root / "runtime")
         os.makedirs(self.seccomp_cache, 0o700, exist_ok=True)
         self.folders = Folders(self.data_root / "containers", self.gid)
