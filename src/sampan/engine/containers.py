@@ -1,108 +1,200 @@
-"""Containers: what Docker's container commands do."""
+"""Containers, as the API and the library use them: one method for each of Docker's verbs.
+
+The parts: `lookup` finds them, `creation` makes, `lifecycle` runs, `removal` removes them,
+`inspection` shows them, `attachment` and `logs` carry their streams, `archive` their files.
+`ref` is always a name, an id or a prefix of an id; NotFound says "No such container: ref".
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sampan.engine.attachment import Attachment, AttachQuery, LogsQuery, LogStream
-from sampan.spec.docker.config import Config
+from sampan.engine.archive import Archives
+from sampan.engine.creation import Creation
+from sampan.engine.inspection import Inspection
+from sampan.engine.lifecycle import Lifecycle
+from sampan.engine.logs import Logs
+from sampan.engine.lookup import Table
+from sampan.engine.removal import Removal
+from sampan.engine.stats import Stats
+from sampan.engine.top import top
+from sampan.engine.updating import Updating
+from sampan.engine.waiting import Waiter, wait_for
+
+from sampan.engine.attachment import Attachments
+from sampan.engine.queries import Attachment, AttachQuery, ListQuery, LogsQuery
 from sampan.spec.docker.containers import (
+    Config,
     ContainerInspect,
-    ContainersPruneReport,
     ContainerSummary,
     CreateRequest,
     CreateResponse,
-    FilesystemChange,
+    PruneReport,
     TopResponse,
     UpdateRequest,
     UpdateResponse,
-    WaitResponse,
 )
-from sampan.spec.docker.stats import StatsResponse
-from sampan.spec.platform import Platform
-from sampan.spec.reference import Reference
-from sampan.storage.mounter import ExtractOptions, PathStat
+from sampan.storage.mounter import Change, ExtractOptions, PathStat
 
-Filters = Mapping[str, Sequence[str]]
+__all__ = ["AttachQuery", "Attachment", "Containers", "ListQuery", "LogsQuery", "Waiter"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListQuery:
-    """What `GET /containers/json` asks for."""
-
-    all: bool = False
-    limit: int = 0  # above 0: this many, whatever their state
-    size: bool = False
-    filters: Filters
-
-
 class Containers:
-    """The containers of this engine; `ref` is an id, a unique prefix of one, or a name."""
+    """The containers of this engine."""
+
+    table: Table
+    creation: Creation
+    lifecycle: Lifecycle
+    removal: Removal
+    updating: Updating
+    inspection: Inspection
+    attachments: Attachments
+    logging: Logs
+    archives: Archives
+    statistics: Stats
+
+    # --- life ----------------------------------------------------------------------------------
 
     async def create(
-        self, request: CreateRequest, name: str = "", platform: Platform | None = None
+        self, request: CreateRequest, name: str = "", platform: str = ""
     ) -> CreateResponse:
-        """Make a container; it is on disk when this returns."""
+        """Make a container; NotFound "No such image: …", Conflict for a taken name."""
+        return await self.creation.create(request, name, platform)
 
     async def start(self, ref: str) -> None:
         """Start a container; NotModified if it runs."""
+        await self.lifecycle.start(self.table.find(ref))
 
     async def stop(self, ref: str, signal: str = "", timeout: int | None = None) -> None:
-        """Stop a container; NotModified if it does not run. `timeout` -1 waits for ever."""
+        """Ask the container to end, and kill it after `timeout` seconds (-1: never)."""
+        await self.lifecycle.stop(self.table.find(ref), signal, timeout)
 
-    async def restart(self, ref: str, signal: str = "", timeout: int | None = None) -> None: ...
-    async def kill(self, ref: str, signal: str = "") -> None: ...
-    async def pause(self, ref: str) -> None: ...
-    async def unpause(self, ref: str) -> None: ...
-    async def rename(self, ref: str, new_name: str) -> None: ...
-    async def update(self, ref: str, request: UpdateRequest) -> UpdateResponse: ...
+    async def restart(self, ref: str, signal: str = "", timeout: int | None = None) -> None:
+        """Stop the container if it runs, and start it."""
+        await self.lifecycle.restart(self.table.find(ref), signal, timeout)
+
+    async def kill(self, ref: str, signal: str = "") -> None:
+        """Send a signal (default SIGKILL); Conflict if the container does not run."""
+        await self.lifecycle.kill(self.table.find(ref), signal)
+
+    async def pause(self, ref: str) -> None:
+        """Freeze all processes of the container."""
+        await self.lifecycle.pause(self.table.find(ref))
+
+    async def unpause(self, ref: str) -> None:
+        """Let them go on."""
+        await self.lifecycle.unpause(self.table.find(ref))
+
+    def waiter(self, ref: str, condition: str = "") -> Waiter:
+        """Register for "not-running", "next-exit" or "removed"; await the result's `wait()`.
+
+        The registration counts from now, so answer the client's headers after this call.
+        """
+        return wait_for(self.table.find(ref), condition)
+
     async def remove(
         self, ref: str, *, force: bool = False, volumes: bool = False, link: bool = False
-    ) -> None: ...
+    ) -> None:
+        """Remove a container; Conflict while it runs, unless by force."""
+        await self.removal.remove(self.table.find(ref), force=force, volumes=volumes, link=link)
 
-    async def waiter(self, ref: str, condition: str = "") -> asyncio.Future[WaitResponse]:
-        """Register a wait (not-running, next-exit, removed) and return what can be awaited.
+    async def prune(self, filters: Mapping[str, Sequence[str]]) -> PruneReport:
+        """Remove all containers that do not run."""
+        return await self.removal.prune(filters)
 
-        When this returns, no end can be missed any more: answer the head of the response, then
-        await the future. Cancel it if the client goes away.
-        """
+    async def rename(self, ref: str, new_name: str) -> None:
+        """Give a container another name."""
+        await self.updating.rename(self.table.find(ref), new_name)
+
+    async def update(self, ref: str, request: UpdateRequest) -> UpdateResponse:
+        """Change limits and restart policy, also while it runs."""
+        return await self.updating.update(self.table.find(ref), request)
+
+    # --- what is known -------------------------------------------------------------------------
+
+    async def inspect(self, ref: str, *, size: bool = False) -> ContainerInspect:
+        """Return everything about one container."""
+        return await self.inspection.inspect(self.table.find(ref), size=size)
+
+    async def list(self, query: ListQuery) -> list[ContainerSummary]:
+        """Return what `docker ps` shows, newest first."""
+        return await self.inspection.list(query)
+
+    async def top(self, ref: str, arguments: str = "") -> TopResponse:
+        """Return the processes of a container as `ps` on the host shows them."""
+        return await top(self.table.find(ref), arguments)
+
+    def stats(
+        self, ref: str, *, stream: bool = True, one_shot: bool = False
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield statistics: once, or every second while the container exists."""
+        return self.statistics.stream(self.table.find(ref), stream=stream, one_shot=one_shot)
+
+    async def changes(self, ref: str) -> list[Change]:
+        """Return what the container changed in its file system."""
+        return await self.archives.changes(self.table.find(ref))
+
+    # --- streams -------------------------------------------------------------------------------
 
     async def attach(self, ref: str, query: AttachQuery) -> Attachment:
-        """Connect with the streams of a container, running or not yet. Emits `attach`."""
+        """Connect to the streams of a container, before or while it runs."""
+        return await self.attachments.attach(self.table.find(ref), query)
 
-    async def detached(self, ref: str) -> None:
-        """Note that a client left an attachment by its detach keys. Emits `detach`."""
+    async def resize(self, ref: str, *, rows: int, columns: int) -> None:
+        """Set the size of the terminal."""
+        await self.lifecycle.resize(self.table.find(ref), rows=rows, columns=columns)
 
-    async def logs(self, ref: str, query: LogsQuery) -> LogStream:
-        """Open the log; what can go wrong has gone wrong when this returns."""
+    def logs(self, ref: str, query: LogsQuery) -> tuple[bool, AsyncIterator[bytes]]:
+        """Return whether the container has a terminal, and its log in blocks.
 
-    async def resize(self, ref: str, rows: int, columns: int) -> None: ...
-    async def inspect(self, ref: str, *, size: bool = False) -> ContainerInspect: ...
-    async def list(self, query: ListQuery) -> list[ContainerSummary]: ...
-    async def top(self, ref: str, ps_args: str = "") -> TopResponse: ...
-    async def stats(
-        self, ref: str, *, stream: bool = True, one_shot: bool = False
-    ) -> AsyncIterator[StatsResponse]: ...
-    async def changes(self, ref: str) -> list[FilesystemChange] | None: ...
-    async def export(self, ref: str) -> AsyncIterator[bytes]: ...
-    async def stat_path(self, ref: str, path: str) -> PathStat: ...
-    async def get_archive(self, ref: str, path: str) -> tuple[PathStat, AsyncIterator[bytes]]: ...
+        Blocks are Docker's frames, or raw for a terminal. Raises before the first block:
+        InvalidArgument if no stream is asked for, Unsupported if the driver keeps nothing.
+        """
+        return self.logging.read(self.table.find(ref), query)
+
+    # --- files ---------------------------------------------------------------------------------
+
+    async def stat_path(self, ref: str, path: str) -> PathStat:
+        """Return what a path in the container is."""
+        return await self.archives.stat(self.table.find(ref), path)
+
+    async def get_archive(self, ref: str, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
+        """Return a path of the container as a tar, with what it is."""
+        return await self.archives.get(self.table.find(ref), path)
+
     async def put_archive(
-        self, ref: str, path: str, content: AsyncIterable[bytes], options: ExtractOptions
-    ) -> None: ...
+        self, ref: str, path: str, archive: AsyncIterable[bytes], options: ExtractOptions
+    ) -> None:
+        """Unpack a tar into a folder of the container."""
+        await self.archives.put(self.table.find(ref), path, archive, options)
+
+    async def export(self, ref: str) -> AsyncIterator[bytes]:
+        """Return the container's whole file system as a tar."""
+        return await self.archives.export(self.table.find(ref))
+
     async def commit(
         self,
         ref: str,
-        reference: Reference | None = None,
         *,
+        repo: str = "",
+        tag: str = "",
         comment: str = "",
         author: str = "",
         pause: bool = True,
         changes: Sequence[str] = (),
         config: Config | None = None,
     ) -> str:
-        """Make an image of a container; return its id."""
-
-    async def prune(self, filters: Filters) -> ContainersPruneReport: ...
+        """Make an image of the container and return its id."""
+        return await self.archives.commit(
+            self.table.find(ref),
+            repo=repo,
+            tag=tag,
+            comment=comment,
+            author=author,
+            pause=pause,
+            changes=changes,
+            config=config,
+        )
