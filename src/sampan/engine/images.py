@@ -1,11 +1,27 @@
-"""Local images: names, configurations, layers; what Docker's image commands do."""
+"""Local images: what Docker's image commands do. The rules are in the modules beside this one."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from pathlib import Path
 
+from sampan.engine import image_listing, image_removal
+from sampan.engine.database import Database
+from sampan.engine.image_archive import Archive, Loading
+from sampan.engine.image_database import ImageDatabase
+from sampan.engine.image_filters import Filters
+from sampan.engine.image_import import (
+    CommitRequest,
+    commit,
+    decompressed,
+    import_archive,
+    spooled,
+)
+from sampan.engine.image_saving import Saving
+from sampan.engine.image_store import Emit, Image, ImageStore, ImageUse
+from sampan.engine.undisturbed import undisturbed
+from sampan.errors import Conflict
 from sampan.spec.docker.images import (
     ImageDeleteItem,
     ImageHistoryItem,
@@ -14,75 +30,87 @@ from sampan.spec.docker.images import (
     ImageSummary,
     ProgressMessage,
 )
-from sampan.spec.image import ImageConfig, RunConfig
 from sampan.spec.platform import Platform
-from sampan.spec.reference import Reference
+from sampan.spec.reference import Reference, from_repo_and_tag
+from sampan.storage.content import ContentStore
+from sampan.storage.mounter import Mounter
 
-Filters = Mapping[str, Sequence[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """One image of the store."""
-
-    id: str  # sha256:… of its configuration
-    config: ImageConfig
-    chain_id: str | None  # the snapshot that containers are made on; None for an image of no layers
-    parent: str = ""  # id of the image it was committed or built on, "" if it came from elsewhere
-    last_tagged: int = 0  # nanoseconds since the epoch
-
-
-@dataclass(frozen=True, slots=True)
-class ImageUse:
-    """A container, as far as images care."""
-
-    container: str
-    image: str  # sha256:…
-    running: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CommitRequest:
-    """What becomes an image: a container's writable snapshot and its configuration."""
-
-    container: str
-    image: str  # id of the image the container was made from, "" if it is gone
-    config: RunConfig  # the container's own
-    override: RunConfig | None = None  # the body of POST /commit
-    changes: Sequence[str] = ()
-    author: str = ""
-    comment: str = ""
-    reference: Reference | None = None
+__all__ = ["CommitRequest", "Filters", "Image", "ImageUse", "Images"]
 
 
 class Images:
-    """The images of this engine.
+    """The images of an engine whose data lies below `root`.
 
-    `uses` tells which containers there are; `emit` takes events: action, id, attributes.
+    `uses` tells which containers there are; `emit` takes events: action, image id, attributes.
+    `driver` is the name of the snapshot driver, for inspect.
     """
+
+    def __init__(
+        self,
+        root: Path,
+        database: Database,
+        mounter: Mounter,
+        *,
+        driver: str = "overlay",
+        uses: Callable[[], Iterable[ImageUse]] = lambda: (),
+        emit: Emit = lambda _action, _image, _attributes: None,
+    ) -> None:
+        tables = ImageDatabase(database)
+        self._store = ImageStore(ContentStore(root), mounter, tables, uses, emit)
+        self._driver = driver
+        self._pruning = False
 
     async def resolve(self, name: str, platform: Platform | None = None) -> Image:
         """Return the image that `name` means: a reference, an id or a prefix of an id.
 
         Raises NotFound ("No such image: alpine:latest"), InvalidArgument for what is no name.
         """
+        return self._store.find(name, platform)
 
     def get(self, id: str) -> Image | None:
         """Return the image with exactly this id."""
+        return self._store.images.get(id)
 
     def references(self, id: str) -> list[Reference]:
         """Return the references to an image, sorted."""
+        return self._store.references(id)
+
+    def size(self, image: Image) -> int:
+        """Return the bytes of all layers of an image."""
+        return self._store.size(image)
+
+    def count(self) -> int:
+        """Return how many images there are."""
+        return len(self._store.images)
+
+    def layers_size(self) -> int:
+        """Return the bytes of all layers together, shared ones once (`docker system df`)."""
+        return sum(self._store.sizes.values())
 
     async def summaries(
         self, filters: Filters, *, all: bool = False, shared_size: bool = False
     ) -> list[ImageSummary]:
         """Return what `docker images` lists, newest first."""
+        return image_listing.summaries(self._store, filters, all=all, shared_size=shared_size)
 
-    async def inspect(self, name: str, platform: Platform | None = None) -> ImageInspect: ...
-    async def history(
-        self, name: str, platform: Platform | None = None
-    ) -> list[ImageHistoryItem]: ...
-    async def tag(self, name: str, repo: str, tag: str = "") -> None: ...
+    async def inspect(self, name: str, platform: Platform | None = None) -> ImageInspect:
+        """Return all that is known of an image."""
+        image = self._store.find(name, platform)
+        return await image_listing.inspect(self._store, image, self._driver)
+
+    async def history(self, name: str, platform: Platform | None = None) -> list[ImageHistoryItem]:
+        """Return how an image was made, newest step first."""
+        return image_listing.history(self._store, self._store.find(name, platform))
+
+    async def tag(self, name: str, repo: str, tag: str = "") -> None:
+        """Give an image another name. Emits `tag`."""
+        reference = from_repo_and_tag(repo, tag)
+        if reference is None:
+            return
+        image = self._store.find(name)
+        await self._store.tag(image.id, reference)
+        self._store.log("tag", image, reference.familiar)
+
     async def remove(
         self,
         name: str,
@@ -90,8 +118,32 @@ class Images:
         force: bool = False,
         prune_parents: bool = True,
         platform: Platform | None = None,
-    ) -> list[ImageDeleteItem]: ...
-    async def prune(self, filters: Filters) -> ImagesPruneReport: ...
+    ) -> list[ImageDeleteItem]:
+        """Remove a name of an image, and the image with its last one.
+
+        Raises NotFound, or Conflict if a container or a child image needs it. Emits `untag`,
+        `delete`.
+        """
+        removal = image_removal.Removal(self._store, force=force)
+        await removal.remove(name, prune_parents=prune_parents, platform=platform)
+        return removal.done
+
+    async def prune(self, filters: Filters) -> ImagesPruneReport:
+        """Remove images that nothing uses. Conflict while another prune runs. Emits `prune`."""
+        if self._pruning:
+            raise Conflict("a prune operation is already running")
+        self._pruning = True
+        try:
+            report = await image_removal.prune(self._store, filters)
+        finally:
+            self._pruning = False
+        self._store.log_prune(report.space_reclaimed)
+        return report
+
+    async def collect(self) -> list[str]:
+        """Remove layers that no image and no container needs; for start-up and after `rm`."""
+        return await self._store.collect()
+
     async def import_(
         self,
         archive: AsyncIterable[bytes],
@@ -101,18 +153,43 @@ class Images:
         message: str = "",
         platform: Platform | None = None,
     ) -> str:
-        """Make an image of a root file system tar; return its id."""
+        """Make an image of a root file system tar; return its id. Emits `import`, `tag`."""
+        image = await import_archive(
+            self._store, archive, changes=changes, message=message, platform=platform
+        )
+        if reference is not None:
+            await self._store.tag(image.id, reference)
+            self._store.log("tag", image, reference.with_default_tag().familiar)
+        return image.id
 
-    def load(
+    async def load(
         self, archive: AsyncIterable[bytes], *, quiet: bool = True, platform: Platform | None = None
     ) -> AsyncIterator[ProgressMessage]:
-        """Add the images of a Docker archive or an OCI layout; yield what Docker prints."""
+        """Add the images of a Docker archive or an OCI layout; yield what Docker prints.
 
-    def save(self, names: Sequence[str], platform: Platform | None = None) -> AsyncIterator[bytes]:
-        """Yield a tar with the images `names`; NotFound comes with the first item."""
+        Raises InvalidArgument for an archive that is broken or holds no images. Emits `load`.
+        """
+        content = self._store.content
+        async with spooled(content, archive) as packed, decompressed(content, packed) as plain:
+            index = await undisturbed(Archive, plain)
+            with self._store.pinned() as pins:
+                loading = Loading(self._store, index, quiet=quiet, platform=platform)
+                async with aclosing(loading.run(pins)) as messages:
+                    async for message in messages:
+                        yield message
+
+    async def save(
+        self, names: Sequence[str], platform: Platform | None = None
+    ) -> AsyncIterator[bytes]:
+        """Yield a tar with the images `names`; NotFound comes before the first byte."""
+        saving = Saving(self._store, names, platform)
+        for image in saving.images():
+            self._store.log("save", image, image.id)
+        async with aclosing(saving.run()) as data:
+            async for piece in data:
+                if piece:
+                    yield piece
 
     async def commit(self, request: CommitRequest) -> str:
-        """Make an image of a container; return its id."""
-
-    def layers_size(self) -> int:
-        """Return the bytes of all layers together, shared ones once (`docker system df`)."""
+        """Make an image of a container; return its id. Emits `create`, `tag`."""
+        return (await commit(self._store, request)).id

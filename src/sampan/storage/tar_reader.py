@@ -65,6 +65,7 @@ class TarReader:
         self._chunks = iter(chunks)
         self._chunk = memoryview(b"")
         self._at = 0
+        self._before = 0  # bytes in the chunks before this one
         self._left = 0  # of the current entry's data, not yet read
         self._padding = 0
         self.entries = 0
@@ -75,6 +76,7 @@ class TarReader:
     def _fill(self) -> bool:
         for chunk in self._chunks:
             if chunk:
+                self._before += len(self._chunk)
                 self._chunk, self._at = memoryview(chunk), 0
                 return True
         return False
@@ -122,9 +124,13 @@ class TarReader:
 
     def drain(self) -> None:
         """Read what follows the archive, so that a digest over the stream is complete."""
-        self._chunk = memoryview(b"")
         while self._fill():
             pass
+
+    @property
+    def position(self) -> int:
+        """Where in the uncompressed stream the current entry's data begins."""
+        return self._before + self._at
 
     # --- entries ---------------------------------------------------------------------------
 

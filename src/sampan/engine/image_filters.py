@@ -1,0 +1,99 @@
+"""Filters of image lists and prunes.
+
+Source: moby api/types/filters, daemon/images/image_list.go.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from sampan.engine.image_changes import parse_duration
+from sampan.errors import InvalidArgument
+
+Filters = Mapping[str, Sequence[str]]
+
+_TRUE: Final = frozenset(("1", "true", "True", "TRUE", "t", "T"))
+_FALSE: Final = frozenset(("0", "false", "False", "FALSE", "f", "F"))
+_SECONDS: Final = re.compile(r"(\d{1,18})(?:\.(\d{1,9})\d*)?")
+_GO_CLASS: Final = re.compile(r"\[(\^?)((?:\\.|[^\]\\])+)\]")
+
+
+def check_names(filters: Filters, accepted: Collection[str]) -> None:
+    """Raise InvalidArgument for a filter that nobody knows."""
+    for name in filters:
+        if name not in accepted:
+            raise InvalidArgument(f"invalid filter '{name}'")
+
+
+def boolean(filters: Filters, name: str, default: bool) -> bool:
+    """Return a filter that is true or false."""
+    values = set(filters.get(name, ()))
+    if not values:
+        return default
+    if values <= _TRUE:
+        return True
+    if values <= _FALSE:
+        return False
+    raise InvalidArgument(f"invalid filter '{name}=[{' '.join(sorted(values))}]'")
+
+
+def matches_labels(wanted: Sequence[str], labels: Mapping[str, str] | None) -> bool:
+    """Tell whether all of `name` and `name=value` hold."""
+    for entry in wanted:
+        name, equals, value = entry.partition("=")
+        if not labels or name not in labels or (equals and labels[name] != value):
+            return False
+    return True
+
+
+def until(value: str, now: int | None = None) -> int:
+    """Return a moment (epoch, RFC 3339, or a duration before now) in nanoseconds."""
+    now = time.time_ns() if now is None else now
+    try:
+        return now - parse_duration(value)
+    except InvalidArgument:
+        pass
+    if match := _SECONDS.fullmatch(value):
+        return int(match[1]) * 10**9 + int((match[2] or "").ljust(9, "0"))
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise InvalidArgument(
+            "invalid value for 'until' filter: failed to parse value as time or duration:"
+            f' "{value}"'
+        ) from error
+    return int(moment.astimezone().timestamp() * 10**6) * 1000
+
+
+def glob(pattern: str) -> re.Pattern[str]:
+    """Return Go's path.Match pattern as an expression: `*` and `?` do not match a slash."""
+    result, at = "", 0
+    while at < len(pattern):
+        letter = pattern[at]
+        if letter == "*":
+            result += "[^/]*"
+        elif letter == "?":
+            result += "[^/]"
+        elif letter == "[":
+            match = _GO_CLASS.match(pattern, at)
+            if match is None:
+                raise InvalidArgument("syntax error in pattern")
+            result += f"[{match[1]}{match[2].replace('[', chr(92) + '[')}]"
+            at = match.end()
+            continue
+        elif letter == "\\":
+            at += 1
+            if at >= len(pattern):
+                raise InvalidArgument("syntax error in pattern")
+            result += re.escape(pattern[at])
+        else:
+            result += re.escape(letter)
+        at += 1
+    try:
+        return re.compile(result)
+    except re.error as error:
+        raise InvalidArgument("syntax error in pattern") from error

@@ -1,0 +1,191 @@
+"""Removing images. Source: moby daemon/images/image_delete.go, image_prune.go."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from sampan.engine.image_filters import Filters, boolean, check_names, matches_labels, until
+from sampan.engine.image_listing import created
+from sampan.engine.image_store import Image, ImageStore, ImageUse
+from sampan.errors import Conflict, InvalidArgument, SampanError
+from sampan.spec.docker.images import ImageDeleteItem, ImagesPruneReport
+from sampan.spec.names import short_id
+from sampan.spec.platform import Platform
+from sampan.spec.reference import Reference
+
+log = logging.getLogger(__name__)
+
+_ACCEPTED: Final = ("dangling", "label", "label!", "until")
+
+
+class Removal:
+    """One removal, with the list of what it did."""
+
+    def __init__(self, store: ImageStore, *, force: bool) -> None:
+        self._store, self._force = store, force
+        self.done: list[ImageDeleteItem] = []
+
+    async def remove(
+        self, name: str, *, prune_parents: bool, platform: Platform | None = None
+    ) -> None:
+        """Remove a name, and the image with its last name; or an image by its id."""
+        image = self._store.find(name, platform)
+        by_name = not _is_id_prefix(image.id, name)
+        if by_name:
+            if await self._remove_name(image, name):
+                return
+        elif is_single(references := self._store.references(image.id)):
+            if obstacle := self._obstacle(image, references=False):
+                raise obstacle.conflict(image)
+            for reference in references:
+                await self._untag(image, reference)
+        await self._delete(image, prune_parents=prune_parents, quiet=by_name)
+
+    async def _remove_name(self, image: Image, name: str) -> bool:
+        """Remove a name; True if the image has others left."""
+        store = self._store
+        if not self._force and is_single(store.references(image.id)):
+            use = next((use for use in store.uses() if use.image == image.id), None)
+            if use:
+                raise Conflict(
+                    f'conflict: unable to remove repository reference "{name}" (must force) -'
+                    f" container {short_id(use.container)} is using its referenced image"
+                    f" {short_id(image.id)}"
+                )
+        removed = await self._untag(image, Reference.parse(name))
+        left = store.references(image.id)
+        if removed.digest is None and not any(
+            other.digest is None and other.name == removed.name for other in left
+        ):
+            for other in [other for other in left if other.name == removed.name]:
+                await store.untag(other)
+                self.done.append(ImageDeleteItem(untagged=other.familiar))
+        return bool(store.references(image.id))
+
+    async def _untag(self, image: Image, reference: Reference) -> Reference:
+        removed = await self._store.untag(reference)
+        self._store.log("untag", image, image.id)
+        self.done.append(ImageDeleteItem(untagged=removed.familiar))
+        return removed
+
+    async def _delete(self, image: Image, *, prune_parents: bool, quiet: bool) -> None:
+        """Delete an image and, as long as nothing needs them, its parents."""
+        store = self._store
+        if obstacle := self._obstacle(image, references=True):
+            dangling = not store.references(image.id) and not store.children(image.id)
+            if quiet and (not dangling or obstacle.used):
+                return
+            raise obstacle.conflict(image)
+        for reference in store.references(image.id):
+            await self._untag(image, reference)
+        layers = await store.delete(image.id)
+        store.log("delete", image, image.id)
+        self.done.append(ImageDeleteItem(deleted=image.id))
+        self.done += [ImageDeleteItem(deleted=layer) for layer in layers]
+        if prune_parents and (parent := store.images.get(image.parent)):
+            unforced = Removal(store, force=False)
+            unforced.done = self.done
+            await unforced._delete(parent, prune_parents=True, quiet=True)
+
+    def _obstacle(self, image: Image, *, references: bool) -> _Obstacle | None:
+        """Return what stands against the deletion."""
+        store, soft = self._store, not self._force
+        if store.children(image.id):
+            return _Obstacle("image has dependent child images", hard=True)
+        uses = [use for use in store.uses() if use.image == image.id]
+        if container := _first(uses, running=True):
+            reason = f"image is being used by running container {container}"
+            return _Obstacle(reason, hard=True, used=True)
+        if soft and references and store.references(image.id):
+            return _Obstacle("image is referenced in multiple repositories")
+        if soft and (container := _first(uses, running=False)):
+            return _Obstacle(f"image is being used by stopped container {container}", used=True)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Obstacle:
+    """Why an image cannot be deleted; `used`: because of a container."""
+
+    reason: str
+    hard: bool = False
+    used: bool = False
+
+    def conflict(self, image: Image) -> Conflict:
+        how = "cannot be forced" if self.hard else "must be forced"
+        return Conflict(f"conflict: unable to delete {short_id(image.id)} ({how}) - {self.reason}")
+
+
+def _first(uses: Iterable[ImageUse], *, running: bool) -> str | None:
+    return next((short_id(use.container) for use in uses if use.running == running), None)
+
+
+def _is_id_prefix(id: str, name: str) -> bool:
+    return id.startswith(name) or id.partition(":")[2].startswith(name)
+
+
+def is_single(references: list[Reference]) -> bool:
+    """Tell whether all references are of one repository, with at most one tag."""
+    if len(references) <= 1:
+        return len(references) == 1
+    tagged = [reference for reference in references if reference.digest is None]
+    digests = {reference.name for reference in references if reference.digest is not None}
+    if len(tagged) > 1:
+        return False
+    single = (tagged or references)[0]
+    return digests == {single.name}
+
+
+async def prune(store: ImageStore, filters: Filters) -> ImagesPruneReport:
+    """Remove the images that nothing uses: those without a name, or with `dangling=false` all."""
+    check_names(filters, _ACCEPTED)
+    dangling_only = boolean(filters, "dangling", True)
+    if len(filters.get("until", ())) > 1:
+        raise InvalidArgument("more than one until filter specified")
+    limit = next((until(value) for value in filters.get("until", ())), None)
+    sizes = dict(store.sizes)
+    done: list[ImageDeleteItem] = []
+    for image in list(store.images.values()):
+        if image.id in store.images and _is_prunable(store, image, filters, limit):
+            done += await _prune_one(store, image, dangling_only=dangling_only)
+    for chain in await store.collect():
+        done.append(ImageDeleteItem(deleted=chain))
+    report = ImagesPruneReport(images_deleted=done or None)
+    report.space_reclaimed = sum(sizes.get(item.deleted, 0) for item in done)
+    return report
+
+
+def _is_prunable(store: ImageStore, image: Image, filters: Filters, limit: int | None) -> bool:
+    if not store.references(image.id) and store.children(image.id):
+        return False
+    made = created(image)
+    if limit is not None and (made is None or made > limit):
+        return False
+    if "label" in filters and not matches_labels(filters["label"], image.labels):
+        return False
+    unwanted = filters.get("label!", ())
+    return not (unwanted and matches_labels(unwanted, image.labels))
+
+
+async def _prune_one(
+    store: ImageStore, image: Image, *, dangling_only: bool
+) -> list[ImageDeleteItem]:
+    references = store.references(image.id)
+    if dangling_only and any(reference.tag for reference in references):
+        return []
+    done: list[ImageDeleteItem] = []
+    for name in [reference.familiar for reference in references] or [image.id]:
+        removal = Removal(store, force=False)
+        try:
+            await removal.remove(name, prune_parents=True)
+        except Conflict:
+            continue
+        except SampanError as error:
+            log.warning("failed to prune image %s: %s", name, error)
+            continue
+        finally:
+            done += removal.done
+    return done
