@@ -158,10 +158,10 @@ def _run(setup: Setup, channel: Channel, in_root: bool) -> NoReturn:
         if in_root:
             init.join_keyring(setup.id)
         slave = -1
+        root = os.open(b"/", paths.O_DIRECTORY)
+        program.set_home(setup.program, root)
         if setup.program.terminal:
-            root = os.open(b"/", paths.O_DIRECTORY)
             master, slave = program.open_terminal(-1, root)
-            os.close(root)
             channel.send(ch.MASTER, b"", master)
             os.close(master)
         if setup.proc >= 0:

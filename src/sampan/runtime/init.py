@@ -88,6 +88,7 @@ def _steps(setup: Setup, channel: Channel) -> None:
         channel.send(ch.HOOKS)
         channel.expect(ch.GO)
     hooks.run_all("createContainer", setup.create_container, setup.state)
+    program.set_home(setup.program, root)
     _warm_up()
     # --- from here on the root directory is the container's ---
     (rootfs.move_and_chroot if setup.no_pivot else rootfs.pivot)(root)
@@ -122,6 +123,7 @@ def finish(
 ) -> None:
     """Do the steps that a container's init and an exec have in common; does not return."""
     program.connect(prepared, slave)
+    fifo = program.arrange(prepared, channel, fifo)
     program.limit(prepared)
     program.schedule(prepared)
     os.umask(prepared.umask)
@@ -136,7 +138,7 @@ def finish(
         os._exit(1)
     if start_hooks:
         hooks.run_all("startContainer", start_hooks, state)
-    program.execute(prepared, path, channel)
+    program.execute(prepared, path)
 
 
 def _enter_namespaces(setup: Setup, channel: Channel) -> None:

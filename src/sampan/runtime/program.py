@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from sampan.errors import CommandNotExecutable, CommandNotFound, InvalidArgument
-from sampan.linux import capabilities, paths, process, seccomp, terminal
+from sampan.linux import capabilities, paths, process, seccomp, terminal, users
 from sampan.runtime.channel import LISTENER, Channel, reason
 from sampan.spec.runtime import LinuxPersonality, Process
 
@@ -368,19 +368,29 @@ def _is_executable(path: bytes) -> int:
     return 0
 
 
-def execute(program: Program, path: bytes, channel: Channel) -> NoReturn:
-    """Close every descriptor that is not the program's, and execute it.
+def arrange(program: Program, channel: Channel, fifo: int = -1) -> int:
+    """Put the passed descriptors to 3, 4 … and close everything else of ours and of the host.
 
-    The channel stays open up to the execution, close-on-exec, so that the supervisor sees
-    whether it succeeded. Raises CommandNotFound or CommandNotExecutable.
+    Only the channel and the fifo stay, close-on-exec; returns the new number of the fifo. Before
+    the limits are set: a small RLIMIT_NOFILE must not stop us.
     """
     first = 3 + len(program.pass_fds)
-    parked = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD) for fd in program.pass_fds]
-    high = fcntl.fcntl(channel.fileno(), fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
+    wanted = [*program.pass_fds, channel.fileno(), *([fifo] if fifo >= 0 else [])]
+    parked = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD) for fd in wanted]
     for place, fd in enumerate(parked):
-        os.dup2(fd, 3 + place, inheritable=True)
-    channel.rebind(os.dup2(high, first, inheritable=False))
-    process.close_range(first + 1)
+        os.dup2(fd, 3 + place, inheritable=3 + place < first)
+    channel.rebind(first)
+    process.close_range(3 + len(wanted))
+    return first + 1 if fifo >= 0 else -1
+
+
+def execute(program: Program, path: bytes) -> NoReturn:
+    """Execute the program, with its own descriptors and no others (CVE-2024-21626).
+
+    The channel is close-on-exec, so that the supervisor sees whether the execution succeeded.
+    Raises CommandNotFound or CommandNotExecutable.
+    """
+    process.close_range(4 + len(program.pass_fds))
     env = program.env
     if program.listen_fds and program.pass_fds:
         env[b"LISTEN_FDS"] = b"%d" % len(program.pass_fds)
@@ -390,6 +400,17 @@ def execute(program: Program, path: bytes, channel: Channel) -> NoReturn:
     except OSError as error:
         kind = CommandNotFound if error.errno == errno.ENOENT else CommandNotExecutable
         raise kind(f"exec {path.decode('utf-8', 'replace')}: {reason(error)}") from None
+
+
+def set_home(program: Program, root: int) -> None:
+    """Set HOME, if it is not set, to that of the user in the passwd file of the image."""
+    if b"HOME" in program.env:
+        return
+    try:
+        home = users.resolve(str(program.uid), users.read(root, "etc/passwd"), b"").home
+    except (InvalidArgument, OSError):
+        home = "/"
+    program.env[b"HOME"] = home.encode("utf-8", "surrogateescape")
 
 
 def open_terminal(devpts: int, root: int) -> tuple[int, int]:
