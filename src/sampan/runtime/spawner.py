@@ -34,6 +34,7 @@ class Launch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     spec: Spec  # root.path is ignored: the root file system comes as a descriptor
     streams: Streams
     files: dict[str, bytes] = {}  # name → content, written to <root>/containers/<id>/ before start
+    make_sources: list[str] = []  # folders of the host that bind mounts need; made if missing
     pull_in: dict[str, int] = {}  # namespace type → pid of a process whose namespace is joined
     user: str | None = None  # "name", "uid:group" …, resolved in the root instead of the spec's
     groups: list[str] = []  # additional groups by name or id, resolved with `user`
@@ -96,6 +97,9 @@ class Spawner(Protocol):
         goes to stdin, shutdown(SHUT_WR) is end of file. The socket is closed after the last
         output of the process. Any number of clients may attach.
         """
+
+    def root(self, id: str) -> Fd:
+        """Return a descriptor (O_PATH) of a running container's root, for look-ups and copies."""
 
     def resize(self, id: str, exec_id: str = "", *, rows: int, columns: int) -> None:
         """Set the size of the terminal; NotFound if the task has none."""
