@@ -27,11 +27,11 @@ from sampan.network.netlink import (
     set_link,
     set_port,
 )
-from sampan.network.plumber import BridgeSpec, EndpointSpec, PortMapping
+from sampan.network.plumber import BridgeSpec, Endpoint, EndpointSpec, PortMapping
 from sampan.network.relay import Relays
 from sampan.network.reservation import Reservation, Reservations
 from sampan.network.sandbox import INSIDE, POOL_SIZE, Pool, Sandbox, Wired, wire
-from sampan.network.state import EndpointRecord, State
+from sampan.network.state import State
 from sampan.rpc import Fd
 
 log = logging.getLogger(__name__)
@@ -71,8 +71,8 @@ class _Endpoint:
         ]
 
     @property
-    def record(self) -> EndpointRecord:
-        return EndpointRecord(endpoint=self.spec, ports=[port.mapping for port in self.ports])
+    def record(self) -> Endpoint:
+        return Endpoint(endpoint=self.spec, ports=[port.mapping for port in self.ports])
 
 
 class LinuxPlumber:
@@ -193,6 +193,11 @@ class LinuxPlumber:
                 self._detach(endpoint)
             while not self._defers and self.has_work:
                 self.work()
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return all endpoints, those of a predecessor as well."""
+        with self._lock:
+            return [endpoint.record for endpoint in self._endpoints.values()]
 
     def publish(self, endpoint_id: str, ports: list[PortMapping]) -> list[PortMapping]:
         """Publish all ports or none, and return them with host ports filled in."""

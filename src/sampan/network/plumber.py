@@ -31,6 +31,7 @@ class EndpointSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     mac_address: str  # 02:42:ac:11:00:02
     gateway: str  # "" for none
     interface: str = "eth0"  # its name inside
+    container_id: str = ""  # only remembered, for `endpoints`
 
 
 class PortMapping(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +42,13 @@ class PortMapping(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     host_port: int  # 0: any free port
     container_port: int
     host_port_end: int = 0  # the first free port of host_port-host_port_end; 0: just host_port
+
+
+class Endpoint(msgspec.Struct, kw_only=True):
+    """An endpoint as it was made, with its published ports."""
+
+    endpoint: EndpointSpec
+    ports: list[PortMapping] = []
 
 
 class Plumber(Protocol):
@@ -66,6 +74,9 @@ class Plumber(Protocol):
 
     def detach(self, endpoint_id: str) -> None:
         """Remove an endpoint, its interface and its published ports; unknown ids are no error."""
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return all endpoints, those of a predecessor as well."""
 
     def publish(self, endpoint_id: str, ports: list[PortMapping]) -> list[PortMapping]:
         """Publish all ports or none, and return them with host ports filled in.

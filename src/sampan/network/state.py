@@ -13,17 +13,10 @@ from typing import TypeVar
 
 import msgspec
 
-from sampan.network.plumber import BridgeSpec, EndpointSpec, PortMapping
+from sampan.network.plumber import BridgeSpec, Endpoint
 
 log = logging.getLogger(__name__)
 S = TypeVar("S", bound=msgspec.Struct)
-
-
-class EndpointRecord(msgspec.Struct, kw_only=True):
-    """An endpoint as it was made."""
-
-    endpoint: EndpointSpec
-    ports: list[PortMapping] = []
 
 
 class Forwarding(msgspec.Struct, kw_only=True):
@@ -44,21 +37,21 @@ class State:
         """Return the bridges."""
         return self._all("bridges", BridgeSpec)
 
-    def endpoints(self) -> list[EndpointRecord]:
+    def endpoints(self) -> list[Endpoint]:
         """Return the endpoints."""
-        return self._all("endpoints", EndpointRecord)
+        return self._all("endpoints", Endpoint)
 
     def forwarding(self) -> Forwarding | None:
         """Return what was noted when forwarding was switched on, None if it was on."""
         return self._read(self._path("", "forwarding"), Forwarding) if self._folder else None
 
-    def keep(self, record: BridgeSpec | EndpointRecord | Forwarding) -> None:
+    def keep(self, record: BridgeSpec | Endpoint | Forwarding) -> None:
         """Write a record; readers see the old one or the new one."""
         if not self._folder:
             return
         if isinstance(record, BridgeSpec):
             path = self._path("bridges", record.network_id)
-        elif isinstance(record, EndpointRecord):
+        elif isinstance(record, Endpoint):
             path = self._path("endpoints", record.endpoint.endpoint_id)
         else:
             path = self._path("", "forwarding")

@@ -1,0 +1,79 @@
+"""The table of networks. Addresses of running containers are not in it: the plumber knows them."""
+
+from __future__ import annotations
+
+import sqlite3
+from ipaddress import IPv4Address, IPv4Network
+
+import msgspec
+
+from sampan.engine.database import Database
+from sampan.errors import Conflict
+from sampan.spec.docker.networks import Network
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS networks (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    document BLOB NOT NULL
+)
+"""
+
+
+class NetworkRow(msgspec.Struct, kw_only=True):
+    """A network as it is stored: what the API shows, and how it is made."""
+
+    network: Network
+    interface: str = ""  # of the bridge; "" for host and none
+    mtu: int = 0
+    masquerade: bool = True
+    inter_container: bool = True
+
+    @property
+    def subnet(self) -> IPv4Network:
+        """Return the address range."""
+        return IPv4Network((self.network.ipam.config or [])[0].subnet)
+
+    @property
+    def ip_range(self) -> IPv4Network | None:
+        """Return the part of the range from which addresses are given out."""
+        text = (self.network.ipam.config or [])[0].ip_range
+        return IPv4Network(text) if text else None
+
+    @property
+    def gateway(self) -> IPv4Address:
+        """Return the bridge's address."""
+        return IPv4Address((self.network.ipam.config or [])[0].gateway.partition("/")[0])
+
+
+class NetworkDatabase:
+    """All networks, by id."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        with database.transaction() as connection:
+            connection.execute(SCHEMA)
+
+    def all(self) -> list[NetworkRow]:
+        """Return all networks in the order in which they were made."""
+        with self._database.transaction() as connection:
+            rows = connection.execute("SELECT document FROM networks ORDER BY rowid").fetchall()
+        return [msgspec.json.decode(document, type=NetworkRow) for (document,) in rows]
+
+    def save(self, row: NetworkRow) -> None:
+        """Insert or replace a network; Conflict if another one has the name."""
+        network = row.network
+        try:
+            with self._database.transaction() as connection:
+                connection.execute(
+                    "INSERT INTO networks VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE"
+                    " SET name = excluded.name, document = excluded.document",
+                    (network.id, network.name, msgspec.json.encode(row)),
+                )
+        except sqlite3.IntegrityError as error:
+            raise Conflict(f"network with name {network.name} already exists") from error
+
+    def delete(self, id: str) -> None:
+        """Forget a network."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM networks WHERE id = ?", (id,))
