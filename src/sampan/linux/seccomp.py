@@ -60,6 +60,12 @@ _OPERATORS: Final = {
     "SCMP_CMP_MASKED_EQ": 7,
 }
 
+_ARCHITECTURES: Final = (  # those that libseccomp 2.5 knows by our way of calling it
+    *("AARCH64", "ARM", "MIPS", "MIPS64", "MIPS64N32", "MIPSEL", "MIPSEL64", "MIPSEL64N32"),
+    *("PARISC", "PARISC64", "PPC", "PPC64", "PPC64LE", "RISCV64", "S390", "S390X"),
+    *("X32", "X86", "X86_64"),
+)
+
 # Calls that libseccomp 2.5 has no name for; every architecture numbers them alike.
 _NEWER: Final = {
     "set_mempolicy_home_node": 450,
@@ -220,10 +226,12 @@ def _compile(profile: LinuxSeccomp) -> tuple[bytes, list[str]]:
         pass
     architectures = [pyseccomp.system_arch()]
     for name in profile.architectures:
-        known = getattr(pyseccomp.Arch, name.removeprefix("SCMP_ARCH_"), None)
-        if known is None:
+        short = name.removeprefix("SCMP_ARCH_")
+        if short not in _ARCHITECTURES:
             warnings.append(f"seccomp architecture {name} is not known to libseccomp")
-        elif known not in architectures:
+            continue
+        known = getattr(pyseccomp.Arch, short)
+        if known not in architectures:
             built.add_arch(known)
             architectures.append(known)
     newer: dict[int, int] = {}
@@ -371,3 +379,15 @@ def send_listener(profile: LinuxSeccomp, state: State, pid: int, listener: int) 
         agent.settimeout(10)
         agent.connect(profile.listener_path)
         socket.send_fds(agent, [msgspec.json.encode(message)], [listener])
+
+
+def features() -> dict[str, object]:
+    """Return what filters may contain, as the `features` command of runtimes prints it."""
+    return {
+        "enabled": True,
+        "actions": sorted(_ACTIONS),
+        "operators": sorted(_OPERATORS),
+        "archs": sorted(f"SCMP_ARCH_{name}" for name in _ARCHITECTURES),
+        "knownFlags": sorted(_FLAGS),
+        "supportedFlags": sorted(_FLAGS),
+    }
