@@ -28,6 +28,45 @@ class Connection:
     def close(self) -> None:
         self.sock.close()
 
+    def close_write(self) -> None:
+        """Tell the daemon that no more comes; what it sends can still be read."""
+        import socket
+
+        try:
+            # The plain method: SSLSocket's own would forget the keys that reading needs.
+            socket.socket.shutdown(self.sock, socket.SHUT_WR)
+        except OSError:
+            pass  # it has closed already
+
+    def has_buffered(self) -> bool:
+        """There are bytes to read that poll(2) does not know of."""
+        pending = getattr(self.sock, "pending", None)
+        return bool(self._buffer or (pending and pending()))
+
+    def read_now(self) -> bytes | None:
+        """Return what is there on a non-blocking connection: None nothing yet, empty at the end."""
+        try:
+            return self.read_some()
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError"):
+                return None
+            if type(error).__name__ in ("SSLZeroReturnError", "SSLEOFError"):
+                return b""
+            raise
+
+    def send_now(self, data: bytes) -> int:
+        """Send what a non-blocking connection takes and return how much that was."""
+        try:
+            return self.sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError"):
+                return 0
+            raise
+
     def send(self, head: bytes, body: bytes | Iterable[bytes] | None) -> None:
         """Send a request; an iterable goes in chunks. Raises OSError."""
         if body is None or isinstance(body, (bytes, bytearray)):

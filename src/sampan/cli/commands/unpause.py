@@ -1,0 +1,21 @@
+"""Let the processes of paused containers go on."""
+
+from __future__ import annotations
+
+from sampan.cli.each import each
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sampan.cli.invocation import Invocation
+
+USAGE = "CONTAINER [CONTAINER...]"
+ALIASES = "container unpause, unpause"
+OPERANDS = (1, None)
+
+
+class Options:
+    """No flags."""
+
+
+def run(cli: Invocation, options: Options, operands: list[str]) -> int:
+    return each(cli, operands, lambda client, name: client.containers.unpause(name))
