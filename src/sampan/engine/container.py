@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from sampan.rpc import Fd
-from sampan.spec.docker.containers import ZERO_TIME, Config, Health, MountPoint, State
-from sampan.spec.docker.hostconfig import HostConfig
+from sampan.spec.docker.config import Config, HostConfig
+from sampan.spec.docker.containers import ZERO_TIME, Health, MountPoint, State, WaitResponse
 from sampan.spec.docker.networks import EndpointSettings, NetworkSettings
 from sampan.spec.image import timestamp
 from sampan.spec.names import short_id
@@ -61,8 +61,8 @@ class Container:
     health: Health | None = None
     execs: list[str] = field(default_factory=list)
     ended: asyncio.Event = field(default_factory=asyncio.Event)  # set whenever it does not run
-    exits: list[asyncio.Future[int]] = field(default_factory=list)  # wait for the next exit
-    removals: list[asyncio.Future[int]] = field(default_factory=list)  # wait for the removal
+    exits: list[asyncio.Future[WaitResponse]] = field(default_factory=list)  # next exit
+    removals: list[asyncio.Future[WaitResponse]] = field(default_factory=list)  # removal
     restart: asyncio.Task[None] | None = None  # waits to start it again
     probes: asyncio.Task[None] | None = None  # runs its health checks
     stop_requested: bool = False
