@@ -40,6 +40,9 @@ class Stream(Protocol):
     def push_back(self, data: bytes) -> None:
         """Put bytes that were read too early in front of what comes next."""
 
+    async def disconnected(self) -> None:
+        """Return when both directions have ended; does not read, so it may follow an EOF."""
+
     async def hung_up(self) -> None:
         """Return when the peer is gone; bytes that arrive meanwhile are kept.
 
@@ -127,10 +130,18 @@ class SocketStream:
                 return
             if data:
                 self.push_back(data)
-            elif self.sock.family != socket.AF_UNIX or _is_gone(self.sock):
+            elif self.sock.family == socket.AF_UNIX:
+                await self.disconnected()
                 return
-            else:  # half-closed: a closed reading side is readable for ever, so look no more
-                await self._loop.create_future()
+            else:
+                return
+
+    async def disconnected(self) -> None:
+        # A socket at its end is readable for ever. An epoll with no events of its own still tells
+        # of a hang-up, and can itself be watched: no loop turns while nothing happens.
+        with select.epoll(1) as watcher:
+            watcher.register(self.sock, 0)
+            await _ready(self._loop.add_reader, self._loop.remove_reader, watcher.fileno())
 
     def peer_credentials(self) -> tuple[int, int, int] | None:
         """Return pid, uid and gid of the process at the other end, if the kernel knows them."""
@@ -139,12 +150,6 @@ class SocketStream:
         raw = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         pid, uid, gid = struct.unpack("3i", raw)
         return pid, uid, gid
-
-
-def _is_gone(sock: socket.socket) -> bool:
-    poll = select.poll()
-    poll.register(sock, 0)  # POLLHUP and POLLERR are always reported
-    return bool(poll.poll(0))
 
 
 class TLSStream:
@@ -255,6 +260,9 @@ class TLSStream:
 
     def push_back(self, data: bytes) -> None:
         self._early = data + self._early
+
+    async def disconnected(self) -> None:
+        await self.raw.disconnected()
 
     async def hung_up(self) -> None:
         while True:

@@ -1,0 +1,52 @@
+"""What a handler of this face is: decode, call the engine, encode; no rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sampan.engine.containers import Containers
+    from sampan.engine.engine import Engine
+    from sampan.engine.events import Events
+    from sampan.engine.execs import Execs
+    from sampan.engine.images import Images
+    from sampan.engine.networks import Networks
+    from sampan.engine.system import System
+
+# (backend, request, **parameters of the path) -> Awaitable[Answer]
+Handler = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The use cases behind the face: the engine, and what it says of itself."""
+
+    engine: Engine
+    system: System
+
+    @property
+    def containers(self) -> Containers:
+        """Containers."""
+        return self.engine.containers
+
+    @property
+    def execs(self) -> Execs:
+        """Processes in containers."""
+        return self.engine.execs
+
+    @property
+    def images(self) -> Images:
+        """Local images."""
+        return self.engine.images
+
+    @property
+    def networks(self) -> Networks:
+        """Networks."""
+        return self.engine.networks
+
+    @property
+    def events(self) -> Events:
+        """What happened."""
+        return self.engine.events

@@ -1,0 +1,69 @@
+"""Images in and out as archives: import, load and save."""
+
+from __future__ import annotations
+
+from sampan.api.handler import Backend, Handler
+from sampan.api.images import check_pull
+from sampan.api.platforms import platform_of
+from sampan.api.progress import begun, line, lines
+from sampan.errors import Unsupported
+from sampan.http.request import Request
+from sampan.http.response import Response, StreamingResponse
+from sampan.http.router import Routes
+from sampan.spec.docker.images import ProgressMessage
+from sampan.spec.platform import Platform
+from sampan.spec.reference import from_repo_and_tag
+
+routes: Routes[Handler] = Routes()
+
+
+@routes.on("POST", "/images/create")
+async def create(backend: Backend, request: Request) -> Response:
+    """Import an archive; a pull is refused."""
+    query = request.query
+    platform = None
+    if request.version >= (1, 32) and query.get("platform"):
+        platform = Platform.parse(query.get("platform"))
+    if query.get("fromImage"):
+        check_pull(request)
+    reference = from_repo_and_tag(query.get("repo"), query.get("tag"))
+    source = query.get("fromSrc")
+    if source != "-":
+        raise Unsupported(
+            f"importing from {source or 'nothing'} is not available in this version: "
+            f"send the archive itself, with fromSrc=-"
+        )
+    image_id = await backend.images.import_(
+        request.chunks(),
+        reference,
+        changes=query.all("changes"),
+        message=query.get("message") or "Imported from -",
+        platform=platform,
+    )
+    return Response(200, line(ProgressMessage(status=image_id)))
+
+
+@routes.on("POST", "/images/load")
+async def load(backend: Backend, request: Request) -> StreamingResponse:
+    platform = platform_of(request, "platform") if request.version >= (1, 48) else None
+    messages = backend.images.load(
+        request.chunks(), quiet=request.query.boolean("quiet", True), platform=platform
+    )
+    return StreamingResponse(200, await begun(lines(messages)))
+
+
+async def _save(backend: Backend, request: Request, names: list[str]) -> StreamingResponse:
+    platform = platform_of(request, "platform") if request.version >= (1, 48) else None
+    request.cancel_when_client_leaves()
+    archive = await begun(backend.images.save(names, platform))
+    return StreamingResponse(200, archive, content_type="application/x-tar")
+
+
+@routes.on("GET", "/images/get")
+async def save_several(backend: Backend, request: Request) -> StreamingResponse:
+    return await _save(backend, request, request.query.all("names"))
+
+
+@routes.on("GET", "/images/{name:.*}/get")
+async def save(backend: Backend, request: Request, name: str) -> StreamingResponse:
+    return await _save(backend, request, [name])

@@ -1,0 +1,110 @@
+"""The engine as a whole: ping, info, version, events, disk usage; and what is not there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from sampan.api.codec import json_line, json_response, read_json
+from sampan.api.filters import parse_filters
+from sampan.api.handler import Backend, Handler
+from sampan.api.images import NO_REGISTRIES
+from sampan.api.timestamps import parse_moment
+from sampan.api.versions import shaped
+from sampan.engine.system import OBJECTS
+from sampan.errors import InvalidArgument, Unsupported
+from sampan.http.request import Request
+from sampan.http.response import Response, StreamingResponse
+from sampan.http.router import Routes
+from sampan.spec.docker.events import EventMessage, legacy
+from sampan.spec.docker.system import AuthConfig
+
+routes: Routes[Handler] = Routes()
+NO_BUILDER = "building images is not available in this version"
+PING = [
+    ("Builder-Version", "1"),
+    ("Cache-Control", "no-cache, no-store, must-revalidate"),
+    ("Pragma", "no-cache"),
+    ("Swarm", "inactive"),
+]
+
+
+@routes.on("GET", "/_ping")
+@routes.on("HEAD", "/_ping")
+async def ping(backend: Backend, request: Request) -> Response:
+    if request.method == "HEAD":
+        headers = [*PING, ("Content-Length", "0"), ("Content-Type", "text/plain; charset=utf-8")]
+        return Response(200, headers=headers)
+    return Response(200, b"OK", [*PING], "text/plain; charset=utf-8")
+
+
+@routes.on("GET", "/info")
+async def info(backend: Backend, request: Request) -> Response:
+    return json_response(200, shaped("SystemInfo", await backend.system.info(), request.version))
+
+
+@routes.on("GET", "/version")
+async def version(backend: Backend, request: Request) -> Response:
+    return json_response(200, backend.system.version())
+
+
+@routes.on("GET", "/system/df")
+async def disk_usage(backend: Backend, request: Request) -> Response:
+    objects = frozenset(request.query.all("type"))
+    if request.version < (1, 42) or not objects:
+        objects = OBJECTS
+    for kind in objects - OBJECTS:
+        raise InvalidArgument(f"unknown object type: {kind}")
+    usage = await backend.system.disk_usage(objects)
+    return json_response(200, shaped("DiskUsage", usage, request.version))
+
+
+@routes.on("POST", "/auth")
+async def authenticate(backend: Backend, request: Request) -> Response:
+    await read_json(request, AuthConfig, strict_type=False)
+    raise Unsupported(NO_REGISTRIES)
+
+
+@routes.on("GET", "/distribution/{name:.*}/json")
+async def distribution(backend: Backend, request: Request, name: str) -> Response:
+    raise Unsupported(NO_REGISTRIES)
+
+
+@routes.on("POST", "/build")
+async def build(backend: Backend, request: Request) -> Response:
+    raise Unsupported(NO_BUILDER)
+
+
+@routes.on("POST", "/build/prune")
+async def prune_builds(backend: Backend, request: Request) -> Response:
+    return json_response(200, {"CachesDeleted": None, "SpaceReclaimed": 0})
+
+
+@routes.on("GET", "/plugins")
+async def plugins(backend: Backend, request: Request) -> Response:
+    return json_response(200, [])
+
+
+# --- events -----------------------------------------------------------------------------------
+
+
+@routes.on("GET", "/events")
+async def events(backend: Backend, request: Request) -> StreamingResponse:
+    since = parse_moment(request.query.get("since"), "since")
+    until = parse_moment(request.query.get("until"), "until")
+    if since and until and until < since:
+        raise InvalidArgument(
+            f"`since` time ({request.query.get('since')}) cannot be after "
+            f"`until` time ({request.query.get('until')})"
+        )
+    found = backend.events.subscribe(
+        since=since or 0, until=until or 0, filters=parse_filters(request)
+    )
+    request.cancel_when_client_leaves()
+    return StreamingResponse(200, _lines(found, request))
+
+
+async def _lines(found: AsyncIterator[EventMessage], request: Request) -> AsyncIterator[bytes]:
+    hides_creation = request.version < (1, 46)  # of images: an event since 1.46
+    async for event in found:
+        if not (hides_creation and event.type == "image" and event.action == "create"):
+            yield json_line(legacy(event))

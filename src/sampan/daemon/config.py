@@ -1,0 +1,233 @@
+"""The daemon's configuration: flags on top of daemon.json, checked as dockerd checks its own.
+
+Read by the supervisor before anything else is imported, so it imports little.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from sampan.daemon.flags import UsageError, parse_bytes, parse_flags
+from sampan.daemon.options import BY_FLAG, BY_KEY, FIXED, NOT_IN_FILE, OPTIONS, REFUSED, Option
+
+LOG_LEVELS = ("panic", "fatal", "error", "warn", "info", "debug", "trace")
+LOG_DRIVERS = ("json-file", "local", "none")
+STORAGE_DRIVERS = {"": "", "overlay": "overlay", "overlay2": "overlay", "vfs": "vfs"}
+DEFAULT_SOCKET = "sampan.sock"
+TLS_PORT, PLAIN_PORT = 2376, 2375
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:/]*):([0-9]{1,5})\Z")
+
+
+class Config:
+    """The merged configuration; an option is read by its flag's name."""
+
+    def __init__(
+        self, values: dict[str, Any], flags: frozenset[str], in_file: frozenset[str]
+    ) -> None:
+        self._values = values
+        self.flags = flags  # set on the command line
+        self.given = flags | in_file
+
+    def __getitem__(self, flag: str) -> Any:
+        return self._values[flag]
+
+    def set(self, flag: str, value: Any) -> None:
+        """Change an option while the daemon runs."""
+        self._values[flag] = value
+
+    @property
+    def wants_tls(self) -> bool:
+        """TLS is used on TCP."""
+        return bool(self["tls"] or "tlsverify" in self.given)
+
+    @property
+    def verifies_clients(self) -> bool:
+        """Clients on TCP must show a certificate: unless --tlsverify=false says otherwise."""
+        return self.wants_tls and ("tlsverify" not in self.given or bool(self["tlsverify"]))
+
+    @property
+    def hosts(self) -> list[str]:
+        """Where to listen; never empty."""
+        return list(self["host"]) or [f"unix://{os.path.join(self['exec-root'], DEFAULT_SOCKET)}"]
+
+
+def load(arguments: Sequence[str]) -> Config:
+    """Return the configuration of a daemon started with `arguments`; raises UsageError."""
+    flags = parse_flags(arguments)
+    path = str(flags.get("config-file", BY_FLAG["config-file"].default))
+    try:
+        in_file = read_file(path)
+        _check_conflicts(flags, in_file)
+    except FileNotFoundError as error:
+        if "config-file" in flags:
+            raise _unconfigurable(path, f"open {path}: no such file or directory") from error
+        in_file = {}
+    except (OSError, UsageError) as error:
+        raise _unconfigurable(path, str(error)) from error
+    values: dict[str, Any] = {option.flag: option.default for option in OPTIONS}
+    values.update(in_file)
+    values.update(flags)
+    config = Config(values, frozenset(flags), frozenset(in_file))
+    check(config)
+    return config
+
+
+def _unconfigurable(path: str, reason: str) -> UsageError:
+    return UsageError(f"unable to configure the daemon with file {path}: {reason}")
+
+
+def read_file(path: str) -> dict[str, Any]:
+    """Return what daemon.json sets, by flag name; raises UsageError, OSError."""
+    with open(path, "rb") as file:
+        content = file.read(1 << 20).removeprefix(b"\xef\xbb\xbf").strip()
+    if not content:
+        return {}
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"invalid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise UsageError("invalid JSON: the document is not an object")
+    unknown = [key for key in document if not _is_known(key)]
+    if unknown:
+        raise UsageError(
+            "the following directives don't match any configuration option: " + ", ".join(unknown)
+        )
+    return {BY_KEY[key].flag: _typed(BY_KEY[key], value) for key, value in document.items()}
+
+
+def _is_known(key: str) -> bool:
+    for refused, reason in REFUSED.items():
+        if key in (refused, f"{refused}s"):
+            raise UsageError(f"{key} is not supported: {reason}")
+    return key in BY_KEY and key not in NOT_IN_FILE
+
+
+def _typed(option: Option, value: Any) -> Any:
+    wanted: dict[str, tuple[type, ...]] = {
+        "bool": (bool,),
+        "int": (int,),
+        "bytes": (int, str),
+        "list": (list,),
+        "pools": (list,),
+        "map": (dict,),
+    }
+    kinds = wanted.get(option.kind, (str,))
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise UsageError(
+            f"invalid JSON: {option.file_key} must be {option.kind}, not {json.dumps(value)[:60]}"
+        )
+    if option.kind == "bytes" and isinstance(value, str):
+        try:
+            return parse_bytes(value)
+        except ValueError as error:
+            raise UsageError(f"{option.file_key}: {error}") from error
+    items: Any = value
+    if option.kind == "list" and not all(isinstance(item, str) for item in items):
+        raise UsageError(f"invalid JSON: {option.file_key} must be a list of strings")
+    if option.flag == "log-opt" and not all(isinstance(item, str) for item in items.values()):
+        raise UsageError(f"invalid JSON: {option.file_key} must map names to strings")
+    return items
+
+
+def _check_conflicts(flags: dict[str, object], in_file: dict[str, Any]) -> None:
+    both = [flag for flag in flags if flag in in_file]
+    if both:
+        shown = ", ".join(
+            f"{BY_FLAG[flag].file_key}: (from flag: {_show(flags[flag])}, "
+            f"from file: {_show(in_file[flag])})"
+            for flag in both
+        )
+        raise UsageError(
+            "the following directives are specified both as a flag and in the "
+            f"configuration file: {shown}"
+        )
+
+
+def _show(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return "[" + " ".join(str(item) for item in value) + "]"
+    return str(value)
+
+
+def reload(config: Config, in_file: dict[str, Any]) -> list[str]:
+    """Apply what may change while the daemon runs; return the names of what changed.
+
+    Flags win, as they cannot be in conflict with a file that was read after the start.
+    """
+    changed = []
+    for option in OPTIONS:
+        if not option.reloadable or option.flag in config.flags:
+            continue
+        value = in_file.get(option.flag, option.default)
+        if config[option.flag] != value:
+            changed.append(option.flag)
+            config.set(option.flag, value)
+    return changed
+
+
+def check(config: Config) -> None:
+    """Raise UsageError for a value that cannot work."""
+    for flag, (only, reason) in FIXED.items():
+        if config[flag] != only:
+            raise UsageError(f"--{flag}={_show(config[flag])} is not supported: {reason}")
+    if str(config["log-level"]).lower() not in LOG_LEVELS:
+        raise UsageError(f"invalid logging level: {config['log-level']}")
+    if config["log-format"] not in ("text", "json"):
+        raise UsageError(f"invalid log format: {config['log-format']}")
+    if config["log-driver"] not in LOG_DRIVERS:
+        raise UsageError(f"logger: no log driver named '{config['log-driver']}' is registered")
+    if config["storage-driver"] not in STORAGE_DRIVERS:
+        raise UsageError(f"driver not supported: {config['storage-driver']}")
+    for flag in ("data-root", "exec-root"):
+        if not os.path.isabs(config[flag]):
+            raise UsageError(f"--{flag} must be an absolute path: {config[flag]}")
+    if not 0 <= config["mtu"] <= 65535:
+        raise UsageError(f"invalid default MTU: {config['mtu']}")
+    if config["default-shm-size"] <= 0:
+        raise UsageError("default shm size must be greater than 0")
+    if config["shutdown-timeout"] < -1:
+        raise UsageError(f"invalid shutdown timeout: {config['shutdown-timeout']}")
+    for label in config["label"]:
+        if "=" not in label or label.startswith("="):
+            raise UsageError(f"bad attribute format: {label}")
+    check_hosts(config)
+
+
+def check_hosts(config: Config) -> None:
+    """Raise UsageError for an address that cannot or must not be listened on."""
+    for host in config.hosts:
+        scheme, separator, rest = host.partition("://")
+        if not separator or scheme not in ("unix", "tcp", "fd"):
+            raise UsageError(f"invalid bind address format: {host}")
+        if scheme == "unix" and not os.path.isabs(rest or "/"):
+            raise UsageError(f"invalid bind address (unix socket must be absolute): {host}")
+        if scheme == "tcp":
+            tcp_address(host, config.wants_tls)
+            if not config.wants_tls and not config["insecure-tcp"]:
+                raise UsageError(
+                    f"{host} without TLS would give root on this machine to everyone who reaches "
+                    "that port: use --tlsverify, or --insecure-tcp if that is what you want"
+                )
+    if config.wants_tls:
+        for flag in ("tlscert", "tlskey", *(["tlscacert"] if config.verifies_clients else [])):
+            if not config[flag]:
+                raise UsageError(f"invalid TLS configuration: --{flag} is needed")
+
+
+def tcp_address(host: str, tls: bool) -> tuple[str, int]:
+    """Return address and port of tcp://ADDRESS:PORT; either may be missing."""
+    rest = host.removeprefix("tcp://").rstrip("/")
+    default = TLS_PORT if tls else PLAIN_PORT
+    if ":" not in rest.rpartition("]")[2]:
+        rest += f":{default}"
+    match = _ADDRESS.match(rest)
+    if match is None or int(match[2]) > 65535:
+        raise UsageError(f"invalid bind address format: {host}")
+    return match[1].strip("[]") or "127.0.0.1", int(match[2]) or default

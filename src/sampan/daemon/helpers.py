@@ -1,0 +1,81 @@
+"""The daemon's side of the helpers: stand-ins whose socket may be replaced at any time."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast
+
+from sampan import rpc
+from sampan.errors import Unavailable
+
+log = logging.getLogger(__name__)
+P = TypeVar("P")
+REPLACEMENT_SECONDS = 15.0  # for the supervisor to start a helper again
+
+
+class Reconnecting(Generic[P]):
+    """Stands in for a contract, over whatever socket was handed over last.
+
+    A call during which the helper dies raises Unavailable, as nobody knows how far it came; a
+    call after that waits for the new one.
+    """
+
+    def __init__(self, protocol: type[P], name: str) -> None:
+        self._protocol, self._name = protocol, name
+        self._changed = threading.Condition()
+        self._sock: socket.socket | None = None
+        self._client: P | None = None
+
+    def replace(self, sock: socket.socket) -> None:
+        """Use another socket from now on, and close the old one."""
+        client = rpc.connect(self._protocol, sock)
+        with self._changed:
+            old, self._sock, self._client = self._sock, sock, client
+            self._changed.notify_all()
+        if old is not None:
+            old.close()
+
+    def close(self) -> None:
+        """Close the socket; later calls raise Unavailable."""
+        with self._changed:
+            if self._sock is not None:
+                self._sock.close()
+            self._sock = self._client = None
+
+    def stand_in(self) -> P:
+        """Return an object with the methods of the contract."""
+        return cast(P, _StandIn(self))
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the helper that is there now, or that comes soon."""
+        client = self._current()
+        try:
+            return getattr(client, method)(*args, **kwargs)
+        except Unavailable as error:
+            with self._changed:
+                if self._client is client:
+                    self._client = None
+            raise Unavailable(f"the {self._name} helper is gone: {error}") from error
+
+    def _current(self) -> P:
+        with self._changed:
+            self._changed.wait_for(lambda: self._client is not None, REPLACEMENT_SECONDS)
+            if self._client is None:
+                raise Unavailable(f"the {self._name} helper does not answer")
+            return self._client
+
+
+class _StandIn:
+    def __init__(self, helper: Reconnecting[Any]) -> None:
+        self._helper = helper
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        helper = self._helper
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return helper.call(name, *args, **kwargs)
+
+        return call

@@ -1,0 +1,116 @@
+"""The program `sampand`: configuration, roots, sockets, supervisor. Imports little: see supervisor.
+
+Start order: root → roots with their owners → lock → API sockets → helpers → fork → (in the child)
+certificates, all imports, privileges given up, event loop.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import sys
+from typing import NoReturn
+
+from sampan.daemon import config as configuration
+from sampan.daemon import listeners, notify, privileges, roots
+from sampan.daemon.config import Config
+from sampan.daemon.flags import UsageError, parse_flags, usage
+from sampan.daemon.services import Helper, Lasting, execute
+from sampan.daemon.supervisor import Supervisor, say
+
+REQUEST_SECONDS = 10.0  # for running requests, before containers are stopped
+
+
+def entry() -> NoReturn:
+    """Be the program."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: list[str]) -> int:
+    """Run the daemon until it is told to stop; return the exit code."""
+    try:
+        flags = parse_flags(arguments)
+        if flags.get("help"):
+            sys.stdout.write(usage())
+            return 0
+        if flags.get("version"):
+            from sampan.engine.system import ENGINE_VERSION, SAMPAN_VERSION
+
+            sys.stdout.write(f"Sampan version {SAMPAN_VERSION}, engine {ENGINE_VERSION}\n")
+            return 0
+        config = configuration.load(arguments)
+        if config["validate"]:
+            sys.stderr.write("configuration OK\n")
+            return 0
+        if os.geteuid() != 0:
+            raise UsageError("failed to start daemon: it needs to be started by root")
+        return run(config)
+    except (UsageError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+def run(config: Config) -> int:
+    """Open what needs root, then supervise."""
+    os.umask(0o022)
+    who = privileges.identity(config["user"], config["group"])
+    data_root, run_root = config["data-root"], config["exec-root"]
+    roots.prepare(data_root, run_root, who)
+    lock = roots.lock(data_root)
+    roots.write_pidfile(config["pidfile"])
+    opened: list[listeners.Listener] = []
+    try:
+        opened = listeners.open_all(config, who)
+        _raise_file_limit()
+
+        def child(control: socket.socket) -> NoReturn:
+            from sampan.daemon.serve import serve
+
+            serve(config, who, opened, control)
+
+        supervisor = Supervisor(
+            child,
+            _helpers(config, who),
+            opened,
+            REQUEST_SECONDS + max(0, config["shutdown-timeout"]),
+            lambda: notify.notify(f"READY=1\nMAINPID={os.getpid()}"),
+        )
+        code = supervisor.run()
+        notify.notify("STOPPING=1")
+        return code
+    finally:
+        listeners.close_all(opened)
+        roots.remove_pidfile(config["pidfile"])
+        os.close(lock)
+
+
+def _helpers(config: Config, who: privileges.Identity) -> list[Helper]:
+    data_root, run_root = config["data-root"], config["exec-root"]
+    driver = configuration.STORAGE_DRIVERS[config["storage-driver"]] or "overlay"
+    path = os.path.join(run_root, "spawner.sock")
+
+    def start_spawner() -> int:
+        return execute(
+            "sampan.helpers.spawn", ["start", data_root, run_root, str(who.uid), str(who.gid)]
+        )
+
+    return [
+        Helper("storage", "sampan.helpers.mount", [data_root, driver]),
+        Helper("network", "sampan.helpers.network", [run_root]),
+        Lasting("spawner", path, start_spawner),
+    ]
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as root may: every attached client and container needs some."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError) as error:
+            say(f"the limit of open files stays at {soft}: {error}")
+
+
+if __name__ == "__main__":
+    entry()

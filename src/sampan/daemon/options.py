@@ -1,0 +1,134 @@
+"""The options of the daemon: names, kinds, defaults. One table for flags, file and documentation.
+
+The names are dockerd's. An option of dockerd that cannot do here what it says is in `REFUSED`, with
+the reason: to accept it silently would be a lie.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Kind = Literal["bool", "str", "int", "list", "map", "bytes", "ip", "pools"]
+DEFAULT_CONFIG_FILE = "/etc/sampan/daemon.json"
+
+
+class Option(NamedTuple):
+    """One option; `key` is its name in daemon.json where that differs from the flag."""
+
+    flag: str
+    kind: Kind
+    default: object
+    meaning: str
+    short: str = ""
+    key: str = ""
+    reloadable: bool = False  # SIGHUP applies it from the file
+
+    @property
+    def file_key(self) -> str:
+        """The name of the option in daemon.json."""
+        return self.key or self.flag
+
+
+OPTIONS = (
+    Option("api-cors-header", "str", "", "CORS headers: only the empty value is possible"),
+    Option("bip", "str", "", "IPv4 address/prefix of the default bridge"),
+    Option("bridge", "str", "", "name of the default bridge; none switches it off", "b"),
+    Option("config-file", "str", DEFAULT_CONFIG_FILE, "daemon configuration file"),
+    Option("data-root", "str", "/var/lib/sampan", "root directory of persistent state", "g"),
+    Option("debug", "bool", False, "log what happens inside", "D", reloadable=True),
+    Option(
+        "default-address-pool",
+        "pools",
+        (),
+        "base=CIDR,size=N pools for new networks",
+        key="default-address-pools",
+    ),
+    Option("default-runtime", "str", "sampan", "runtime of containers: sampan"),
+    Option("default-shm-size", "bytes", 64 << 20, "default size of /dev/shm"),
+    Option(
+        "default-ulimit",
+        "map",
+        {},
+        "default ulimits of containers, name=soft[:hard]",
+        key="default-ulimits",
+    ),
+    Option("dns", "list", (), "DNS servers of containers"),
+    Option("dns-opt", "list", (), "DNS options of containers", key="dns-opts"),
+    Option("dns-search", "list", (), "DNS search domains of containers"),
+    Option("exec-root", "str", "/run/sampan", "root directory of volatile state"),
+    Option("group", "str", "", "group that owns the Unix socket (default: the user's)", "G"),
+    Option("host", "list", (), "where to listen: unix://, tcp://, fd://", "H", key="hosts"),
+    Option("host-gateway-ip", "ip", "", "address that host-gateway stands for"),
+    Option("icc", "bool", True, "traffic between containers of the default bridge"),
+    Option("init", "bool", False, "run an init inside containers by default"),
+    Option("insecure-tcp", "bool", False, "allow tcp:// without TLS: whoever reaches it is root"),
+    Option("ip", "ip", "0.0.0.0", "default host address of published ports"),
+    Option("ip-masq", "bool", True, "masquerade for the default bridge"),
+    Option("label", "list", (), "key=value labels of the daemon", key="labels", reloadable=True),
+    Option("live-restore", "bool", True, "keep containers while the daemon is down"),
+    Option("log-driver", "str", "json-file", "default log driver of containers"),
+    Option("log-format", "str", "text", "text or json, of the daemon's own log"),
+    Option("log-level", "str", "info", "debug, info, warn, error or fatal", "l", reloadable=True),
+    Option("log-opt", "map", {}, "default log options of containers", key="log-opts"),
+    Option("mtu", "int", 0, "MTU of the default bridge; 0: that of the way out"),
+    Option("pidfile", "str", "/run/sampan.pid", "path of the pid file", "p"),
+    Option("shutdown-timeout", "int", 15, "seconds for requests and containers at the end"),
+    Option("storage-driver", "str", "", "overlay or vfs; empty: what works", "s"),
+    Option("tls", "bool", False, "use TLS; implied by --tlsverify"),
+    Option("tlscacert", "str", "", "trust client certificates signed by this CA"),
+    Option("tlscert", "str", "", "path of the TLS certificate"),
+    Option("tlskey", "str", "", "path of the TLS key"),
+    Option("tlsverify", "bool", False, "use TLS and demand a certificate of the client"),
+    Option("user", "str", "sampan", "user (name or uid:gid) that serves the API"),
+    Option("userland-proxy", "bool", False, "only false: published ports need no proxy"),
+    Option("iptables", "bool", True, "firewall rules: only true"),
+    Option("ip6tables", "bool", True, "firewall rules for IPv6: only true"),
+    Option("ip-forward", "bool", True, "switch on forwarding between interfaces: only true"),
+    Option("selinux-enabled", "bool", False, "SELinux labels of containers: only false"),
+    Option("raw-logs", "bool", False, "full timestamps without colour: always so"),
+    Option("validate", "bool", False, "check the configuration and exit"),
+    Option("version", "bool", False, "print the version and exit", "v"),
+    Option("help", "bool", False, "print this and exit", "h"),
+)
+
+BY_FLAG = {option.flag: option for option in OPTIONS}
+BY_SHORT = {option.short: option for option in OPTIONS if option.short}
+BY_KEY = {option.file_key: option for option in OPTIONS}
+ALIASES = {"graph": "data-root"}
+NOT_IN_FILE = frozenset({"config-file", "validate", "version", "help"})
+
+# The only value that an option may have, and why.
+FIXED: dict[str, tuple[object, str]] = {
+    "api-cors-header": ("", "cross-origin requests to the API are never allowed"),
+    "default-runtime": ("sampan", "containers are started by the engine's own runtime"),
+    "ip-forward": (True, "published ports need forwarding"),
+    "ip6tables": (True, "containers would be reachable without their firewall rules"),
+    "iptables": (True, "containers would be reachable without their firewall rules"),
+    "selinux-enabled": (False, "SELinux labels are set per container, with --security-opt"),
+    "userland-proxy": (False, "published ports are forwarded by the kernel"),
+}
+
+REFUSED: dict[str, str] = {
+    "add-runtime": "containers are started by the engine's own runtime",
+    "authorization-plugin": "plugins are not available in this version",
+    "bip6": "IPv6 is not available on the default bridge in this version",
+    "cgroup-parent": "a parent cgroup is chosen per container, with --cgroup-parent",
+    "containerd": "this engine does not use containerd",
+    "containerd-namespace": "this engine does not use containerd",
+    "cri-containerd": "this engine does not use containerd",
+    "experimental": "there are no experimental features",
+    "fixed-cidr-v6": "IPv6 is not available on the default bridge in this version",
+    "http-proxy": "registries are not available in this version",
+    "https-proxy": "registries are not available in this version",
+    "insecure-registry": "registries are not available in this version",
+    "ipv6": "IPv6 is not available on the default bridge in this version",
+    "max-concurrent-downloads": "registries are not available in this version",
+    "max-concurrent-uploads": "registries are not available in this version",
+    "metrics-addr": "metrics are not available in this version",
+    "no-proxy": "registries are not available in this version",
+    "node-generic-resource": "there is no Swarm",
+    "registry-mirror": "registries are not available in this version",
+    "rootless": "rootless mode is not available in this version",
+    "swarm-default-advertise-addr": "there is no Swarm",
+    "userns-remap": "a user namespace for all containers is not available in this version",
+}

@@ -1,0 +1,122 @@
+"""The daemon proper: the child of the supervisor, without privileges, with the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+from typing import NoReturn
+
+from sampan.api.app import App, standing_headers
+from sampan.api.errors import refusal
+from sampan.daemon import config as configuration
+from sampan.daemon import logs, privileges, tls
+from sampan.daemon.config import Config
+from sampan.daemon.flags import UsageError
+from sampan.daemon.listeners import Listener
+from sampan.daemon.supervisor import FAILED, READY
+from sampan.daemon.wiring import Daemon
+from sampan.engine.system import ENGINE_VERSION
+from sampan.errors import SampanError
+from sampan.http.limits import Limits
+from sampan.http.server import Server
+
+log = logging.getLogger(__name__)
+
+# Modules that Python loads on first use: afterwards the files may be out of this user's reach.
+PRELOADED = ("concurrent.futures.thread", "encodings.idna", "_strptime", "traceback", "linecache")
+
+
+def serve(
+    config: Config, who: privileges.Identity, listeners: list[Listener], control: socket.socket
+) -> NoReturn:
+    """Be the daemon until the supervisor says stop or is gone."""
+    logs.configure(config["log-format"], config["log-level"], config["debug"])
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    try:
+        for name in PRELOADED:
+            __import__(name)
+        context = tls.server_context(config)
+        privileges.drop(who)
+        daemon = Daemon(config)
+        asyncio.run(_serve(daemon, config, listeners, context, control))
+    except (UsageError, SampanError, OSError) as error:
+        log.exception("the daemon could not start")
+        _tell(control, FAILED + str(error).encode()[:2000])
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _tell(control: socket.socket, message: bytes) -> None:
+    try:
+        control.send(message)
+    except OSError:
+        log.debug("the supervisor is gone")
+
+
+async def _serve(
+    daemon: Daemon,
+    config: Config,
+    listeners: list[Listener],
+    context: ssl.SSLContext | None,
+    control: socket.socket,
+) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    control.setblocking(False)
+    loop.add_reader(control.fileno(), _receive_helper, daemon, control, stop)
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor passes SIGTERM on
+    await daemon.start()
+    loop.add_signal_handler(signal.SIGHUP, reload, daemon, config)
+    server = Server(
+        App(daemon.backend),
+        headers=standing_headers(ENGINE_VERSION),
+        refuse=refusal,
+        limits=Limits(),
+    )
+    async with server:
+        for listener in listeners:
+            server.listen(listener.sock.dup(), context if listener.tls else None)
+        gc.collect()
+        gc.freeze()  # what is there now stays: later collections need not look at it
+        _tell(control, READY)
+        log.info("API listens on %s", ", ".join(config.hosts))
+        await stop.wait()
+        log.info("stopping")
+    await daemon.stop()
+
+
+def _receive_helper(daemon: Daemon, control: socket.socket, stop: asyncio.Event) -> None:
+    """Take a helper's socket from the supervisor; without a supervisor, end."""
+    try:
+        message, numbers, _, _ = socket.recv_fds(control, 4096, 4, socket.MSG_CMSG_CLOEXEC)
+    except BlockingIOError:
+        return
+    except OSError:
+        message, numbers = b"", []
+    if not message:
+        log.error("the supervisor is gone; stopping, containers stay")
+        os._exit(1)
+    for number in numbers:
+        daemon.use_helper(message.decode(), socket.socket(fileno=number))
+
+
+def reload(daemon: Daemon, config: Config) -> None:
+    """Apply what can be changed while we run from the configuration file (SIGHUP)."""
+    try:
+        values = configuration.read_file(config["config-file"])
+    except (OSError, UsageError) as error:
+        log.error("error configuring the daemon with file %s: %s", config["config-file"], error)
+        return
+    changed = configuration.reload(config, values)
+    logs.set_level(config["log-level"], config["debug"])
+    daemon.reload(config)
+    log.info("reloaded configuration: %s", ", ".join(changed) or "nothing changed")

@@ -1,0 +1,215 @@
+"""The pieces fitted together: helpers, engine, what the engine says of itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import uuid
+from pathlib import Path
+from typing import Any
+
+from sampan.engine.queries import ListQuery
+
+from sampan.api.handler import Backend
+from sampan.daemon.config import STORAGE_DRIVERS, Config
+from sampan.daemon.flags import UsageError
+from sampan.daemon.helpers import Reconnecting
+from sampan.engine.engine import Engine, EngineOptions
+from sampan.engine.networks import NetworkOptions
+from sampan.engine.system import Inventory, StateCounts, System, SystemOptions
+from sampan.network.plumber import Plumber
+from sampan.runtime.spawner import Spawner
+from sampan.spec.docker.config import Ulimit
+from sampan.storage.mounter import Mounter
+
+log = logging.getLogger(__name__)
+ID_FILE = "engine-id"
+
+
+class Daemon:
+    """The engine behind the API, and the helpers behind the engine."""
+
+    def __init__(self, config: Config) -> None:
+        self._storage = Reconnecting(Mounter, "storage")  # type: ignore[type-abstract]
+        self._network = Reconnecting(Plumber, "network")  # type: ignore[type-abstract]
+        self._spawner = Reconnecting(Spawner, "spawner")  # type: ignore[type-abstract]
+        self._helpers: dict[str, Reconnecting[Any]] = {
+            "storage": self._storage,
+            "network": self._network,
+            "spawner": self._spawner,
+        }
+        self._config = config
+        self._entered = False
+        self.engine = Engine(
+            mounter=self._storage.stand_in(),
+            plumber=self._network.stand_in(),
+            spawner=self._spawner.stand_in(),
+            data_root=Path(config["data-root"]),
+            options=engine_options(config),
+        )
+        self.system = System(system_options(config), _inventory(self.engine))
+        self.backend = Backend(self.engine, self.system)
+
+    def use_helper(self, name: str, sock: socket.socket) -> None:
+        """Use the socket that the supervisor handed over."""
+        helper = self._helpers.get(name)
+        if helper is None:
+            log.error("there is no helper %s", name)
+            sock.close()
+            return
+        helper.replace(sock)
+        log.info("connected with the %s helper", name)
+
+    async def start(self) -> None:
+        """Compare what is on disk with what runs, and repair."""
+        await self.engine.__aenter__()
+        self._entered = True
+
+    async def stop(self) -> None:
+        """Leave the engine; containers stay, unless live-restore is off."""
+        if self._entered:
+            if not self._config["live-restore"]:
+                await self._stop_containers()
+            await self.engine.__aexit__(None, None, None)
+        for helper in self._helpers.values():
+            helper.close()
+
+    async def _stop_containers(self) -> None:
+        timeout = self._config["shutdown-timeout"]
+        for container in await self.engine.containers.list(ListQuery()):
+            await self.engine.containers.stop(container.id, timeout=timeout)
+
+    def reload(self, config: Config) -> None:
+        """Apply options that changed, and tell listeners of events."""
+        self.system.options.labels = tuple(config["label"])
+        self.system.options.debug = config["debug"]
+        attributes = {"labels": str(list(config["label"])), "debug": str(config["debug"]).lower()}
+        self.engine.events.publish("daemon", "reload", self.system.options.id, attributes)
+
+
+def _inventory(engine: Engine) -> Inventory:
+    async def all_containers() -> list[Any]:
+        return list(await engine.containers.list(ListQuery(all=True, size=True)))
+
+    async def all_images() -> list[Any]:
+        return list(await engine.images.summaries({}, shared_size=True))
+
+    async def count_images() -> int:
+        return len(await engine.images.summaries({}, all=True))
+
+    async def states() -> StateCounts:
+        found = [one.state for one in await engine.containers.list(ListQuery(all=True))]
+        running = sum(state in ("running", "restarting") for state in found)
+        paused = found.count("paused")
+        return StateCounts(running, paused, len(found) - running - paused)
+
+    return Inventory(
+        states=states,
+        count_images=count_images,
+        containers=all_containers,
+        images=all_images,
+        layers_size=engine.images.layers_size,
+        listeners=lambda: engine.events.listeners,
+    )
+
+
+def engine_options(config: Config) -> EngineOptions:
+    """Return what the engine has to know of the configuration."""
+    return EngineOptions(
+        log_driver=config["log-driver"],
+        log_options=dict(config["log-opt"]),
+        default_ulimits=_ulimits(config["default-ulimit"]),
+        default_shm_size=config["default-shm-size"],
+        init=config["init"],
+        shutdown_timeout=config["shutdown-timeout"],
+        live_restore=config["live-restore"],
+        storage_driver=_storage_driver(config),
+        network=NetworkOptions(
+            bridge=config["bridge"] or NetworkOptions().bridge,
+            bip=config["bip"],
+            mtu=config["mtu"],
+            icc=config["icc"],
+            ip_masq=config["ip-masq"],
+            default_ip=config["ip"],
+            dns=tuple(config["dns"]),
+            dns_search=tuple(config["dns-search"]),
+            dns_options=tuple(config["dns-opt"]),
+            default_address_pools=address_pools(config["default-address-pool"]),
+            host_gateway_ip=config["host-gateway-ip"],
+        ),
+    )
+
+
+def system_options(config: Config) -> SystemOptions:
+    """Return what `info` shows of the configuration."""
+    return SystemOptions(
+        id=engine_id(Path(config["data-root"])),
+        root=config["data-root"],
+        storage_driver=_storage_driver(config),
+        logging_driver=config["log-driver"],
+        labels=tuple(config["label"]),
+        debug=config["debug"],
+        live_restore=config["live-restore"],
+        default_address_pools=address_pools(config["default-address-pool"]),
+        warnings=tuple(_exposed(config)),
+    )
+
+
+def _exposed(config: Config) -> list[str]:
+    """Return a warning for each address where the API gives root to whoever reaches it."""
+    warnings = []
+    for host in config.hosts:
+        if host.startswith("tcp://") and not config.verifies_clients:
+            what = "client verification" if config.wants_tls else "encryption"
+            warnings.append(
+                f"WARNING: API is accessible on {host} without {what}. "
+                "Access to the remote API is equivalent to root access on the host."
+            )
+    return warnings
+
+
+def _storage_driver(config: Config) -> str:
+    return STORAGE_DRIVERS[config["storage-driver"]] or "overlay"
+
+
+def engine_id(data_root: Path) -> str:
+    """Return the identity of this engine, made at its first start."""
+    path = data_root / ID_FILE
+    try:
+        return path.read_text("ascii").strip()
+    except FileNotFoundError:
+        identity = str(uuid.uuid4())
+        temporary = path.with_suffix(".new")
+        temporary.write_text(identity + "\n", "ascii")
+        os.replace(temporary, path)
+        return identity
+
+
+def address_pools(pools: Any) -> tuple[tuple[str, int], ...]:
+    """Return the pools of --default-address-pool ("base=10.0.0.0/8,size=24") and of the file."""
+    found = []
+    for pool in pools:
+        if isinstance(pool, str):
+            pool = dict(part.partition("=")[::2] for part in pool.split(","))
+        try:
+            found.append((str(pool["base"]), int(pool["size"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"invalid default address pool: {pool}") from error
+    return tuple(found)
+
+
+def _ulimits(limits: dict[str, Any]) -> dict[str, Ulimit]:
+    """Return the limits of --default-ulimit ("nofile=1024:2048") and of the file."""
+    found = {}
+    for name, value in limits.items():
+        try:
+            if isinstance(value, dict):
+                soft, hard = int(value["Soft"]), int(value["Hard"])
+            else:
+                first, _, second = str(value).partition(":")
+                soft, hard = int(first), int(second or first)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"invalid ulimit argument: {name}={value}") from error
+        found[name] = Ulimit(name=name, soft=soft, hard=hard)
+    return found

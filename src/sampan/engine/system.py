@@ -1,0 +1,227 @@
+"""What the engine says of itself: info, version, disk usage."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from sampan.engine import host
+from sampan.spec.docker.images import ImageSummary
+from sampan.spec.docker.system import (
+    AddressPool,
+    Commit,
+    ComponentVersion,
+    DiskUsage,
+    FirewallInfo,
+    IndexInfo,
+    Platform,
+    PluginsInfo,
+    RegistryConfig,
+    Runtime,
+    SystemInfo,
+    SystemVersion,
+)
+
+# Tools compare the version with Docker's, so it is that of the engine whose API is served; what
+# follows the plus sign is ours (Semantic Versioning: it does not count in comparisons).
+SAMPAN_VERSION = "0.1.0"
+ENGINE_VERSION = f"28.3.3+sampan.{SAMPAN_VERSION}"
+API_VERSION, MIN_API_VERSION = "1.51", "1.24"
+BUILD_TIME = "2026-11-24T00:00:00.000000000+00:00"
+RUNTIME = "sampan-runtime"
+OBJECTS = frozenset({"container", "image", "volume", "build-cache"})
+
+
+@dataclass(frozen=True, slots=True)
+class StateCounts:
+    """How many containers there are, by state."""
+
+    running: int = 0
+    paused: int = 0
+    stopped: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class SystemOptions:
+    """What the daemon was told, as far as it shows."""
+
+    id: str  # of this engine, made once
+    root: str
+    storage_driver: str = "overlay"
+    logging_driver: str = "json-file"
+    labels: Sequence[str] = ()
+    debug: bool = False
+    live_restore: bool = True
+    default_address_pools: Sequence[tuple[str, int]] = ()
+    warnings: Sequence[str] = ()  # of degraded modes, found at the start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """What `System` asks the other parts of the engine."""
+
+    states: Callable[[], Awaitable[StateCounts]]
+    count_images: Callable[[], Awaitable[int]]
+    containers: Callable[[], Awaitable[list[Any]]]  # summaries of all, with sizes
+    images: Callable[[], Awaitable[list[ImageSummary]]]  # with shared sizes
+    layers_size: Callable[[], int]
+    listeners: Callable[[], int]  # of events
+
+
+class Facts(Protocol):
+    """What `System` asks the machine; a test brings its own."""
+
+    def __call__(self) -> host.HostFacts: ...
+
+
+@dataclass(slots=True)
+class System:
+    """Answers for the engine as a whole."""
+
+    options: SystemOptions
+    inventory: Inventory
+    facts: Facts = field(default=host.host_facts)
+
+    async def info(self) -> SystemInfo:
+        """Return what `docker info` shows, with a warning for everything that is degraded."""
+        facts, states = self.facts(), await self.inventory.states()
+        name, version = host.operating_system()
+        kernel = os.uname()
+        return SystemInfo(
+            id=self.options.id,
+            containers=states.running + states.paused + states.stopped,
+            containers_running=states.running,
+            containers_paused=states.paused,
+            containers_stopped=states.stopped,
+            images=await self.inventory.count_images(),
+            driver=self.options.storage_driver,
+            driver_status=[["Mounts", "detached"]],
+            plugins=PluginsInfo(
+                volume=["local"],
+                network=["bridge", "host", "null"],
+                log=["json-file", "local", "none"],
+            ),
+            memory_limit=facts.memory_limit,
+            swap_limit=facts.swap_limit,
+            cpu_cfs_period=facts.cpu_quota,
+            cpu_cfs_quota=facts.cpu_quota,
+            cpu_shares=facts.cpu_shares,
+            cpu_set=facts.cpuset,
+            pids_limit=facts.pids_limit,
+            ipv4_forwarding=facts.ipv4_forwarding,
+            oom_kill_disable=facts.oom_kill_disable,
+            debug=self.options.debug,
+            n_fd=_open_files(),
+            n_goroutines=len(asyncio.all_tasks()),
+            n_events_listener=self.inventory.listeners(),
+            system_time=_now(),
+            logging_driver=self.options.logging_driver,
+            cgroup_version=facts.cgroup_version,
+            kernel_version=kernel.release,
+            operating_system=name,
+            os_version=version,
+            architecture=kernel.machine,
+            registry_config=RegistryConfig(
+                insecure_registry_cidrs=["::1/128", "127.0.0.0/8"],
+                index_configs={"docker.io": IndexInfo(name="docker.io", official=True)},
+            ),
+            ncpu=len(os.sched_getaffinity(0)),
+            mem_total=host.memory_total(),
+            docker_root_dir=self.options.root,
+            name=kernel.nodename,
+            labels=list(self.options.labels),
+            server_version=ENGINE_VERSION,
+            runtimes={"sampan": Runtime(path=RUNTIME)},
+            default_runtime="sampan",
+            live_restore_enabled=self.options.live_restore,
+            init_binary="sampan-init",
+            runc_commit=Commit(id=SAMPAN_VERSION),
+            init_commit=Commit(id=SAMPAN_VERSION),
+            security_options=_security_options(facts),
+            firewall_backend=FirewallInfo(driver="nftables"),
+            warnings=[*facts.warnings(), *self.options.warnings] or None,
+            **self._pools(),
+        )
+
+    def _pools(self) -> dict[str, Any]:
+        pools = self.options.default_address_pools
+        if not pools:
+            return {}
+        return {
+            "default_address_pools": [AddressPool(base=base, size=size) for base, size in pools]
+        }
+
+    def version(self) -> SystemVersion:
+        """Return what `docker version` shows of the server."""
+        kernel, architecture = os.uname().release, host.go_architecture()
+        python = f"python{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
+        details = {
+            "ApiVersion": API_VERSION,
+            "Arch": architecture,
+            "BuildTime": BUILD_TIME,
+            "Experimental": "false",
+            "GitCommit": SAMPAN_VERSION,
+            "GoVersion": python,
+            "KernelVersion": kernel,
+            "MinAPIVersion": MIN_API_VERSION,
+            "Os": "linux",
+        }
+        return SystemVersion(
+            platform=Platform(name=f"Sampan {SAMPAN_VERSION}"),
+            components=[
+                ComponentVersion(name="Engine", version=ENGINE_VERSION, details=details),
+                ComponentVersion(
+                    name=RUNTIME, version=SAMPAN_VERSION, details={"GitCommit": SAMPAN_VERSION}
+                ),
+            ],
+            version=ENGINE_VERSION,
+            api_version=API_VERSION,
+            min_api_version=MIN_API_VERSION,
+            git_commit=SAMPAN_VERSION,
+            go_version=python,
+            arch=architecture,
+            kernel_version=kernel,
+            build_time=BUILD_TIME,
+        )
+
+    async def disk_usage(self, objects: Collection[str] = OBJECTS) -> DiskUsage:
+        """Return what `docker system df` shows; only of the kinds in `objects`."""
+        usage = DiskUsage()
+        if "image" in objects:
+            usage.layers_size = self.inventory.layers_size()
+            usage.images = list(await self.inventory.images())
+        if "container" in objects:
+            usage.containers = list(await self.inventory.containers())
+        if "volume" in objects:
+            usage.volumes = []
+        if "build-cache" in objects:
+            usage.build_cache = []
+        return usage
+
+
+def _security_options(facts: host.HostFacts) -> list[str]:
+    options = []
+    if facts.apparmor:
+        options.append("name=apparmor")
+    if facts.seccomp:
+        options.append("name=seccomp,profile=builtin")
+    if facts.cgroup_namespaces:
+        options.append("name=cgroupns")
+    return options
+
+
+def _open_files() -> int:
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return 0
+
+
+def _now() -> str:
+    now = datetime.now(UTC)
+    return now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond:06d}000Z"
