@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import select
 import signal as signals
 import socket
 import struct
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.linux import users
 from sampan.linux.cgroups.hierarchy import open_cgroup
 from sampan.linux.process import start_time
 from sampan.logs.driver import validate_options
@@ -74,12 +76,14 @@ class Service:
         self._refuse_second(key)
         validate_options(launch.streams.log_driver, launch.streams.log_options)
         process = self._prepared(launch.spec.process, launch.streams)
+        process = _as_user(process, launch.user, launch.groups, root.number)
         linux = launch.spec.linux
         cgroup = (linux.cgroups_path if linux else "") or f"{CGROUPS}/{launch.id}"
         maps = linux.uid_mappings if linux else []
         owner = next((each.host_id for each in maps if each.container_id == 0), 0)
         with ExitStack() as undo:
             self._world.folders.make(launch.id, launch.files, owner)
+            _make_sources(launch.make_sources)
             self._world.state.intend(launch.id, cgroup)
             undo.callback(self._world.state.remove, key)
             pipes = _open_pipes(launch.streams)
@@ -111,13 +115,17 @@ class Service:
         key = (_container(launch.id), _container(launch.exec_id))
         self._refuse_second(key)
         container = self._running((launch.id, ""))
+        process = self._prepared(launch.process, launch.streams)
+        if launch.user is not None:
+            with self.root(launch.id) as root:
+                process = _as_user(process, launch.user, launch.groups, root.number)
         pipes = _open_pipes(launch.streams)
         with ExitStack() as undo:
             undo.callback(pipes.close)
             launching = self._world.launcher.exec(
                 ExecRequest(
                     id=launch.id,
-                    process=self._prepared(launch.process, launch.streams),
+                    process=process,
                     pid=container.record.pid,
                     pidfd=container.pidfd,
                     cgroup=container.record.cgroup,
@@ -265,6 +273,19 @@ class Service:
             )
         return Fd(ours.detach())
 
+    def root(self, id: str) -> Fd:
+        """Return a container's root; see `Spawner.root`."""
+        task = self._running((id, ""))
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            root = Fd(os.open(f"/proc/{task.record.pid}/root", flags))
+        except OSError as error:
+            raise Conflict(f"container {id} is not running") from error
+        if select.select([task.pidfd], [], [], 0)[0]:  # the pid may be somebody else's by now
+            root.close()
+            raise Conflict(f"container {id} is not running")
+        return root
+
     def resize(self, id: str, exec_id: str, *, rows: int, columns: int) -> None:
         """Set the size of a terminal; see `Spawner.resize`."""
         task = self._running((id, exec_id))
@@ -341,6 +362,8 @@ class Service:
             raise Conflict(f"{_name(key)} is running")
         if task is not None:
             self._drop(key)
+        elif exec_id or remove:
+            self._forker.tell(Removed(id=id, exec_id=exec_id))  # clients of a start that never came
         if remove and not exec_id:
             self._world.folders.remove(id)
 
@@ -377,6 +400,37 @@ def _container(id: str) -> str:
     if not ID.fullmatch(id):
         raise InvalidArgument(f"invalid id: {id[:80]!r}")
     return id
+
+
+def _as_user(process: Process, user: str | None, groups: list[str], root: int) -> Process:
+    """Return the process with the user looked up in the container's own files."""
+    if user is None:
+        return process
+    identity = users.identify(root, user, groups)
+    numbers = msgspec.structs.replace(
+        process.user,
+        uid=identity.uid,
+        gid=identity.gid,
+        additional_gids=list(identity.groups),
+    )
+    env = process.env
+    if not any(each.startswith("HOME=") for each in env):
+        env = [*env, f"HOME={identity.home}"]
+    return msgspec.structs.replace(process, user=numbers, env=env)
+
+
+def _make_sources(paths: list[str]) -> None:
+    """Make the folders that bind mounts start from, as Docker does for `-v`."""
+    for path in paths:
+        if not path.startswith("/") or "\0" in path:
+            raise InvalidArgument(f"mount path must be absolute: {path!r}")
+        try:
+            os.makedirs(path, 0o755, exist_ok=True)
+        except OSError as error:
+            if not isinstance(error, FileExistsError):  # a file may be bound too
+                raise InvalidArgument(
+                    f"error while creating mount source path '{path}': {error.strerror}"
+                ) from error
 
 
 def _name(key: Key) -> str:
