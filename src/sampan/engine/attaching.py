@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 
-from sampan.engine.attachment import Attachment, AttachQuery, LogsQuery
+from sampan.engine.logs import Logs
+
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container
-from sampan.engine.logs import Logs
 from sampan.engine.notices import Notices
+from sampan.engine.queries import Attachment, AttachQuery, LogsQuery
 from sampan.errors import Conflict
 from sampan.runtime.spawner import Spawner
 
@@ -29,8 +30,7 @@ class Attaching:
             raise Conflict(
                 f"container {container.id} is restarting, wait until the container is running"
             )
-        terminal = container.config.tty
-        attachment = Attachment(terminal=terminal)
+        attachment = Attachment(socket=None, terminal=container.config.tty)
         if query.stream:
             fd = await blocking(
                 self._spawner.attach,
@@ -42,7 +42,8 @@ class Attaching:
             attachment.socket = socket.socket(fileno=fd.detach())
         if query.logs and (query.stdout or query.stderr):
             wanted = LogsQuery(stdout=query.stdout, stderr=query.stderr)
-            attachment.history = (await self._logs.read(container, wanted)).content
+            _, content = self._logs.read(container, wanted)
+            attachment.backlog = b"".join([block async for block in content])
         self._notices.container(container, "attach")
         return attachment
 

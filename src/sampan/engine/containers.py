@@ -1,29 +1,29 @@
 """Containers, as the API and the library use them: one method for each of Docker's verbs.
 
 The parts: `lookup` finds them, `creation` makes, `lifecycle` runs, `removal` removes them,
-`inspection` shows them, `attaching` and `logs` carry their streams, `archive` their files.
+`inspection` shows them, `attachment` and `logs` carry their streams, `archive` their files.
 `ref` is always a name, an id or a prefix of an id; NotFound says "No such container: ref".
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sampan.engine.archive import Archives
-from sampan.engine.attaching import Attaching
-from sampan.engine.attachment import Attachment, AttachQuery, LogsQuery, LogStream
 from sampan.engine.creation import Creation
-from sampan.engine.inspection import Inspection, ListQuery
+from sampan.engine.inspection import Inspection
 from sampan.engine.lifecycle import Lifecycle
 from sampan.engine.logs import Logs
-from sampan.engine.lookup import Table
 from sampan.engine.removal import Removal
 from sampan.engine.stats import Stats
 from sampan.engine.top import top
 from sampan.engine.updating import Updating
-from sampan.engine.waiting import wait_for
+
+from sampan.engine.attaching import Attaching
+from sampan.engine.lookup import Table
+from sampan.engine.queries import Attachment, AttachQuery, ListQuery, LogsQuery
+from sampan.engine.waiting import Waiter, wait_for
 from sampan.spec.docker.config import Config
 from sampan.spec.docker.containers import (
     ContainerInspect,
@@ -35,16 +35,11 @@ from sampan.spec.docker.containers import (
     TopResponse,
     UpdateRequest,
     UpdateResponse,
-    WaitResponse,
 )
 from sampan.spec.docker.stats import StatsResponse
-from sampan.spec.platform import Platform
-from sampan.spec.reference import Reference
 from sampan.storage.mounter import ExtractOptions, PathStat
 
-__all__ = ["Containers", "ListQuery"]
-
-Filters = Mapping[str, Sequence[str]]
+__all__ = ["AttachQuery", "Attachment", "Containers", "ListQuery", "LogsQuery", "Waiter"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +60,7 @@ class Containers:
     # --- life ----------------------------------------------------------------------------------
 
     async def create(
-        self, request: CreateRequest, name: str = "", platform: Platform | None = None
+        self, request: CreateRequest, name: str = "", platform: str = ""
     ) -> CreateResponse:
         """Make a container; NotFound "No such image: …", Conflict for a taken name."""
         return await self.creation.create(request, name, platform)
@@ -74,11 +69,11 @@ class Containers:
         """Start a container; NotModified if it runs."""
         await self.lifecycle.start(self.table.find(ref))
 
-    async def stop(self, ref: str, signal: str = "", timeout: int | None = None) -> None:  # noqa: ASYNC109 - Docker's parameter, in seconds
+    async def stop(self, ref: str, signal: str = "", timeout: int | None = None) -> None:  # noqa: ASYNC109 - Docker's, in seconds
         """Ask the container to end, and kill it after `timeout` seconds (-1: never)."""
         await self.lifecycle.stop(self.table.find(ref), signal, timeout)
 
-    async def restart(self, ref: str, signal: str = "", timeout: int | None = None) -> None:  # noqa: ASYNC109 - Docker's parameter, in seconds
+    async def restart(self, ref: str, signal: str = "", timeout: int | None = None) -> None:  # noqa: ASYNC109 - Docker's, in seconds
         """Stop the container if it runs, and start it."""
         await self.lifecycle.restart(self.table.find(ref), signal, timeout)
 
@@ -94,11 +89,10 @@ class Containers:
         """Let them go on."""
         await self.lifecycle.unpause(self.table.find(ref))
 
-    async def waiter(self, ref: str, condition: str = "") -> asyncio.Future[WaitResponse]:
-        """Register for "not-running", "next-exit" or "removed" and return what can be awaited.
+    def waiter(self, ref: str, condition: str = "") -> Waiter:
+        """Register for "not-running", "next-exit" or "removed"; await the result's `wait()`.
 
-        When this returns, no end can be missed any more: answer the head of the response, then
-        await the future. Cancel it if the client goes away.
+        The registration counts from now, so answer the client's headers after this call.
         """
         return wait_for(self.table.find(ref), condition)
 
@@ -108,7 +102,7 @@ class Containers:
         """Remove a container; Conflict while it runs, unless by force."""
         await self.removal.remove(self.table.find(ref), force=force, volumes=volumes, link=link)
 
-    async def prune(self, filters: Filters) -> ContainersPruneReport:
+    async def prune(self, filters: Mapping[str, Sequence[str]]) -> ContainersPruneReport:
         """Remove all containers that do not run."""
         return await self.removal.prune(filters)
 
@@ -130,14 +124,14 @@ class Containers:
         """Return what `docker ps` shows, newest first."""
         return await self.inspection.list(query)
 
-    async def top(self, ref: str, ps_args: str = "") -> TopResponse:
+    async def top(self, ref: str, arguments: str = "") -> TopResponse:
         """Return the processes of a container as `ps` on the host shows them."""
-        return await top(self.table.find(ref), ps_args)
+        return await top(self.table.find(ref), arguments)
 
-    async def stats(
+    def stats(
         self, ref: str, *, stream: bool = True, one_shot: bool = False
     ) -> AsyncIterator[StatsResponse]:
-        """Return statistics: one sample, or one a second while the container exists."""
+        """Yield statistics: once, or every second while the container exists."""
         return self.statistics.samples(self.table.find(ref), stream=stream, one_shot=one_shot)
 
     async def changes(self, ref: str) -> list[FilesystemChange] | None:
@@ -147,20 +141,24 @@ class Containers:
     # --- streams -------------------------------------------------------------------------------
 
     async def attach(self, ref: str, query: AttachQuery) -> Attachment:
-        """Connect with the streams of a container, running or not yet. Emits `attach`."""
+        """Connect to the streams of a container, before or while it runs."""
         return await self.attaching.attach(self.table.find(ref), query)
 
-    async def detached(self, ref: str) -> None:
-        """Note that a client left an attachment by its detach keys. Emits `detach`."""
-        self.attaching.detached(self.table.find(ref))
-
-    async def resize(self, ref: str, rows: int, columns: int) -> None:
+    async def resize(self, ref: str, *, rows: int, columns: int) -> None:
         """Set the size of the terminal."""
         await self.attaching.resize(self.table.find(ref), rows, columns)
 
-    async def logs(self, ref: str, query: LogsQuery) -> LogStream:
-        """Open the log; what can go wrong has gone wrong when this returns."""
-        return await self.logging.read(self.table.find(ref), query)
+    def detached(self, ref: str) -> None:
+        """Note that a client left an attachment by its detach keys. Emits `detach`."""
+        self.attaching.detached(self.table.find(ref))
+
+    def logs(self, ref: str, query: LogsQuery) -> tuple[bool, AsyncIterator[bytes]]:
+        """Return whether the container has a terminal, and its log in blocks.
+
+        Blocks are Docker's frames, or raw for a terminal. Raises before the first block:
+        InvalidArgument if no stream is asked for, Unsupported if the driver keeps nothing.
+        """
+        return self.logging.read(self.table.find(ref), query)
 
     # --- files ---------------------------------------------------------------------------------
 
@@ -173,10 +171,10 @@ class Containers:
         return await self.archives.get(self.table.find(ref), path)
 
     async def put_archive(
-        self, ref: str, path: str, content: AsyncIterable[bytes], options: ExtractOptions
+        self, ref: str, path: str, archive: AsyncIterable[bytes], options: ExtractOptions
     ) -> None:
         """Unpack a tar into a folder of the container."""
-        await self.archives.put(self.table.find(ref), path, content, options)
+        await self.archives.put(self.table.find(ref), path, archive, options)
 
     async def export(self, ref: str) -> AsyncIterator[bytes]:
         """Return the container's whole file system as a tar."""
@@ -185,18 +183,20 @@ class Containers:
     async def commit(
         self,
         ref: str,
-        reference: Reference | None = None,
         *,
+        repo: str = "",
+        tag: str = "",
         comment: str = "",
         author: str = "",
         pause: bool = True,
         changes: Sequence[str] = (),
         config: Config | None = None,
     ) -> str:
-        """Make an image of a container; return its id."""
+        """Make an image of the container and return its id."""
         return await self.updating.commit(
             self.table.find(ref),
-            reference,
+            repo=repo,
+            tag=tag,
             comment=comment,
             author=author,
             pause=pause,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from msgspec import UNSET
 
@@ -11,24 +12,34 @@ from sampan.errors import InvalidArgument
 from sampan.spec.docker.containers import WaitError, WaitResponse
 
 CONDITIONS = ("", "not-running", "next-exit", "removed")
-Waiter = asyncio.Future[WaitResponse]
+
+
+@dataclass(slots=True)
+class Waiter:
+    """One client that waits."""
+
+    future: asyncio.Future[WaitResponse]
+
+    async def wait(self) -> WaitResponse:
+        """Return how the container ended, when the condition has come true."""
+        return await self.future
 
 
 def wait_for(container: Container, condition: str) -> Waiter:
     """Register for a condition; an end after this call is not missed."""
     if condition not in CONDITIONS:
         raise InvalidArgument(f'invalid condition: "{condition}"')
-    future: Waiter = asyncio.get_running_loop().create_future()
+    future: asyncio.Future[WaitResponse] = asyncio.get_running_loop().create_future()
     if condition == "removed":
         container.removals.append(future)
     elif condition == "next-exit" or container.running or container.restarting:
         container.exits.append(future)
     else:
         future.set_result(_answer(container))
-    return future
+    return Waiter(future)
 
 
-def settle(container: Container, futures: list[Waiter]) -> None:
+def settle(container: Container, futures: list[asyncio.Future[WaitResponse]]) -> None:
     """Tell everybody in the list how the container ended, and empty it."""
     for future in futures:
         if not future.done():
