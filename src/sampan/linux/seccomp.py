@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import hashlib
 import os
 import socket
 import struct
@@ -159,7 +158,7 @@ def compile_filter(profile: LinuxSeccomp, cache: str = "") -> tuple[Filter, list
     Raises InvalidArgument for a profile that is none.
     """
     flags, has_listener = _flags(profile), _has_listener(profile)
-    key = hashlib.sha256(msgspec.json.encode(profile)).digest()
+    key = _digest(msgspec.json.encode(profile))
     if found := _compiled.get(key):
         return found, []
     if cache and (code := _cached(cache, key)):
@@ -173,6 +172,12 @@ def compile_filter(profile: LinuxSeccomp, cache: str = "") -> tuple[Filter, list
     if cache and not warnings:
         _keep(cache, key, code)
     return result, warnings
+
+
+def _digest(content: bytes) -> bytes:
+    import hashlib  # brings OpenSSL, which those without a filter do not need
+
+    return hashlib.sha256(content).digest()
 
 
 def _flags(profile: LinuxSeccomp) -> int:
@@ -336,7 +341,7 @@ def _front(architectures: Iterable[int], newer: dict[int, int], highest: int) ->
 def _cache_name(key: bytes) -> str:
     machine = os.uname()
     salt = f"{machine.machine} {machine.release} 1".encode()  # what a program depends on besides
-    return hashlib.sha256(salt + key).hexdigest() + ".bpf"
+    return _digest(salt + key).hex() + ".bpf"
 
 
 def _cached(cache: str, key: bytes) -> bytes | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-from pathlib import PurePosixPath
 
 import msgspec
 
@@ -73,7 +72,7 @@ def check_process(process: Process) -> None:
     """Refuse a process that cannot be executed; raises InvalidArgument."""
     if not process.cwd:
         raise InvalidArgument("Cwd property must not be empty")
-    if not PurePosixPath(process.cwd).is_absolute():
+    if not process.cwd.startswith("/"):
         raise InvalidArgument("Cwd must be an absolute path")
     if not process.args:
         raise InvalidArgument("args must not be empty")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -57,6 +56,8 @@ class Context:
             sys.stderr.write(f"cannot write the log {self.log}: {error.strerror}\n")
 
     def _line(self, level: str, message: str) -> str:
+        import json  # only those who complain need it
+
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         if self.log_format == "json":
             return json.dumps({"level": level, "msg": message, "time": now}) + "\n"

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from sampan.errors import Conflict, InvalidArgument
-from sampan.linux.cgroups.cgroup import BlockCount, Statistics
+from sampan.linux.cgroups.statistics import BlockCount, Statistics
 from sampan.ocirun.context import Context
 from sampan.ocirun.flags import Arguments, flag
 from sampan.runtime.container import Container

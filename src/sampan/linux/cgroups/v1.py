@@ -13,13 +13,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from sampan.linux.cgroups import devices, v1_limits, v1_statistics, v2_statistics
-from sampan.linux.cgroups.cgroup import Entry, Statistics
+from sampan.linux.cgroups import devices, v1_limits
+from sampan.linux.cgroups.cgroup import Entry
 from sampan.linux.cgroups.files import Directory, components, descend, make, remove
 from sampan.linux.cgroups.processes import PATIENCE, kill_until_empty, processes, send
 from sampan.linux.cgroups.v2 import UnifiedCgroup
 from sampan.spec.runtime import LinuxResources
+
+if TYPE_CHECKING:
+    from sampan.linux.cgroups.statistics import Statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +208,9 @@ class LegacyCgroup:
 
     def statistics(self) -> Statistics:
         """See `Cgroup.statistics`."""
+        # Loaded by those who count only: the runtime's command line never does.
+        from sampan.linux.cgroups import v1_statistics, v2_statistics
+
         with self._open() as opened:
             read = v1_statistics.read(opened)
         if not read.hugetlb and self._beside is not None:

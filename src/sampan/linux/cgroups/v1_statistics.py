@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from sampan.linux.cgroups.cgroup import (
+from sampan.linux.cgroups.files import Directory
+from sampan.linux.cgroups.statistics import (
     UNLIMITED,
     BlockCount,
     BlockStatistics,
@@ -14,7 +15,6 @@ from sampan.linux.cgroups.cgroup import (
     MemoryStatistics,
     Statistics,
 )
-from sampan.linux.cgroups.files import Directory
 
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # nanoseconds
 

@@ -7,14 +7,17 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from sampan.linux import bpf
-from sampan.linux.cgroups import v2_limits, v2_statistics
-from sampan.linux.cgroups.cgroup import Entry, Statistics
+from sampan.linux.cgroups import v2_limits
+from sampan.linux.cgroups.cgroup import Entry
 from sampan.linux.cgroups.files import Directory, components, descend, make, remove
 from sampan.linux.cgroups.processes import PATIENCE, kill_until_empty, processes, send
 from sampan.linux.libc import check, libc
 from sampan.spec.runtime import LinuxDeviceCgroup, LinuxResources
+
+if TYPE_CHECKING:
+    from sampan.linux.cgroups.statistics import Statistics
 
 IN_MODIFY = 0x2  # linux/inotify.h
 IN_CLOEXEC = os.O_CLOEXEC
@@ -97,6 +100,8 @@ class UnifiedCgroup:
     @staticmethod
     def _restrict(directory: Directory, rules: list[LinuxDeviceCgroup]) -> list[str]:
         """Replace the device program of the cgroup by one for `rules`."""
+        from sampan.linux import bpf  # not on the hosts that have version 1
+
         try:
             bpf.set_device_rules(directory.fd, rules)
         except OSError as failure:
@@ -195,6 +200,8 @@ class UnifiedCgroup:
 
     def statistics(self) -> Statistics:
         """See `Cgroup.statistics`."""
+        from sampan.linux.cgroups import v2_statistics  # see v1.py
+
         with self._opened() as directory:
             return v2_statistics.read(directory)
 

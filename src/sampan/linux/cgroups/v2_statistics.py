@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sampan.linux.cgroups.cgroup import (
+from sampan.linux.cgroups.files import Directory
+from sampan.linux.cgroups.statistics import (
     UNLIMITED,
     BlockCount,
     BlockStatistics,
@@ -11,7 +12,6 @@ from sampan.linux.cgroups.cgroup import (
     MemoryStatistics,
     Statistics,
 )
-from sampan.linux.cgroups.files import Directory
 
 
 def read(directory: Directory) -> Statistics:

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from sampan.linux.cgroups import v1_statistics, v2_statistics
-from sampan.linux.cgroups.cgroup import UNLIMITED, BlockCount
 from sampan.linux.cgroups.files import Directory
+from sampan.linux.cgroups.statistics import UNLIMITED, BlockCount
 
 FILES = {
     "cpu.stat": "usage_usec 7\nuser_usec 5\nsystem_usec 2\nnr_periods 3\n"
