@@ -12,24 +12,24 @@ import socket
 import struct
 import termios
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from sampan.errors import Conflict, InvalidArgument, NotFound
-from sampan.linux import users
 from sampan.linux.cgroups.hierarchy import open_cgroup
 from sampan.linux.process import start_time
 from sampan.logs.driver import validate_options
 from sampan.rpc import Fd, Pending
 from sampan.runtime.launch import ExecRequest, LaunchRequest
 from sampan.runtime.messages import Attached, Changed, Removed
+from sampan.runtime.pipes import Pipes, open_pipes
+from sampan.runtime.preparing import as_user, make_sources, prepared
 from sampan.runtime.spawner import ExecLaunch, Launch, Started, Streams, TaskStatus
 from sampan.runtime.tasks import Key, Task, TaskRecord, boot_id
 from sampan.runtime.world import Launching
 from sampan.spec.names import ID, short_id
-from sampan.spec.runtime import ConsoleSize, LinuxResources, LinuxSeccomp, Process, Rlimit
+from sampan.spec.runtime import LinuxResources, LinuxSeccomp
 
 if TYPE_CHECKING:
     from sampan.runtime.forker import Forker
@@ -37,27 +37,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CGROUPS = "/sampan"  # where a container's cgroup is unless its spec says another place
-
-
-@dataclass(slots=True)
-class _Pipes:
-    """Both ends of the streams of one task that is being started."""
-
-    theirs: list[int] = field(default_factory=list)  # stdin, stdout, stderr of the program
-    ours: list[int] = field(default_factory=list)  # stdin or -1, stdout, stderr
-    inodes: tuple[int, int, int] = (0, 0, 0)
-
-    def close_theirs(self) -> None:
-        for descriptor in self.theirs:
-            os.close(descriptor)
-        self.theirs = []
-
-    def close(self) -> None:
-        self.close_theirs()
-        for descriptor in self.ours:
-            if descriptor >= 0:
-                os.close(descriptor)
-        self.ours = []
 
 
 class Service:
@@ -75,18 +54,18 @@ class Service:
         key = (_container(launch.id), "")
         self._refuse_second(key)
         validate_options(launch.streams.log_driver, launch.streams.log_options)
-        process = self._prepared(launch.spec.process, launch.streams)
-        process = _as_user(process, launch.user, launch.groups, root.number)
+        process = prepared(launch.spec.process, launch.streams, self._world.limits)
+        process = as_user(process, launch.user, launch.groups, root.number)
         linux = launch.spec.linux
         cgroup = (linux.cgroups_path if linux else "") or f"{CGROUPS}/{launch.id}"
         maps = linux.uid_mappings if linux else []
         owner = next((each.host_id for each in maps if each.container_id == 0), 0)
         with ExitStack() as undo:
             self._world.folders.make(launch.id, launch.files, owner)
-            _make_sources(launch.make_sources)
+            make_sources(launch.make_sources)
             self._world.state.intend(launch.id, cgroup)
             undo.callback(self._world.state.remove, key)
-            pipes = _open_pipes(launch.streams)
+            pipes = open_pipes(launch.streams)
             undo.callback(pipes.close)
             launching = self._world.launcher.start(
                 LaunchRequest(
@@ -96,7 +75,7 @@ class Service:
                     bundle=str(self._world.folders.path(launch.id)),
                     network=network.number if network else None,
                     pull_in=launch.pull_in,
-                    stdio=_stdio(pipes),
+                    stdio=pipes.stdio(),
                     cgroup=cgroup,
                     seccomp_cache=self._world.seccomp_cache,
                 )
@@ -115,11 +94,11 @@ class Service:
         key = (_container(launch.id), _container(launch.exec_id))
         self._refuse_second(key)
         container = self._running((launch.id, ""))
-        process = self._prepared(launch.process, launch.streams)
+        process = prepared(launch.process, launch.streams, self._world.limits)
         if launch.user is not None:
             with self.root(launch.id) as root:
-                process = _as_user(process, launch.user, launch.groups, root.number)
-        pipes = _open_pipes(launch.streams)
+                process = as_user(process, launch.user, launch.groups, root.number)
+        pipes = open_pipes(launch.streams)
         with ExitStack() as undo:
             undo.callback(pipes.close)
             launching = self._world.launcher.exec(
@@ -130,7 +109,7 @@ class Service:
                     pidfd=container.pidfd,
                     cgroup=container.record.cgroup,
                     seccomp=self._filter(container.record.seccomp),
-                    stdio=_stdio(pipes),
+                    stdio=pipes.stdio(),
                     seccomp_cache=self._world.seccomp_cache,
                 )
             )
@@ -145,25 +124,7 @@ class Service:
         if task:
             self._drop(key)
 
-    def _prepared(self, process: Process | None, streams: Streams) -> Process:
-        """Return the process with what it must not inherit from us."""
-        if process is None:
-            raise InvalidArgument("no process is given")
-        if process.terminal != streams.terminal:
-            raise InvalidArgument("process and streams disagree about the terminal")
-        limits = process.rlimits
-        if not any(limit.type == "RLIMIT_NOFILE" for limit in limits):
-            soft, hard = self._world.limits
-            limits = [*limits, Rlimit(type="RLIMIT_NOFILE", soft=soft, hard=hard)]
-        size = process.console_size
-        if size is None and streams.rows and streams.columns:
-            size = ConsoleSize(height=streams.rows, width=streams.columns)
-        score = process.oom_score_adj if process.oom_score_adj is not None else 0
-        return msgspec.structs.replace(
-            process, rlimits=limits, console_size=size, oom_score_adj=score
-        )
-
-    def _record(self, id: str, exec_id: str, streams: Streams, pipes: _Pipes) -> TaskRecord:
+    def _record(self, id: str, exec_id: str, streams: Streams, pipes: Pipes) -> TaskRecord:
         logged = not exec_id and streams.log_driver != "none"
         return TaskRecord(
             id=id,
@@ -177,7 +138,7 @@ class Service:
             slot=self._world.free_slot() if logged else -1,
         )
 
-    def _await(self, launching: Launching, record: TaskRecord, pipes: _Pipes) -> Pending[Started]:
+    def _await(self, launching: Launching, record: TaskRecord, pipes: Pipes) -> Pending[Started]:
         """Answer when the program runs."""
         answer: Pending[Started] = Pending()
         self._starting.add(record.key)
@@ -198,7 +159,7 @@ class Service:
         self._forker.when_ready(launching, finish)
         return answer
 
-    def _finish(self, launching: Launching, record: TaskRecord, pipes: _Pipes) -> Started:
+    def _finish(self, launching: Launching, record: TaskRecord, pipes: Pipes) -> Started:
         launched = launching.finish()
         record.pid, record.started_at = launched.pid, launched.started_at
         record.cgroup = launched.cgroup
@@ -402,37 +363,6 @@ def _container(id: str) -> str:
     return id
 
 
-def _as_user(process: Process, user: str | None, groups: list[str], root: int) -> Process:
-    """Return the process with the user looked up in the container's own files."""
-    if user is None:
-        return process
-    identity = users.identify(root, user, groups)
-    numbers = msgspec.structs.replace(
-        process.user,
-        uid=identity.uid,
-        gid=identity.gid,
-        additional_gids=list(identity.groups),
-    )
-    env = process.env
-    if not any(each.startswith("HOME=") for each in env):
-        env = [*env, f"HOME={identity.home}"]
-    return msgspec.structs.replace(process, user=numbers, env=env)
-
-
-def _make_sources(paths: list[str]) -> None:
-    """Make the folders that bind mounts start from, as Docker does for `-v`."""
-    for path in paths:
-        if not path.startswith("/") or "\0" in path:
-            raise InvalidArgument(f"mount path must be absolute: {path!r}")
-        try:
-            os.makedirs(path, 0o755, exist_ok=True)
-        except OSError as error:
-            if not isinstance(error, FileExistsError):  # a file may be bound too
-                raise InvalidArgument(
-                    f"error while creating mount source path '{path}': {error.strerror}"
-                ) from error
-
-
 def _name(key: Key) -> str:
     return f"exec {short_id(key[1])}" if key[1] else f"container {key[0]}"
 
@@ -447,37 +377,3 @@ def _remove_cgroup(path: str) -> None:
             cgroup.remove()
         except OSError as error:
             log.warning("cgroup %s stays: %s", path, error)
-
-
-def _stdio(pipes: _Pipes) -> tuple[int, int, int] | None:
-    return (pipes.theirs[0], pipes.theirs[1], pipes.theirs[2]) if pipes.theirs else None
-
-
-def _open_pipes(streams: Streams) -> _Pipes:
-    """Open the pipes of a task; none if it gets a terminal."""
-    pipes = _Pipes()
-    if streams.terminal:
-        return pipes
-    try:
-        if streams.open_stdin:
-            theirs, ours = os.pipe()
-        else:
-            theirs, ours = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), -1
-        pipes.theirs.append(theirs)
-        pipes.ours.append(ours)
-        for _ in ("stdout", "stderr"):
-            ours, theirs = os.pipe()
-            pipes.ours.append(ours)
-            # The program gets a descriptor that reads too: while both halves of the spawner are
-            # gone its writes wait in the pipe, where SIGPIPE would end it.
-            pipes.theirs.append(os.open(f"/proc/self/fd/{theirs}", os.O_RDWR | os.O_CLOEXEC))
-            os.close(theirs)
-    except OSError:
-        pipes.close()
-        raise
-    for descriptor in pipes.ours:
-        if descriptor >= 0:
-            os.set_blocking(descriptor, False)
-    stdin, stdout, stderr = (os.fstat(fd).st_ino if fd >= 0 else 0 for fd in pipes.ours)
-    pipes.inodes = (stdin, stdout, stderr)
-    return pipes
