@@ -71,6 +71,7 @@ def _start(
         pass_fds=request.pass_fds,
         listen_fds=request.listen_fds,
     )
+    _set_home(prepared, request.pid)
     setup = Setup(
         id=request.id.encode(),
         entry=None,
@@ -102,6 +103,16 @@ def _start(
     supervise.follow(progress, ours, seccomp_agent(request))
     if progress.master >= 0 and request.console_socket:
         supervise.send_console(progress, request.console_socket)
+
+
+def _set_home(prepared: program.Program, pid: int) -> None:
+    """Look the home directory up from outside: inside, nothing is looked up."""
+    try:
+        root = os.open(f"/proc/{pid}/root", paths.O_DIRECTORY)
+    except OSError:
+        return
+    program.set_home(prepared, root)
+    os.close(root)
 
 
 def seccomp_agent(request: ExecRequest) -> supervise.Agent | None:
@@ -158,9 +169,8 @@ def _run(setup: Setup, channel: Channel, in_root: bool) -> NoReturn:
         if in_root:
             init.join_keyring(setup.id)
         slave = -1
-        root = os.open(b"/", paths.O_DIRECTORY)
-        program.set_home(setup.program, root)
         if setup.program.terminal:
+            root = os.open(b"/", paths.O_DIRECTORY)
             master, slave = program.open_terminal(-1, root)
             channel.send(ch.MASTER, b"", master)
             os.close(master)

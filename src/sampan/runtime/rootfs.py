@@ -27,8 +27,8 @@ def isolate(propagation: str) -> None:
     out, too, which is what binds with that option are for.
     """
     kind, recursive = PROPAGATION.get(propagation, (m.MS_SLAVE, True))
-    if not propagation:
-        recursive = True
+    if kind == m.MS_UNBINDABLE:  # of the new root only: sources must remain bindable
+        kind, recursive = m.MS_SLAVE, True
     m.mount(None, b"/", None, kind | (m.MS_REC if recursive else 0))
     if kind == m.MS_SHARED:  # the root that is attached next must not reach the host
         m.mount(None, b"/", None, m.MS_PRIVATE)
@@ -50,10 +50,13 @@ def attach(root: int) -> int:
 
 def pivot(root: int) -> None:
     """Make `root` the root directory, and unmount all that was there before."""
+    old = os.open(b"/", paths.O_DIRECTORY)
     os.fchdir(root)
     m.pivot_root(b".", b".")
     # The old root now lies on top of the new one. Its mounts must not be unmounted on the host,
-    # too, so it stops propagating first.
+    # too, so it stops propagating first; "." alone would still mean the new root.
+    os.fchdir(old)
+    os.close(old)
     m.mount(None, b".", None, m.MS_SLAVE | m.MS_REC)
     m.umount2(b".", m.MNT_DETACH)
     os.chdir(b"/")
