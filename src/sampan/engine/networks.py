@@ -2,70 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Collection, Mapping, Sequence
+from ipaddress import IPv4Interface, IPv4Network, ip_address
+from typing import Final
 
+from sampan.engine import etc_files
+from sampan.engine.blocking import blocking
+from sampan.engine.database import Database
+from sampan.engine.endpoints import Endpoints, at_rest, check_mac, check_settings
+from sampan.engine.filters import Filters as Filter
+from sampan.engine.network_database import NetworkDatabase, NetworkRow
+from sampan.engine.network_model import (
+    BRIDGE,
+    CONTAINER,
+    HOST,
+    NONE,
+    PREDEFINED,
+    Connection,
+    Emit,
+    NetworkOptions,
+    Wish,
+)
+from sampan.engine.network_requests import check_request, default_bridge, predefined, row_of
+from sampan.errors import (
+    Conflict,
+    Forbidden,
+    InvalidArgument,
+    NotFound,
+    SampanError,
+)
+from sampan.network import ipam, ports
+from sampan.network.plumber import BridgeSpec, Plumber
 from sampan.rpc import Fd
 from sampan.spec.docker.networks import (
+    IPAM,
     EndpointSettings,
+    IPAMConfig,
     Network,
     NetworkCreateRequest,
     NetworkCreateResponse,
     NetworkSettings,
     NetworksPruneReport,
-    PortBinding,
 )
+from sampan.spec.image import timestamp
 
+__all__ = ["Connection", "Emit", "Filters", "NetworkOptions", "Networks", "Wish"]
+
+log = logging.getLogger(__name__)
 Filters = Mapping[str, Sequence[str]]
-Emit = Callable[[str, str, Mapping[str, str]], None]  # action, network id, attributes
+
+_LIST_FILTERS: Final = ("dangling", "driver", "id", "label", "name", "scope", "type")
+_PRUNE_FILTERS: Final = ("label", "label!", "until")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkOptions:
-    """The daemon's options that concern networks (dockerd's names)."""
-
-    bridge: str = "sampan0"  # --bridge; "none" switches the default bridge off
-    bip: str = ""
-    mtu: int = 0
-    icc: bool = True
-    ip_masq: bool = True
-    default_ip: str = "0.0.0.0"  # --ip
-    dns: Sequence[str] = ()
-    dns_search: Sequence[str] = ()
-    dns_options: Sequence[str] = ()
-    default_address_pools: Sequence[tuple[str, int]] = ()  # (base, size); () is Docker's list
-    host_gateway_ip: str = ""
-    resolv_conf: str = "/etc/resolv.conf"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What a container asks of its network: parts of its Config, HostConfig and NetworkingConfig."""
-
-    container_id: str
-    name: str  # without the leading slash
-    mode: str = "default"  # HostConfig.NetworkMode
-    disabled: bool = False  # Config.NetworkDisabled
-    hostname: str = ""
-    domainname: str = ""
-    mac_address: str = ""  # Config.MacAddress, of API versions before 1.44
-    endpoints: Mapping[str, EndpointSettings | None] = field(default_factory=dict)
-    exposed_ports: Collection[str] = ()  # "80/tcp"
-    port_bindings: Mapping[str, Sequence[PortBinding] | None] = field(default_factory=dict)
-    publish_all: bool = False
-    dns: Sequence[str] = ()
-    dns_search: Sequence[str] = ()
-    dns_options: Sequence[str] = ()
-    extra_hosts: Sequence[str] = ()  # "name:address"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
-    """What a container got: its namespace, what inspect shows, and the files under its /etc."""
-
-    namespace: Fd | None  # None: the host's (mode host), or pulled in by the spawner (container:X)
-    settings: NetworkSettings
-    files: dict[str, bytes]  # hosts, hostname, resolv.conf; empty for container:X
+def _silent(action: str, network_id: str, attributes: Mapping[str, str]) -> None:
+    """Tell nobody."""
 
 
 class Networks:
@@ -74,42 +69,383 @@ class Networks:
     `emit` takes events: action (create, connect, disconnect, destroy), network id, attributes.
     """
 
-    async def start(self, running: Collection[str]) -> None:
-        """Make or repair what must be there; `running` are the ids of containers that run."""
+    def __init__(
+        self,
+        database: Database,
+        plumber: Plumber,
+        options: NetworkOptions | None = None,
+        emit: Emit = _silent,
+    ) -> None:
+        self._table = NetworkDatabase(database)
+        self._plumber = plumber
+        self._options = options or NetworkOptions()
+        self._emit = emit
+        self._endpoints = Endpoints(plumber, self._options, emit)
+        self._rows: dict[str, NetworkRow] = {}
+        self._down: set[str] = set()  # networks whose bridge could not be made
+        self._changes = asyncio.Lock()
+        self.warnings: list[str] = []
+
+    # --- the engine's start ------------------------------------------------------------------
+
+    async def start(self, running: Collection[Wish]) -> None:
+        """Make or repair what must be there; `running` is what the running containers asked for.
+
+        A bridge that cannot be made is a warning: what needs no bridge works.
+        """
+        rows = await blocking(self._table.all)
+        self._rows = {row.network.id: row for row in rows}
+        for name in (HOST, NONE):
+            if not self._named(name):
+                await self._add(NetworkRow(network=predefined(name, "null")))
+        await self._preparedefault_bridge()
+        for row in list(self._rows.values()):
+            if row.interface:
+                self._endpoints.open(row)
+                try:
+                    await self._bring_up(row)
+                except SampanError as error:
+                    self._down.add(row.network.id)
+                    self._warn(f"the network {row.network.name} cannot be used: {error}")
+        made = await blocking(self._plumber.endpoints)
+        kept = self._endpoints.adopt(running, list(self._rows.values()), made)
+        await blocking(self._plumber.reconcile, kept)
+
+    async def _preparedefault_bridge(self) -> None:
+        """Have a row of the default bridge that follows the options, or none."""
+        options, row = self._options, self._named(BRIDGE)
+        if options.bridge == NONE:
+            if row:
+                del self._rows[row.network.id]
+            return
+        wanted = [str(row.subnet)] if row else []
+        gateway = ""
+        if options.bip:
+            address = IPv4Interface(options.bip)
+            wanted, gateway = [str(address.network)], str(address.ip)
+        taken = [str(other.subnet) for other in self._rows.values() if _is_other(other, row)]
+        pools = [*wanted, *([] if options.bip else ipam.subnets(options.default_address_pools))]
+        try:
+            subnet = pools[0] if options.bip else await self._free_subnet(pools, taken)
+        except SampanError as error:
+            self._warn(f"the default bridge has no address range: {error}")
+            subnet = pools[0]
+        made = default_bridge(options, subnet, gateway)
+        if row:
+            made.network.id, made.network.created = row.network.id, row.network.created
+        await self._add(made)
+
+    async def _free_subnet(self, pools: list[str], taken: list[str]) -> str:
+        return await blocking(self._plumber.free_subnet, pools, taken)
+
+    async def _bring_up(self, row: NetworkRow) -> None:
+        network = row.network
+        bridge = BridgeSpec(
+            network_id=network.id,
+            name=row.interface,
+            subnet=str(row.subnet),
+            gateway=str(row.gateway),
+            mtu=row.mtu,
+            masquerade=row.masquerade,
+            inter_container=row.inter_container,
+            internal=network.internal,
+        )
+        await blocking(self._plumber.ensure_bridge, bridge)
+        self._down.discard(network.id)
+        if network.name == BRIDGE:
+            self._endpoints.default_gateway = str(row.gateway)
+
+    async def _add(self, row: NetworkRow) -> None:
+        await blocking(self._table.save, row)
+        self._rows[row.network.id] = row
+
+    def _warn(self, sentence: str) -> None:
+        log.warning(sentence)
+        self.warnings.append(f"WARNING: {sentence}")
+
+    # --- containers --------------------------------------------------------------------------
 
     async def check(self, wish: Wish) -> list[str]:
         """Check what `create` can check, and return warnings.
 
-        Raises InvalidArgument or NotFound ("network foo not found") in Docker's words.
+        Raises InvalidArgument in Docker's words. That a network exists is checked at the start.
         """
+        ports.check(wish.port_bindings, wish.exposed_ports)
+        check_mac(wish.mac_address)
+        for name, wanted in wish.endpoints.items():
+            check_settings(name, wanted)
+        for text in wish.extra_hosts:
+            etc_files.extra_host(text, self._endpoints.host_gateway() or "0.0.0.0")
+        for server in wish.dns:
+            _check_address(server, "DNS server")
+        if wish.mode.startswith(CONTAINER):
+            _check_joining(wish)
+        if len(wish.endpoints) > 1 and (wish.network in (HOST, NONE)):
+            raise InvalidArgument(
+                "container cannot be connected to multiple networks with one of the networks in "
+                f"{'private (none)' if wish.network == NONE else 'host'} mode"
+            )
+        if wish.network == HOST and wish.port_bindings:
+            return ["Published ports are discarded when using host network mode"]
+        return []
 
     def settings_at_rest(self, wish: Wish) -> NetworkSettings:
         """Return what inspect shows for a container that does not run."""
+        shown: dict[str, EndpointSettings] = {}
+        for reference in dict.fromkeys([wish.network, *wish.endpoints]):
+            if reference in ("", "default"):
+                continue
+            try:
+                row = self._find(reference)
+            except SampanError:
+                shown[reference] = wish.endpoints.get(reference) or EndpointSettings()
+            else:
+                shown[row.network.name] = at_rest(row, wish)
+        return NetworkSettings(networks=shown)
 
     async def connect(self, wish: Wish) -> Connection:
         """Give a container that starts its namespace, addresses and published ports, or raise.
 
-        The caller owns `namespace`. Conflict and Internal carry Docker's sentence ("driver failed
-        programming external connectivity on endpoint …").
+        The caller owns `namespace`. Raises NotFound ("network foo not found") and Internal with
+        Docker's sentence ("driver failed programming external connectivity on endpoint …").
         """
+        rows: list[NetworkRow] = []
+        if wish.network:
+            names = dict.fromkeys([wish.network, *wish.endpoints])
+            for name in names:
+                row = self._find(BRIDGE if name == "default" else name)
+                if row not in rows and not (wish.disabled and rows):
+                    rows.append(row)
+        for row in rows:
+            if row.network.id in self._down:
+                await self._bring_up(row)
+        return await self._endpoints.connect(wish, rows)
 
     async def disconnect(self, container_id: str) -> None:
         """Take back all that `connect` gave; unknown ids are no error."""
+        await self._endpoints.disconnect(container_id)
 
     def settings(self, container_id: str) -> NetworkSettings | None:
         """Return what `connect` gave to a running container; None if it has nothing."""
+        return self._endpoints.settings(container_id)
+
+    def rename(self, container_id: str, name: str) -> None:
+        """Note the new name of a running container."""
+        self._endpoints.rename(container_id, name)
+
+    async def join(
+        self, wish: Wish, reference: str, wanted: EndpointSettings | None, namespace: Fd
+    ) -> None:
+        """Connect a running container with one more network."""
+        row = self._find(reference)
+        check_settings(row.network.name, wanted)
+        if row.network.name in (HOST, NONE) or wish.network in (HOST, NONE):
+            raise InvalidArgument(_cannot_join(row.network.name, wish.network))
+        await self._endpoints.join(wish, row, wanted, namespace)
+
+    async def leave(self, container_id: str, reference: str) -> None:
+        """Take a running container off one network."""
+        await self._endpoints.leave(container_id, self._find(reference))
+
+    # --- networks ----------------------------------------------------------------------------
 
     async def list(self, filters: Filters) -> list[Network]:
         """Return the networks that `docker network ls` shows."""
+        wanted = Filter(filters, _LIST_FILTERS)
+        for value in wanted.values("type"):
+            if value not in ("builtin", "custom"):
+                raise InvalidArgument(f"invalid filter: 'type'='{value}'")
+        return [self._show(row) for row in self._rows.values() if self._matches(row, wanted)]
+
+    def _matches(self, row: NetworkRow, wanted: Filter) -> bool:
+        network = row.network
+        dangling = wanted.boolean("dangling")
+        if dangling is not None:
+            is_unused = network.name not in PREDEFINED and not self._in_use(row)
+            if dangling != is_unused:
+                return False
+        kind = "builtin" if network.name in PREDEFINED else "custom"
+        return (
+            wanted.one_of("driver", network.driver)
+            and wanted.matching("name", network.name)
+            and wanted.matching("id", network.id)
+            and wanted.one_of("scope", network.scope)
+            and wanted.one_of("type", kind)
+            and wanted.labels(network.labels)
+        )
 
     async def inspect(self, reference: str, *, scope: str = "") -> Network:
         """Return one network with its running containers; by name, id or prefix of an id."""
+        row = self._find(reference)
+        if scope and scope != row.network.scope:
+            raise NotFound(f"network {reference} not found")
+        return self._show(row)
 
     async def create(self, request: NetworkCreateRequest) -> NetworkCreateResponse:
         """Make a user-defined bridge network."""
+        check_request(request)
+        async with self._changes:
+            if self._named(request.name):
+                raise Conflict(f"network with name {request.name} already exists")
+            row = row_of(request, await self._subnet(request))
+            await blocking(self._table.save, row)
+            try:
+                await self._bring_up(row)
+            except BaseException:
+                await blocking(self._table.delete, row.network.id)
+                await blocking(self._plumber.remove_bridge, row.network.id)
+                raise
+            self._rows[row.network.id] = row
+            self._endpoints.open(row)
+        self._tell("create", row)
+        return NetworkCreateResponse(id=row.network.id)
+
+    async def _subnet(self, request: NetworkCreateRequest) -> IPAMConfig:
+        """Return the address range of a new network, checked against those that exist."""
+        taken = [row.subnet for row in self._rows.values() if row.interface]
+        given = [config for config in (request.ipam or IPAM()).config or [] if config.subnet]
+        if given:
+            subnet = IPv4Network(given[0].subnet)
+            if any(subnet.overlaps(other) for other in taken):
+                raise Forbidden(
+                    "invalid pool request: Pool overlaps with other one on this address space"
+                )
+            return given[0]
+        pools = ipam.subnets(self._options.default_address_pools)
+        return IPAMConfig(subnet=await self._free_subnet(pools, [str(one) for one in taken]))
 
     async def remove(self, reference: str) -> str:
         """Remove a network that no container uses, and return its id."""
+        async with self._changes:
+            row = self._find(reference)
+            name = row.network.name
+            if name in PREDEFINED:
+                raise Forbidden(f"{name} is a pre-defined network and cannot be removed")
+            if used := self._endpoints.resources(row.network.id):
+                who = ", ".join(
+                    f'name:"{it.name}" id:"{it.endpoint_id[:12]}"' for it in used.values()
+                )
+                raise Forbidden(
+                    f"error while removing network: network {name} has active endpoints ({who})"
+                )
+            await blocking(self._plumber.remove_bridge, row.network.id)
+            await blocking(self._table.delete, row.network.id)
+            del self._rows[row.network.id]
+            self._endpoints.shut(row)
+        self._tell("destroy", row)
+        return row.network.id
 
     async def prune(self, filters: Filters) -> NetworksPruneReport:
         """Remove all user-defined networks that no container uses."""
+        wanted = Filter(filters, _PRUNE_FILTERS)
+        until = _until(wanted)
+        deleted = []
+        for row in list(self._rows.values()):
+            network = row.network
+            if network.name in PREDEFINED or self._in_use(row):
+                continue
+            if not wanted.labels(network.labels) or not wanted.without_labels(network.labels):
+                continue
+            if until and network.created > until:
+                continue
+            await self.remove(network.id)
+            deleted.append(network.name)
+        return NetworksPruneReport(networks_deleted=deleted or None)
+
+    # --- finding and showing -----------------------------------------------------------------
+
+    def _named(self, name: str) -> NetworkRow | None:
+        return next((row for row in self._rows.values() if row.network.name == name), None)
+
+    def _find(self, reference: str) -> NetworkRow:
+        """Return a network by id, name or prefix of an id, in this order."""
+        if found := self._rows.get(reference) or self._named(reference):
+            return found
+        prefixed = [row for known, row in self._rows.items() if known.startswith(reference)]
+        if len(prefixed) == 1 and reference:
+            return prefixed[0]
+        if len(prefixed) > 1 and reference:
+            raise InvalidArgument(
+                f"network {reference} is ambiguous ({len(prefixed)} matches found based on ID "
+                "prefix)"
+            )
+        raise NotFound(f"network {reference} not found")
+
+    def _in_use(self, row: NetworkRow) -> bool:
+        return bool(self._endpoints.resources(row.network.id))
+
+    def _show(self, row: NetworkRow) -> Network:
+        shown = {name: getattr(row.network, name) for name in Network.__struct_fields__}
+        return Network(**{**shown, "containers": self._endpoints.resources(row.network.id)})
+
+    def _tell(self, action: str, row: NetworkRow) -> None:
+        network = row.network
+        self._emit(action, network.id, {"name": network.name, "type": network.driver})
+
+
+def _is_other(other: NetworkRow, row: NetworkRow | None) -> bool:
+    return bool(other.interface) and other is not row
+
+
+def _check_address(text: str, what: str) -> None:
+    try:
+        ip_address(text)
+    except ValueError as error:
+        raise InvalidArgument(f"bad format for {what}: {text}") from error
+
+
+def _check_joining(wish: Wish) -> None:
+    """Refuse what makes no sense in another container's network.
+
+    Source: moby daemon/internal/runconfig/hostconfig.go, validateNetContainerMode.
+    """
+    wrong = [
+        (not wish.mode.removeprefix(CONTAINER), "invalid container format container:<name|id>"),
+        (wish.dns, "conflicting options: dns and the network mode"),
+        (
+            wish.extra_hosts,
+            "conflicting options: custom host-to-IP mapping and the network mode",
+        ),
+        (wish.mac_address, "conflicting options: mac-address and the network mode"),
+        (
+            wish.port_bindings or wish.publish_all,
+            "conflicting options: port publishing and the container type network mode",
+        ),
+    ]
+    for is_wrong, sentence in wrong:
+        if is_wrong:
+            raise InvalidArgument(sentence)
+
+
+def _cannot_join(network: str, mode: str) -> str:
+    if HOST in (network, mode):
+        return (
+            "cannot connect container to host network - container must be created in host network "
+            "mode"
+            if network == HOST
+            else "cannot connect a container of the host network to another network"
+        )
+    return (
+        "container cannot be connected to multiple networks with one of the networks in private "
+        "(none) mode"
+    )
+
+
+def _until(wanted: Filter) -> str:
+    """Return the time of the filter `until` as timestamps are written, "" without one."""
+    values = wanted.values("until")
+    if not values:
+        return ""
+    if len(values) > 1:
+        raise InvalidArgument("more than one until filter specified")
+    text = values[0]
+    units = {"s": 1, "m": 60, "h": 3600}
+    if match := re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text):
+        hours, minutes, seconds = (int(part or 0) for part in match.groups())
+        ago = hours * units["h"] + minutes * units["m"] + seconds
+        return timestamp(time.time_ns() - ago * 10**9)
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return timestamp(int(float(text) * 10**9))
+    if re.match(r"\d{4}-\d\d-\d\d", text):
+        return text
+    raise InvalidArgument(f"failed to parse until filter: {text!r}")

@@ -1,0 +1,449 @@
+"""Containers on networks: addresses, interfaces, ports; what inspect shows of them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Final, TypeVar
+
+from sampan.engine import etc_files
+from sampan.engine.blocking import blocking
+from sampan.engine.network_database import NetworkRow
+from sampan.engine.network_model import (
+    CONTAINER,
+    HOST,
+    NONE,
+    PREDEFINED,
+    Connection,
+    Emit,
+    NetworkOptions,
+    Wish,
+)
+from sampan.errors import Conflict, Forbidden, Internal, InvalidArgument, SampanError
+from sampan.network import ports
+from sampan.network.ipam import AddressSpace, mac_of
+from sampan.network.plumber import Endpoint, EndpointSpec, Plumber, PortMapping
+from sampan.rpc import Fd
+from sampan.spec.docker.networks import EndpointResource, EndpointSettings, NetworkSettings
+from sampan.spec.names import new_id, short_id
+
+T = TypeVar("T")
+_MAC: Final = re.compile(r"([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
+_FAILED: Final = "failed to set up container networking: "
+
+
+@dataclass(slots=True)
+class Plugged:
+    """One endpoint of a running container."""
+
+    row: NetworkRow
+    settings: EndpointSettings
+    spec: EndpointSpec | None = None  # None for host and none: nothing was made
+    ports: list[PortMapping] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Held:
+    """What a running container has."""
+
+    wish: Wish
+    plugged: list[Plugged]
+
+
+class Endpoints:
+    """The endpoints of running containers. `emit` takes connect and disconnect events."""
+
+    def __init__(self, plumber: Plumber, options: NetworkOptions, emit: Emit) -> None:
+        self._plumber, self._options, self._emit = plumber, options, emit
+        self._spaces: dict[str, AddressSpace] = {}
+        self._held: dict[str, Held] = {}
+
+    # --- networks come and go ----------------------------------------------------------------
+
+    def open(self, row: NetworkRow) -> None:
+        """Begin to give out addresses of a network."""
+        config = (row.network.ipam.config or [])[0]
+        auxiliary = {name: IPv4Address(it) for name, it in (config.aux_address or {}).items()}
+        self._spaces[row.network.id] = AddressSpace(
+            row.subnet, row.gateway, ip_range=row.ip_range, auxiliary=auxiliary
+        )
+
+    def shut(self, row: NetworkRow) -> None:
+        """Give out no more addresses of a network."""
+        self._spaces.pop(row.network.id, None)
+
+    def resources(self, network_id: str) -> dict[str, EndpointResource]:
+        """Return the running containers of a network, by container id."""
+        found = {}
+        for container_id, held in self._held.items():
+            for plugged in held.plugged:
+                if plugged.row.network.id == network_id:
+                    shown = plugged.settings
+                    found[container_id] = EndpointResource(
+                        name=held.wish.name,
+                        endpoint_id=shown.endpoint_id,
+                        mac_address=shown.mac_address,
+                        ipv4_address=plugged.spec.address if plugged.spec else "",
+                    )
+        return found
+
+    # --- containers come and go --------------------------------------------------------------
+
+    def adopt(
+        self, wishes: Collection[Wish], rows: Sequence[NetworkRow], made: Sequence[Endpoint]
+    ) -> list[str]:
+        """Take over the endpoints of running containers; return the ids of those that stay."""
+        networks = {row.network.id: row for row in rows}
+        names = {row.network.name: row for row in rows}
+        by_container: dict[str, list[Endpoint]] = {}
+        for endpoint in made:
+            by_container.setdefault(endpoint.endpoint.container_id, []).append(endpoint)
+        kept = []
+        for wish in wishes:
+            held = Held(wish, [])
+            if wish.network in (HOST, NONE):
+                row = names[wish.network]
+                held.plugged.append(Plugged(row, _bare(row, new_id())))
+            for endpoint in by_container.get(wish.container_id, []):
+                spec = endpoint.endpoint
+                if row_of := networks.get(spec.network_id):
+                    self._spaces[spec.network_id].take(_address(spec))
+                    settings = _settings(row_of, spec, wish)
+                    held.plugged.append(Plugged(row_of, settings, spec, endpoint.ports))
+                    kept.append(spec.endpoint_id)
+            self._held[wish.container_id] = held
+        return kept
+
+    def rename(self, container_id: str, name: str) -> None:
+        """Note a container's new name."""
+        if held := self._held.get(container_id):
+            changed = {key: getattr(held.wish, key) for key in Wish.__slots__}
+            held.wish = Wish(**{**changed, "name": name})
+
+    async def connect(self, wish: Wish, rows: Sequence[NetworkRow]) -> Connection:
+        """Connect a container with `rows`, the network of its mode first."""
+        if wish.container_id in self._held:
+            await self.disconnect(wish.container_id)
+        if wish.mode.startswith(CONTAINER) and not wish.disabled:
+            self._held[wish.container_id] = Held(wish, [])
+            return Connection(namespace=None, settings=self._shown(wish, []), files={})
+        name = rows[0].network.name
+        if name in (HOST, NONE):
+            plugged = [Plugged(rows[0], _bare(rows[0], new_id()))]
+            namespace = None if name == HOST else await blocking(self._plumber.sandbox)
+        else:
+            plugged, namespace = await self._plug(wish, rows)
+        self._held[wish.container_id] = Held(wish, plugged)
+        for one in plugged:
+            self._tell("connect", one, wish)
+        files = await blocking(self._files, wish, plugged)
+        return Connection(namespace=namespace, settings=self._shown(wish, plugged), files=files)
+
+    async def disconnect(self, container_id: str) -> None:
+        """Take back all that a container has; unknown ids are no error."""
+        if not (held := self._held.pop(container_id, None)):
+            return
+        specs = [plugged.spec for plugged in held.plugged if plugged.spec]
+        try:
+            await _to_the_end(blocking(self._unplug, specs), lambda _: None)
+        finally:
+            for spec in specs:
+                self._give_back(spec)
+            for plugged in held.plugged:
+                self._tell("disconnect", plugged, held.wish)
+
+    async def join(
+        self, wish: Wish, row: NetworkRow, wanted: EndpointSettings | None, namespace: Fd
+    ) -> None:
+        """Connect a running container with one more network."""
+        held = self._held.setdefault(wish.container_id, Held(wish, []))
+        if any(plugged.row.network.id == row.network.id for plugged in held.plugged):
+            name = row.network.name
+            raise Forbidden(f"endpoint with name {wish.name} already exists in network {name}")
+        interface = f"eth{len(held.plugged)}"
+        has_gateway = any(plugged.spec and plugged.spec.gateway for plugged in held.plugged)
+        spec = self._spec(wish, row, wanted, interface, is_gateway=not has_gateway)
+        try:
+            given = await blocking(self._plumber.attach, spec, namespace)
+            given.close()
+        except BaseException:
+            self._give_back(spec)
+            raise
+        plugged = Plugged(row, _settings(row, spec, wish, wanted), spec)
+        held.plugged.append(plugged)
+        self._tell("connect", plugged, wish)
+
+    async def leave(self, container_id: str, row: NetworkRow) -> None:
+        """Take a running container off one network."""
+        held = self._held.get(container_id)
+        found = [one for one in held.plugged if one.row is row] if held else []
+        if not held or not found:
+            raise Forbidden(
+                f"container {container_id} is not connected to network {row.network.name}"
+            )
+        held.plugged.remove(found[0])
+        if spec := found[0].spec:
+            try:
+                await blocking(self._plumber.detach, spec.endpoint_id)
+            finally:
+                self._give_back(spec)
+        self._tell("disconnect", found[0], held.wish)
+
+    def settings(self, container_id: str) -> NetworkSettings | None:
+        """Return what inspect shows of a running container."""
+        held = self._held.get(container_id)
+        return self._shown(held.wish, held.plugged) if held else None
+
+    # --- making ------------------------------------------------------------------------------
+
+    async def _plug(self, wish: Wish, rows: Sequence[NetworkRow]) -> tuple[list[Plugged], Fd]:
+        wanted = {row.network.id: _wanted(wish, row) for row in rows}
+        ordered = sorted(rows, key=lambda row: _priority(row, wanted[row.network.id]))
+        plugged: list[Plugged] = []
+        try:
+            for number, row in enumerate(ordered):
+                asked = wanted[row.network.id]
+                spec = self._spec(wish, row, asked, f"eth{number}", is_gateway=not number)
+                plugged.append(Plugged(row, _settings(row, spec, wish, asked), spec))
+            mappings = ports.mappings(
+                wish.port_bindings,
+                wish.exposed_ports,
+                publish_all=wish.publish_all,
+                default_address=self._options.default_ip,
+            )
+            specs = [one.spec for one in plugged if one.spec]
+            made = blocking(self._make, wish, specs, mappings)
+            namespace, published = await _to_the_end(made, lambda it: self._unmake(specs, it[0]))
+        except BaseException:
+            for one in plugged:
+                if one.spec:
+                    self._give_back(one.spec)
+            raise
+        plugged[0].ports = published
+        return plugged, namespace
+
+    def _make(
+        self, wish: Wish, specs: Sequence[EndpointSpec], mappings: list[PortMapping]
+    ) -> tuple[Fd, list[PortMapping]]:
+        """Make all endpoints and publish on the first, or leave nothing; runs in a thread."""
+        first, *others = specs
+        namespace = self._plumber.attach(first)
+        try:
+            for spec in others:
+                self._plumber.attach(spec, namespace).close()
+            try:
+                published = self._plumber.publish(first.endpoint_id, mappings) if mappings else []
+            except SampanError as error:
+                raise Internal(
+                    f"{_FAILED}driver failed programming external connectivity on endpoint "
+                    f"{wish.name} ({first.endpoint_id}): {error}"
+                ) from error
+        except BaseException:
+            self._unmake(specs, namespace)
+            raise
+        return namespace, published
+
+    def _unmake(self, specs: Sequence[EndpointSpec], namespace: Fd) -> None:
+        namespace.close()
+        self._unplug(specs)
+
+    def _unplug(self, specs: Sequence[EndpointSpec]) -> None:
+        for spec in specs:
+            self._plumber.detach(spec.endpoint_id)
+
+    def _spec(
+        self,
+        wish: Wish,
+        row: NetworkRow,
+        wanted: EndpointSettings | None,
+        interface: str,
+        *,
+        is_gateway: bool,
+    ) -> EndpointSpec:
+        ipam = wanted.ipam_config if wanted else None
+        fixed = IPv4Address(ipam.ipv4_address) if ipam and ipam.ipv4_address else None
+        mac = (wanted.mac_address if wanted else "") or wish.mac_address
+        try:
+            address = self._spaces[row.network.id].take(fixed)
+        except Conflict as error:
+            raise Internal(_FAILED + str(error)) from error
+        return EndpointSpec(
+            endpoint_id=new_id(),
+            network_id=row.network.id,
+            address=f"{address}/{row.subnet.prefixlen}",
+            mac_address=mac.lower().replace("-", ":") or mac_of(address),
+            gateway=str(row.gateway) if is_gateway and not row.network.internal else "",
+            interface=interface,
+            container_id=wish.container_id,
+        )
+
+    def _give_back(self, spec: EndpointSpec) -> None:
+        if space := self._spaces.get(spec.network_id):
+            space.give_back(_address(spec))
+
+    def _tell(self, action: str, plugged: Plugged, wish: Wish) -> None:
+        network = plugged.row.network
+        attributes = {
+            "container": wish.container_id,
+            "name": network.name,
+            "type": network.driver,
+        }
+        self._emit(action, network.id, attributes)
+
+    # --- showing -----------------------------------------------------------------------------
+
+    def _shown(self, wish: Wish, plugged: Sequence[Plugged]) -> NetworkSettings:
+        shown = NetworkSettings(
+            sandbox_id=sha256(f"sandbox {wish.container_id}".encode()).hexdigest(),
+            networks={one.row.network.name: one.settings for one in plugged},
+        )
+        if any(one.spec for one in plugged):
+            published = [mapping for one in plugged for mapping in one.ports]
+            shown.ports = ports.port_map(wish.port_bindings, wish.exposed_ports, published)
+        if default := shown.networks.get("bridge"):
+            shown.endpoint_id = default.endpoint_id
+            shown.gateway = default.gateway
+            shown.ip_address = default.ip_address
+            shown.ip_prefix_len = default.ip_prefix_len
+            shown.mac_address = default.mac_address
+        return shown
+
+    def _files(self, wish: Wish, plugged: Sequence[Plugged]) -> dict[str, bytes]:
+        options = self._options
+        is_host = plugged[0].row.network.name == HOST
+        extra = [etc_files.extra_host(text, self.host_gateway()) for text in wish.extra_hosts]
+        hosts = etc_files.hosts(
+            extra=extra,
+            own=[one.settings.ip_address for one in plugged if one.spec],
+            hostname=wish.hostname,
+            domainname=wish.domainname,
+        )
+        if is_host and not extra and (hosts_of_host := Path("/etc/hosts")).exists():
+            hosts = hosts_of_host.read_bytes()
+        return {
+            "hosts": hosts,
+            "hostname": f"{wish.hostname}\n".encode(),
+            "resolv.conf": etc_files.resolv_conf(
+                etc_files.read_host_resolv_conf(Path(options.resolv_conf)),
+                dns=wish.dns or options.dns,
+                search=wish.dns_search or options.dns_search,
+                options=wish.dns_options or options.dns_options,
+                is_host_network=is_host,
+            ),
+        }
+
+    def host_gateway(self) -> str:
+        """Return the address that `host-gateway` stands for; "" if there is none."""
+        return self._options.host_gateway_ip or self.default_gateway
+
+    default_gateway = ""  # of the default bridge, set when that is up
+
+
+async def _to_the_end(work: Awaitable[T], undo: Callable[[T], None]) -> T:
+    """Await `work`; if we are cancelled meanwhile, wait for its end and undo it."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.cancelled():
+            result = await asyncio.gather(task, return_exceptions=True)
+            if not isinstance(result[0], BaseException):
+                await blocking(undo, result[0])
+        raise
+
+
+def _wanted(wish: Wish, row: NetworkRow) -> EndpointSettings | None:
+    keys = (row.network.name, row.network.id, short_id(row.network.id))
+    keys += ("default",) if row.network.name == "bridge" else ()
+    return next((wish.endpoints[key] for key in keys if wish.endpoints.get(key)), None)
+
+
+def _priority(row: NetworkRow, wanted: EndpointSettings | None) -> tuple[bool, int, str]:
+    """Sort first what becomes the default route. Source: moby libnetwork/endpoint.go, Less."""
+    return row.network.internal, -(wanted.gw_priority if wanted else 0), row.network.name
+
+
+def _address(spec: EndpointSpec) -> IPv4Address:
+    return IPv4Address(spec.address.partition("/")[0])
+
+
+def _bare(row: NetworkRow, endpoint_id: str) -> EndpointSettings:
+    return EndpointSettings(network_id=row.network.id, endpoint_id=endpoint_id)
+
+
+def at_rest(row: NetworkRow, wish: Wish) -> EndpointSettings:
+    """Return what inspect shows of an endpoint of a container that does not run."""
+    wanted = _wanted(wish, row) or EndpointSettings()
+    return EndpointSettings(
+        ipam_config=wanted.ipam_config,
+        links=wanted.links,
+        aliases=wanted.aliases,
+        mac_address=wanted.mac_address,
+        driver_opts=wanted.driver_opts,
+        gw_priority=wanted.gw_priority,
+        network_id=row.network.id,
+        dns_names=dns_names(row, wish, wanted),
+    )
+
+
+def _settings(
+    row: NetworkRow, spec: EndpointSpec, wish: Wish, wanted: EndpointSettings | None = None
+) -> EndpointSettings:
+    wanted = wanted or _wanted(wish, row) or EndpointSettings()
+    return EndpointSettings(
+        ipam_config=wanted.ipam_config,
+        links=wanted.links,
+        aliases=wanted.aliases,
+        mac_address=spec.mac_address,
+        driver_opts=wanted.driver_opts,
+        gw_priority=wanted.gw_priority,
+        network_id=row.network.id,
+        endpoint_id=spec.endpoint_id,
+        gateway=spec.gateway,
+        ip_address=str(_address(spec)),
+        ip_prefix_len=row.subnet.prefixlen,
+        dns_names=dns_names(row, wish, wanted),
+    )
+
+
+def dns_names(row: NetworkRow, wish: Wish, wanted: EndpointSettings) -> list[str] | None:
+    """Return the names by which others on a user-defined network find a container."""
+    if row.network.name in PREDEFINED:
+        return None
+    names = [wish.name, *(wanted.aliases or []), short_id(wish.container_id), wish.hostname]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def check_settings(network: str, wanted: EndpointSettings | None) -> None:
+    """Check what a client wants of an endpoint on a network, given by name.
+
+    Raises InvalidArgument. Source: moby daemon/container_operations.go, validateEndpointSettings.
+    """
+    if wanted is None:
+        return
+    ipam = wanted.ipam_config
+    problems = []
+    if network in (*PREDEFINED, "default"):
+        if ipam and (ipam.ipv4_address or ipam.ipv6_address):
+            problems.append("user-specified IP address is supported on user-defined networks only")
+        if wanted.aliases:
+            problems.append("network-scoped aliases are only supported for user-defined networks")
+    if ipam and ipam.ipv4_address:
+        try:
+            IPv4Address(ipam.ipv4_address)
+        except ValueError:
+            problems.append(f"invalid IPv4 address: {ipam.ipv4_address}")
+    if problems:
+        raise InvalidArgument("invalid endpoint settings:\n" + "\n".join(problems))
+    check_mac(wanted.mac_address)
+
+
+def check_mac(address: str) -> None:
+    """Raise InvalidArgument for what is no MAC address; "" is none and fine."""
+    if address and not _MAC.fullmatch(address):
+        raise InvalidArgument(f"invalid MAC address: {address}")

@@ -1,0 +1,179 @@
+"""Requests for networks: what a client may ask for, and the row it becomes. Pure functions."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Network
+from typing import Final
+
+from sampan.engine.network_database import NetworkRow
+from sampan.engine.network_model import BRIDGE, HOST, PREDEFINED, NetworkOptions
+from sampan.errors import Forbidden, InvalidArgument, NotFound, Unsupported
+from sampan.network import ipam
+from sampan.spec.docker.networks import IPAM, IPAMConfig, Network, NetworkCreateRequest
+from sampan.spec.image import timestamp
+from sampan.spec.names import new_id
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
+_DRIVERS_ELSEWHERE: Final = ("overlay", "macvlan", "ipvlan")
+_OPTION: Final = "com.docker.network.bridge."
+_MTU: Final = "com.docker.network.driver.mtu"
+_INVALID: Final = "invalid network config:\n"
+
+
+# --- rows ------------------------------------------------------------------------------------
+
+
+def predefined(name: str, driver: str) -> Network:
+    """Return one of the networks that are always there, with a new id."""
+    kind = HOST if name == HOST else driver
+    return Network(
+        name=name, id=new_id(), created=timestamp(time.time_ns()), driver=kind, ipam=IPAM()
+    )
+
+
+def default_bridge(options: NetworkOptions, subnet: str, gateway: str) -> NetworkRow:
+    """Return the row of the network `bridge` as the daemon's options want it."""
+    network = predefined(BRIDGE, BRIDGE)
+    address = gateway or str(ipam.gateway_of(IPv4Network(subnet)))
+    network.ipam.config = [IPAMConfig(subnet=subnet, gateway=address)]
+    network.options = {
+        _OPTION + "default_bridge": "true",
+        _OPTION + "enable_icc": str(options.icc).lower(),
+        _OPTION + "enable_ip_masquerade": str(options.ip_masq).lower(),
+        _OPTION + "host_binding_ipv4": options.default_ip,
+        _OPTION + "name": options.bridge,
+        _MTU: str(options.mtu or 1500),
+    }
+    return NetworkRow(
+        network=network,
+        interface=options.bridge,
+        mtu=options.mtu,
+        masquerade=options.ip_masq,
+        inter_container=options.icc,
+    )
+
+
+def row_of(request: NetworkCreateRequest, config: IPAMConfig) -> NetworkRow:
+    """Return the row that a checked request becomes."""
+    options = dict(request.options or {})
+    subnet = IPv4Network(config.subnet)
+    ip_range = IPv4Network(config.ip_range) if config.ip_range else None
+    gateway = config.gateway or str(ipam.gateway_of(subnet, ip_range))
+    given = request.ipam or IPAM()
+    network = Network(
+        name=request.name,
+        id=new_id(),
+        created=timestamp(time.time_ns()),
+        internal=request.internal,
+        attachable=request.attachable,
+        options=options,
+        labels=dict(request.labels or {}),
+        ipam=IPAM(
+            driver=given.driver or "default",
+            options=given.options or {},
+            config=[
+                IPAMConfig(
+                    subnet=config.subnet,
+                    ip_range=config.ip_range,
+                    gateway=gateway,
+                    aux_address=config.aux_address,
+                )
+            ],
+        ),
+    )
+    return NetworkRow(
+        network=network,
+        interface=options.get(_OPTION + "name") or f"br-{network.id[:12]}",
+        mtu=int(options.get(_MTU) or 0),
+        masquerade=_boolean(options, _OPTION + "enable_ip_masquerade"),
+        inter_container=_boolean(options, _OPTION + "enable_icc"),
+    )
+
+
+# --- checks ----------------------------------------------------------------------------------
+
+
+def _boolean(options: Mapping[str, str], name: str) -> bool:
+    value = options.get(name, "true").lower()
+    if value not in ("true", "false", "1", "0", "t", "f"):
+        raise InvalidArgument(f"invalid value for option {name}: {options[name]!r}")
+    return value[0] in "t1"
+
+
+def check_request(request: NetworkCreateRequest) -> None:
+    """Raise InvalidArgument, Forbidden, NotFound or Unsupported in Docker\'s words."""
+    if not request.name.strip():
+        raise InvalidArgument("invalid network name: name is empty")
+    if request.name in (*PREDEFINED, "default"):
+        raise Forbidden(f"operation is not permitted on predefined {request.name} network ")
+    if not _NAME.fullmatch(request.name):
+        raise InvalidArgument(
+            f"invalid network name: {request.name!r}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        )
+    driver = request.driver or BRIDGE
+    if driver in (HOST, "null"):
+        raise Forbidden(f'only one instance of "{driver}" network is allowed')
+    if driver in _DRIVERS_ELSEWHERE:
+        raise Unsupported(f"the network driver {driver} is not supported; use bridge")
+    if driver != BRIDGE:
+        raise NotFound(_no_plugin(driver))
+    if request.enable_ipv6:
+        raise Unsupported("IPv6 networks are not supported")
+    if request.scope not in ("", "local") or request.ingress or request.config_only:
+        raise Unsupported("networks of a swarm are not supported")
+    _check_ipam(request.ipam)
+    options = request.options or {}
+    if (mtu := options.get(_MTU)) and not (mtu.isdecimal() and 68 <= int(mtu) <= 65535):
+        raise InvalidArgument(f"invalid MTU: {mtu}")
+    if (name := options.get(_OPTION + "name")) and not _INTERFACE.fullmatch(name):
+        raise InvalidArgument(f"invalid bridge name: {name!r}")
+    for option in ("enable_ip_masquerade", "enable_icc"):
+        _boolean(options, _OPTION + option)
+
+
+def _no_plugin(name: str) -> str:
+    return f"could not find plugin {name} in v1 plugin registry: plugin not found"
+
+
+def _check_ipam(given: IPAM | None) -> None:
+    if given is None:
+        return
+    if given.driver not in ("", "default"):
+        raise NotFound(
+            f"could not find plugin {given.driver} in v1 plugin registry: plugin not found"
+        )
+    configs = given.config or []
+    if len(configs) > 1:
+        raise InvalidArgument("bridge driver doesn't support multiple subnets")
+    for config in configs:
+        _check_pool(config)
+
+
+def _check_pool(config: IPAMConfig) -> None:
+    if not config.subnet:
+        if config.ip_range or config.gateway or config.aux_address:
+            raise InvalidArgument(_INVALID + "no matching subnet for the addresses given")
+        return
+    try:
+        subnet = IPv4Network(config.subnet)
+    except ValueError as error:
+        raise InvalidArgument(_INVALID + f"invalid subnet {config.subnet}: {error}") from error
+    if subnet.prefixlen > 30:
+        raise InvalidArgument(_INVALID + f"subnet {subnet} has no room for containers")
+    try:
+        if config.ip_range and not IPv4Network(config.ip_range).subnet_of(subnet):
+            raise InvalidArgument(
+                _INVALID + f"invalid ip-range {config.ip_range}: not in subnet {subnet}"
+            )
+        named = {"gateway": config.gateway, **(config.aux_address or {})}
+        for what, address in named.items():
+            if address and IPv4Address(address) not in subnet:
+                raise InvalidArgument(
+                    _INVALID + f"invalid {what} {address}: parent subnet is {subnet}"
+                )
+    except ValueError as error:
+        raise InvalidArgument(f"{_INVALID}{error}") from error
