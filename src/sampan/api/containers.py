@@ -58,8 +58,7 @@ async def top(backend: Backend, request: Request, name: str) -> Response:
 
 @routes.on("GET", "/containers/{name}/changes")
 async def changes(backend: Backend, request: Request, name: str) -> Response:
-    found = await backend.containers.changes(name)
-    return json_response(200, [{"Path": one.path, "Kind": one.kind} for one in found] or None)
+    return json_response(200, await backend.containers.changes(name))
 
 
 # --- life cycle --------------------------------------------------------------------------------

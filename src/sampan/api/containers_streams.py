@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 from sampan.api.codec import json_line, json_response
 from sampan.api.detach import Escape, parse_keys
@@ -17,6 +16,7 @@ from sampan.http.request import Request
 from sampan.http.response import Response, StreamingResponse
 from sampan.http.router import Routes
 from sampan.http.stream import Stream
+from sampan.spec.docker.stats import StatsResponse
 
 routes: Routes[Handler] = Routes()
 WAIT_CONDITIONS = ("not-running", "next-exit", "removed")
@@ -63,7 +63,7 @@ async def stats(backend: Backend, request: Request, name: str) -> StreamingRespo
     return StreamingResponse(200, _lines(samples))
 
 
-async def _lines(samples: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+async def _lines(samples: AsyncIterator[StatsResponse]) -> AsyncIterator[bytes]:
     async for sample in samples:
         yield json_line(sample)
 

@@ -97,7 +97,7 @@ def _helpers(config: Config, who: privileges.Identity) -> list[Helper]:
 
     return [
         Helper("storage", "sampan.helpers.mount", [data_root, driver]),
-        Helper("network", "sampan.helpers.network", [run_root]),
+        Helper("network", "sampan.helpers.network", [os.path.join(run_root, "network")]),
         Lasting("spawner", path, start_spawner),
     ]
 

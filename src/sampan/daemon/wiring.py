@@ -9,14 +9,13 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from sampan.engine.queries import ListQuery
-
 from sampan.api.handler import Backend
 from sampan.daemon.config import STORAGE_DRIVERS, Config
 from sampan.daemon.flags import UsageError
 from sampan.daemon.helpers import Reconnecting
 from sampan.engine.engine import Engine, EngineOptions
 from sampan.engine.networks import NetworkOptions
+from sampan.engine.queries import ListQuery
 from sampan.engine.system import Inventory, StateCounts, System, SystemOptions
 from sampan.network.plumber import Plumber
 from sampan.runtime.spawner import Spawner
@@ -77,7 +76,7 @@ class Daemon:
 
     async def _stop_containers(self) -> None:
         timeout = self._config["shutdown-timeout"]
-        for container in await self.engine.containers.list(ListQuery()):
+        for container in await self.engine.containers.list(ListQuery(filters={})):
             await self.engine.containers.stop(container.id, timeout=timeout)
 
     def reload(self, config: Config) -> None:
@@ -90,7 +89,7 @@ class Daemon:
 
 def _inventory(engine: Engine) -> Inventory:
     async def all_containers() -> list[Any]:
-        return list(await engine.containers.list(ListQuery(all=True, size=True)))
+        return list(await engine.containers.list(ListQuery(all=True, size=True, filters={})))
 
     async def all_images() -> list[Any]:
         return list(await engine.images.summaries({}, shared_size=True))
@@ -99,7 +98,7 @@ def _inventory(engine: Engine) -> Inventory:
         return len(await engine.images.summaries({}, all=True))
 
     async def states() -> StateCounts:
-        found = [one.state for one in await engine.containers.list(ListQuery(all=True))]
+        found = [one.state for one in await engine.containers.list(ListQuery(all=True, filters={}))]
         running = sum(state in ("running", "restarting") for state in found)
         paused = found.count("paused")
         return StateCounts(running, paused, len(found) - running - paused)
