@@ -1,0 +1,55 @@
+"""List images."""
+
+from __future__ import annotations
+
+from sampan.cli.flags import flag
+from sampan.cli.image_columns import HEADINGS, columns, rows
+from sampan.cli.table import FORMAT_HELP, render
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sampan.cli.invocation import Invocation
+
+USAGE = "[REPOSITORY[:TAG]]"
+ALIASES = "image ls, image list, images"
+OPERANDS = (0, 1)
+_CREATED = "{{if .CreatedSince }}{{.CreatedSince}}{{else}}N/A{{end}}"
+TABLE = rf"table {{{{.Repository}}}}\t{{{{.Tag}}}}\t{{{{.ID}}}}\t{_CREATED}\t{{{{.Size}}}}"
+DIGESTS = r"table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t" + _CREATED + r"\t{{.Size}}"
+
+
+class Options:
+    all: bool = flag("a", "Show intermediate images too")
+    digests: bool = flag("", "Show digests")
+    filter: dict[str, list[str]] = flag("f", "Show only what meets a condition", kind="filter")
+    format: str = flag("", FORMAT_HELP, default="")
+    no_trunc: bool = flag("", "Show everything at full length")
+    quiet: bool = flag("q", "Show ids only")
+
+
+def run(cli: Invocation, options: Options, operands: list[str]) -> int:
+    filters = dict(options.filter)
+    if operands:
+        filters["reference"] = [*filters.get("reference", []), operands[0]]
+    found = cli.client.images.list(options.all, filters)
+    layout = options.format or (cli.setting("imagesFormat") if not options.quiet else "") or "table"
+    if layout == "table":
+        layout = "{{.ID}}" if options.quiet else DIGESTS if options.digests else TABLE
+    elif layout == "raw":
+        layout = _raw(options)
+    elif options.digests and layout.startswith("table") and "{{.Digest}}" not in format:
+        layout += r"\t{{.Digest}}"
+    digests = options.digests or "{{.Digest}}" in layout
+    items = rows(found, digests)
+    cli.out.write(render(layout, items, columns(not options.no_trunc), HEADINGS))
+    return 0
+
+
+def _raw(options: Options) -> str:
+    if options.quiet:
+        return "image_id: {{.ID}}"
+    digest = "digest: {{.Digest}}\n" if options.digests else ""
+    return (
+        f"repository: {{{{ .Repository }}}}\ntag: {{{{.Tag}}}}\n{digest}"
+        "image_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n"
+    )

@@ -1,0 +1,28 @@
+"""Show everything about one or more networks."""
+
+from __future__ import annotations
+
+from sampan.cli.flags import flag
+from sampan.cli.inspection import inspect
+from sampan.cli.table import INSPECT_FORMAT_HELP
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sampan.cli.invocation import Invocation
+
+USAGE = "NETWORK [NETWORK...]"
+OPERANDS = (1, None)
+
+
+class Options:
+    format: str = flag("f", INSPECT_FORMAT_HELP, default="")
+    verbose: bool = flag("v", "Show more, for finding faults")
+
+
+def run(cli: Invocation, options: Options, operands: list[str]) -> int:
+    return inspect(
+        cli,
+        operands,
+        options.format,
+        lambda name: cli.client.networks.inspect(name, options.verbose),
+    )

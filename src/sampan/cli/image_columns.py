@@ -1,0 +1,104 @@
+"""The columns of image lists (`images`, `system df -v`): one row per tag.
+
+Source: docker/cli cli/command/formatter/image.go.
+"""
+
+from __future__ import annotations
+
+import time
+
+from sampan.cli.container_columns import short_id
+from sampan.cli.units import human_duration, human_size, local_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    Summary = dict[str, Any]
+
+NONE = "<none>"
+HEADINGS = {
+    "ID": "IMAGE ID",
+    "Repository": "REPOSITORY",
+    "Tag": "TAG",
+    "Digest": "DIGEST",
+    "CreatedSince": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "Size": "SIZE",
+    "VirtualSize": "SIZE",
+    "SharedSize": "SHARED SIZE",
+    "UniqueSize": "UNIQUE SIZE",
+    "Containers": "CONTAINERS",
+}
+
+
+def is_dangling(image: Summary) -> bool:
+    tags, digests = image.get("RepoTags") or [], image.get("RepoDigests") or []
+    return (not tags and not digests) or (
+        tags == ["<none>:<none>"] and digests == ["<none>@<none>"]
+    )
+
+
+def rows(images: Iterable[Summary], digests: bool) -> Iterator[Summary]:
+    """Yield each image once per tag (and digest), with `repository`, `tag` and `digest`."""
+    for image in images:
+        names = [*_names(image, digests)] if not is_dangling(image) else []
+        for repository, tag, digest in names or [(NONE, NONE, NONE)]:
+            yield {**image, "repository": repository, "tag": tag, "digest": digest}
+
+
+def _names(image: Summary, digests: bool) -> Iterator[tuple[str, str, str]]:
+    tags: dict[str, list[str]] = {}
+    for name in image.get("RepoTags") or []:
+        repository, _, tag = name.rpartition(":")
+        tags.setdefault(repository, []).append(tag)
+    known: dict[str, list[str]] = {}
+    for name in image.get("RepoDigests") or []:
+        repository, _, digest = name.partition("@")
+        known.setdefault(repository, []).append(digest)
+    for repository, found in tags.items():
+        if not digests:
+            yield from ((repository, tag, NONE) for tag in found)
+            continue
+        for tag in found:
+            for digest in known.get(repository) or [NONE]:
+                yield repository, tag, digest
+    for repository, values in known.items():
+        if repository not in tags:
+            shown = values if digests else values[:1]
+            yield from ((repository, NONE, digest if digests else NONE) for digest in shown)
+
+
+def _unique(item: Summary) -> str:
+    total, shared = item.get("Size", 0), item.get("SharedSize", -1)
+    return "N/A" if shared < 0 else human_size(total - shared, 3)
+
+
+def _count(item: Summary) -> str:
+    count = item.get("Containers", -1)
+    return "N/A" if count < 0 else str(count)
+
+
+def _shared(item: Summary) -> str:
+    shared = item.get("SharedSize", -1)
+    return "N/A" if shared < 0 else human_size(shared, 3)
+
+
+def columns(truncated: bool) -> dict[str, Callable[[Summary], Any]]:
+    """Return the columns; `truncated` shortens ids."""
+    return {
+        "ID": lambda item: short_id(item["Id"]) if truncated else item["Id"],
+        "Repository": lambda item: item["repository"],
+        "Tag": lambda item: item["tag"],
+        "Digest": lambda item: item["digest"],
+        "CreatedSince": lambda item: (
+            human_duration(time.time() - item["Created"]) + " ago" if item["Created"] > 0 else ""
+        ),
+        "CreatedAt": lambda item: local_time(item["Created"]),
+        "Size": lambda item: human_size(item["Size"], 3),
+        "VirtualSize": lambda item: human_size(item["Size"]),
+        "SharedSize": _shared,
+        "UniqueSize": _unique,
+        "Containers": _count,
+    }
