@@ -37,7 +37,7 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
         layout = "{{.ID}}" if options.quiet else DIGESTS if options.digests else TABLE
     elif layout == "raw":
         layout = _raw(options)
-    elif options.digests and layout.startswith("table") and "{{.Digest}}" not in format:
+    elif options.digests and layout.startswith("table") and "{{.Digest}}" not in layout:
         layout += r"\t{{.Digest}}"
     digests = options.digests or "{{.Digest}}" in layout
     items = rows(found, digests)
