@@ -1,0 +1,166 @@
+"""Making containers: checks, the image's defaults, a name, a snapshot, a row in the database."""
+
+from __future__ import annotations
+
+import io
+import os
+import posixpath
+import sqlite3
+import tarfile
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from sampan.engine.oci_checks import check_create
+from sampan.engine.oci_mounts import mount_points
+from sampan.spec.generated_names import generate_name
+
+from sampan.engine.blocking import blocking
+from sampan.engine.container import Container, Record
+from sampan.engine.images import Image, Images
+from sampan.engine.lookup import Table
+from sampan.engine.merging import merged
+from sampan.engine.networks import Networks
+from sampan.engine.notices import Notices
+from sampan.engine.store import ContainerStore
+from sampan.engine.wishes import wish
+from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.rpc import Fd
+from sampan.spec.docker.config import Config
+from sampan.spec.docker.containers import CreateRequest, CreateResponse
+from sampan.spec.names import new_id, short_id
+from sampan.spec.platform import Platform
+from sampan.storage.mounter import ExtractOptions, Mounter
+
+NAME_TRIES = 6  # generated names that are taken, before one gets the id for a tail
+
+
+class Creation:
+    """Source: moby daemon/create.go, container.go."""
+
+    def __init__(
+        self,
+        *,
+        table: Table,
+        store: ContainerStore,
+        images: Images,
+        networks: Networks,
+        mounter: Mounter,
+        notices: Notices,
+        data_root: Path,
+        driver: str,
+    ) -> None:
+        self._table, self._store, self._images = table, store, images
+        self._networks, self._mounter, self._notices = networks, mounter, notices
+        self._data_root, self._driver = data_root, driver
+
+    async def create(
+        self, request: CreateRequest, name: str = "", platform: str = ""
+    ) -> CreateResponse:
+        """Make a container; it is durable when this returns."""
+        if not request.image:
+            raise InvalidArgument("Config cannot be empty in order to create a container")
+        image = await self._images.resolve(
+            request.image, Platform.parse(platform) if platform else None
+        )
+        config = merged(Config(**_fields_of_config(request)), image.config.run)
+        host_config = request.host_config
+        warnings = check_create(config, host_config)
+        path, arguments = _command(config)
+        container_id = new_id()
+        networking = request.networking_config
+        async with AsyncExitStack() as undo:
+            name = self._reserve(name.removeprefix("/"), container_id)
+            undo.callback(self._table.release, name)
+            record = Record(
+                id=container_id,
+                name=name,
+                created=time.time_ns(),
+                image=image.id,
+                path=path,
+                args=arguments,
+                config=config,
+                host_config=host_config,
+                endpoints=(networking.endpoints_config or {}) if networking else {},
+                mounts=mount_points(container_id, config, host_config, self._data_root),
+                driver=self._driver,
+            )
+            if not config.hostname and host_config.uts_mode != "host":
+                config.hostname = short_id(container_id)
+            self._check_joins(record)
+            warnings += await self._networks.check(wish(record))
+            await blocking(self._mounter.prepare, container_id, image.chain_id)
+            undo.push_async_callback(blocking, self._mounter.remove, container_id)
+            await self._make_working_folder(record, image)
+            container = Container(record)
+            container.ended.set()
+            try:
+                await self._store.save(container)
+            except sqlite3.IntegrityError as error:
+                raise Conflict(f'The name "/{name}" is already in use') from error
+            undo.pop_all()
+        self._table.add(container)
+        self._notices.container(container, "create")
+        return CreateResponse(id=container_id, warnings=warnings)
+
+    def _reserve(self, name: str, id: str) -> str:
+        if name:
+            self._table.reserve(name, id)
+            return name
+        for retry in range(NAME_TRIES):
+            candidate = generate_name(retry)
+            if not self._table.is_taken(candidate):
+                self._table.reserve(candidate, id)
+                return candidate
+        self._table.reserve(short_id(id), id)
+        return short_id(id)
+
+    def _check_joins(self, record: Record) -> None:
+        """Refuse namespaces of containers that are not there, by Docker's words."""
+        host_config = record.host_config
+        for mode in (host_config.network_mode, host_config.pid_mode, host_config.ipc_mode):
+            kind, _, target = mode.partition(":")
+            if kind == "container":
+                self._table.find(target)
+
+    async def _make_working_folder(self, record: Record, image: Image) -> None:
+        """Make `WorkingDir` inside the snapshot, owned by root, if the image does not have it."""
+        folder = record.config.working_dir
+        if not folder or folder == "/":
+            return
+        if not folder.startswith("/"):
+            raise InvalidArgument(
+                f"the working directory '{folder}' is invalid, it needs to be an absolute path"
+            )
+        try:
+            await blocking(self._mounter.stat, record.id, folder)
+        except NotFound:
+            archive = os.memfd_create("working-folder")
+            with Fd(archive):
+                os.write(archive, _folders(posixpath.normpath(folder)))
+                os.lseek(archive, 0, os.SEEK_SET)
+                await blocking(self._mounter.extract, record.id, "/", Fd(archive), ExtractOptions())
+
+
+def _fields_of_config(request: CreateRequest) -> dict[str, object]:
+    return {name: getattr(request, name) for name in Config.__struct_fields__}
+
+
+def _command(config: Config) -> tuple[str, list[str]]:
+    """Return program and arguments of entry point and command together."""
+    words = [*(config.entrypoint or []), *(config.cmd or [])]
+    if not words or not words[0]:
+        raise InvalidArgument("no command specified")
+    return words[0], words[1:]
+
+
+def _folders(path: str) -> bytes:
+    """Return a tar with the folder `path` and all above it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        parts = path.strip("/").split("/")
+        for depth in range(1, len(parts) + 1):
+            entry = tarfile.TarInfo("/".join(parts[:depth]))
+            entry.type, entry.mode, entry.mtime = tarfile.DIRTYPE, 0o755, int(time.time())
+            tar.addfile(entry)
+    return buffer.getvalue()
