@@ -14,8 +14,10 @@ import pytest
 
 from sampan.errors import InvalidArgument
 from sampan.linux import mounts as m
+from sampan.linux.capabilities import all_names
 from sampan.runtime import rootfs
 from sampan.spec.runtime import (
+    LinuxCapabilities,
     LinuxDevice,
     LinuxIDMapping,
     LinuxNamespace,
@@ -416,7 +418,11 @@ def test_cve_2016_9962_an_exec_cannot_be_inspected_from_inside(
     look = "for f in /proc/[2-9]*/fd/* /proc/[2-9]*/root /proc/[2-9]*/cwd; do readlink $f; done"
     script = f"echo up; read x; ls /proc >/tmp/seen; {look} >/tmp/found 2>&1; echo done; sleep 60"
     read, write = os.pipe()
-    wanted = spec("sh", "-c", script)
+    everything = LinuxCapabilities(
+        bounding=all_names(), permitted=all_names(), effective=all_names()
+    )
+    os.chown(box.root / "tmp", 200000, 200000)
+    wanted = in_user_namespace(spec("sh", "-c", script, capabilities=everything))
     out_read, out_write = os.pipe()
     container = box.start(wanted, stdio=(read, out_write, out_write))
     assert os.read(out_read, 3) == b"up\n"

@@ -200,10 +200,9 @@ def _new(planned: Planned, target: int) -> int:
     try:
         return m.new_filesystem(planned.kind.encode(), planned.data, attributes, source)
     except PermissionError:
-        if planned.kind != "sysfs":
+        if not planned.host_copy:
             raise
-    # A user namespace that does not own the network namespace cannot make a sysfs: show the host's.
-    bound = Planned(planned.destination, "bind", b"/sys", recursive=True)
+    bound = Planned(planned.destination, "bind", planned.host_copy, recursive=True)
     bound.all_set = attributes
     return open_bind(bound)
 

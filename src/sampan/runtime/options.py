@@ -76,6 +76,7 @@ class Planned:
     copy_up: bool = False
     id_maps: tuple[list[LinuxIDMapping], list[LinuxIDMapping]] | None = None
     id_map_all: bool = False
+    host_copy: bytes = b""  # what is bound instead, where the kernel refuses a new file system
     tree: int = -1  # a detached mount that the supervisor has opened already
     userns: int = -1  # descriptor of the user namespace of an id-mapped mount
 

@@ -137,7 +137,7 @@ def setup(
         loopback="network" in plan.new,
         root=root if isinstance(root, int) else os.fsencode(root),
         propagation=_propagation(linux.rootfs_propagation),
-        mounts=plan_mounts(request, linux),
+        mounts=plan_mounts(request, linux, plan),
         cgroups=mounting.CgroupView(),
         devices=devices.all_devices(linux.devices),
         bind_devices=plan.is_private_user,
@@ -169,7 +169,7 @@ def oci_state(request: LaunchRequest, status: str, pid: int) -> State:
     )
 
 
-def plan_mounts(request: LaunchRequest, linux: Linux) -> list[options.Planned]:
+def plan_mounts(request: LaunchRequest, linux: Linux, plan: NamespacePlan) -> list[options.Planned]:
     """Compile the mounts; relative sources of binds start at the bundle."""
     maps = (linux.uid_mappings, linux.gid_mappings)
     planned = []
@@ -185,6 +185,10 @@ def plan_mounts(request: LaunchRequest, linux: Linux) -> list[options.Planned]:
             if not each.source:
                 raise InvalidArgument(f'bind mount "{mount.destination}" has no source')
             each.source = os.path.join(os.fsencode(request.bundle or "/"), each.source)
+        if each.kind == "sysfs":  # refused in a user namespace without a network of its own
+            each.host_copy = b"/sys"
+        elif each.kind == "proc" and "pid" not in plan.new:  # the host's processes anyway
+            each.host_copy = b"/proc"
         planned.append(each)
     return planned
 
