@@ -18,7 +18,7 @@ from sampan.engine.oci import Specifications
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container
 from sampan.engine.execs import Execs
-from sampan.engine.host import boot_id
+
 from sampan.engine.lookup import Table
 from sampan.engine.networks import Connection, Networks
 from sampan.engine.notices import Notices
@@ -38,6 +38,7 @@ from sampan.errors import (
 )
 from sampan.rpc import Fd
 from sampan.runtime.spawner import Launch, Spawner, Started
+from sampan.runtime.tasks import boot_id
 from sampan.storage.mounter import Mounter
 
 log = logging.getLogger(__name__)

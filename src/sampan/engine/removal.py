@@ -1,0 +1,132 @@
+"""Removing containers: one by one, or all that do not run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from sampan.engine.blocking import blocking
+from sampan.engine.container import Container
+from sampan.engine.events import Events
+from sampan.engine.execs import Execs
+from sampan.engine.filters import Filters
+from sampan.engine.lifecycle import Lifecycle
+from sampan.engine.lookup import Table
+from sampan.engine.networks import Networks
+from sampan.engine.notices import Notices
+from sampan.engine.store import ContainerStore
+from sampan.engine.times import parse_time
+from sampan.engine.waiting import settle
+from sampan.errors import Conflict, InvalidArgument, SampanError
+from sampan.runtime.spawner import Spawner
+from sampan.spec.docker.containers import ContainersPruneReport
+from sampan.storage.mounter import Mounter
+
+log = logging.getLogger(__name__)
+
+
+class Removal:
+    """Source: moby daemon/delete.go, prune.go."""
+
+    def __init__(
+        self,
+        *,
+        table: Table,
+        store: ContainerStore,
+        networks: Networks,
+        mounter: Mounter,
+        spawner: Spawner,
+        lifecycle: Lifecycle,
+        execs: Execs,
+        notices: Notices,
+        events: Events,
+    ) -> None:
+        self._table, self._store, self._networks = table, store, networks
+        self._mounter, self._spawner, self._lifecycle = mounter, spawner, lifecycle
+        self._execs, self._notices, self._events = execs, notices, events
+
+    async def remove(
+        self,
+        container: Container,
+        *,
+        force: bool = False,
+        volumes: bool = False,
+        link: bool = False,
+    ) -> None:
+        """Remove a container; one that runs only by force."""
+        if link:
+            raise InvalidArgument("links are not kept by name; remove the container instead")
+        if container.removing:
+            raise Conflict(f"removal of container {container.name} is already in progress")
+        if (container.running or container.restarting) and not force:
+            raise Conflict(_refusal(container))
+        container.removing = True
+        try:
+            async with container.lock:
+                await self._lifecycle.kill_for_removal(container)
+                await self._erase(container)
+        except BaseException:
+            container.removing = False
+            raise
+
+    async def after_exit(self, container: Container) -> None:
+        """Remove a container that asked to be removed at its end (`--rm`)."""
+        if container.removing or self._table.get(container.id) is None:
+            return
+        container.removing = True
+        try:
+            await self._erase(container)
+        except SampanError as error:
+            log.warning("container %s could not be removed: %s", container.short_id, error)
+            container.removing = False
+
+    async def _erase(self, container: Container) -> None:
+        """Take away all that the container is made of; the row goes first, so none comes back."""
+        await self._store.delete(container)
+        self._table.discard(container)
+        self._execs.forget(container)
+        with suppress(SampanError):
+            await self._networks.disconnect(container.id)
+        for step, arguments in (
+            (self._spawner.forget, {"id": container.id, "remove": True}),
+            (self._mounter.remove, {"key": container.id}),
+        ):
+            try:
+                await blocking(step, **arguments)
+            except SampanError as error:
+                log.warning("container %s left something: %s", container.short_id, error)
+        self._notices.container(container, "destroy")
+        settle(container, container.exits)
+        settle(container, container.removals)
+
+    async def prune(self, wanted: Mapping[str, Sequence[str]]) -> ContainersPruneReport:
+        """Remove all containers that do not run and pass the filters."""
+        filters = Filters(wanted, ("label", "label!", "until"))
+        until = min((parse_time(text) for text in filters.values("until")), default=0)
+        removed, space = [], 0
+        for container in self._table:
+            labels = container.config.labels or {}
+            if (
+                container.running
+                or container.restarting
+                or container.removing
+                or (until and container.record.created > until)
+                or not filters.labels(labels)
+                or not filters.without_labels(labels)
+            ):
+                continue
+            with suppress(SampanError):
+                space += (await blocking(self._mounter.usage, container.id)).size
+                await self.remove(container)
+                removed.append(container.id)
+        self._events.publish("container", "prune", "", {"reclaimed": str(space)})
+        return ContainersPruneReport(containers_deleted=removed or None, space_reclaimed=space)
+
+
+def _refusal(container: Container) -> str:
+    name, state = container.name, container.status
+    start = f'cannot remove container "{name}": container is {state}: '
+    if container.record.paused:
+        return start + "unpause and stop the container before removing or force remove"
+    return start + "stop the container before removing or force remove"

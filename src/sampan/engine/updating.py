@@ -1,0 +1,150 @@
+"""Changing containers that exist: name, limits, and into an image."""
+
+from __future__ import annotations
+
+import copy
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import structs
+from sampan.engine.oci_checks import check_update
+
+from sampan.engine.blocking import blocking
+from sampan.engine.container import Container
+from sampan.engine.images import CommitRequest, Images
+from sampan.engine.lookup import Table
+from sampan.engine.notices import Notices
+from sampan.engine.oci import Specifications
+from sampan.engine.store import ContainerStore
+from sampan.errors import Conflict, InvalidArgument
+from sampan.runtime.spawner import Spawner
+from sampan.spec.docker.config import Config, HostConfig, Resources
+from sampan.spec.docker.containers import UpdateRequest, UpdateResponse
+from sampan.spec.image import RunConfig
+from sampan.spec.reference import Reference
+
+
+class Updating:
+    """Source: moby daemon/rename.go, update.go, commit.go."""
+
+    def __init__(
+        self,
+        *,
+        table: Table,
+        store: ContainerStore,
+        images: Images,
+        spawner: Spawner,
+        specifications: Specifications,
+        notices: Notices,
+    ) -> None:
+        self._table, self._store, self._images = table, store, images
+        self._spawner, self._specifications, self._notices = spawner, specifications, notices
+
+    async def rename(self, container: Container, new_name: str) -> None:
+        """Give a container another name."""
+        new_name = new_name.removeprefix("/")
+        if not new_name:
+            raise InvalidArgument("Neither old nor new names may be empty")
+        old_name = container.name
+        if new_name == old_name:
+            raise InvalidArgument("Renaming a container with the same name as its current name")
+        async with container.lock:
+            self._table.reserve(new_name, container.id)
+            container.record.name = new_name
+            try:
+                await self._store.save(container)
+            except BaseException as error:
+                container.record.name = old_name
+                self._table.release(new_name)
+                if isinstance(error, sqlite3.IntegrityError):
+                    raise Conflict(f'The name "/{new_name}" is already in use') from error
+                raise
+            self._table.release(old_name)
+        self._notices.container(container, "rename", oldName=f"/{old_name}")
+
+    async def update(self, container: Container, request: UpdateRequest) -> UpdateResponse:
+        """Change limits and restart policy; those of a running container at once."""
+        if container.removing or container.record.dead:
+            raise Conflict(f"container {container.id} is marked for removal and cannot be updated")
+        async with container.lock:
+            host_config = updated(container.host_config, request)
+            warnings = check_update(container.host_config, host_config)
+            if container.running:
+                resources = self._specifications.resources(host_config)
+                await blocking(self._spawner.update, container.id, resources)
+            container.record.host_config = host_config
+            await self._store.save(container)
+        self._notices.container(container, "update")
+        return UpdateResponse(warnings=warnings or None)
+
+    async def commit(
+        self,
+        container: Container,
+        *,
+        repo: str = "",
+        tag: str = "",
+        comment: str = "",
+        author: str = "",
+        pause: bool = True,
+        changes: Sequence[str] = (),
+        config: Config | None = None,
+    ) -> str:
+        """Make an image of a container and return its id."""
+        if container.removing or container.record.dead:
+            raise Conflict(f"You cannot commit container {container.id} which is being removed")
+        reference = Reference.parse(f"{repo}:{tag}" if tag else repo) if repo else None
+        freeze = pause and container.running and not container.record.paused
+        if freeze:
+            await blocking(self._spawner.freeze, container.id, frozen=True)
+        try:
+            image = await self._images.commit(
+                CommitRequest(
+                    container=container.id,
+                    image=container.record.image,
+                    config=run_config(container.config),
+                    override=run_config(config) if config else None,
+                    changes=changes,
+                    author=author,
+                    comment=comment,
+                    reference=reference,
+                )
+            )
+        finally:
+            if freeze and container.running:
+                await blocking(self._spawner.freeze, container.id, frozen=False)
+        shown = reference.familiar if reference else ""
+        self._notices.container(container, "commit", comment=comment, imageID=image, imageRef=shown)
+        return image
+
+
+def updated(host_config: HostConfig, request: UpdateRequest) -> HostConfig:
+    """Return a copy with every limit that the request names."""
+    result = copy.deepcopy(host_config)
+    blank = Resources()
+    for name in Resources.__struct_fields__:
+        value = getattr(request, name)
+        if value != getattr(blank, name):
+            setattr(result, name, value)
+    # CpuQuota and CpuPeriod replace NanoCpus and the reverse (moby UpdateContainer).
+    if request.nano_cpus:
+        result.cpu_period = result.cpu_quota = 0
+    elif request.cpu_period or request.cpu_quota:
+        result.nano_cpus = 0
+    if request.restart_policy.name:
+        result.restart_policy = request.restart_policy
+    return result
+
+
+def run_config(config: Config) -> RunConfig:
+    """Return the part of a container's configuration that an image can hold."""
+    known = {
+        name: getattr(config, name)
+        for name in RunConfig.__struct_fields__
+        if getattr(config, name, msgspec.UNSET) is not msgspec.UNSET
+    }
+    for words in ("cmd", "entrypoint"):
+        if isinstance(known.get(words), str):
+            known[words] = [known[words]]
+    blank = structs.asdict(RunConfig())
+    return RunConfig(**{n: blank[n] if v is None else v for n, v in known.items()})
