@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+from collections.abc import Callable
 
 import pytest
 import zstandard
@@ -16,7 +17,7 @@ from sampan.errors import InvalidArgument
 from sampan.storage import compression
 from sampan.storage.compression import gzip_writer, kind_of, plain_chunks
 
-COMPRESSORS = {
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "zstd": zstandard.compress,
     "bzip2": bz2.compress,

@@ -10,12 +10,14 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 from sampan.errors import Unsupported
 from sampan.linux import mounts
+from sampan.linux.namespaces import CLONE_NEWNS, unshare
 from sampan.storage import trees
 from sampan.storage.applying import Rules
 from sampan.storage.diffing import overlay_changes, overlay_diff
@@ -45,13 +47,14 @@ class OverlayDriver:
     """Snapshots as overlay file systems.
 
     `method`: how the kernel is told the layers: "descriptor" (since Linux 6.13), "name" (since
-    6.7), or "text", all in one string, which fsconfig(2) limits to 255 bytes. None: the best.
+    6.7), or "text": all in one string, which only mount(2) takes when it is long. None: the best.
     """
 
     name = "overlay"
 
     def __init__(self, root: Path, method: str | None = None) -> None:
         self._options = list(_OPTIONS)
+        self._root = root
         self.method = method or ""
         with _scratch(root) as folders:
             self._probe(folders, [method] if method else ["descriptor", "name", "text"])
@@ -110,38 +113,27 @@ class OverlayDriver:
         return bind
 
     def _mount(self, own: Path | None, layers: list[Path], *, read_only: bool) -> int:
-        with ExitStack() as undo:
-
-            def opened(path: Path) -> int:
-                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                undo.callback(os.close, fd)
-                return fd
-
-            lower = [opened(folder / "fs") for folder in layers]
-            if own is not None and not lower:
-                lower = [opened(self._nothing(own))]
+        lower = [folder / "fs" for folder in layers]
+        above = [own / "fs", own / "work"] if own is not None else []
+        if own is not None and not lower:
+            lower = [self._nothing(own)]
+        if self.method == "text":
+            return _in_private_tree(self._root, lower, above, self._options, read_only)
+        with _opened([*lower, *above]) as fds, ExitStack() as undo:
             context = mounts.fsopen(b"overlay")
             undo.callback(os.close, context)
-            self._set_lower(context, lower)
-            if own is not None:
-                put = _by_descriptor if self.method == "descriptor" else _by_name
-                put(context, b"upperdir", opened(own / "fs"))
-                put(context, b"workdir", opened(own / "work"))
+            put: SetLayer = _by_descriptor if self.method == "descriptor" else _by_name
+            for fd in fds[: len(lower)]:
+                put(context, b"lowerdir+", fd)
+            if above:
+                put(context, b"upperdir", fds[-2])
+                put(context, b"workdir", fds[-1])
             for key, value in self._options:
                 mounts.fsconfig(context, mounts.FSCONFIG_SET_STRING, key, value)
             mounts.fsconfig(context, mounts.FSCONFIG_SET_STRING, b"source", b"overlay")
             mounts.fsconfig(context, mounts.FSCONFIG_CMD_CREATE)
             flags = mounts.MOUNT_ATTR_RDONLY if read_only else 0
             return mounts.fsmount(context, mounts.FSMOUNT_CLOEXEC, flags)
-
-    def _set_lower(self, context: int, lower: list[int]) -> None:
-        if self.method == "text":
-            names = b":".join(b"/proc/self/fd/%d" % fd for fd in lower)
-            mounts.fsconfig(context, mounts.FSCONFIG_SET_STRING, b"lowerdir", names)
-            return
-        put: SetLayer = _by_descriptor if self.method == "descriptor" else _by_name
-        for fd in lower:
-            put(context, b"lowerdir+", fd)
 
     @staticmethod
     def _nothing(own: Path) -> Path:
@@ -193,6 +185,50 @@ class OverlayDriver:
         if folders.parents:
             data["LowerDir"] = ":".join(str(folder / "fs") for folder in folders.parents)
         return data
+
+
+@contextmanager
+def _opened(folders: list[Path]) -> Iterator[list[int]]:
+    with ExitStack() as undo:
+        fds = []
+        for folder in folders:
+            fds.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            undo.callback(os.close, fds[-1])
+        yield fds
+
+
+def _in_private_tree(
+    target: Path,
+    lower: list[Path],
+    above: list[Path],
+    options: list[tuple[bytes, bytes]],
+    read_only: bool,
+) -> int:
+    """Mount by mount(2), in a mount namespace of a thread that ends at once; return the mount.
+
+    The layers are opened in that namespace: overlay takes none of another one.
+    Source: unshare(2): CLONE_NEWNS is the calling thread's own affair.
+    """
+
+    def mount() -> int:
+        where = os.fsencode(target)
+        unshare(CLONE_NEWNS)
+        mounts.mount(None, b"/", None, mounts.MS_REC | mounts.MS_PRIVATE)
+        with _opened([*lower, *above]) as fds:
+            # One page of options: 127 names like these fill half of it.
+            names = [b"/proc/self/fd/%d" % fd for fd in fds]
+            parts = [b"lowerdir=" + b":".join(names[: len(lower)])]
+            if above:
+                parts.append(b"upperdir=%s,workdir=%s" % (names[-2], names[-1]))
+            parts += [b"%s=%s" % option for option in options]
+            mounts.mount(b"overlay", where, b"overlay", 0, b",".join(parts))
+        fd = mounts.open_tree(mounts.AT_FDCWD, where, mounts.OPEN_TREE_CLONE)
+        if read_only:
+            mounts.mount_setattr(fd, b"", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)
+        return fd
+
+    with ThreadPoolExecutor(1, thread_name_prefix="overlay") as thread:
+        return thread.submit(mount).result()
 
 
 @contextmanager

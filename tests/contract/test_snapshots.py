@@ -1,0 +1,383 @@
+"""What every snapshot driver must do."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.rpc import Fd
+from sampan.storage.drivers.overlay import OverlayDriver
+from sampan.storage.drivers.vfs import VfsDriver
+from sampan.storage.linux_mounter import LinuxMounter
+from sampan.storage.snapshots import SnapshotDriver
+from tests import tarballs
+from tests.tarballs import archive, file, folder, hardlink, pax, symlink
+
+pytestmark = pytest.mark.privileged
+
+DRIVERS: dict[str, Callable[[Path], SnapshotDriver]] = {
+    "overlay": OverlayDriver,
+    "overlay-by-name": lambda root: OverlayDriver(root, "name"),
+    "overlay-by-text": lambda root: OverlayDriver(root, "text"),
+    "vfs": VfsDriver,
+}
+
+
+class Snapshots:
+    """A mounter, and shorter words for what tests do with it."""
+
+    def __init__(self, mounter: LinuxMounter) -> None:
+        self.mounter = mounter
+
+    def layers(self, *layers: bytes) -> str:
+        """Unpack layers on one another; return the chain id of the last."""
+        parent = None
+        for count, layer in enumerate(layers, 1):
+            fd = tarballs.memory_file(layer)
+            chain = tarballs.chain(*layers[:count])
+            self.mounter.unpack(Fd(fd), chain, parent)
+            os.close(fd)
+            parent = chain
+        assert parent is not None
+        return parent
+
+    def container(self, *layers: bytes) -> Path:
+        """Make a writable snapshot on layers; return a path to its mount."""
+        self.mounter.prepare("box", self.layers(*layers) if layers else None)
+        return self.mount("box")
+
+    def mount(self, key: str, *, read_only: bool = False) -> Path:
+        """Return a path to a mount that lasts as long as this object."""
+        fd = self.mounter.mount(key, read_only)
+        self.mounts.append(fd)
+        return Path(f"/proc/self/fd/{fd.number}")
+
+    def changes(self) -> list[tuple[str, str]]:
+        """Return the changes by docker diff's letters."""
+        return [("CAD"[change.kind], change.path) for change in self.mounter.changes("box")]
+
+    def diff(self) -> bytes:
+        """Return the layer of changes."""
+        fd = os.memfd_create("diff")
+        try:
+            self.mounter.diff("box", Fd(fd))
+            return tarballs.contents(fd)
+        finally:
+            os.close(fd)
+
+    mounts: list[Fd]
+
+
+@pytest.fixture(params=DRIVERS)
+def snapshots(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Snapshots]:
+    name = request.param.partition("-")[0]
+    monkeypatch.setitem(
+        __import__("sampan.storage.linux_mounter", fromlist=["DRIVERS"]).DRIVERS,
+        name,
+        DRIVERS[request.param],
+    )
+    snapshots = Snapshots(LinuxMounter(tmp_path, name))
+    snapshots.mounts = []
+    yield snapshots
+    for fd in snapshots.mounts:
+        fd.close()
+    snapshots.mounter.close()
+
+
+BASE = archive(
+    folder("etc"),
+    file("etc/passwd", b"root"),
+    file("etc/group", b"root"),
+    folder("bin"),
+    file("bin/busybox", b"ELF", 0o4755),
+    symlink("bin/sh", "busybox"),
+    folder("var"),
+    folder("var/cache"),
+    file("var/cache/one", b"1"),
+    file("var/cache/two", b"2"),
+)
+
+
+def test_a_snapshot_on_nothing_is_empty_and_writable(snapshots: Snapshots) -> None:
+    root = snapshots.container()
+    assert os.listdir(root) == []
+    assert stat.S_IMODE(root.stat().st_mode) == 0o755
+    (root / "new").write_text("x")
+    assert snapshots.changes() == [("A", "/new")]
+
+
+def test_a_container_sees_its_image(snapshots: Snapshots) -> None:
+    root = snapshots.container(BASE)
+    assert (root / "etc/passwd").read_bytes() == b"root"
+    assert stat.S_IMODE((root / "bin/busybox").stat().st_mode) == 0o4755
+    assert os.readlink(root / "bin/sh") == "busybox"
+    assert snapshots.changes() == []
+
+
+def test_what_a_container_writes_stays_in_its_snapshot(snapshots: Snapshots) -> None:
+    root = snapshots.container(BASE)
+    (root / "etc/passwd").write_text("other")
+    snapshots.mounter.prepare("second", tarballs.chain(BASE))
+    assert (snapshots.mount("second") / "etc/passwd").read_bytes() == b"root"
+    assert (snapshots.mount("box") / "etc/passwd").read_bytes() == b"other"
+
+
+def test_a_higher_layer_stands_above_a_lower_one(snapshots: Snapshots) -> None:
+    root = snapshots.container(BASE, archive(folder("etc"), file("etc/passwd", b"new")))
+    assert (root / "etc/passwd").read_bytes() == b"new"
+    assert (root / "etc/group").read_bytes() == b"root"
+
+
+def test_a_whiteout_hides_the_file_of_the_lower_layer(snapshots: Snapshots) -> None:
+    root = snapshots.container(BASE, archive(folder("etc"), file("etc/.wh.passwd")))
+    assert os.listdir(root / "etc") == ["group"]
+
+
+def test_a_whiteout_hides_a_whole_folder(snapshots: Snapshots) -> None:
+    root = snapshots.container(BASE, archive(file(".wh.var")))
+    assert sorted(os.listdir(root)) == ["bin", "etc"]
+
+
+def test_an_opaque_folder_shows_only_what_its_layer_brings(snapshots: Snapshots) -> None:
+    layer = archive(
+        folder("var"), folder("var/cache"), file("var/cache/three"), file("var/cache/.wh..wh..opq")
+    )
+    assert os.listdir(snapshots.container(BASE, layer) / "var/cache") == ["three"]
+
+
+def test_a_folder_that_is_removed_and_made_again_is_empty(snapshots: Snapshots) -> None:
+    layer = archive(folder("var"), file("var/.wh.cache"), folder("var/cache"), file("var/cache/n"))
+    assert os.listdir(snapshots.container(BASE, layer) / "var/cache") == ["n"]
+
+
+def test_the_book_keeping_of_aufs_is_left_out(snapshots: Snapshots) -> None:
+    root = snapshots.container(BASE, archive(file(".wh..wh.aufs"), file(".wh..wh.orph")))
+    assert sorted(os.listdir(root)) == ["bin", "etc", "var"]
+
+
+def test_a_file_becomes_a_folder_and_a_folder_a_file(snapshots: Snapshots) -> None:
+    layer = archive(file("var", b"file"), folder("etc"), folder("etc/passwd"), file("etc/passwd/x"))
+    root = snapshots.container(BASE, layer)
+    assert (root / "var").read_bytes() == b"file"
+    assert os.listdir(root / "etc/passwd") == ["x"]
+
+
+def test_folders_that_a_layer_does_not_list_keep_their_owner_and_mode(
+    snapshots: Snapshots,
+) -> None:
+    base = archive(folder("secret", 0o700), file("secret/a"))
+    root = snapshots.container(base, archive(file("secret/b")))
+    assert stat.S_IMODE((root / "secret").stat().st_mode) == 0o700
+    assert sorted(os.listdir(root / "secret")) == ["a", "b"]
+
+
+def test_a_hard_link_to_a_lower_layer_is_one(snapshots: Snapshots) -> None:
+    root = snapshots.container(BASE, archive(hardlink("etc/shadow", "etc/passwd")))
+    assert (root / "etc/shadow").read_bytes() == b"root"
+
+
+def test_127_layers_are_allowed_and_no_more(snapshots: Snapshots) -> None:
+    layers = [archive(file(f"f{n}", b"%d" % n), file("top", b"%d" % n)) for n in range(127)]
+    root = snapshots.container(*layers)
+    assert len(os.listdir(root)) == 128
+    assert (root / "top").read_bytes() == b"126"
+    with pytest.raises(InvalidArgument, match="max depth exceeded"):
+        snapshots.layers(*layers, archive(file("one too many")))
+
+
+def test_docker_diff_lists_added_changed_and_deleted_paths(snapshots: Snapshots) -> None:
+    root = snapshots.container(BASE)
+    (root / "etc/passwd").write_text("changed")
+    (root / "etc/group").unlink()
+    (root / "srv").mkdir()
+    (root / "srv/deep").mkdir()
+    (root / "srv/deep/file").touch()
+    os.chmod(root / "bin", 0o700)
+    assert snapshots.changes() == [
+        ("C", "/bin"),
+        ("C", "/etc"),
+        ("D", "/etc/group"),
+        ("C", "/etc/passwd"),
+        ("A", "/srv"),
+        ("A", "/srv/deep"),
+        ("A", "/srv/deep/file"),
+    ]
+
+
+def test_docker_diff_names_what_vanished_from_a_folder_made_again(snapshots: Snapshots) -> None:
+    root = snapshots.container(BASE)
+    for name in ("one", "two"):
+        (root / "var/cache" / name).unlink()
+    (root / "var/cache").rmdir()
+    assert snapshots.changes() == [("C", "/var"), ("D", "/var/cache")]
+    (root / "var/cache").mkdir()
+    (root / "var/cache/three").touch()
+    assert snapshots.changes() == [
+        ("C", "/var"),
+        ("C", "/var/cache"),
+        ("D", "/var/cache/one"),
+        ("A", "/var/cache/three"),
+        ("D", "/var/cache/two"),
+    ]
+
+
+def test_a_change_that_was_taken_back_is_none(snapshots: Snapshots) -> None:
+    root = snapshots.container(BASE)
+    (root / "etc/new").touch()
+    (root / "etc/new").unlink()
+    assert snapshots.changes() == []
+
+
+def test_a_renamed_folder_is_whole_under_its_new_name(snapshots: Snapshots) -> None:
+    root = snapshots.container(BASE)
+    whole = str(root).replace("self", str(os.getpid()))
+    subprocess.run(["mv", f"{whole}/var/cache", f"{whole}/var/moved"], check=True)
+    assert snapshots.changes() == [
+        ("C", "/var"),
+        ("D", "/var/cache"),
+        ("A", "/var/moved"),
+        ("A", "/var/moved/one"),
+        ("A", "/var/moved/two"),
+    ]
+
+
+def test_the_diff_of_a_container_is_a_layer_that_makes_the_same_tree(snapshots: Snapshots) -> None:
+    root = snapshots.container(BASE)
+    (root / "etc/passwd").unlink()
+    (root / "etc/issue").write_text("hello")
+    os.link(root / "etc/issue", root / "etc/issue.net")
+    os.symlink("issue", root / "etc/motd")
+    os.mkfifo(root / "etc/fifo")
+    os.chown(root / "etc/issue", 1000, 1001)
+    os.setxattr(root / "etc/issue", "user.kind", b"text")
+    for name in ("one", "two"):
+        (root / "var/cache" / name).unlink()
+    (root / "var/cache").rmdir()
+    (root / "var/cache").mkdir()
+    layer = snapshots.diff()
+    again = snapshots.mount(snapshots.layers(BASE, layer))
+    assert sorted(os.listdir(again / "etc")) == ["fifo", "group", "issue", "issue.net", "motd"]
+    status = (again / "etc/issue").stat()
+    assert (status.st_uid, status.st_gid, status.st_nlink) == (1000, 1001, 2)
+    assert os.getxattr(again / "etc/issue", "user.kind") == b"text"
+    assert os.readlink(again / "etc/motd") == "issue"
+    assert os.listdir(again / "var/cache") == []
+
+
+def test_the_diff_is_the_same_every_time_and_empty_for_no_change(snapshots: Snapshots) -> None:
+    root = snapshots.container(BASE)
+    assert snapshots.diff() == bytes(1024)
+    for name in ("z", "a", "m"):
+        (root / name).write_text(name)
+    first = snapshots.diff()
+    assert tarballs.names(first) == ["a", "m", "z"]
+    assert snapshots.diff() == first
+
+
+def test_sockets_do_not_travel(snapshots: Snapshots) -> None:
+    root = snapshots.container(BASE)
+    os.mknod(root / "socket", stat.S_IFSOCK | 0o600)
+    (root / "file").touch()
+    assert tarballs.names(snapshots.diff()) == ["file"]
+
+
+def test_file_capabilities_survive_layers(snapshots: Snapshots) -> None:
+    value = b"\x01\x00\x00\x02\x00\x20\x00\x00" + bytes(12)  # cap_net_raw+ep, revision 2
+    layer = archive(pax({"SCHILY.xattr.security.capability": value}), file("ping", b"x", 0o755))
+    root = snapshots.container(layer)
+    assert os.getxattr(root / "ping", "security.capability") == value
+    (root / "ping").rename(root / "pong")
+    assert os.getxattr(snapshots.mount("box") / "pong", "security.capability") == value
+
+
+def test_usage_counts_what_the_snapshot_itself_holds(snapshots: Snapshots) -> None:
+    root = snapshots.container(BASE)
+    before = snapshots.mounter.usage("box").size
+    (root / "big").write_bytes(b"x" * 100_000)
+    os.link(root / "big", root / "again")
+    assert snapshots.mounter.usage("box").size - before == 100_000
+
+
+def test_a_read_only_mount_and_an_image_cannot_be_written(snapshots: Snapshots) -> None:
+    snapshots.container(BASE)
+    for root in (snapshots.mount("box", read_only=True), snapshots.mount(tarballs.chain(BASE))):
+        assert (root / "etc/passwd").read_bytes() == b"root"
+        with pytest.raises(OSError, match="Read-only"):
+            (root / "new").touch()
+
+
+def test_a_name_is_taken_once(snapshots: Snapshots) -> None:
+    snapshots.mounter.prepare("box", None)
+    with pytest.raises(Conflict, match="exists already"):
+        snapshots.mounter.prepare("box", None)
+
+
+def test_a_missing_or_writable_parent_is_refused(snapshots: Snapshots) -> None:
+    with pytest.raises(NotFound):
+        snapshots.mounter.prepare("box", "sha256:" + "0" * 64)
+    snapshots.mounter.prepare("box", None)
+    with pytest.raises(InvalidArgument, match="writable"):
+        snapshots.mounter.prepare("other", "box")
+    assert [info.key for info in snapshots.mounter.snapshots()] == ["box"]
+
+
+def test_a_snapshot_with_children_cannot_be_removed(snapshots: Snapshots) -> None:
+    snapshots.container(BASE)
+    with pytest.raises(Conflict, match="children"):
+        snapshots.mounter.remove(tarballs.chain(BASE))
+    snapshots.mounter.remove("box")
+    snapshots.mounter.remove(tarballs.chain(BASE))
+    snapshots.mounter.remove("never-there")
+    assert snapshots.mounter.snapshots() == []
+
+
+def test_removing_a_mounted_snapshot_disturbs_nobody(snapshots: Snapshots) -> None:
+    root = snapshots.container(BASE)
+    with (root / "open").open("w") as still_open:
+        snapshots.mounter.remove("box")
+        still_open.write("x")
+    with pytest.raises(NotFound):
+        snapshots.mounter.mount("box")
+    snapshots.mounter.prepare("box", tarballs.chain(BASE))
+    assert snapshots.changes() == []
+
+
+def test_mounts_do_not_appear_in_the_hosts_tree(snapshots: Snapshots) -> None:
+    before = Path("/proc/self/mountinfo").read_text()
+    root = snapshots.container(BASE)
+    assert (root / "etc").is_dir()
+    assert Path("/proc/self/mountinfo").read_text() == before
+
+
+def test_a_tree_deeper_than_any_path_is_removed(snapshots: Snapshots) -> None:
+    here = os.open(snapshots.container(), os.O_RDONLY)
+    for _ in range(300):
+        os.mkdir("d" * 100, dir_fd=here)
+        below = os.open("d" * 100, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    while snapshots.mounts:
+        snapshots.mounts.pop().close()
+    snapshots.mounter.remove("box")
+    snapshots.mounter.close()
+    store = snapshots.mounter._store
+    assert not store.has_trash()
+
+
+@pytest.mark.parametrize(
+    "key", ["", ".", "..", "../x", "a/b", ".trash", "sha256:x", "x" * 200, "a\0"]
+)
+def test_a_key_that_is_no_name_is_refused(snapshots: Snapshots, key: str) -> None:
+    with pytest.raises(InvalidArgument):
+        snapshots.mounter.prepare(key, None)
+    with pytest.raises(InvalidArgument):
+        snapshots.mounter.remove(key)
