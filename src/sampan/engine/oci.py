@@ -1,0 +1,240 @@
+"""From Docker's configuration of a container to its OCI specification.
+
+Source: moby daemon/oci_linux.go, exec_linux.go, daemon/pkg/oci. Namespaces of other containers,
+the network, the root and the user are given to the spawner beside the specification.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from sampan.engine import resources, security
+from sampan.engine.container import Record
+from sampan.engine.oci_mounts import mounts
+from sampan.errors import Unsupported
+from sampan.linux.capabilities import all_names
+from sampan.runtime import defaults
+from sampan.spec.docker.config import HostConfig, Ulimit
+from sampan.spec.docker.exec import ExecCreateRequest
+from sampan.spec.runtime import (
+    ConsoleSize,
+    Linux,
+    LinuxNamespace,
+    LinuxResources,
+    Mount,
+    Process,
+    Rlimit,
+    Root,
+    Spec,
+)
+
+INIT_INSIDE: Final = "/sbin/docker-init"
+INIT_PATHS: Final = (  # statically linked: they have to run in any image
+    "/usr/bin/tini-static",
+    "/usr/libexec/docker/docker-init",
+    "/usr/bin/docker-init",
+    "/usr/local/bin/docker-init",
+)
+CGROUP_PARENT: Final = "/sampan"
+
+
+@dataclass(frozen=True, slots=True)
+class Specifications:
+    """Writes specifications for the containers of one engine."""
+
+    data_root: Path
+    default_ulimits: Mapping[str, Ulimit] = field(default_factory=dict)
+    init: bool = False  # run an init in containers that do not say
+
+    def container_spec(self, record: Record, *, files_of: str = "") -> Spec:
+        """Return the specification of a container that is about to start.
+
+        `files_of` is the id of the container whose hosts, hostname and resolv.conf it shows, if
+        not its own. Raises InvalidArgument or Unsupported in Docker's words.
+        """
+        config, host = record.config, record.host_config
+        options = security.parse_security_opt(host.security_opt or ())
+        names = security.capabilities(host)
+        linux = self._linux(record, options, names)
+        process = self._process(record, options, names)
+        cgroups = options.writable_cgroups
+        writable_cgroups = host.privileged if cgroups is None else cgroups
+        folder = self.data_root / "containers" / (files_of or record.id)
+        all_mounts = mounts(record, linux, folder, writable_cgroups=writable_cgroups)
+        wants_init = self.init if not isinstance(host.init, bool) else host.init
+        if wants_init and not host.pid_mode:
+            process.args = [INIT_INSIDE, "--", *process.args]
+            all_mounts.append(
+                Mount(
+                    destination=INIT_INSIDE,
+                    type="bind",
+                    source=init_path(),
+                    options=["bind", "ro"],
+                )
+            )
+        own_uts = host.uts_mode != "host"
+        return Spec(
+            process=process,
+            root=Root(readonly=host.readonly_rootfs),
+            hostname=config.hostname if own_uts else "",
+            domainname=config.domainname if own_uts else "",
+            mounts=all_mounts,
+            annotations=dict(host.annotations or {}),
+            linux=linux,
+        )
+
+    def exec_process(self, record: Record, request: ExecCreateRequest) -> Process:
+        """Return one more process of a running container; the user is resolved by the spawner."""
+        options = security.parse_security_opt(record.host_config.security_opt or ())
+        names = security.capabilities(record.host_config)
+        if request.privileged:
+            names = all_names()
+        process = self._process(record, options, names)
+        process.args = [request.cmd] if isinstance(request.cmd, str) else list(request.cmd or ())
+        process.env = environment(record, request.tty, request.env or ())
+        process.cwd = request.working_dir or process.cwd
+        process.terminal = request.tty
+        process.console_size = _console_size(request.console_size if request.tty else None)
+        if request.privileged:
+            process.apparmor_profile = "unconfined"
+        return process
+
+    def _process(
+        self, record: Record, options: security.SecurityOptions, names: list[str]
+    ) -> Process:
+        config, host = record.config, record.host_config
+        profile = options.apparmor or ("unconfined" if host.privileged else "")
+        return Process(
+            terminal=config.tty,
+            console_size=_console_size(host.console_size if config.tty else None),
+            args=[record.path, *record.args],
+            env=environment(record, config.tty),
+            cwd=config.working_dir or "/",
+            capabilities=defaults.capabilities(names),
+            rlimits=self._rlimits(host),
+            no_new_privileges=options.no_new_privileges,
+            apparmor_profile=profile,
+            selinux_label="" if host.privileged else options.selinux_label,
+            oom_score_adj=host.oom_score_adj,
+        )
+
+    def _rlimits(self, host: HostConfig) -> list[Rlimit]:
+        wanted = {**self.default_ulimits, **{each.name: each for each in host.ulimits or ()}}
+        return [
+            Rlimit(type=f"RLIMIT_{each.name.upper()}", soft=each.soft, hard=each.hard)
+            for each in wanted.values()
+        ]
+
+    def _linux(self, record: Record, options: security.SecurityOptions, names: list[str]) -> Linux:
+        host = record.host_config
+        linux = Linux(
+            sysctl=_sysctls(record),
+            resources=_resources(host),
+            cgroups_path=cgroups_path(record),
+            namespaces=namespaces(host),
+            seccomp=security.seccomp(options, names, host.privileged),
+            masked_paths=list(host.masked_paths or ()),
+            readonly_paths=list(host.readonly_paths or ()),
+        )
+        if not host.privileged:
+            if host.masked_paths is None:
+                linux.masked_paths = list(masked_paths())
+            if host.readonly_paths is None:
+                linux.readonly_paths = list(defaults.READONLY_PATHS)
+        _add_devices(linux, host)
+        return linux
+
+
+@functools.cache
+def masked_paths() -> tuple[str, ...]:
+    """Return the paths that containers do not see; asked of the host once."""
+    return tuple(defaults.masked_paths())
+
+
+def init_path() -> str:
+    """Return the program that `--init` puts in front; raises Unsupported if there is none."""
+    for path in INIT_PATHS:
+        if os.access(path, os.X_OK):
+            return path
+    raise Unsupported("--init needs a static init on the host: apt-get install tini")
+
+
+def environment(record: Record, terminal: bool, extra: Sequence[str] = ()) -> list[str]:
+    """Return the environment of a process: Docker's, the container's, then `extra`.
+
+    An item without `=` removes the variable. HOME is set by the spawner, from the passwd file.
+    """
+    found = {"PATH": defaults.PATH, "HOSTNAME": record.config.hostname}
+    if terminal:
+        found["TERM"] = "xterm"
+    for item in (*(record.config.env or ()), *extra):
+        key, equals, value = item.partition("=")
+        if equals:
+            found[key] = value
+        else:
+            found.pop(key, None)
+    return [f"{key}={value}" for key, value in found.items()]
+
+
+def _console_size(size: list[int] | None) -> ConsoleSize | None:
+    if not size or len(size) != 2 or not all(size):
+        return None
+    return ConsoleSize(height=size[0], width=size[1])
+
+
+def _sysctls(record: Record) -> dict[str, str]:
+    host = record.host_config
+    found = {}
+    if host.network_mode != "host" and not host.network_mode.startswith("container:"):
+        found = {
+            "net.ipv4.ping_group_range": "0 2147483647",  # ping without CAP_NET_RAW
+            "net.ipv4.ip_unprivileged_port_start": "0",
+        }
+    return {**found, **(host.sysctls or {})}
+
+
+def cgroups_path(record: Record) -> str:
+    """Return the container's place below each hierarchy."""
+    parent = record.host_config.cgroup_parent or CGROUP_PARENT
+    return posixpath.normpath(f"/{parent}").replace("//", "/").rstrip("/") + f"/{record.id}"
+
+
+def namespaces(host: HostConfig) -> list[LinuxNamespace]:
+    """Return the namespaces of a container, those that it joins among them."""
+    found = [LinuxNamespace(type="mount")]
+    if host.network_mode != "host":
+        found.append(LinuxNamespace(type="network"))
+    if host.uts_mode != "host":
+        found.append(LinuxNamespace(type="uts"))
+    if host.pid_mode != "host":
+        found.append(LinuxNamespace(type="pid"))
+    if host.ipc_mode != "host":
+        found.append(LinuxNamespace(type="ipc"))
+    if host.cgroupns_mode == "private":
+        found.append(LinuxNamespace(type="cgroup"))
+    return found
+
+
+def _resources(host: HostConfig) -> LinuxResources:
+    return resources.linux_resources(host)
+
+
+def _add_devices(linux: Linux, host: HostConfig) -> None:
+    """Add the nodes of `--device` and of privileged containers, and the list that allows them."""
+    nodes, rules = resources.devices(host.devices or ())
+    if host.privileged:
+        inside = {node.path for node in nodes}
+        nodes += [node for node in resources.host_devices() if node.path not in inside]
+        rules = defaults.all_devices()
+    else:
+        own = resources.parse_rules(host.device_cgroup_rules or ())
+        rules = [*defaults.device_rules(), *rules, *own]
+    linux.devices = nodes
+    assert linux.resources is not None
+    linux.resources.devices = rules

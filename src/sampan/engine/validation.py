@@ -1,0 +1,225 @@
+"""Whether a container can be made as it is asked for, and Docker's defaults for what is not said.
+
+Source: moby daemon/container.go verifyContainerSettings, daemon_unix.go adaptContainerSettings.
+"""
+
+from __future__ import annotations
+
+import functools
+import posixpath
+import re
+from typing import Final
+
+from msgspec import UNSET
+
+from sampan.engine import mount_points, oci, resources, security
+from sampan.engine.signals import parse_signal
+from sampan.errors import InvalidArgument
+from sampan.runtime import defaults
+from sampan.spec.docker.config import Config, HostConfig, Resources, RestartPolicy
+from sampan.spec.image import Healthcheck
+
+MAX_HOSTNAME: Final = 64
+MIN_DURATION: Final = 10**6  # nanoseconds
+POLICIES: Final = ("no", "always", "on-failure", "unless-stopped")
+RUNTIMES: Final = ("", "sampan", "sampan-runtime", "runc", "io.containerd.runc.v2")
+_PORT: Final = re.compile(r"(\d{1,5})(?:/(tcp|udp|sctp))?", re.ASCII)
+_PORTS: Final = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?", re.ASCII)
+
+
+@functools.cache
+def kernel() -> resources.Kernel:
+    """Return what this kernel can limit; asked once."""
+    return resources.Kernel.here()
+
+
+def validate(config: Config, host: HostConfig) -> list[str]:
+    """Check a container that is to be made, and return warnings; raises InvalidArgument.
+
+    May clean up what it checks (the working directory), and drops limits that this kernel lacks.
+    """
+    _validate_config(config)
+    _validate_host(config, host)
+    warnings = resources.verify(host, kernel())
+    warnings += _validate_modes(config, host)
+    security.parse_security_opt(host.security_opt or ())
+    resources.parse_rules(host.device_cgroup_rules or ())
+    if host.device_requests:
+        raise InvalidArgument("could not select device driver \"\" with capabilities: "
+                              f"{_shown(host)}")  # fmt: skip
+    return warnings
+
+
+def validate_update(limits: Resources, policy: RestartPolicy) -> list[str]:
+    """Check what `update` is asked for, and return warnings; raises InvalidArgument."""
+    validate_restart_policy(policy)
+    return resources.verify(limits, kernel(), update=True)
+
+
+def _shown(host: HostConfig) -> str:
+    first = (host.device_requests or [])[0]
+    lists = ("[" + " ".join(each) + "]" for each in first.capabilities or ())
+    return "[" + " ".join(lists) + "]"
+
+
+# --- config ------------------------------------------------------------------------------------
+
+
+def _validate_config(config: Config) -> None:
+    if config.working_dir:
+        if not config.working_dir.startswith("/"):
+            raise InvalidArgument(
+                f"the working directory '{config.working_dir}' is invalid, "
+                "it needs to be an absolute path"
+            )
+        config.working_dir = posixpath.normpath(config.working_dir).replace("//", "/")
+    if config.stop_signal:
+        parse_signal(config.stop_signal)
+    for item in config.env or ():
+        if not item or item.startswith("="):
+            raise InvalidArgument(f"invalid environment variable: {item}")
+    if config.healthcheck:
+        validate_healthcheck(config.healthcheck)
+    if len(config.hostname) > MAX_HOSTNAME:
+        raise InvalidArgument(
+            f'hostname "{config.hostname}" is too long (maximum {MAX_HOSTNAME} bytes)'
+        )
+
+
+def validate_healthcheck(check: Healthcheck) -> None:
+    """Check the times of a health check; raises InvalidArgument."""
+    for name, value in (
+        ("Interval", check.interval),
+        ("Timeout", check.timeout),
+        ("StartPeriod", check.start_period),
+        ("StartInterval", check.start_interval),
+    ):
+        if value and value < MIN_DURATION:
+            raise InvalidArgument(f"{name} in Healthcheck cannot be less than 1ms")
+    if check.retries < 0:
+        raise InvalidArgument("Retries in Healthcheck cannot be negative")
+
+
+# --- host config -------------------------------------------------------------------------------
+
+
+def _validate_host(config: Config, host: HostConfig) -> None:
+    if host.auto_remove and host.restart_policy.name not in ("", "no"):
+        raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
+    mount_points.parse(config, host)
+    for destination, options in (host.tmpfs or {}).items():
+        mount_points.check_tmpfs(destination, options)
+    for item in host.extra_hosts or ():
+        name, separator, _ = item.replace("=", ":", 1).partition(":")
+        if not separator or not name:
+            raise InvalidArgument(f'bad format for add-host: "{item}"')
+    _validate_ports(config, host)
+    validate_restart_policy(host.restart_policy)
+    security.capabilities(host)
+    if host.isolation not in ("", "default"):
+        raise InvalidArgument(f"invalid isolation '{host.isolation}' on linux")
+    if "" in (host.annotations or {}):
+        raise InvalidArgument(
+            "invalid Annotations: the empty string is not permitted as an annotation key"
+        )
+    if (host.runtime or "") not in RUNTIMES:
+        raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
+    if host.storage_opt:
+        raise InvalidArgument("--storage-opt is not supported by this storage driver")
+    if host.links:
+        raise InvalidArgument(
+            "links are not available in this version: use the container's address"
+        )
+
+
+def _validate_ports(config: Config, host: HostConfig) -> None:
+    for port in (*(config.exposed_ports or {}), *(host.port_bindings or {})):
+        found = _PORT.fullmatch(port)
+        if not found or not 0 < int(found[1]) < 1 << 16:
+            raise InvalidArgument(f'invalid port specification: "{port}"')
+    for bindings in (host.port_bindings or {}).values():
+        for binding in bindings or ():
+            found = _PORTS.fullmatch(binding.host_port or "0")
+            if not found or not int(found[1]) <= int(found[2] or found[1]) < 1 << 16:
+                raise InvalidArgument(f'invalid port specification: "{binding.host_port}"')
+
+
+def validate_restart_policy(policy: RestartPolicy) -> None:
+    """Check a restart policy; raises InvalidArgument in Docker's words."""
+    if policy.name == "on-failure":
+        if policy.maximum_retry_count < 0:
+            raise InvalidArgument("invalid restart policy: maximum retry count cannot be negative")
+    elif policy.name in POLICIES:
+        if policy.maximum_retry_count:
+            message = "maximum retry count can only be used with 'on-failure'"
+            negative = policy.maximum_retry_count < 0
+            message += " and cannot be negative" if negative else ""
+            raise InvalidArgument(f"invalid restart policy: {message}")
+    elif policy.name:
+        raise InvalidArgument(
+            f"invalid restart policy: unknown policy '{policy.name}'; use one of 'no', 'always', "
+            "'on-failure', or 'unless-stopped'"
+        )
+
+
+def _validate_modes(config: Config, host: HostConfig) -> list[str]:
+    ipc = ("", "none", "private", "shareable", "host")
+    if host.ipc_mode not in ipc and not _is_container(host.ipc_mode):
+        raise InvalidArgument(f"invalid IPC mode: {host.ipc_mode}")
+    if host.pid_mode not in ("", "host") and not _is_container(host.pid_mode):
+        raise InvalidArgument(f"invalid PID mode: {host.pid_mode}")
+    if host.shm_size < 0:
+        raise InvalidArgument("SHM size can not be less than 0")
+    if host.uts_mode not in ("", "host"):
+        raise InvalidArgument(f"invalid UTS mode: {host.uts_mode}")
+    if host.userns_mode not in ("", "host"):
+        raise InvalidArgument(f"invalid user namespace mode: {host.userns_mode}")
+    if not -1000 <= host.oom_score_adj <= 1000:
+        raise InvalidArgument(
+            f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]"
+        )
+    if host.cgroupns_mode not in ("", "private", "host"):
+        raise InvalidArgument(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
+    warnings = []
+    if not kernel().facts.ipv4_forwarding and host.network_mode not in ("host", "none"):
+        warnings.append("IPv4 forwarding is disabled. Networking will not work.")
+    if host.network_mode == "host" and host.port_bindings:
+        warnings.append("Published ports are discarded when using host network mode")
+    if host.init is True:
+        oci.init_path()
+    if _is_container(host.ipc_mode):
+        warnings.append(
+            "System V IPC and message queues are shared with the other container, /dev/shm is not."
+        )
+    return warnings
+
+
+def _is_container(mode: str) -> bool:
+    return mode.startswith("container:") and len(mode) > len("container:")
+
+
+# --- defaults ----------------------------------------------------------------------------------
+
+
+def adapt(host: HostConfig, *, shm_size: int = defaults.SHM_BYTES) -> None:
+    """Fill in what Docker decides when a container is made, so that inspect shows it."""
+    if not host.restart_policy.name:
+        host.restart_policy.name = "no"
+    if host.memory > 0 and host.memory_swap == 0:
+        host.memory_swap = 2 * host.memory
+    host.shm_size = host.shm_size or shm_size
+    host.ipc_mode = host.ipc_mode or "private"
+    if not host.cgroupns_mode:
+        unified = kernel().facts.cgroup_version == "2"
+        host.cgroupns_mode = "private" if unified else "host"
+    if host.oom_kill_disable is None and kernel().facts.oom_kill_disable:
+        host.oom_kill_disable = False
+    host.network_mode = host.network_mode or "default"
+    if host.runtime is UNSET or not host.runtime:
+        host.runtime = "sampan"
+    if host.privileged:
+        return
+    if host.masked_paths is None:
+        host.masked_paths = list(oci.masked_paths())
+    if host.readonly_paths is None:
+        host.readonly_paths = list(defaults.READONLY_PATHS)
