@@ -8,31 +8,30 @@ import posixpath
 import sqlite3
 import tarfile
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from sampan.engine.oci_checks import check_create
-from sampan.engine.oci_mounts import mount_points
-from sampan.spec.generated_names import generate_name
+from sampan.spec.generated_names import generate
 
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container, Record
 from sampan.engine.images import Image, Images
 from sampan.engine.lookup import Table
 from sampan.engine.merging import merged
+from sampan.engine.mount_points import mount_points
 from sampan.engine.networks import Networks
 from sampan.engine.notices import Notices
 from sampan.engine.store import ContainerStore
+from sampan.engine.validation import adapt, validate
 from sampan.engine.wishes import wish
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.rpc import Fd
-from sampan.spec.docker.config import Config
-from sampan.spec.docker.containers import CreateRequest, CreateResponse
+from sampan.spec.docker.config import Config, HostConfig
+from sampan.spec.docker.containers import CreateRequest, CreateResponse, MountPoint
 from sampan.spec.names import new_id, short_id
 from sampan.spec.platform import Platform
 from sampan.storage.mounter import ExtractOptions, Mounter
-
-NAME_TRIES = 6  # generated names that are taken, before one gets the id for a tail
 
 
 class Creation:
@@ -49,10 +48,15 @@ class Creation:
         notices: Notices,
         data_root: Path,
         driver: str,
+        default_shm_size: int,
+        log_driver: str,
+        log_options: Mapping[str, str],
     ) -> None:
         self._table, self._store, self._images = table, store, images
         self._networks, self._mounter, self._notices = networks, mounter, notices
         self._data_root, self._driver = data_root, driver
+        self._shm_size = default_shm_size
+        self._log_driver, self._log_options = log_driver, log_options
 
     async def create(
         self, request: CreateRequest, name: str = "", platform: str = ""
@@ -65,7 +69,9 @@ class Creation:
         )
         config = merged(Config(**_fields_of_config(request)), image.config.run)
         host_config = request.host_config
-        warnings = check_create(config, host_config)
+        self._log_defaults(host_config)
+        warnings = validate(config, host_config)
+        adapt(config, host_config, self._shm_size)
         path, arguments = _command(config)
         container_id = new_id()
         networking = request.networking_config
@@ -82,7 +88,9 @@ class Creation:
                 config=config,
                 host_config=host_config,
                 endpoints=(networking.endpoints_config or {}) if networking else {},
-                mounts=mount_points(container_id, config, host_config, self._data_root),
+                mounts=mount_points(
+                    container_id, config, host_config, self._data_root, self._mounts_of
+                ),
                 driver=self._driver,
             )
             if not config.hostname and host_config.uts_mode != "host":
@@ -107,13 +115,20 @@ class Creation:
         if name:
             self._table.reserve(name, id)
             return name
-        for retry in range(NAME_TRIES):
-            candidate = generate_name(retry)
-            if not self._table.is_taken(candidate):
-                self._table.reserve(candidate, id)
-                return candidate
-        self._table.reserve(short_id(id), id)
-        return short_id(id)
+        candidate = generate(self._table.is_taken)
+        self._table.reserve(candidate, id)
+        return candidate
+
+    def _log_defaults(self, host_config: HostConfig) -> None:
+        """Fill in the daemon's log driver; its options count only for that driver."""
+        log_config = host_config.log_config
+        log_config.type = log_config.type or self._log_driver
+        own = log_config.config or {}
+        inherited = self._log_options if log_config.type == self._log_driver else {}
+        log_config.config = {**inherited, **own}
+
+    def _mounts_of(self, ref: str) -> list[MountPoint]:
+        return self._table.find(ref).record.mounts
 
     def _check_joins(self, record: Record) -> None:
         """Refuse namespaces of containers that are not there, by Docker's words."""

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
+from sampan.engine.archive import Archives
+from sampan.engine.logs import Logs
+from sampan.engine.stats import Stats
+
+from sampan.engine.attaching import Attaching
 from sampan.engine.containers import Containers
+from sampan.engine.creation import Creation
+from sampan.engine.database import Database
 from sampan.engine.events import Events
 from sampan.engine.execs import Execs
-from sampan.engine.images import Images
+from sampan.engine.images import Images, ImageUse
+from sampan.engine.inspection import Inspection
+from sampan.engine.lifecycle import Lifecycle
+from sampan.engine.lookup import Table
 from sampan.engine.networks import NetworkOptions, Networks
+from sampan.engine.notices import Notices
+from sampan.engine.oci import Specifications
+from sampan.engine.reconcile import Reconciliation
+from sampan.engine.removal import Removal
+from sampan.engine.store import ContainerStore
+from sampan.engine.tasks import Tasks
+from sampan.engine.updating import Updating
+from sampan.errors import Unsupported
 from sampan.network.plumber import Plumber
 from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.config import Ulimit
@@ -22,8 +42,8 @@ class EngineOptions:
     """The daemon's options that concern containers (dockerd's names)."""
 
     log_driver: str = "json-file"
-    log_options: dict[str, str] = field(default_factory=dict)
-    default_ulimits: dict[str, Ulimit] = field(default_factory=dict)
+    log_options: Mapping[str, str] = field(default_factory=dict)
+    default_ulimits: Mapping[str, Ulimit] = field(default_factory=dict)
     default_shm_size: int = 64 << 20
     init: bool = False
     shutdown_timeout: int = 15
@@ -38,12 +58,6 @@ class Engine:
     Entering compares what is on disk with what runs, and repairs; leaving lets containers be.
     """
 
-    containers: Containers
-    execs: Execs
-    images: Images
-    networks: Networks
-    events: Events
-
     def __init__(
         self,
         *,
@@ -52,10 +66,120 @@ class Engine:
         spawner: Spawner,
         data_root: Path,
         options: EngineOptions | None = None,
-    ) -> None: ...
+    ) -> None:
+        options = options or EngineOptions()
+        self.events = Events()
+        self._tasks = Tasks()
+        self._database = Database(data_root / "database.sqlite")
+        self._table = table = Table()
+        store, notices = ContainerStore(self._database), Notices(self.events)
+        self.images = Images(
+            data_root,
+            self._database,
+            mounter,
+            driver=options.storage_driver,
+            uses=self._image_uses,
+            emit=self._emitter("image"),
+        )
+        self.networks = Networks(self._database, plumber, options.network, self._emitter("network"))
+        specifications = Specifications(data_root, options.default_ulimits, options.init)
+        self.execs = Execs(table, spawner, specifications, self.events, self._tasks)
+        lifecycle = Lifecycle(
+            table=table,
+            store=store,
+            networks=self.networks,
+            mounter=mounter,
+            spawner=spawner,
+            specifications=specifications,
+            notices=notices,
+            tasks=self._tasks,
+            execs=self.execs,
+        )
+        removal = Removal(
+            table=table,
+            store=store,
+            networks=self.networks,
+            mounter=mounter,
+            spawner=spawner,
+            lifecycle=lifecycle,
+            execs=self.execs,
+            notices=notices,
+            events=self.events,
+        )
+        lifecycle.auto_remove = removal.after_exit
+        logs = Logs(data_root)
+        self.containers = Containers(
+            table=table,
+            creation=Creation(
+                table=table,
+                store=store,
+                images=self.images,
+                networks=self.networks,
+                mounter=mounter,
+                notices=notices,
+                data_root=data_root,
+                driver=options.storage_driver,
+                default_shm_size=options.default_shm_size,
+                log_driver=options.log_driver,
+                log_options=options.log_options,
+            ),
+            lifecycle=lifecycle,
+            removal=removal,
+            updating=Updating(
+                table=table, store=store, images=self.images, spawner=spawner, notices=notices
+            ),
+            inspection=Inspection(
+                table=table,
+                images=self.images,
+                networks=self.networks,
+                mounter=mounter,
+                data_root=data_root,
+            ),
+            attaching=Attaching(spawner, logs, notices),
+            logging=logs,
+            archives=Archives(mounter, spawner, notices),
+            statistics=Stats(),
+        )
+        self._reconciliation = Reconciliation(
+            table=table,
+            store=store,
+            networks=self.networks,
+            mounter=mounter,
+            spawner=spawner,
+            lifecycle=lifecycle,
+            tasks=self._tasks,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._reconciliation.run()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._tasks.close()
+        for container in self._table:
+            container.close_watch()
+        self._database.close()
 
     async def connect_network(self, network: str, request: NetworkConnectRequest) -> None:
-        """Connect a container with a network."""
+        """Connect a container with one more network."""
+        await self.networks.inspect(network)
+        self._table.find(request.container)
+        raise Unsupported("a container cannot be connected with a second network in this version")
 
     async def disconnect_network(self, network: str, request: NetworkDisconnectRequest) -> None:
         """Take a container off a network."""
+        await self.networks.inspect(network)
+        self._table.find(request.container)
+        raise Unsupported("a container cannot be taken off its network in this version")
+
+    def _image_uses(self) -> Iterable[ImageUse]:
+        for container in self._table:
+            yield ImageUse(
+                container=container.id, image=container.record.image, running=container.running
+            )
+
+    def _emitter(self, type: str) -> Callable[[str, str, Mapping[str, str]], None]:
+        def emit(action: str, id: str, attributes: Mapping[str, str]) -> None:
+            self.events.publish(type, action, id, attributes)
+
+        return emit

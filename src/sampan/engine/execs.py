@@ -24,7 +24,6 @@ from sampan.errors import (
     NotFound,
     SampanError,
 )
-from sampan.linux import users
 from sampan.rpc import Fd
 from sampan.runtime.spawner import ExecLaunch, Spawner, Streams
 from sampan.spec.docker.exec import (
@@ -124,12 +123,7 @@ class Execs:
 
     async def _run(self, execution: Exec) -> None:
         container, request = execution.container, execution.request
-        with await blocking(self._spawner.root, container.id) as root:
-            user = request.user or container.config.user
-            identity = await blocking(
-                users.identify, root.number, user, container.host_config.group_add or ()
-            )
-        process = self._specifications.exec_process(container.record, request, identity)
+        process = self._specifications.exec_process(container.record, request)
         streams = Streams(
             terminal=request.tty,
             open_stdin=request.attach_stdin,
@@ -139,7 +133,14 @@ class Execs:
         )
         started = await blocking(
             self._spawner.exec,
-            ExecLaunch(id=container.id, exec_id=execution.id, process=process, streams=streams),
+            ExecLaunch(
+                id=container.id,
+                exec_id=execution.id,
+                process=process,
+                streams=streams,
+                user=request.user or container.config.user,
+                groups=container.host_config.group_add or [],
+            ),
         )
         execution.pid, execution.running = started.pid, True
         if started.oom:
@@ -230,8 +231,8 @@ class Execs:
 
     def forget(self, container: Container) -> None:
         """Drop what is known of a container's execs; called when it is removed."""
-        for id in [id for id, each in self._execs.items() if each.container is container]:
-            del self._execs[id]
+        for gone in [key for key, each in self._execs.items() if each.container is container]:
+            del self._execs[gone]
 
     def _find(self, id: str) -> Exec:
         if id not in self._execs:

@@ -12,19 +12,20 @@ import signal as signals
 import time
 from contextlib import AsyncExitStack, suppress
 
-from sampan.engine.health import HealthChecks
-from sampan.engine.oci import Specifications
+from sampan.engine.health import Health
 
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container
 from sampan.engine.execs import Execs
-
 from sampan.engine.lookup import Table
+from sampan.engine.mount_points import missing_sources
 from sampan.engine.networks import Connection, Networks
 from sampan.engine.notices import Notices
+from sampan.engine.oci import Specifications
 from sampan.engine.restart import Restarts
 from sampan.engine.signals import parse_signal
 from sampan.engine.store import ContainerStore
+from sampan.engine.streams import streams
 from sampan.engine.tasks import Tasks
 from sampan.engine.waiting import settle
 from sampan.engine.wishes import wish
@@ -67,7 +68,7 @@ class Lifecycle:
         self._table, self._store, self._networks = table, store, networks
         self._mounter, self._spawner, self._specifications = mounter, spawner, specifications
         self._notices, self._tasks = notices, tasks
-        self._health = HealthChecks(execs, notices, tasks)
+        self._health = Health(execs, notices, tasks)
         self._restarts = Restarts(tasks)
         self.auto_remove = self._keep  # set by the engine: `removal` needs this class as well
 
@@ -141,16 +142,21 @@ class Lifecycle:
         record = container.record
         return Launch(
             id=record.id,
-            spec=self._specifications.container_spec(
-                record, files=connection.files, hostname=record.config.hostname
-            ),
-            streams=self._specifications.streams(record),
+            spec=self._specifications.container_spec(record, files_of=self._files_of(container)),
+            streams=streams(record),
             files=connection.files,
-            make_sources=self._specifications.make_sources(record),
+            make_sources=missing_sources(record),
             pull_in=pull_in,
             user=record.config.user,
             groups=record.host_config.group_add or [],
         )
+
+    def _files_of(self, container: Container) -> str:
+        """Return the container whose hosts and resolv.conf are shown: that of the network."""
+        mode = container.host_config.network_mode
+        if mode.startswith("container:"):
+            return self._table.find(mode.removeprefix("container:")).id
+        return ""
 
     def _joined(self, container: Container) -> dict[str, int]:
         """Return the processes whose namespaces the container shares, by kind of namespace."""
@@ -191,6 +197,12 @@ class Lifecycle:
 
     async def _keep(self, container: Container) -> None:
         log.debug("container %s stays: nobody removes here", container.short_id)
+
+    def resume(self, container: Container, started: Started) -> None:
+        """Take up a container that ran before this daemon did."""
+        self.watch(container, started)
+        if not container.record.paused:
+            self._health.start(container)
 
     # --- end -----------------------------------------------------------------------------------
 

@@ -39,10 +39,11 @@ class Table:
             raise InvalidArgument("No container name or ID supplied")
         if ref in self._by_id:
             return self._by_id[ref]
-        if (id := self._by_name.get(ref.removeprefix("/"))) and id in self._by_id:
-            return self._by_id[id]
+        named = self._by_name.get(ref.removeprefix("/"), "")
+        if named in self._by_id:
+            return self._by_id[named]
         if _HEX.fullmatch(ref):
-            found = [each for id, each in self._by_id.items() if id.startswith(ref)]
+            found = [each for each in self._by_id.values() if each.id.startswith(ref)]
             if len(found) == 1:
                 return found[0]
             if found:

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 
 import msgspec
 from msgspec import structs
-from sampan.engine.oci_checks import check_update
 
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container
 from sampan.engine.images import CommitRequest, Images
 from sampan.engine.lookup import Table
 from sampan.engine.notices import Notices
-from sampan.engine.oci import Specifications
+from sampan.engine.resources import linux_resources
 from sampan.engine.store import ContainerStore
+from sampan.engine.validation import validate_update
 from sampan.errors import Conflict, InvalidArgument
 from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.config import Config, HostConfig, Resources
@@ -35,11 +35,10 @@ class Updating:
         store: ContainerStore,
         images: Images,
         spawner: Spawner,
-        specifications: Specifications,
         notices: Notices,
     ) -> None:
         self._table, self._store, self._images = table, store, images
-        self._spawner, self._specifications, self._notices = spawner, specifications, notices
+        self._spawner, self._notices = spawner, notices
 
     async def rename(self, container: Container, new_name: str) -> None:
         """Give a container another name."""
@@ -69,9 +68,9 @@ class Updating:
             raise Conflict(f"container {container.id} is marked for removal and cannot be updated")
         async with container.lock:
             host_config = updated(container.host_config, request)
-            warnings = check_update(container.host_config, host_config)
+            warnings = validate_update(request, request.restart_policy)
             if container.running:
-                resources = self._specifications.resources(host_config)
+                resources = linux_resources(host_config)
                 await blocking(self._spawner.update, container.id, resources)
             container.record.host_config = host_config
             await self._store.save(container)
