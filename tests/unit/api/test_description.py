@@ -1,0 +1,98 @@
+"""Our routes and structs against Docker's own description of API 1.51 (a table made from it)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sampan.api.app import router
+from sampan.spec.docker import config, containers, events, images, networks, system, volumes
+from sampan.spec.docker.exec import ExecProcessConfig
+
+DESCRIPTION = json.loads((Path(__file__).parent / "api-1.51.json").read_text())
+OPERATIONS = [(method, path) for method, path, _, _ in DESCRIPTION["operations"]]
+
+# Operations that are not served, with the reason; the answer is 404 "page not found".
+SWARM = ("/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs")
+PLUGINS = "/plugins/"
+SESSION = "/session"  # belongs to the builder
+CLUSTER_VOLUMES = ("PUT", "/volumes/{name}")
+
+
+def is_absent(method: str, path: str) -> bool:
+    if path.startswith((*SWARM, PLUGINS, SESSION)):
+        return True
+    return (method, path) == CLUSTER_VOLUMES
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_every_operation_is_served_or_left_out_on_purpose(method: str, path: str) -> None:
+    example = path.replace("{id}", "x").replace("{name}", "x")
+    assert (router().find(method, example) is None) == is_absent(method, path)
+
+
+def test_no_route_is_unknown_to_docker() -> None:
+    known = {
+        (method, path.replace("{id}", "{}").replace("{name}", "{}")) for method, path in OPERATIONS
+    }
+    ours = {
+        (method, path.replace("{name:.*}", "{}").replace("{id:.*}", "{}"))
+        for method, path in router().operations
+    }
+    ours = {(m, p.replace("{name}", "{}").replace("{id}", "{}").rstrip("/")) for m, p in ours}
+    assert ours <= known
+
+
+STRUCTS: dict[str, type[msgspec.Struct]] = {
+    "SystemInfo": system.SystemInfo,
+    "SystemVersion": system.SystemVersion,
+    "ContainerSummary": containers.ContainerSummary,
+    "ContainerInspectResponse": containers.ContainerInspect,
+    "ContainerState": containers.State,
+    "ImageSummary": images.ImageSummary,
+    "ImageInspect": images.ImageInspect,
+    "HostConfig": config.HostConfig,
+    "ContainerConfig": config.Config,
+    "NetworkSettings": networks.NetworkSettings,
+    "EndpointSettings": networks.EndpointSettings,
+    "Network": networks.Network,
+    "EventActor": events.Actor,
+    "EventMessage": events.EventMessage,
+    "Volume": volumes.Volume,
+    "VolumeListResponse": volumes.VolumeListResponse,
+    "MountPoint": containers.MountPoint,
+    "RegistryServiceConfig": system.RegistryConfig,
+    "PluginsInfo": system.PluginsInfo,
+    "Commit": system.Commit,
+    "ProcessConfig": ExecProcessConfig,
+}
+
+# Fields of the description that our answers leave out, with the reason.
+LEFT_OUT: dict[str, set[str]] = {
+    # only with containerd, devices of drivers, or a license; a limit that kernels no longer have
+    "SystemInfo": {"Containerd", "DiscoveredDevices", "ProductLicense", "KernelMemoryTCP"},
+    "HostConfig": {"KernelMemoryTCP"},
+    # of image stores with several platforms per image
+    "ImageSummary": {"Manifests"},
+    "ImageInspect": {"Manifests", "Config", "VirtualSize", "Container"},
+    "ContainerSummary": {"ImageManifestDescriptor", "Health"},
+    "ContainerInspectResponse": {"ImageManifestDescriptor"},
+    # deprecated, and added for the versions that had it
+    "Network": {"ConfigFrom", "Peers"},
+    # Swarm
+    "Volume": {"ClusterVolume", "Status"},
+}
+
+
+def field_names(kind: type[msgspec.Struct]) -> set[str]:
+    return {field.encode_name for field in msgspec.structs.fields(kind)}
+
+
+@pytest.mark.parametrize("name", sorted(STRUCTS))
+def test_a_struct_has_the_fields_of_the_description(name: str) -> None:
+    described: set[str] = set(DESCRIPTION["definitions"][name])
+    missing = described - field_names(STRUCTS[name]) - LEFT_OUT.get(name, set())
+    assert missing == set()
