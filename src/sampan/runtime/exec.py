@@ -24,7 +24,7 @@ from sampan.runtime.channel import Channel
 from sampan.spec.runtime import Spec, State
 
 if TYPE_CHECKING:
-    from sampan.runtime.launch import ExecRequest
+    from sampan.runtime.requests import ExecRequest
 
 
 @dataclass(slots=True)
@@ -97,7 +97,8 @@ def _start(
     if setup.entry is not None:
         setup.entry.close()
     if request.process.oom_score_adj is not None:
-        supervise.set_oom_score(progress, request.process.oom_score_adj)
+        score = request.process.oom_score_adj
+        progress.warnings += supervise.set_oom_score(progress.pid, score)
     if setup.waits:
         ours.send(ch.GO)
     supervise.follow(progress, ours, seccomp_agent(request))

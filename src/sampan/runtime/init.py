@@ -62,6 +62,7 @@ class Setup:
     masked: list[bytes]
     program: program.Program
     fifo: int  # of `hold`; -1 without
+    alive: int = -1  # closed by the execution, which is how the caller learns of it
 
 
 def run(setup: Setup, channel: Channel) -> NoReturn:
@@ -110,20 +111,27 @@ def _steps(setup: Setup, channel: Channel) -> None:
     for path in setup.masked:
         rootfs.mask(root, path, masks)
     masks.close()
-    finish(setup.program, channel, slave, setup.fifo, setup.start_container, setup.state)
+    kept = setup.fifo if setup.fifo >= 0 else setup.alive
+    start = (setup.start_container, setup.state)
+    finish(setup.program, channel, slave, kept, start, hold=setup.fifo >= 0)
 
 
 def finish(
     prepared: program.Program,
     channel: Channel,
     slave: int,
-    fifo: int = -1,
-    start_hooks: list[hooks.Prepared] | None = None,
-    state: bytes = b"",
+    kept: int = -1,
+    start_hooks: tuple[list[hooks.Prepared], bytes] = ([], b""),
+    *,
+    hold: bool = False,
 ) -> None:
-    """Do the steps that a container's init and an exec have in common; does not return."""
+    """Do the steps that a container's init and an exec have in common; does not return.
+
+    `kept` is a descriptor that stays open until the execution; with `hold` it is a fifo on which
+    to wait.
+    """
     program.connect(prepared, slave)
-    fifo = program.arrange(prepared, channel, fifo)
+    kept = program.arrange(prepared, channel, kept)
     program.limit(prepared)
     program.schedule(prepared)
     os.umask(prepared.umask)
@@ -134,11 +142,10 @@ def finish(
     if prepared.no_new_privileges:
         program.load_filter(prepared, channel)
     channel.send(ch.READY)
-    if fifo >= 0 and not os.read(fifo, 1):
+    if hold and not os.read(kept, 1):
         os._exit(1)
-    if start_hooks:
-        hooks.run_all("startContainer", start_hooks, state)
-    program.execute(prepared, path)
+    hooks.run_all("startContainer", *start_hooks)
+    program.execute(prepared, path, max(channel.fileno(), kept))
 
 
 def _enter_namespaces(setup: Setup, channel: Channel) -> None:

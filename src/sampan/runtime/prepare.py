@@ -16,7 +16,7 @@ from sampan.runtime.init import Setup
 from sampan.spec.runtime import Hooks, Linux, LinuxIDMapping, State
 
 if TYPE_CHECKING:
-    from sampan.runtime.launch import LaunchRequest
+    from sampan.runtime.requests import LaunchRequest
 
 #: sysctl → the namespace that must be the container's own. Source: runc validate/validator.go.
 IPC_SYSCTLS = frozenset(

@@ -368,29 +368,30 @@ def _is_executable(path: bytes) -> int:
     return 0
 
 
-def arrange(program: Program, channel: Channel, fifo: int = -1) -> int:
+def arrange(program: Program, channel: Channel, kept: int = -1) -> int:
     """Put the passed descriptors to 3, 4 … and close everything else of ours and of the host.
 
-    Only the channel and the fifo stay, close-on-exec; returns the new number of the fifo. Before
+    Only the channel and `kept` stay, close-on-exec; returns the new number of the latter. Before
     the limits are set: a small RLIMIT_NOFILE must not stop us.
     """
     first = 3 + len(program.pass_fds)
-    wanted = [*program.pass_fds, channel.fileno(), *([fifo] if fifo >= 0 else [])]
+    wanted = [*program.pass_fds, channel.fileno(), *([kept] if kept >= 0 else [])]
     parked = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD) for fd in wanted]
     for place, fd in enumerate(parked):
         os.dup2(fd, 3 + place, inheritable=3 + place < first)
     channel.rebind(first)
     process.close_range(3 + len(wanted))
-    return first + 1 if fifo >= 0 else -1
+    return first + 1 if kept >= 0 else -1
 
 
-def execute(program: Program, path: bytes) -> NoReturn:
+def execute(program: Program, path: bytes, last: int) -> NoReturn:
     """Execute the program, with its own descriptors and no others (CVE-2024-21626).
 
-    The channel is close-on-exec, so that the supervisor sees whether the execution succeeded.
-    Raises CommandNotFound or CommandNotExecutable.
+    What is left up to the descriptor `last` is the program's or close-on-exec: the supervisor sees
+    from the end of the channel that the execution succeeded. Raises CommandNotFound or
+    CommandNotExecutable.
     """
-    process.close_range(4 + len(program.pass_fds))
+    process.close_range(last + 1)
     env = program.env
     if program.listen_fds and program.pass_fds:
         env[b"LISTEN_FDS"] = b"%d" % len(program.pass_fds)

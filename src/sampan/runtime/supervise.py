@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from sampan.errors import InvalidArgument, SampanError
+from sampan.errors import Internal, InvalidArgument, SampanError
 from sampan.linux import mounts, namespaces, process, seccomp, terminal
 from sampan.linux.cgroups.cgroup import Cgroup
 from sampan.linux.cgroups.hierarchy import open_cgroup
@@ -33,7 +33,7 @@ from sampan.runtime.options import Planned
 from sampan.spec.runtime import Linux, LinuxIDMapping, LinuxSeccomp, Process, State
 
 if TYPE_CHECKING:
-    from sampan.runtime.launch import LaunchRequest
+    from sampan.runtime.requests import LaunchRequest
 
 REPORT = 1 << 16  # bytes; warnings are cut before they reach it
 PATIENCE = 2.0  # seconds that a killed init may take to die
@@ -99,19 +99,25 @@ def report_success(sock: socket.socket, progress: Progress) -> None:
 
 def report_failure(sock: socket.socket, progress: Progress, error: BaseException) -> None:
     """Kill and remove what was made, then send what was wrong."""
-    _clean_up(progress)
+    clean_up(progress)
     pids = progress.helpers + ([progress.pid] if progress.pid else [])
-    if isinstance(error, SampanError):
-        report = Failure(error.code, str(error)[:8000], pids)
-    elif isinstance(error, OSError):
-        about = f": {error.filename}" if error.filename else ""
-        report = Failure(InvalidArgument.code, f"{reason(error)}{about}", pids)
-    else:
-        report = Failure("internal", f"{type(error).__name__}: {error}"[:8000], pids)
+    told = as_sampan_error(error)
+    report = Failure(told.code, str(told)[:8000], pids)
     sock.sendmsg([msgspec.msgpack.encode(report)], [], socket.MSG_NOSIGNAL)
 
 
-def _clean_up(progress: Progress) -> None:
+def as_sampan_error(error: BaseException) -> SampanError:
+    """Return an error that may cross a boundary; a refusal of the kernel blames the request."""
+    if isinstance(error, SampanError):
+        return error
+    if isinstance(error, OSError):
+        about = f": {error.filename}" if error.filename else ""
+        return InvalidArgument(f"{reason(error)}{about}")
+    return Internal(f"{type(error).__name__}: {error}")
+
+
+def clean_up(progress: Progress) -> None:
+    """Kill and remove all that a failed start has made."""
     if progress.state_dir:
         state.remove(progress.state_dir)
     if progress.pidfd >= 0:
@@ -196,6 +202,11 @@ def _enter_cgroup(
         progress.warnings += progress.cgroup.create(linux.resources)
         progress.created = True
         setup.entry = progress.cgroup.entry()
+    show_cgroup(request, setup)
+
+
+def show_cgroup(request: LaunchRequest, setup: init.Setup) -> None:
+    """Find out what the cgroup mount of a container shows, if it has one."""
     if any(mount.kind in ("cgroup", "cgroup2") for mount in setup.mounts):
         setup.cgroups = prepare.cgroup_view(request.cgroup, own_namespace=setup.new_cgroup)
 
@@ -313,7 +324,7 @@ def _release(
     if "user" in plan.new:
         write_id_maps(progress.pid, linux.uid_mappings, linux.gid_mappings)
     if wanted is not None and wanted.oom_score_adj is not None:
-        set_oom_score(progress, wanted.oom_score_adj)
+        progress.warnings += set_oom_score(progress.pid, wanted.oom_score_adj)
     if setup.waits:
         channel.send(ch.GO)
 
@@ -337,14 +348,15 @@ def _write(path: str, content: bytes) -> None:
         os.close(fd)
 
 
-def set_oom_score(progress: Progress, score: int) -> None:
-    """Set oom_score_adj; to lower it needs CAP_SYS_RESOURCE, and then we only warn."""
+def set_oom_score(process_name: int | str, score: int) -> list[str]:
+    """Set oom_score_adj; to lower it needs CAP_SYS_RESOURCE: then a warning is returned."""
     try:
-        _write(f"/proc/{progress.pid}/oom_score_adj", b"%d" % score)
+        _write(f"/proc/{process_name}/oom_score_adj", b"%d" % score)
     except PermissionError:
-        progress.warnings.append(f"oom_score_adj {score} was refused: it needs CAP_SYS_RESOURCE")
+        return [f"oom_score_adj {score} was refused: it needs CAP_SYS_RESOURCE"]
     except OSError as error:
         raise InvalidArgument(f"invalid oomScoreAdj {score}: {reason(error)}") from None
+    return []
 
 
 def _open_id_maps(plan: list[Planned]) -> None:
@@ -433,6 +445,10 @@ def follow(
             agent.state.pid = agent.state.pid or progress.pid
             seccomp.send_listener(agent.profile, agent.state, progress.pid, fd)
             os.close(fd)
+        elif tag == ch.CLAIMED:
+            progress.state_dir = os.fsdecode(text)
+        elif tag == ch.CGROUP:
+            progress.cgroup, progress.created = open_cgroup(os.fsdecode(text)), True
         elif tag == ch.READY:
             ready = True
             if hold:

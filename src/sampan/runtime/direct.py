@@ -1,0 +1,174 @@
+"""The usual start: init is cloned from the caller into its namespaces and prepares itself.
+
+One process is made instead of two, and nothing is copied twice: a fork of an interpreter costs
+about 3 ms in all, most of it for pages that both sides touch afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import NoReturn
+
+from sampan.errors import SampanError
+from sampan.linux import namespaces, seccomp
+from sampan.linux.cgroups.cgroup import Entry
+from sampan.linux.cgroups.hierarchy import detect, open_cgroup
+from sampan.rpc import Fd
+from sampan.runtime import channel as ch
+from sampan.runtime import init, prepare, state, supervise
+from sampan.runtime.channel import Channel
+from sampan.runtime.requests import Launched, LaunchRequest
+from sampan.spec.runtime import Hooks, Linux
+
+#: Namespaces that are entered by children only, or that take our privileges.
+FOREIGN = frozenset({"user", "pid"})
+
+
+def is_possible(request: LaunchRequest) -> bool:
+    """Tell whether nobody needs to stay outside while the container is prepared."""
+    spec, linux = request.spec, request.spec.linux or Linux()
+    hooks = spec.hooks or Hooks()
+    return not (
+        request.hold
+        or request.console_socket
+        or hooks.prestart
+        or hooks.create_runtime
+        or hooks.poststart
+        or linux.time_offsets
+        or (linux.seccomp and linux.seccomp.listener_path)
+        or FOREIGN.intersection(request.pull_in)
+        or any(
+            each.type == "user" or (each.type == "pid" and each.path) for each in linux.namespaces
+        )
+        or any(_is_id_mapped(mount.options) or mount.uid_mappings for mount in spec.mounts)
+        or not namespaces.is_single_threaded()
+        or _is_cgroup_taken(request.cgroup)
+    )
+
+
+def _is_cgroup_taken(path: str) -> bool:
+    """Tell whether the cgroup exists already; init cannot see who is in it, the supervisor can."""
+    return bool(path) and detect().version == 1 and open_cgroup(path).exists()
+
+
+def _is_id_mapped(options: list[str]) -> bool:
+    return "idmap" in options or "ridmap" in options
+
+
+class Direct:
+    """A start whose only process is the container's init."""
+
+    def __init__(
+        self, progress: supervise.Progress, channel: Channel, alive: int, request: LaunchRequest
+    ) -> None:
+        self._progress, self._channel, self._alive = progress, channel, alive
+        self._cgroup = request.cgroup
+
+    def fileno(self) -> int:
+        """See `launch.Launching.fileno`."""
+        return self._alive
+
+    def finish(self) -> Launched:
+        """See `launch.Launching.finish`."""
+        os.read(self._alive, 1)  # ends with the execution, or with the process
+        os.close(self._alive)
+        progress = self._progress
+        try:
+            supervise.follow(progress, self._channel)
+        except SampanError:
+            supervise.clean_up(progress)
+            for fd in (progress.pidfd, progress.master):
+                if fd >= 0:
+                    os.close(fd)
+            try:
+                os.waitpid(progress.pid, 0)
+            except ChildProcessError:
+                pass  # somebody who waits for all children was faster
+            raise
+        finally:
+            self._channel.close()
+        return Launched(
+            pid=progress.pid,
+            pidfd=Fd(progress.pidfd),
+            master=Fd(progress.master) if progress.master >= 0 else None,
+            warnings=progress.warnings,
+            cgroup=self._cgroup,
+            started_at=time.time_ns(),
+        )
+
+
+def launch(request: LaunchRequest, compiled: seccomp.Filter | None, warnings: list[str]) -> Direct:
+    """Clone the init of a container; raises InvalidArgument."""
+    plan = prepare.plan_namespaces(request)
+    progress = supervise.Progress(warnings=list(warnings))
+    entry = None
+    ours, theirs = Channel.pair()
+    alive, dead = os.pipe2(os.O_CLOEXEC)
+    try:
+        if detect().version == 2:  # clone3 enters the cgroup, so it has to be there
+            entry = _make_cgroup(request, progress)
+        inside = entry.into if entry is not None else -1
+        progress.pid, progress.pidfd = namespaces.clone3(plan.flags, inside)
+        if progress.pid == 0:
+            _prepare(request, compiled, plan, entry, theirs, dead)
+    except BaseException as error:
+        supervise.clean_up(progress)
+        ours.close()
+        os.close(alive)
+        raise supervise.as_sampan_error(error) from error
+    finally:
+        theirs.close()
+        os.close(dead)
+        if entry is not None:
+            entry.close()
+        for fd, _ in plan.late:
+            if fd != request.network:
+                os.close(fd)
+    return Direct(progress, ours, alive, request)
+
+
+def _make_cgroup(request: LaunchRequest, progress: supervise.Progress) -> Entry | None:
+    if not request.cgroup:
+        return None
+    linux = request.spec.linux or Linux()
+    progress.cgroup = open_cgroup(request.cgroup)
+    progress.warnings += progress.cgroup.create(linux.resources)
+    progress.created = True
+    return progress.cgroup.entry()
+
+
+def _prepare(
+    request: LaunchRequest,
+    compiled: seccomp.Filter | None,
+    plan: prepare.NamespacePlan,
+    entry: Entry | None,
+    channel: Channel,
+    dead: int,
+) -> NoReturn:
+    """What runs first in the new process: it sees the files of the host still."""
+    try:
+        supervise.become_supervisor()
+        if request.state_dir:
+            state.claim(request.state_dir)
+            channel.send(ch.CLAIMED, os.fsencode(request.state_dir))
+        setup, warnings = prepare.setup(request, plan, compiled)
+        setup.waits, setup.alive = False, dead
+        setup.entry, setup.born_inside = entry, entry is not None and entry.into >= 0
+        progress = supervise.Progress()
+        if entry is None:
+            setup.entry = _make_cgroup(request, progress)
+            if setup.entry is not None:
+                channel.send(ch.CGROUP, os.fsencode(request.cgroup))
+        supervise.show_cgroup(request, setup)
+        wanted = request.spec.process
+        if wanted is not None and wanted.oom_score_adj is not None:
+            warnings += supervise.set_oom_score("self", wanted.oom_score_adj)
+        for warning in warnings + progress.warnings:
+            channel.send(ch.WARNING, warning.encode("utf-8", "replace"))
+        if request.state_dir:  # our pid as the host's procfs, which we still have, tells it
+            state.save(request, int(os.readlink("/proc/self")), time.time_ns())
+    except BaseException as error:  # noqa: BLE001 - reported to the caller
+        channel.fail(supervise.as_sampan_error(error))
+        os._exit(1)
+    init.run(setup, channel)
