@@ -134,7 +134,7 @@ class Containers:
         """Yield statistics: once, or every second while the container exists."""
         return self.statistics.samples(self.table.find(ref), stream=stream, one_shot=one_shot)
 
-    async def changes(self, ref: str) -> list[FilesystemChange] | None:
+    async def changes(self, ref: str) -> Sequence[FilesystemChange] | None:
         """Return what the container changed in its file system, None for nothing."""
         return await self.archives.changes(self.table.find(ref))
 

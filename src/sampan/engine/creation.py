@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from sampan.spec.generated_names import generate
 
@@ -71,7 +72,7 @@ class Creation:
         host_config = request.host_config
         self._log_defaults(host_config)
         warnings = validate(config, host_config)
-        adapt(config, host_config, self._shm_size)
+        adapt(host_config, shm_size=self._shm_size)
         path, arguments = _command(config)
         container_id = new_id()
         networking = request.networking_config
@@ -157,7 +158,7 @@ class Creation:
                 await blocking(self._mounter.extract, record.id, "/", Fd(archive), ExtractOptions())
 
 
-def _fields_of_config(request: CreateRequest) -> dict[str, object]:
+def _fields_of_config(request: CreateRequest) -> dict[str, Any]:
     return {name: getattr(request, name) for name in Config.__struct_fields__}
 
 

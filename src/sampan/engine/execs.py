@@ -204,15 +204,15 @@ class Execs:
         """Return what is known of an exec."""
         execution = self._find(id)
         request = execution.request
-        program, *arguments = request.cmd or [""]
+        words: list[str] = request.cmd or [""]
         return ExecInspect(
             id=execution.id,
             running=execution.running,
             exit_code=execution.exit_code,
             process_config=ExecProcessConfig(
                 tty=request.tty,
-                entrypoint=program,
-                arguments=arguments,
+                entrypoint=words[0],
+                arguments=words[1:],
                 privileged=request.privileged,
                 user=request.user or msgspec.UNSET,
             ),

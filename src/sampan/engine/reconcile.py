@@ -71,11 +71,11 @@ class Reconciliation:
             await self._quietly(self._spawner.wait, gone)
             await self._quietly(self._spawner.forget, gone, remove=True)
         for snapshot in await blocking(self._mounter.snapshots):
-            if snapshot.kind == "active" and ID.fullmatch(snapshot.key):
-                if snapshot.key not in known:
-                    log.info("the snapshot of the unknown container %s is removed", snapshot.key)
-                    await self._quietly(self._spawner.forget, snapshot.key, remove=True)
-                    await self._quietly(self._mounter.remove, snapshot.key)
+            key = snapshot.key
+            if snapshot.kind == "active" and ID.fullmatch(key) and key not in known:
+                log.info("the snapshot of the unknown container %s is removed", key)
+                await self._quietly(self._spawner.forget, key, remove=True)
+                await self._quietly(self._mounter.remove, key)
 
     async def _quietly(self, call: object, *arguments: object, **named: object) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container
@@ -88,12 +89,12 @@ class Removal:
         self._execs.forget(container)
         with suppress(SampanError):
             await self._networks.disconnect(container.id)
-        for step, arguments in (
-            (self._spawner.forget, {"id": container.id, "remove": True}),
-            (self._mounter.remove, {"key": container.id}),
+        for step in (
+            partial(self._spawner.forget, container.id, remove=True),
+            partial(self._mounter.remove, container.id),
         ):
             try:
-                await blocking(step, **arguments)
+                await blocking(step)
             except SampanError as error:
                 log.warning("container %s left something: %s", container.short_id, error)
         self._notices.container(container, "destroy")

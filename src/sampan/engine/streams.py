@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import cast
+from typing import Literal, cast
 
 from sampan.engine.container import Record
 from sampan.runtime.spawner import Streams
 from sampan.spec.names import short_id
+
+Driver = Literal["json-file", "local", "none"]
 
 
 def streams(record: Record) -> Streams:
@@ -21,7 +23,7 @@ def streams(record: Record) -> Streams:
         stdin_once=config.stdin_once,
         rows=rows,
         columns=columns,
-        log_driver=cast("str", log.type or "json-file"),  # type: ignore[arg-type]
+        log_driver=cast(Driver, log.type or "json-file"),
         log_options=options,
         log_attributes=_attributes(record, options),
     )
@@ -34,7 +36,7 @@ def _attributes(record: Record, options: dict[str, str]) -> dict[str, str]:
     """
     labels = record.config.labels or {}
     environment = dict(entry.partition("=")[::2] for entry in record.config.env or [])
-    found = {}
+    found: dict[str, str] = {}
     for source, names, pattern in (
         (labels, options.get("labels", ""), options.get("labels-regex", "")),
         (environment, options.get("env", ""), options.get("env-regex", "")),
