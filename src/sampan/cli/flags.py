@@ -69,10 +69,18 @@ def flag(
 
 
 def hidden(
-    target: str, deprecated: str = "", kind: str = "list", check: Parse | None = None
+    target: str,
+    deprecated: str = "",
+    kind: str = "list",
+    short: str = "",
+    default: Any = None,
+    check: Parse | None = None,
 ) -> Any:
-    """Declare another spelling of the flag `target`; with `deprecated`, its use is warned about."""
-    declared = Flag("", "", kind, values.EMPTY.get(kind), check)
+    """Declare a flag that help does not list: another spelling of `target`, or (empty) its own.
+
+    With `deprecated`, its use is warned about.
+    """
+    declared = flag(short, "", kind, default, check)
     declared.hidden = True
     declared.target = target
     declared.deprecated = deprecated

@@ -48,7 +48,7 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
             if options.size and kind != "container":
                 cli.err.line("WARNING: --size ignored for", kind)
             return document
-        raise NotFound(f"error: no such object: {name}")
+        raise NotFound(f"Error: No such object: {name}")
 
     return inspect(cli, operands, options.format, find)
 

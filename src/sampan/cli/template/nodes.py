@@ -197,16 +197,21 @@ class _Parser:
         token = self._tokens[self._next]
         self._next += 1
         operand = self._plain_operand(token)
-        before = self._source[: token.at]
-        operand.at = f"{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10)) - 1}"
+        operand.at = self._place(token.at)
         end = token.at + len(token.value)
         while (field := self._peek()) is not None and field.kind == "field" and not field.spaced:
+            if end == token.at + len(token.value) and field.at > token.at:
+                operand.at = self._place(field.at)  # where Go's parser makes it a chain
             operand.fields.append(field.value)
             end = field.at + 1 + len(field.value)
             self._next += 1
         if operand.kind in ("dot", "variable"):
             operand.text = self._source[token.at : max(end, token.at + 1)]
         return operand
+
+    def _place(self, at: int) -> str:
+        before = self._source[:at]
+        return f"{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10)) - 1}"
 
     def _plain_operand(self, token: Token) -> Operand:
         kind, value = token.kind, token.value
