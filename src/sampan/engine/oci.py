@@ -9,19 +9,22 @@ from __future__ import annotations
 import functools
 import os
 import posixpath
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, cast
 
-from sampan.engine import resources, security
+from sampan.engine import oci_mounts, resources, security
 from sampan.engine.container import Record
-from sampan.engine.oci_mounts import mounts
-from sampan.errors import Unsupported
+from sampan.engine.oci_mount_spec import mounts
+from sampan.errors import InvalidArgument, Unsupported
 from sampan.linux.capabilities import all_names
 from sampan.runtime import defaults
+from sampan.runtime.spawner import Streams
 from sampan.spec.docker.config import HostConfig, Ulimit
 from sampan.spec.docker.exec import ExecCreateRequest
+from sampan.spec.names import short_id
 from sampan.spec.runtime import (
     ConsoleSize,
     Linux,
@@ -42,6 +45,7 @@ INIT_PATHS: Final = (  # statically linked: they have to run in any image
     "/usr/local/bin/docker-init",
 )
 CGROUP_PARENT: Final = "/sampan"
+LogDriver = Literal["json-file", "local", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class Specifications:
         """Return the specification of a container that is about to start.
 
         `files_of` is the id of the container whose hosts, hostname and resolv.conf it shows, if
-        not its own. Raises InvalidArgument or Unsupported in Docker's words.
+        it joins the network of another. Raises InvalidArgument or Unsupported in Docker's words.
         """
         config, host = record.config, record.host_config
         options = security.parse_security_opt(host.security_opt or ())
@@ -88,6 +92,27 @@ class Specifications:
             annotations=dict(host.annotations or {}),
             linux=linux,
         )
+
+    def streams(self, record: Record) -> Streams:
+        """Return how the streams of a container are connected, and where its log goes."""
+        config, host = record.config, record.host_config
+        driver = host.log_config.type or "json-file"
+        options = dict(host.log_config.config or {})
+        size = host.console_size if len(host.console_size) == 2 else [0, 0]
+        return Streams(
+            terminal=config.tty,
+            open_stdin=config.open_stdin,
+            stdin_once=config.stdin_once,
+            rows=size[0],
+            columns=size[1],
+            log_driver=cast("LogDriver", driver),
+            log_options=options,
+            log_attributes=log_attributes(record, options),
+        )
+
+    def make_sources(self, record: Record) -> list[str]:
+        """Return the folders of the host that a start has to make if they are missing."""
+        return oci_mounts.missing_sources(record)
 
     def exec_process(self, record: Record, request: ExecCreateRequest) -> Process:
         """Return one more process of a running container; the user is resolved by the spawner."""
@@ -149,6 +174,54 @@ class Specifications:
                 linux.readonly_paths = list(defaults.READONLY_PATHS)
         _add_devices(linux, host)
         return linux
+
+
+def log_attributes(record: Record, options: Mapping[str, str]) -> dict[str, str]:
+    """Return what is stored with each line of the log: chosen labels, variables, the tag.
+
+    Source: moby daemon/logger/loginfo.go, ExtraAttributes.
+    """
+    labels = record.config.labels or {}
+    variables = dict(item.split("=", 1) for item in record.config.env or () if "=" in item)
+    found: dict[str, str] = {}
+    for there, names, pattern in (
+        (labels, options.get("labels", ""), options.get("labels-regex", "")),
+        (variables, options.get("env", ""), options.get("env-regex", "")),
+    ):
+        wanted = set(names.split(",")) if names else set()
+        for key, value in there.items():
+            if key in wanted or (pattern and _matches(pattern, key)):
+                found[key] = value
+    if tag := options.get("tag"):
+        found["tag"] = expanded_tag(tag, record)
+    return found
+
+
+def _matches(pattern: str, key: str) -> bool:
+    try:
+        return re.search(pattern, key) is not None
+    except re.error as error:
+        raise InvalidArgument(f"error parsing regexp: {error}") from None
+
+
+def expanded_tag(tag: str, record: Record) -> str:
+    """Return a log tag with its template fields ({{.ID}}, {{.Name}} …) filled in."""
+    fields = {
+        "ID": short_id(record.id),
+        "FullID": record.id,
+        "Name": record.name,
+        "ImageID": short_id(record.image),
+        "ImageFullID": record.image,
+        "ImageName": record.config.image,
+        "DaemonName": "docker",
+    }
+
+    def fill(match: re.Match[str]) -> str:
+        if match[1] not in fields:
+            raise InvalidArgument(f"failed to process log tag: {match[0]} is not known")
+        return fields[match[1]]
+
+    return re.sub(r"\{\{\s*\.(\w+)\s*\}\}", fill, tag)
 
 
 @functools.cache

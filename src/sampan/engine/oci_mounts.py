@@ -1,123 +1,355 @@
-"""From a container's mounts to those of the OCI specification."""
+"""What is mounted into a container: binds, `--mount`, volumes, tmpfs.
+
+Source: moby daemon/volume/mounts/linux_parser.go, daemon/volumes.go.
+"""
 
 from __future__ import annotations
 
 import os
 import posixpath
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sampan.engine import mount_points
+from msgspec import UNSET
+
 from sampan.engine.container import Record
-from sampan.errors import InvalidArgument
-from sampan.runtime import defaults
+from sampan.errors import InvalidArgument, Unsupported
+from sampan.spec.docker.config import BindOptions, Config, HostConfig, Mount, TmpfsOptions
 from sampan.spec.docker.containers import MountPoint
-from sampan.spec.runtime import Linux, Mount
+from sampan.spec.names import new_id
 
-ETC_FILES: Final = {
-    "/etc/resolv.conf": "resolv.conf",
-    "/etc/hostname": "hostname",
-    "/etc/hosts": "hosts",
+PROPAGATIONS: Final = ("private", "rprivate", "slave", "rslave", "shared", "rshared")
+DEFAULT_PROPAGATION: Final = "rprivate"
+_MODES: Final = (  # at most one of each
+    {"ro", "rw"},
+    {"z", "Z"},
+    set(PROPAGATIONS),
+    {"nocopy"},
+    {"consistent", "cached", "delegated"},
+)
+_TMPFS_FLAGS: Final = {
+    *("ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "sync", "async"),
+    *("dirsync", "mand", "nomand", "atime", "noatime", "diratime", "nodiratime", "relatime"),
+    *("norelatime", "strictatime", "nostrictatime", "defaults", "bind", "rbind"),
+    *PROPAGATIONS,
 }
-_KEPT_WRITABLE: Final = ("/proc", "/dev/pts", "/dev/shm", "/dev/mqueue", "/dev")  # noqa: S108
+_TMPFS_VALUES: Final = {"mode", "uid", "gid", "size", "nr_inodes", "nr_blocks", "mpol"}
+NO_NAMED_VOLUMES: Final = (
+    "named volumes are not available in this version: bind a folder of the host instead of {!r}"
+)
 
 
-def mounts(
-    record: Record, linux: Linux, folder: Path, *, writable_cgroups: bool = False
-) -> list[Mount]:
-    """Return all mounts of a container, the defaults first; may set `linux.rootfs_propagation`.
+@dataclass(slots=True, kw_only=True)
+class Point:
+    """One mount as the user wrote it."""
 
-    `folder` holds hosts, hostname and resolv.conf. Raises InvalidArgument in Docker's words.
-    """
-    host = record.host_config
-    own = [*_etc_files(record, folder), *_ipc(record), *_points(record, linux)]
-    for destination, options in (host.tmpfs or {}).items():
-        merged = mount_points.merged_tmpfs(options.split(","))
-        own.append(_tmpfs(posixpath.normpath(destination), merged))
-    own.sort(key=lambda mount: mount.destination.rstrip("/").count("/"))
-    taken = {mount.destination for mount in own}
-    found = [
-        mount
-        for mount in defaults.mounts(host.shm_size or defaults.SHM_BYTES)
-        if mount.destination not in taken
-        and not ("/dev" in taken and mount.destination.startswith("/dev/"))
-        and not (host.ipc_mode == "none" and mount.destination == "/dev/shm")  # noqa: S108
-    ]
-    for mount in found:
-        is_sys = host.privileged and mount.destination == "/sys"
-        if is_sys or (writable_cgroups and mount.type == "cgroup"):
-            mount.options.remove("ro")
-        elif host.readonly_rootfs and mount.destination not in _KEPT_WRITABLE:
-            mount.options = [*mount.options, *([] if "ro" in mount.options else ["ro"])]
-    return found + own
+    kind: str  # bind, volume, tmpfs
+    destination: str
+    source: str = ""
+    mode: str = ""
+    writable: bool = True
+    propagation: str = ""
+    options: BindOptions | None = None
+    tmpfs: TmpfsOptions | None = None
+    make_source: bool = False  # a missing folder of the host is made
 
 
-def _etc_files(record: Record, folder: Path) -> list[Mount]:
-    read_only = ["ro"] if record.host_config.readonly_rootfs else []
-    chosen = {point.destination for point in record.mounts}
-    return [
-        Mount(
-            destination=destination,
-            type="bind",
-            source=str(folder / name),
-            options=["rbind", "rprivate", *read_only],
+# --- what the user wrote -----------------------------------------------------------------------
+
+
+def parse(config: Config, host: HostConfig) -> list[Point]:
+    """Return binds, mounts and volumes, in order; raises InvalidArgument or Unsupported."""
+    points: dict[str, Point] = {}
+    for spec in host.binds or ():
+        point = parse_bind(spec)
+        if point.destination in points:
+            raise InvalidArgument(f"Duplicate mount point: {point.destination}")
+        points[point.destination] = point
+    for mount in host.mounts or ():
+        point = parse_mount(mount)
+        if point.destination in points:
+            raise InvalidArgument(f"Duplicate mount point: {point.destination}")
+        points[point.destination] = point
+    for path in config.volumes or ():
+        destination = posixpath.normpath(path)
+        if destination not in points:
+            _check_target(destination, "volume")
+            points[destination] = Point(kind="volume", destination=destination)
+    return list(points.values())
+
+
+def parse_bind(spec: str) -> Point:
+    """Return one item of `HostConfig.Binds`: source:target[:mode]; raises InvalidArgument."""
+    parts = spec.split(":", 3)
+    invalid = f"invalid volume specification: '{spec}'"
+    if not parts[0] or len(parts) > 3 or (len(parts) == 2 and valid_mode(parts[1])):
+        raise InvalidArgument(invalid)
+    source, target = ("", parts[0]) if len(parts) == 1 else (parts[0], parts[1])
+    mode = parts[2] if len(parts) == 3 else ""
+    if not valid_mode(mode):
+        raise InvalidArgument(f"invalid mode: {mode}")
+    words = mode.split(",")
+    kind = "bind" if source.startswith("/") else "volume"
+    try:
+        _check_target(target, kind)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{invalid}: {error}") from None
+    if kind == "volume" and source:
+        raise Unsupported(NO_NAMED_VOLUMES.format(source))
+    propagation = next((word for word in words if word in PROPAGATIONS), "")
+    return Point(
+        kind=kind,
+        destination=posixpath.normpath(target),
+        source=posixpath.normpath(source) if source else "",
+        mode=mode,
+        writable="ro" not in words,
+        propagation=propagation or (DEFAULT_PROPAGATION if kind == "bind" else ""),
+        make_source=True,
+    )
+
+
+def valid_mode(mode: str) -> bool:
+    """Tell whether the third part of a bind is one."""
+    words = mode.split(",") if mode else []
+    counts = [sum(word in choice for word in words) for choice in _MODES]
+    return sum(counts) == len(words) and all(count <= 1 for count in counts)
+
+
+def parse_mount(mount: Mount) -> Point:
+    """Return one item of `HostConfig.Mounts`; raises InvalidArgument or Unsupported."""
+    try:
+        _check_exclusive(mount)
+        if not mount.target:
+            raise InvalidArgument("field Target must not be empty")
+        _check_target(mount.target)
+        return _POINTS[mount.type](mount)
+    except KeyError:
+        message = "mount type unknown"
+    except InvalidArgument as error:
+        message = str(error)
+    raise InvalidArgument(f'invalid mount config for type "{mount.type}": {message}')
+
+
+def _check_exclusive(mount: Mount) -> None:
+    for kind, field in (
+        ("bind", "BindOptions"),
+        ("volume", "VolumeOptions"),
+        ("image", "ImageOptions"),
+        ("tmpfs", "TmpfsOptions"),
+        ("cluster", "ClusterOptions"),
+    ):
+        name = field.replace("Options", "_options").lower()
+        if mount.type != kind and getattr(mount, name) is not None:
+            raise InvalidArgument(f"field {field} must not be specified")
+
+
+def _check_target(path: str, kind: str = "") -> None:
+    if not path.startswith("/"):
+        message = f"invalid mount path: '{path}' mount path must be absolute"
+    elif posixpath.normpath(path) in ("/", "//"):
+        message = "invalid specification: destination can't be '/'"
+    elif "\0" in path:
+        message = "invalid mount path: it contains a zero byte"
+    else:
+        return
+    raise InvalidArgument(f'invalid mount config for type "{kind}": {message}' if kind else message)
+
+
+def _bind(mount: Mount) -> Point:
+    if not mount.source:
+        raise InvalidArgument("field Source must not be empty")
+    options = mount.bind_options or BindOptions()
+    if options.propagation and options.propagation not in PROPAGATIONS:
+        raise InvalidArgument(f"invalid propagation mode: {options.propagation}")
+    if not mount.source.startswith("/"):
+        raise InvalidArgument(f"invalid mount path: '{mount.source}' mount path must be absolute")
+    if options.read_only_non_recursive and options.read_only_force_recursive:
+        raise InvalidArgument(
+            "mount options conflict: ReadOnlyNonRecursive && ReadOnlyForceRecursive"
         )
-        for destination, name in ETC_FILES.items()
-        if destination not in chosen
+    if not options.create_mountpoint and not _exists(mount.source):
+        raise InvalidArgument(f"bind source path does not exist: {mount.source}")
+    return Point(
+        kind="bind",
+        destination=posixpath.normpath(mount.target),
+        source=posixpath.normpath(mount.source),
+        writable=not mount.read_only,
+        propagation=options.propagation or DEFAULT_PROPAGATION,
+        options=options,
+        make_source=options.create_mountpoint,
+    )
+
+
+def _exists(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError:
+        return True  # we may not look; the runtime, which may, will say more
+    return True
+
+
+def _volume(mount: Mount) -> Point:
+    if mount.source:
+        raise Unsupported(NO_NAMED_VOLUMES.format(mount.source))
+    if mount.volume_options and mount.volume_options.subpath:
+        raise InvalidArgument("must not set Subpath when using anonymous volumes")
+    return Point(
+        kind="volume",
+        destination=posixpath.normpath(mount.target),
+        writable=not mount.read_only,
+        mode="z",
+    )
+
+
+def _tmpfs(mount: Mount) -> Point:
+    if mount.source:
+        raise InvalidArgument("field Source must not be specified")
+    point = Point(
+        kind="tmpfs",
+        destination=posixpath.normpath(mount.target),
+        writable=not mount.read_only,
+        tmpfs=mount.tmpfs_options or TmpfsOptions(),
+    )
+    tmpfs_options_of(point)
+    return point
+
+
+def _image(mount: Mount) -> Point:
+    raise Unsupported("image mounts are not available in this version")
+
+
+_POINTS: Final = {"bind": _bind, "volume": _volume, "tmpfs": _tmpfs, "image": _image}
+
+
+# --- tmpfs -------------------------------------------------------------------------------------
+
+
+def tmpfs_options_of(point: Point) -> list[str]:
+    """Return the mount options of a tmpfs of `HostConfig.Mounts`."""
+    options = point.tmpfs or TmpfsOptions()
+    found = [] if point.writable else ["ro"]
+    if options.mode:
+        found.append(f"mode={options.mode:o}")
+    if options.size_bytes:
+        found.append(f"size={options.size_bytes}")
+    for item in options.options or ():
+        if not 1 <= len(item) <= 2:
+            raise InvalidArgument("invalid option array length")
+        if item[0] not in ("exec", "noexec"):
+            raise InvalidArgument(f"invalid option: {item[0]}")
+        found.append("=".join(item))
+    return merged_tmpfs(found)
+
+
+def merged_tmpfs(options: list[str]) -> list[str]:
+    """Return the options of a tmpfs over Docker's defaults; raises InvalidArgument."""
+    merged = ["noexec", "nosuid", "nodev"]
+    for option in options:
+        if not option:
+            continue
+        key, equals, _ = option.partition("=")
+        if (key in _TMPFS_VALUES) if equals else (option in _TMPFS_FLAGS):
+            opposite = option.removeprefix("no") if option.startswith("no") else f"no{option}"
+            merged = [old for old in merged if old not in (opposite, option)]
+            if option not in ("defaults", "bind", "rbind", "rw", "async"):
+                merged.append(option)
+        else:
+            raise InvalidArgument(f'invalid tmpfs option ["{option}"]')
+    return merged
+
+
+def check_tmpfs(destination: str, options: str) -> None:
+    """Check one item of `HostConfig.Tmpfs`; raises InvalidArgument."""
+    _check_target(destination)
+    merged_tmpfs(options.split(","))
+
+
+# --- what the container gets -------------------------------------------------------------------
+
+
+def mount_points(
+    id: str,
+    config: Config,
+    host: HostConfig,
+    data_root: Path,
+    volumes_from: Callable[[str], list[MountPoint]] | None = None,
+) -> list[MountPoint]:
+    """Return `Mounts` of a new container; anonymous volumes get a name and a folder.
+
+    `volumes_from` returns the mounts of another container. The folders are made at the start.
+    """
+    found: dict[str, MountPoint] = {}
+    for item in host.volumes_from or ():
+        if volumes_from is None:
+            raise Unsupported("volumes of other containers are not available here")
+        for point in _taken(item, volumes_from):
+            found[point.destination] = point
+    for point in parse(config, host):
+        found[point.destination] = _settled(id, point, data_root)
+    return list(found.values())
+
+
+def _taken(item: str, volumes_from: Callable[[str], list[MountPoint]]) -> list[MountPoint]:
+    name, _, mode = item.partition(":")
+    if not name:
+        raise InvalidArgument("volumes-from specification cannot be an empty string")
+    if not valid_mode(mode) or set(mode.split(",")) & {*PROPAGATIONS, "nocopy"}:
+        raise InvalidArgument(f"invalid mode: {mode}")
+    read_only = "ro" in mode.split(",")
+    return [
+        MountPoint(
+            type=each.type,
+            name=each.name,
+            source=each.source,
+            destination=each.destination,
+            driver=each.driver,
+            mode=mode,
+            rw=each.rw and not read_only,
+            propagation=each.propagation,
+        )
+        for each in volumes_from(name)
     ]
 
 
-def _ipc(record: Record) -> list[Mount]:
-    if record.host_config.ipc_mode != "host":
-        return []
-    shm = "/dev/shm"  # noqa: S108
-    return [Mount(destination=shm, type="bind", source=shm, options=["rbind", "rprivate"])]
+def _settled(id: str, point: Point, data_root: Path) -> MountPoint:
+    name = new_id() if point.kind == "volume" else ""
+    source = point.source
+    if name:
+        source = str(data_root / "containers" / id / "volumes" / name / "_data")
+    return MountPoint(
+        type=point.kind,
+        name=name or UNSET,
+        source=source,
+        destination=point.destination,
+        driver="local" if name else UNSET,
+        mode=point.mode,
+        rw=point.writable,
+        propagation=point.propagation,
+    )
 
 
-def _tmpfs(destination: str, options: list[str]) -> Mount:
-    return Mount(destination=destination, type="tmpfs", source="tmpfs", options=options)
+def missing_sources(record: Record) -> list[str]:
+    """Return the folders of the host that a start has to make if they are missing."""
+    made = {
+        point.destination
+        for point in parse_again(record)
+        if point.make_source or point.kind == "volume"
+    }
+    return [
+        point.source
+        for point in record.mounts
+        if point.source and (point.destination in made or point.type == "volume")
+    ]
 
 
-def _points(record: Record, linux: Linux) -> list[Mount]:
-    written = {point.destination: point for point in mount_points.parse_again(record)}
-    found = []
-    for point in record.mounts:
-        details = written.get(point.destination)
-        if point.type == "tmpfs":
-            options = mount_points.tmpfs_options_of(details) if details else []
-            found.append(_tmpfs(point.destination, options))
-        else:
-            found.append(_bind(point, details, linux))
-    return found
-
-
-def _bind(point: MountPoint, details: mount_points.Point | None, linux: Linux) -> Mount:
-    given = details.options if details else None
-    options = ["bind" if given and given.non_recursive else "rbind"]
-    if not point.rw:
-        options.append("ro" if given and given.read_only_non_recursive else "rro")
-    propagation = point.propagation or mount_points.DEFAULT_PROPAGATION
-    options.append(propagation)
-    if propagation.endswith("shared"):
-        _check_propagation(point.source, ("shared:",), "a shared mount")
-        linux.rootfs_propagation = "shared"
-    elif propagation.endswith("slave"):
-        _check_propagation(point.source, ("shared:", "master:"), "a shared or slave mount")
-        if linux.rootfs_propagation != "shared":
-            linux.rootfs_propagation = "rslave"
-    return Mount(destination=point.destination, type="bind", source=point.source, options=options)
-
-
-def _check_propagation(source: str, wanted: tuple[str, ...], what: str) -> None:
-    """Raise InvalidArgument unless the mount that holds `source` propagates."""
-    real = os.path.realpath(source)
-    best, tags = "", ""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            fields, _, _ = line.partition(" - ")
-            words = fields.split(" ")
-            place = words[4].rstrip("/")
-            if len(place) >= len(best) and (real + "/").startswith(place + "/"):
-                best, tags = place, " ".join(words[6:])
-    if not any(tag.startswith(wanted) for tag in tags.split(" ")):
-        raise InvalidArgument(f"path {source} is mounted on {best or '/'} but it is not {what}")
+def parse_again(record: Record) -> list[Point]:
+    """Return the points of a container that was accepted before."""
+    try:
+        return parse(record.config, record.host_config)
+    except InvalidArgument as error:
+        # A source of `--mount` that is gone since: Docker refuses the start in these words.
+        raise InvalidArgument(str(error)) from error

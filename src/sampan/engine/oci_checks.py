@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import UNSET
 
-from sampan.engine import mount_points, oci, resources, security
+from sampan.engine import oci, oci_mounts, resources, security
 from sampan.engine.signals import parse_signal
 from sampan.errors import InvalidArgument
 from sampan.runtime import defaults
@@ -33,10 +33,13 @@ def kernel() -> resources.Kernel:
     return resources.Kernel.here()
 
 
-def validate(config: Config, host: HostConfig) -> list[str]:
+def check_create(
+    config: Config, host: HostConfig, *, shm_size: int = defaults.SHM_BYTES
+) -> list[str]:
     """Check a container that is to be made, and return warnings; raises InvalidArgument.
 
-    May clean up what it checks (the working directory), and drops limits that this kernel lacks.
+    Fills in what Docker decides, cleans up the working directory, and drops limits that this
+    kernel lacks; inspect shows the result.
     """
     _validate_config(config)
     _validate_host(config, host)
@@ -47,10 +50,11 @@ def validate(config: Config, host: HostConfig) -> list[str]:
     if host.device_requests:
         raise InvalidArgument("could not select device driver \"\" with capabilities: "
                               f"{_shown(host)}")  # fmt: skip
+    adapt(host, shm_size=shm_size)
     return warnings
 
 
-def validate_update(limits: Resources, policy: RestartPolicy) -> list[str]:
+def check_update(limits: Resources, policy: RestartPolicy) -> list[str]:
     """Check what `update` is asked for, and return warnings; raises InvalidArgument."""
     validate_restart_policy(policy)
     return resources.verify(limits, kernel(), update=True)
@@ -106,9 +110,9 @@ def validate_healthcheck(check: Healthcheck) -> None:
 def _validate_host(config: Config, host: HostConfig) -> None:
     if host.auto_remove and host.restart_policy.name not in ("", "no"):
         raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
-    mount_points.parse(config, host)
+    oci_mounts.parse(config, host)
     for destination, options in (host.tmpfs or {}).items():
-        mount_points.check_tmpfs(destination, options)
+        oci_mounts.check_tmpfs(destination, options)
     for item in host.extra_hosts or ():
         name, separator, _ = item.replace("=", ":", 1).partition(":")
         if not separator or not name:
