@@ -119,12 +119,14 @@ class Harness:
 
     def forker(self) -> int:
         """Return the child of the keeper that is the forker; containers may be others."""
-        keeper, end = self.keeper(), time.monotonic() + PATIENCE
-        own = Path(f"/proc/{keeper}/cmdline").read_bytes()
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            for pid in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
-                with contextlib.suppress(FileNotFoundError):
-                    if Path(f"/proc/{pid}/cmdline").read_bytes() == own:
+            # The lock names the old keeper until the new one has started.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                keeper = self.keeper()
+                own = Path(f"/proc/{keeper}/cmdline").read_bytes()
+                for pid in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
+                    if own and Path(f"/proc/{pid}/cmdline").read_bytes() == own:
                         return int(pid)
             time.sleep(0.01)
         raise AssertionError("the keeper has no forker")

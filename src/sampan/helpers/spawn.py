@@ -18,12 +18,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sampan.runtime.seal import seal
-
+from sampan import rpc
+from sampan.errors import SampanError
 from sampan.helpers.logging import log_to_file
 from sampan.runtime.keeper import Keeper
 from sampan.runtime.recovery import recover
-from sampan.runtime.spawning import SOCKET
+from sampan.runtime.seal import seal
+from sampan.runtime.spawner import Spawner
+from sampan.runtime.spawning import SOCKET, connect_spawner
 from sampan.runtime.world import World, serve
 
 log = logging.getLogger("sampan.spawner")
@@ -137,7 +139,7 @@ def stop(run_root: Path) -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or _runs_something(run_root):
                 sys.stderr.write("the spawner goes on: containers run\n")
                 return 1
             _ask_to_end(int(os.pread(lock, 32, 0) or b"0"))
@@ -146,6 +148,15 @@ def stop(run_root: Path) -> int:
             (run_root / SOCKET).unlink(missing_ok=True)
             os.close(lock)
             return 0
+
+
+def _runs_something(run_root: Path) -> bool:
+    try:
+        with connect_spawner(run_root) as sock:
+            tasks = rpc.connect(Spawner, sock, deadline=PATIENCE).tasks()
+    except SampanError:
+        return False  # it is about to end, or its forker is being replaced
+    return any(task.state != "stopped" for task in tasks)
 
 
 def _ask_to_end(pid: int) -> None:

@@ -20,6 +20,7 @@ from sampan.logs.local import Local
 
 log = logging.getLogger(__name__)
 
+QUIET = 3600.0  # seconds between two complaints about the same log
 SMALL_FILE = 1 << 20  # below this size of a file, blocks are written line by line to keep the cap
 
 
@@ -73,7 +74,7 @@ class LogWriter:
         self.path, self._codec, self._gid = path, codec, gid
         self._options = validate_options(driver, options)
         self._preamble = codec.preamble(attributes)
-        self._complained = False
+        self._complain_again = 0.0
         self._compressor = -1  # pidfd
         self._fd, self.size = self._open()
 
@@ -132,13 +133,12 @@ class LogWriter:
             self.size += len(entry)
         except OSError as error:
             self._give_up(error)
-        else:
-            self._complained = False
 
     def _give_up(self, error: OSError) -> None:
-        if not self._complained:
+        now = time.monotonic()
+        if now > self._complain_again:
             log.warning("lines of %s are lost: %s", self.path, error.strerror)
-            self._complained = True
+            self._complain_again = now + QUIET
         if self._fd >= 0:
             os.ftruncate(self._fd, self.size)
 

@@ -120,7 +120,8 @@ class Keeper:
                 return
             if info.si_pid == self._forker:
                 self._forker = 0
-                log.warning("the forker has ended; making a new one")
+                if not self._stopping:
+                    log.warning("the forker has ended; making a new one")
                 self._hear_last_words()
             else:
                 for task in self._world.tasks.values():
