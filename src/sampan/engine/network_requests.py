@@ -105,7 +105,7 @@ def _boolean(options: Mapping[str, str], name: str) -> bool:
 
 
 def check_request(request: NetworkCreateRequest) -> None:
-    """Raise InvalidArgument, Forbidden, NotFound or Unsupported in Docker\'s words."""
+    """Raise InvalidArgument, Forbidden, NotFound or Unsupported in Docker's words."""
     if not request.name.strip():
         raise InvalidArgument("invalid network name: name is empty")
     if request.name in (*PREDEFINED, "default"):

@@ -30,12 +30,14 @@ from sampan.network.netlink import (
 from sampan.network.plumber import BridgeSpec, Endpoint, EndpointSpec, PortMapping
 from sampan.network.relay import Relays
 from sampan.network.reservation import Reservation, Reservations
-from sampan.network.sandbox import INSIDE, POOL_SIZE, Pool, Sandbox, Wired, wire
+from sampan.network.sandbox import INSIDE, POOL_SIZE, Pool, Sandbox, Wired, read_sysctl, wire
 from sampan.network.state import State
 from sampan.rpc import Fd
 
 log = logging.getLogger(__name__)
 
+_POOL, _BRIDGE = "pool", "bridge"  # marks of interfaces that are no endpoint's
+_BRIDGE_FILTERED: Final = "bridge/bridge-nf-call-iptables"
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ, and safe in rules
 _MAC: Final = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
@@ -95,7 +97,7 @@ class LinuxPlumber:
         self._owner = owner
         self._lock = threading.RLock()
         self._host = NetlinkSocket()
-        self._pool = Pool(self._host, POOL_SIZE if defers else 0)
+        self._pool = Pool(self._host, POOL_SIZE if defers else 0, f"{owner}:{_POOL}")
         self._defers = defers
         self._firewall = firewall or Nftables(owner)
         self._state = State(state)
@@ -117,7 +119,7 @@ class LinuxPlumber:
         _check_bridge_addresses(bridge)
         with self._lock:
             try:
-                self._indexes[bridge.network_id] = bridge_driver.ensure(self._host, bridge)
+                self._indexes[bridge.network_id] = self._ensure(bridge)
                 forwarding = bridge_driver.switch_forwarding_on(self._host, self._names(bridge))
             except OSError as error:
                 raise Internal(f"failed to set up bridge {bridge.name}: {error}") from error
@@ -139,7 +141,7 @@ class LinuxPlumber:
                     self._detach(endpoint)
             with _firewall_errors():
                 self._firewall.dismiss(bridge.name)
-            if (link := self._host.link(bridge.name)) and link.kind == "bridge":
+            if (link := self._host.link(bridge.name)) and link.alias == f"{self._owner}:{_BRIDGE}":
                 self._host.request(delete_link(link.index))
             self._indexes.pop(network_id, None)
             self._state.forget("bridges", network_id)
@@ -233,7 +235,7 @@ class LinuxPlumber:
                     self._detach(endpoint)
             for link in self._host.links():
                 owner, _, name = link.alias.partition(":")
-                if owner == self._owner and name != "pool" and name not in wanted:
+                if owner == self._owner and name not in (_POOL, _BRIDGE, *wanted):
                     self._cut(link.index)
             self._write_rules()
 
@@ -243,12 +245,16 @@ class LinuxPlumber:
     def has_work(self) -> bool:
         """Whether `work` has something to do."""
         stale = self._stale.addresses or self._stale.host_ports
-        return self._pool.lacks or bool(self._dying or stale)
+        return self._is_short_of_stock or bool(self._dying or stale)
+
+    @property
+    def _is_short_of_stock(self) -> bool:
+        return bool(self._bridges) and self._pool.lacks
 
     @property
     def is_short(self) -> bool:
         """Whether the next `attach` would have to make a namespace first."""
-        return self._pool.lacks and not len(self._pool)
+        return self._is_short_of_stock and not len(self._pool)
 
     @property
     def has_surplus(self) -> bool:
@@ -260,12 +266,10 @@ class LinuxPlumber:
         with self._lock:
             if self._stale.addresses or self._stale.host_ports:
                 self._forget_flows()
-            elif self._pool.lacks:
+            elif self._is_short_of_stock:
                 self._pool.refill()
-            elif self._dying:
-                # ENODEV is the rule: the interface went with its namespace. Else somebody else
-                # keeps the namespace alive, and removing a pair costs 20 ms.
-                self._host.attempt(delete_link(self._dying.pop()))
+            else:
+                self._bury(1)
 
     def watched(self) -> list[int]:
         """Return descriptors to be handed to `handle` when they are readable."""
@@ -306,9 +310,21 @@ class LinuxPlumber:
         try:
             if sandbox is None:
                 return self._pool.take()
-            return wire(self._host, Sandbox.of(sandbox.number), endpoint.interface)
+            given = Sandbox.of(sandbox.number)
+            try:
+                try:
+                    return self._wire(given, endpoint)
+                except FileExistsError:  # perhaps one that was cut off a moment ago
+                    self._bury()
+                    return self._wire(given, endpoint)
+            except BaseException:
+                given.close()
+                raise
         except OSError as error:
             raise Internal(f"failed to add interface {endpoint.interface}: {error}") from error
+
+    def _wire(self, sandbox: Sandbox, endpoint: EndpointSpec) -> Wired:
+        return wire(self._host, sandbox, endpoint.interface, self._pool.alias)
 
     def _configure(self, wired: Wired, endpoint: EndpointSpec, bridge: BridgeSpec) -> None:
         master, mtu = self._bridge_index(bridge)
@@ -322,7 +338,8 @@ class LinuxPlumber:
         wired.sandbox.request(*inner)
         alias = f"{self._owner}:{endpoint.endpoint_id}"
         outer = [set_link(wired.outer, master=master, mtu=mtu, up=True, alias=alias)]
-        if not bridge.inter_container:
+        if not bridge.inter_container and read_sysctl(_BRIDGE_FILTERED) != "1":
+            # Else the firewall sees bridged packets and tells the published ones apart.
             outer.append(set_port(wired.outer, isolated=True))
         self._host.request(*outer)
 
@@ -332,9 +349,12 @@ class LinuxPlumber:
         Asked of the kernel once, by `ensure_bridge`.
         """
         if bridge.network_id not in self._indexes:
-            self._indexes[bridge.network_id] = bridge_driver.ensure(self._host, bridge)
+            self._indexes[bridge.network_id] = self._ensure(bridge)
         index, mtu = self._indexes[bridge.network_id]
         return index, mtu if mtu != bridge_driver.BORN_MTU else 0
+
+    def _ensure(self, bridge: BridgeSpec) -> tuple[int, int]:
+        return bridge_driver.ensure(self._host, bridge, f"{self._owner}:{_BRIDGE}")
 
     def _detach(self, endpoint: _Endpoint) -> None:
         del self._endpoints[endpoint.spec.endpoint_id]
@@ -384,6 +404,12 @@ class LinuxPlumber:
             self._dying.append(outer)
         elif error.errno != errno.ENODEV:
             raise error
+
+    def _bury(self, at_most: int = 1 << 30) -> None:
+        """Remove interfaces that were cut off, where their namespaces have not ended by now."""
+        while self._dying and at_most:
+            self._host.attempt(delete_link(self._dying.pop()))
+            at_most -= 1
 
     def _write_rules(self) -> None:
         forwarding = self._state.forwarding()

@@ -105,14 +105,12 @@ def add_bridge(name: str, mac: str) -> Message:
     return Message(RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL)
 
 
-def add_veth(name: str, peer: str, peer_namespace: int, mtu: int = 0) -> Message:
+def add_veth(name: str, peer: str, peer_namespace: int) -> Message:
     """Make a pair of interfaces: `name` here, `peer` in the namespace of a descriptor."""
-    size = u32(IFLA_MTU, mtu) if mtu else b""
-    other = _named(peer) + size + u32(IFLA_NET_NS_FD, peer_namespace)
+    other = _named(peer) + u32(IFLA_NET_NS_FD, peer_namespace)
     data = nested(IFLA_INFO_DATA, nested(VETH_INFO_PEER, other))
     info = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "veth"), data)
-    body = _named(name) + size + info
-    return Message(RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL)
+    return Message(RTM_NEWLINK, _named(name) + info, NLM_F_CREATE | NLM_F_EXCL)
 
 
 def set_link(

@@ -29,7 +29,6 @@ from sampan.network.netlink import (
 
 log = logging.getLogger(__name__)
 
-ALIAS_POOL: Final = "sampan:pool"
 INSIDE: Final = "eth0"  # the prepared interface's name in the namespace
 POOL_SIZE: Final = 4
 POOL_MAXIMUM: Final = 16
@@ -145,23 +144,23 @@ class Wired:
         self.sandbox, self.outer, self.inner = sandbox, outer, inner
 
 
-def wire(host: NetlinkSocket, sandbox: Sandbox, name: str, mtu: int = 0) -> Wired:
+def wire(host: NetlinkSocket, sandbox: Sandbox, name: str, alias: str) -> Wired:
     """Give a sandbox an interface `name`, the other end of which is on the host."""
-    outside = _add_pair(host, sandbox, name, mtu)
+    outside = _add_pair(host, sandbox, name)
     outer, inner = host.link(outside), sandbox.link(name)
     if outer is None or inner is None:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), outside)
-    host.attempt(no_link_local(outer.index), set_link(outer.index, alias=ALIAS_POOL))
+    host.attempt(no_link_local(outer.index), set_link(outer.index, alias=alias))
     with inside(sandbox.namespace):  # an IPv4 network must not be reachable by IPv6 either
         quietly_write_sysctl(f"ipv6/conf/{name}/disable_ipv6", "1")
     return Wired(sandbox, outer.index, inner.index)
 
 
-def _add_pair(host: NetlinkSocket, sandbox: Sandbox, name: str, mtu: int) -> str:
+def _add_pair(host: NetlinkSocket, sandbox: Sandbox, name: str) -> str:
     for _ in range(3):
         outside = "veth" + secrets.token_hex(4)[:7]
         try:
-            host.request(add_veth(outside, name, sandbox.namespace, mtu))
+            host.request(add_veth(outside, name, sandbox.namespace))
         except FileExistsError:
             if sandbox.link(name):
                 raise
@@ -178,8 +177,9 @@ class Pool:
     minute.
     """
 
-    def __init__(self, host: NetlinkSocket, size: int = POOL_SIZE) -> None:
+    def __init__(self, host: NetlinkSocket, size: int, alias: str) -> None:
         self._host = host
+        self.alias = alias
         self._size = self._target = size
         self._stock: deque[Wired] = deque()
         self._last_burst = 0.0
@@ -228,7 +228,7 @@ class Pool:
     def _make(self) -> Wired:
         sandbox = Sandbox.new()
         try:
-            return wire(self._host, sandbox, INSIDE)
+            return wire(self._host, sandbox, INSIDE, self.alias)
         except BaseException:
             with suppress(OSError):
                 sandbox.close()

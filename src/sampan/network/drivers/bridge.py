@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 BORN_MTU: Final = 1500  # of a new veth
 
 
-def ensure(host: NetlinkSocket, bridge: BridgeSpec) -> tuple[int, int]:
+def ensure(host: NetlinkSocket, bridge: BridgeSpec, alias: str) -> tuple[int, int]:
     """Make or repair the interface, and return its index and MTU.
 
-    Conflict if the name belongs to something that is no bridge.
+    `alias` marks what is ours; Conflict if the name belongs to something else.
     """
     link = host.link(bridge.name)
     if link is None:
@@ -37,9 +37,12 @@ def ensure(host: NetlinkSocket, bridge: BridgeSpec) -> tuple[int, int]:
         link = host.link(bridge.name)
     if link is None or link.kind != "bridge":
         raise Conflict(f"existing interface {bridge.name} is not a bridge")
-    host.attempt(no_link_local(link.index))
-    wanted = IPv4Interface(f"{bridge.gateway}/{IPv4Network(bridge.subnet).prefixlen}")
     present = [address for index, address in host.addresses() if index == link.index]
+    # Without mark and address it is one that we made and were killed before we could mark it.
+    if link.alias != alias and (link.alias or present):
+        raise Conflict(f"existing bridge {bridge.name} belongs to somebody else")
+    host.attempt(no_link_local(link.index), set_link(link.index, alias=alias))
+    wanted = IPv4Interface(f"{bridge.gateway}/{IPv4Network(bridge.subnet).prefixlen}")
     mtu = bridge.mtu or uplink_mtu(host) or BORN_MTU
     requests = [delete_address(link.index, other) for other in present if other != wanted]
     if wanted not in present:

@@ -207,7 +207,7 @@ def _masquerade(bridges: Sequence[BridgeRules]) -> Iterable[str]:
         name = f'"{bridge.interface}"'
         yield f"oifname {name} ip saddr {bridge.subnet} ct status dnat masquerade"
         if bridge.masquerade and not bridge.internal:
-            yield f"oifname != {name} ip saddr {bridge.subnet} masquerade"
+            yield f"oifname != @bridges ip saddr {bridge.subnet} masquerade"
 
 
 def _guard() -> list[str]:

@@ -1,0 +1,137 @@
+"""A host for network tests: a network namespace of its own, with a neighbour on the other side.
+
+Nothing here touches the network of the machine. Sockets are made inside a namespace and used from
+outside, so that no program has to be run there.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface
+
+from sampan.network.netlink import (
+    NetlinkSocket,
+    add_address,
+    add_default_route,
+    add_veth,
+    set_link,
+)
+from sampan.network.sandbox import Sandbox, inside
+
+HOST, NEIGHBOUR = "198.51.100.1", "198.51.100.2"
+
+
+@dataclass
+class Hosts:
+    """The test itself runs in `host`; `neighbour` is another machine on the same wire."""
+
+    host: int
+    neighbour: int
+
+
+@contextmanager
+def hosts() -> Iterator[Hosts]:
+    """Move this thread to a new host for a while."""
+    with Sandbox.new() as host, Sandbox.new() as neighbour, inside(host.namespace):
+        with NetlinkSocket() as here:
+            here.request(add_veth("uplink0", "uplink0", neighbour.namespace))
+            for socket_, address in ((here, HOST), (neighbour, NEIGHBOUR)):
+                link = socket_.link("uplink0")
+                assert link is not None
+                interface = IPv4Interface(f"{address}/24")
+                socket_.request(set_link(link.index, up=True), add_address(link.index, interface))
+        yield Hosts(host.namespace, neighbour.namespace)
+
+
+def route_through_host(neighbour: int) -> None:
+    """Let the neighbour send everything through the host, as an attacker on the wire could."""
+    with Sandbox.of(neighbour) as sandbox:
+        link = sandbox.link("uplink0")
+        assert link is not None
+        sandbox.request(add_default_route(IPv4Address(HOST), link.index))
+
+
+def links(namespace: int | None = None) -> set[str]:
+    """Return the names of the interfaces of a namespace, by default the current one."""
+    with ExitStack() as stack:
+        if namespace is not None:
+            stack.enter_context(inside(namespace))
+        netlink = stack.enter_context(NetlinkSocket())
+        return {link.name for link in netlink.links()}
+
+
+@contextmanager
+def tcp_server(namespace: int, port: int) -> Iterator[None]:
+    """Answer every connection with the client's address, then echo what it sends."""
+    with inside(namespace):
+        listener = socket.create_server(("0.0.0.0", port))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                client, (address, *_) = listener.accept()
+                with client:
+                    client.sendall(address.encode() + b"\n")
+                    while data := client.recv(1 << 16):
+                        client.sendall(data)
+
+    with _serving(serve, listener):
+        yield
+
+
+@contextmanager
+def udp_server(namespace: int, port: int) -> Iterator[None]:
+    """Answer every datagram with the client's address."""
+    with inside(namespace):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("0.0.0.0", port))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while client := sock.recvfrom(1 << 16)[1]:  # None: shut down
+                sock.sendto(client[0].encode(), client)
+
+    with _serving(serve, sock):
+        yield
+
+
+@contextmanager
+def _serving(serve: Callable[[], None], sock: socket.socket) -> Iterator[None]:
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+        sock.close()
+
+
+def ask_tcp(namespace: int, address: str, port: int, timeout: float = 3.0) -> str:
+    """Connect and return what the server says first; raises OSError."""
+    with inside(namespace):
+        with socket.create_connection((address, port), timeout=timeout) as client:
+            return client.makefile().readline().strip()
+
+
+def ask_udp(namespace: int, address: str, port: int, timeout: float = 3.0, source: int = 0) -> str:
+    """Send a datagram and return the answer; raises TimeoutError."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with inside(namespace), socket.socket(family, socket.SOCK_DGRAM) as client:
+        client.bind(("", source))
+        client.settimeout(timeout)
+        client.sendto(b"?", (address, port))
+        data, (answered, *_) = client.recvfrom(1 << 16)
+        assert answered == address, "the answer comes from the address that was asked"
+        return data.decode()
+
+
+def descriptors() -> int:
+    """Return how many descriptors this process has open."""
+    return len(os.listdir("/proc/self/fd"))

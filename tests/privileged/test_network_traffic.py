@@ -1,0 +1,323 @@
+"""Real packets between containers, host and another machine, each a network namespace."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from sampan import rpc
+from sampan.network.plumber import BridgeSpec, EndpointSpec, Plumber, PortMapping
+from sampan.network.sandbox import inside, write_sysctl
+from sampan.rpc import Fd
+from tests.netns import (
+    HOST,
+    NEIGHBOUR,
+    Hosts,
+    ask_tcp,
+    ask_udp,
+    hosts,
+    links,
+    route_through_host,
+    tcp_server,
+    udp_server,
+)
+
+pytestmark = pytest.mark.privileged
+
+GATEWAY = "172.30.0.1"
+
+
+@dataclass
+class World:
+    here: Hosts
+    plumber: Plumber
+    state: Path
+    stack: ExitStack
+
+    def container(self, number: int, network: int = 30) -> Fd:
+        """Return the namespace of container `number`, whose address ends with it."""
+        spec = EndpointSpec(
+            endpoint_id=f"e{network}-{number}",
+            network_id=f"net{network}",
+            address=f"172.{network}.0.{number}/16",
+            mac_address=f"02:42:ac:{network:02x}:00:{number:02x}",
+            gateway=f"172.{network}.0.1",
+        )
+        return self.stack.enter_context(self.plumber.attach(spec))
+
+    def bridge(self, network: int = 30, **changes: bool) -> None:
+        spec = BridgeSpec(
+            network_id=f"net{network}",
+            name=f"br{network}",
+            subnet=f"172.{network}.0.0/16",
+            gateway=f"172.{network}.0.1",
+            **changes,
+        )
+        self.plumber.ensure_bridge(spec)
+
+    def publish(
+        self,
+        number: int,
+        host_port: int,
+        container_port: int,
+        protocol: Literal["tcp", "udp"] = "tcp",
+        address: str = "0.0.0.0",
+    ) -> None:
+        mapping = PortMapping(
+            protocol=protocol,
+            host_address=address,
+            host_port=host_port,
+            container_port=container_port,
+        )
+        self.plumber.publish(f"e30-{number}", [mapping])
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with hosts() as here, ExitStack() as stack:
+        sock, process = rpc.start("sampan.helpers.network", [str(tmp_path / "state")])
+        stack.callback(process.wait, 10)
+        stack.enter_context(sock)
+        made = World(here, rpc.connect(Plumber, sock, 10), tmp_path / "state", stack)
+        made.bridge()
+        yield made
+
+
+def test_a_container_reaches_out_and_is_seen_as_the_host(world: World) -> None:
+    container = world.container(2)
+    with tcp_server(world.here.neighbour, 80), udp_server(world.here.neighbour, 53):
+        assert ask_tcp(container.number, NEIGHBOUR, 80) == HOST
+        assert ask_udp(container.number, NEIGHBOUR, 53) == HOST
+
+
+def test_containers_reach_one_another_and_see_the_real_address(world: World) -> None:
+    one, two = world.container(2), world.container(3)
+    with tcp_server(two.number, 80):
+        assert ask_tcp(one.number, "172.30.0.3", 80) == "172.30.0.2"
+
+
+@pytest.fixture(params=["0", "1"], ids=["bridged", "br_netfilter"])
+def filtering(request: pytest.FixtureRequest, world: World) -> None:
+    """Whether packets between the ports of a bridge pass through the firewall."""
+    if Path("/proc/sys/net/bridge").exists():
+        write_sysctl("bridge/bridge-nf-call-iptables", request.param)
+
+
+@pytest.mark.usefixtures("filtering")
+def test_a_published_tcp_port_answers_from_everywhere(world: World) -> None:
+    server, client = world.container(2), world.container(3)
+    world.publish(2, 8080, 80)
+    host, neighbour = world.here.host, world.here.neighbour
+    with tcp_server(server.number, 80):
+        assert ask_tcp(neighbour, HOST, 8080) == NEIGHBOUR  # the client's address is preserved
+        assert ask_tcp(host, "127.0.0.1", 8080) == GATEWAY
+        assert ask_tcp(host, HOST, 8080) == HOST
+        assert ask_tcp(host, GATEWAY, 8080) == GATEWAY
+        assert ask_tcp(client.number, HOST, 8080)  # hairpin
+        assert ask_tcp(server.number, HOST, 8080)  # its own published port
+        assert ask_tcp(client.number, GATEWAY, 8080)
+
+
+@pytest.mark.usefixtures("filtering")
+def test_a_published_udp_port_answers_from_the_address_that_was_asked(world: World) -> None:
+    server, client = world.container(2), world.container(3)
+    world.publish(2, 5353, 53, "udp")
+    with udp_server(server.number, 53):
+        assert ask_udp(world.here.neighbour, HOST, 5353) == NEIGHBOUR
+        assert ask_udp(world.here.host, "127.0.0.1", 5353) == GATEWAY
+        assert ask_udp(client.number, HOST, 5353)
+        assert ask_udp(server.number, HOST, 5353)
+
+
+def test_a_port_on_127_0_0_1_answers_only_the_host(world: World) -> None:
+    server = world.container(2)
+    world.publish(2, 8080, 80, address="127.0.0.1")
+    with tcp_server(server.number, 80):
+        assert ask_tcp(world.here.host, "127.0.0.1", 8080) == GATEWAY
+        with pytest.raises(OSError):
+            ask_tcp(world.here.neighbour, HOST, 8080, timeout=0.3)
+
+
+def test_a_port_of_another_network_s_container_answers_through_the_host(world: World) -> None:
+    world.bridge(29)
+    server, foreign = world.container(2), world.container(2, network=29)
+    world.publish(2, 8080, 80)
+    with tcp_server(server.number, 80):
+        assert ask_tcp(foreign.number, HOST, 8080) == "172.29.0.2"
+        with pytest.raises(OSError):  # but not directly: networks are apart
+            ask_tcp(foreign.number, "172.30.0.2", 80, timeout=0.3)
+
+
+def test_ports_that_are_not_published_are_closed_to_a_neighbour_who_has_a_route(
+    world: World,
+) -> None:
+    server = world.container(2)
+    route_through_host(world.here.neighbour)
+    world.publish(2, 8080, 80)
+    with tcp_server(server.number, 80):
+        with pytest.raises(OSError):
+            ask_tcp(world.here.neighbour, "172.30.0.2", 80, timeout=0.3)
+
+
+def test_a_container_does_not_reach_the_loopback_of_the_host(world: World) -> None:
+    container = world.container(2)
+    with inside(container.number):
+        subprocess.run(
+            ["ip", "route", "add", "127.0.0.9/32", "via", GATEWAY], check=True, timeout=10
+        )
+        write_sysctl("ipv4/conf/eth0/route_localnet", "1")
+        subprocess.run(["ip", "rule", "add", "pref", "0", "lookup", "main"], check=True, timeout=10)
+        subprocess.run(["ip", "rule", "del", "lookup", "local"], check=True, timeout=10)
+        subprocess.run(
+            ["ip", "rule", "add", "pref", "10", "lookup", "local"], check=True, timeout=10
+        )
+    with tcp_server(world.here.host, 6379):
+        with pytest.raises(OSError):
+            ask_tcp(container.number, "127.0.0.9", 6379, timeout=0.3)
+
+
+def test_forwarding_works_where_iptables_drops(world: World) -> None:
+    subprocess.run(["iptables", "-P", "FORWARD", "DROP"], check=True, timeout=10)
+    world.bridge()  # at the daemon's start
+    server = world.container(2)
+    world.publish(2, 8080, 80)
+    with tcp_server(server.number, 80), tcp_server(world.here.neighbour, 81):
+        assert ask_tcp(world.here.neighbour, HOST, 8080) == NEIGHBOUR
+        assert ask_tcp(server.number, NEIGHBOUR, 81) == HOST
+    world.plumber.remove_bridge("net30")
+    rules = subprocess.run(
+        ["iptables", "-S", "FORWARD"], check=True, capture_output=True, timeout=10
+    )
+    assert rules.stdout.split() == [b"-P", b"FORWARD", b"DROP"]
+
+
+@pytest.mark.usefixtures("filtering")
+def test_without_inter_container_only_published_ports_are_reached(world: World) -> None:
+    world.bridge(inter_container=False)
+    one, two = world.container(2), world.container(3)
+    world.publish(3, 8080, 80)
+    with tcp_server(two.number, 80), tcp_server(two.number, 81):
+        with pytest.raises(OSError):
+            ask_tcp(one.number, "172.30.0.3", 81, timeout=0.3)
+        assert ask_tcp(one.number, HOST, 8080)
+
+
+def test_an_internal_network_has_no_way_out(world: World) -> None:
+    world.bridge(29, internal=True)
+    one, two = world.container(2, 29), world.container(3, 29)
+    with tcp_server(world.here.neighbour, 80), tcp_server(two.number, 80):
+        with pytest.raises(OSError):
+            ask_tcp(one.number, NEIGHBOUR, 80, timeout=0.3)
+        assert ask_tcp(one.number, "172.29.0.3", 80) == "172.29.0.2"
+
+
+def test_after_detach_nothing_answers_and_no_interface_is_left(world: World) -> None:
+    before = {name for name in links() if not name.startswith("veth")}
+    with world.container(2) as container:
+        world.publish(2, 8080, 80)
+        world.publish(2, 5353, 53, "udp")
+        with tcp_server(container.number, 80):
+            assert ask_tcp(world.here.neighbour, HOST, 8080)
+            world.plumber.detach("e30-2")
+            with pytest.raises(OSError):
+                ask_tcp(world.here.neighbour, HOST, 8080, timeout=0.5)
+    assert {name for name in links() if not name.startswith("veth")} == before
+    listed = subprocess.run(
+        ["nft", "list", "map", "inet", "sampan", "published_any"],
+        check=True,
+        capture_output=True,
+        timeout=10,
+    )
+    assert b"elements" not in listed.stdout
+
+
+def test_a_udp_client_that_never_pauses_finds_the_next_container(world: World) -> None:
+    """Without forgetting the old flow its packets would go where the port led before."""
+    for number in (2, 3):
+        server = world.container(number)
+        world.publish(number, 5353, 53, "udp")
+        _until_quiet(world)
+        with udp_server(server.number, 53):
+            assert ask_udp(world.here.neighbour, HOST, 5353, source=4444) == NEIGHBOUR
+        world.plumber.detach(f"e30-{number}")
+        _until_quiet(world)
+
+
+def _until_quiet(world: World) -> None:
+    """Wait for the work that the helper does between calls: it begins after 20 ms of quiet."""
+    time.sleep(0.15)
+    world.plumber.endpoints()
+
+
+def test_an_ipv6_address_of_the_host_leads_to_a_container_of_ipv4(world: World) -> None:
+    server = world.container(2)
+    world.publish(2, 8080, 80, address="::")
+    world.publish(2, 5353, 53, "udp", address="::")
+    with tcp_server(server.number, 80), udp_server(server.number, 53):
+        assert ask_tcp(world.here.host, "::1", 8080) == GATEWAY
+        assert ask_udp(world.here.host, "::1", 5353) == GATEWAY
+        with inside(world.here.host):
+            client = socket.create_connection(("::1", 8080), timeout=5)
+        with client:
+            data = bytes(range(256)) * 4096
+            client.sendall(data[: 1 << 16])
+            client.shutdown(socket.SHUT_WR)
+            with client.makefile("rb") as answer:
+                assert answer.read().partition(b"\n")[2] == data[: 1 << 16]
+
+
+def test_the_helper_s_successor_serves_what_it_left_and_removes_what_ended(world: World) -> None:
+    server, other = world.container(2), world.container(3)
+    world.publish(2, 8080, 80)
+    world.publish(3, 8081, 80)
+    world.publish(2, 8080, 80, address="::")
+    kill = subprocess.run(
+        ["pgrep", "-f", f"sampan.helpers.network .*{world.state}"],
+        check=True,
+        capture_output=True,
+        timeout=10,
+    )
+    [pid] = kill.stdout.split()
+    subprocess.run(["kill", "-9", pid], check=True, timeout=10)
+    with tcp_server(server.number, 80), tcp_server(other.number, 80):
+        assert ask_tcp(world.here.neighbour, HOST, 8080) == NEIGHBOUR  # nobody noticed
+        sock, process = rpc.start("sampan.helpers.network", [str(world.state)])
+        with sock:
+            successor = rpc.connect(Plumber, sock, 10)
+            world.plumber = successor
+            world.bridge()
+            successor.reconcile(["e30-2"])
+            assert [it.endpoint.endpoint_id for it in successor.endpoints()] == ["e30-2"]
+            assert ask_tcp(world.here.neighbour, HOST, 8080) == NEIGHBOUR
+            assert ask_tcp(world.here.host, "::1", 8080) == GATEWAY
+            with pytest.raises(OSError):
+                ask_tcp(world.here.neighbour, HOST, 8081, timeout=0.5)
+            with pytest.raises(OSError, match="in use"), inside(world.here.host):
+                socket.create_server(("0.0.0.0", 8080))
+        assert process.wait(10) == 0
+
+
+def test_a_flushed_ruleset_is_repaired_by_the_next_publish(world: World) -> None:
+    server = world.container(2)
+    subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=10)
+    world.publish(2, 8080, 80)
+    with tcp_server(server.number, 80):
+        assert ask_tcp(world.here.neighbour, HOST, 8080) == NEIGHBOUR
+
+
+def test_the_host_s_other_interfaces_still_do_not_route_for_one_another(world: World) -> None:
+    listed = subprocess.run(
+        ["nft", "list", "set", "inet", "sampan", "uplinks"],
+        check=True,
+        capture_output=True,
+        timeout=10,
+    )
+    assert b'"uplink0"' in listed.stdout
