@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import posixpath
 import sqlite3
@@ -13,23 +14,22 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from sampan.spec.generated_names import generate
-
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container, Record
 from sampan.engine.images import Image, Images
 from sampan.engine.lookup import Table
 from sampan.engine.merging import merged
-from sampan.engine.mount_points import mount_points
 from sampan.engine.networks import Networks
 from sampan.engine.notices import Notices
+from sampan.engine.oci_checks import check_create
+from sampan.engine.oci_mounts import mount_points
 from sampan.engine.store import ContainerStore
-from sampan.engine.validation import adapt, validate
 from sampan.engine.wishes import wish
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.rpc import Fd
 from sampan.spec.docker.config import Config, HostConfig
 from sampan.spec.docker.containers import CreateRequest, CreateResponse, MountPoint
+from sampan.spec.generated_names import generate_name
 from sampan.spec.names import new_id, short_id
 from sampan.spec.platform import Platform
 from sampan.storage.mounter import ExtractOptions, Mounter
@@ -71,8 +71,7 @@ class Creation:
         config = merged(Config(**_fields_of_config(request)), image.config.run)
         host_config = request.host_config
         self._log_defaults(host_config)
-        warnings = validate(config, host_config)
-        adapt(host_config, shm_size=self._shm_size)
+        warnings = check_create(config, host_config, shm_size=self._shm_size)
         path, arguments = _command(config)
         container_id = new_id()
         networking = request.networking_config
@@ -116,7 +115,11 @@ class Creation:
         if name:
             self._table.reserve(name, id)
             return name
-        candidate = generate(self._table.is_taken)
+        candidate = generate_name()
+        for retry in itertools.count():
+            if not self._table.is_taken(candidate):
+                break
+            candidate = generate_name(retry)
         self._table.reserve(candidate, id)
         return candidate
 

@@ -12,20 +12,18 @@ import signal as signals
 import time
 from contextlib import AsyncExitStack, suppress
 
-from sampan.engine.health import Health
+from sampan.engine.health import HealthChecks
 
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container
 from sampan.engine.execs import Execs
 from sampan.engine.lookup import Table
-from sampan.engine.mount_points import missing_sources
 from sampan.engine.networks import Connection, Networks
 from sampan.engine.notices import Notices
 from sampan.engine.oci import Specifications
 from sampan.engine.restart import Restarts
 from sampan.engine.signals import parse_signal
 from sampan.engine.store import ContainerStore
-from sampan.engine.streams import streams
 from sampan.engine.tasks import Tasks
 from sampan.engine.waiting import settle
 from sampan.engine.wishes import wish
@@ -68,7 +66,7 @@ class Lifecycle:
         self._table, self._store, self._networks = table, store, networks
         self._mounter, self._spawner, self._specifications = mounter, spawner, specifications
         self._notices, self._tasks = notices, tasks
-        self._health = Health(execs, notices, tasks)
+        self._health = HealthChecks(execs, notices, tasks)
         self._restarts = Restarts(tasks)
         self.auto_remove = self._keep  # set by the engine: `removal` needs this class as well
 
@@ -143,9 +141,9 @@ class Lifecycle:
         return Launch(
             id=record.id,
             spec=self._specifications.container_spec(record, files_of=self._files_of(container)),
-            streams=streams(record),
+            streams=self._specifications.streams(record),
             files=connection.files,
-            make_sources=missing_sources(record),
+            make_sources=self._specifications.make_sources(record),
             pull_in=pull_in,
             user=record.config.user,
             groups=record.host_config.group_add or [],

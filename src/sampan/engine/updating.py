@@ -14,9 +14,9 @@ from sampan.engine.container import Container
 from sampan.engine.images import CommitRequest, Images
 from sampan.engine.lookup import Table
 from sampan.engine.notices import Notices
+from sampan.engine.oci_checks import check_update
 from sampan.engine.resources import linux_resources
 from sampan.engine.store import ContainerStore
-from sampan.engine.validation import validate_update
 from sampan.errors import Conflict, InvalidArgument
 from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.config import Config, HostConfig, Resources
@@ -68,7 +68,7 @@ class Updating:
             raise Conflict(f"container {container.id} is marked for removal and cannot be updated")
         async with container.lock:
             host_config = updated(container.host_config, request)
-            warnings = validate_update(request, request.restart_policy)
+            warnings = check_update(request, request.restart_policy)
             if container.running:
                 resources = linux_resources(host_config)
                 await blocking(self._spawner.update, container.id, resources)
