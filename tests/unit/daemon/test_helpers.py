@@ -1,0 +1,86 @@
+"""A stand-in whose helper may be replaced at any time."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Protocol
+
+import pytest
+
+from sampan import rpc
+from sampan.daemon import helpers
+from sampan.daemon.helpers import Reconnecting
+from sampan.errors import NotFound, Unavailable
+
+
+class Greeter(Protocol):
+    def greet(self, name: str) -> str:
+        """Greet."""
+
+
+class Polite:
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def greet(self, name: str) -> str:
+        if name == "nobody":
+            raise NotFound("there is nobody")
+        return f"{self.word} {name}"
+
+
+def helper(word: str) -> socket.socket:
+    """Start a helper in a thread; it ends when the returned socket is closed."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def serve() -> None:
+        with theirs:
+            rpc.serve(theirs, Greeter, Polite(word))
+
+    threading.Thread(target=serve).start()
+    return ours
+
+
+@pytest.fixture
+def reconnecting() -> Reconnecting[Greeter]:
+    return Reconnecting(Greeter, "greeting")  # type: ignore[type-abstract]
+
+
+def test_calls_go_to_the_helper_that_was_handed_over_last(
+    reconnecting: Reconnecting[Greeter],
+) -> None:
+    greeter = reconnecting.stand_in()
+    reconnecting.replace(helper("hello"))
+    assert greeter.greet("x") == "hello x"
+    reconnecting.replace(helper("good day"))
+    assert greeter.greet("x") == "good day x"
+    with pytest.raises(NotFound, match="there is nobody"):
+        greeter.greet("nobody")
+    reconnecting.close()
+
+
+def test_a_call_waits_for_the_first_helper(reconnecting: Reconnecting[Greeter]) -> None:
+    answers: list[str] = []
+    caller = threading.Thread(target=lambda: answers.append(reconnecting.stand_in().greet("early")))
+    caller.start()
+    reconnecting.replace(helper("hello"))
+    caller.join(5)
+    assert answers == ["hello early"]
+    reconnecting.close()
+
+
+def test_a_dead_helper_is_told_and_the_next_one_is_used(
+    reconnecting: Reconnecting[Greeter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.close()
+    reconnecting.replace(dead)
+    greeter = reconnecting.stand_in()
+    with pytest.raises(Unavailable, match="the greeting helper is gone"):
+        greeter.greet("x")
+    monkeypatch.setattr(helpers, "REPLACEMENT_SECONDS", 0.01)
+    with pytest.raises(Unavailable, match="does not answer"):
+        greeter.greet("x")
+    reconnecting.replace(helper("again"))
+    assert greeter.greet("x") == "again x"
+    reconnecting.close()

@@ -1,0 +1,187 @@
+"""The supervisor with a child and a helper that are a few lines each."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sampan.daemon.supervisor import FIRST_PAUSE, LONGEST_PAUSE, Backoff
+
+# The supervised child notes each socket that it gets and who answers there.
+PROGRAM = """
+import os, signal, socket, sys
+from sampan.daemon.services import Helper
+from sampan.daemon.supervisor import FAILED, READY, Supervisor
+
+log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+mode = sys.argv[2]
+
+def note(*words):
+    os.write(log, (" ".join(map(str, words)) + "\\n").encode())
+
+class Echo(Helper):
+    def start(self):
+        self.close()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.closerange(theirs.fileno() + 1, 100)
+            ours.close()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            while theirs.recv(100):
+                theirs.send(str(os.getpid()).encode())
+            os._exit(0)
+        theirs.close()
+        self.sock = ours
+
+def child(control):
+    def stop(*_):
+        note("child", "stops")
+        sys.exit(0)
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGHUP, lambda *_: note("child", "reloads"))
+    note("child", "is", os.getpid())
+    if mode == "broken":
+        control.send(FAILED + b"cannot work")
+        sys.exit(3)
+    if mode == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    control.send(READY)
+    while True:
+        message, numbers, _, _ = socket.recv_fds(control, 4096, 4)
+        if not message:
+            note("child", "abandoned")
+            sys.exit(0)
+        sock = socket.socket(fileno=numbers[0])
+        sock.send(b"who")
+        note("helper", message.decode(), sock.recv(100).decode())
+        sock.close()
+
+supervisor = Supervisor(child, [Echo("echo", "", [])], [], -4.0, lambda: note("ready"))
+code = supervisor.run()
+note("end", code)
+sys.exit(code)
+"""
+
+
+class Run:
+    """A running supervisor and what was noted."""
+
+    def __init__(self, tmp_path: Path, mode: str) -> None:
+        self.log = tmp_path / "log"
+        self.log.touch()
+        self.errors = tmp_path / "errors"
+        with self.errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, str(self.log), mode], stderr=errors
+            )
+
+    def lines(self) -> list[list[str]]:
+        return [line.split() for line in self.log.read_text().splitlines()]
+
+    def until(self, *words: str, count: int = 1) -> list[str]:
+        """Wait for the `count`-th line that begins with `words`, and return it."""
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            found = [line for line in self.lines() if line[: len(words)] == list(words)]
+            if len(found) >= count:
+                return found[count - 1]
+            select.select([], [], [], 0.01)
+        raise AssertionError(f"{words} did not come: {self.lines()} {self.errors.read_text()}")
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(10)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str], Run]]:
+    runs: list[Run] = []
+
+    def begin(mode: str = "good") -> Run:
+        runs.append(Run(tmp_path, mode))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        if run.process.poll() is None:
+            run.process.kill()
+        run.process.wait()
+
+
+def test_a_helper_that_dies_is_started_again_and_handed_to_the_daemon(
+    start: Callable[..., Run],
+) -> None:
+    run = start()
+    first = run.until("helper", "echo")[2]
+    os.kill(int(first), signal.SIGKILL)
+    second = run.until("helper", "echo", count=2)[2]
+    assert first != second
+    assert len([line for line in run.lines() if line[:2] == ["child", "is"]]) == 1
+    assert run.stop() == 0
+
+
+def test_a_daemon_that_dies_is_started_again_and_finds_the_same_helper(
+    start: Callable[..., Run],
+) -> None:
+    run = start()
+    helper = run.until("helper", "echo")[2]
+    os.kill(int(run.until("child", "is")[2]), signal.SIGKILL)
+    run.until("child", "is", count=2)
+    assert run.until("helper", "echo", count=2)[2] == helper
+    run.until("ready", count=2)
+    assert run.stop() == 0
+
+
+def test_sigterm_stops_the_daemon_and_then_the_supervisor(start: Callable[..., Run]) -> None:
+    run = start()
+    helper = int(run.until("helper", "echo")[2])
+    assert run.stop() == 0
+    assert run.lines()[-2:] == [["child", "stops"], ["end", "0"]]
+    end = time.monotonic() + 5
+    while os.path.exists(f"/proc/{helper}/exe") and time.monotonic() < end:
+        select.select([], [], [], 0.01)
+    assert not os.path.exists(f"/proc/{helper}/exe")
+
+
+def test_a_daemon_that_ignores_sigterm_is_killed_in_the_end(start: Callable[..., Run]) -> None:
+    run = start("stubborn")
+    run.until("helper", "echo")
+    assert run.stop() == 0
+
+
+def test_sighup_reaches_the_daemon(start: Callable[..., Run]) -> None:
+    run = start()
+    run.until("helper", "echo")
+    run.process.send_signal(signal.SIGHUP)
+    run.until("child", "reloads")
+    assert run.stop() == 0
+
+
+def test_a_daemon_that_never_works_is_not_started_again(start: Callable[..., Run]) -> None:
+    run = start("broken")
+    assert run.process.wait(10) == 3
+    assert "cannot work" in run.errors.read_text()
+    assert len([line for line in run.lines() if line[:2] == ["child", "is"]]) == 1
+
+
+def test_a_daemon_without_its_supervisor_ends(start: Callable[..., Run]) -> None:
+    run = start()
+    run.until("helper", "echo")
+    run.process.kill()
+    run.until("child", "abandoned")
+
+
+def test_restarts_wait_longer_and_longer() -> None:
+    backoff = Backoff()
+    pauses = [backoff.next() for _ in range(12)]
+    assert pauses[:3] == [0.0, FIRST_PAUSE, 2 * FIRST_PAUSE]
+    assert pauses[-1] == LONGEST_PAUSE
