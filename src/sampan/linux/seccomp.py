@@ -245,8 +245,9 @@ def _compile(profile: LinuxSeccomp) -> tuple[bytes, list[str]]:
         does = action(rule.action, rule.errno_ret)
         highest = max(highest, _add(pyseccomp, built, rule, does, default, newer))
     if default in (_ACTIONS["SCMP_ACT_ALLOW"], _ACTIONS["SCMP_ACT_LOG"]):
-        highest = 0
-    return _front(architectures, newer, highest) + _exported(built), warnings
+        return _exported(built), warnings
+    # Below the common numbers each architecture has its own order: those keep the default.
+    return _front(architectures, newer, max(highest, _FIRST_COMMON - 1)) + _exported(built), warnings
 
 
 def _add(
@@ -314,7 +315,7 @@ def _statement(code: int, value: int, if_true: int = 0, if_false: int = 0) -> by
 def _front(architectures: Iterable[int], newer: dict[int, int], highest: int) -> bytes:
     """Return what goes before libseccomp's program; it falls through to it (see the module)."""
     families = [each for each in architectures if each & 0xFFFF != 8]  # MIPS numbers differently
-    if not families or highest < _FIRST_COMMON:
+    if not families:
         return b""
     body = [_statement(_LD_ABS, 0)]  # seccomp_data.nr
     tests = [

@@ -187,3 +187,9 @@ def test_a_broken_file_in_the_cache_is_compiled_again(
     kept.write_bytes(b"short")
     monkeypatch.setattr(seccomp, "_compiled", {})
     assert seccomp.compile_filter(profile, str(tmp_path))[0] == first
+
+
+def test_an_old_profile_tells_new_calls_apart_too() -> None:
+    code = compiled(allow("read", "execve"))
+    assert run(code, X86_64, 439) == ERRNO | 38  # faccessat2
+    assert run(code, X86_64, 333) == ERRNO | 1  # below the common numbers
