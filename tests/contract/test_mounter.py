@@ -177,6 +177,7 @@ def test_a_layer_that_is_not_what_it_is_called_leaves_nothing(
         ("/up", "up", 1 << 27 | 0o777, 15, "/etc"),
         ("/up/passwd", "passwd", 0o644, None, ""),
         ("/broken", "broken", 1 << 27 | 0o777, 14, "/nowhere/at/all"),
+        ("/loop", "loop", 1 << 27 | 0o777, 4, "/loop"),
     ],
 )
 def test_stat_is_what_the_header_of_docker_cp_says(

@@ -29,7 +29,7 @@ from sampan.storage.mounter import (
     Unpacked,
     Usage,
 )
-from sampan.storage.packing import Packer, clean, stat_path
+from sampan.storage.packing import ABSENT, Packer, clean, stat_path
 from sampan.storage.snapshots import Folders, Snapshot, SnapshotDriver, SnapshotStore
 from sampan.storage.tar_reader import TarReader
 from sampan.storage.tar_writer import TarWriter
@@ -221,13 +221,15 @@ def chain_of_two(parent: str, diff_id: str) -> str:
 
 def _folder(root: int, path: str) -> bytes:
     """Return the folder to extract into, links resolved."""
-    where = evaluate(root, clean(_encoded(path)))
     try:
+        where = evaluate(root, clean(_encoded(path)))
         os.close(open_in_root(root, where, O_DIRECTORY, links=False))
-    except FileNotFoundError as error:
-        raise NotFound(f"Could not find the file {path}") from error
     except NotADirectoryError as error:
         raise InvalidArgument("extraction point is not a directory") from error
+    except OSError as error:
+        if error.errno in ABSENT:
+            raise NotFound(f"Could not find the file {path}") from error
+        raise
     return where
 
 

@@ -51,7 +51,7 @@ _GO_KINDS: Final = {
 }
 # File systems whose content is no file of the container. Source: linux/magic.h
 _PSEUDO: Final = frozenset((0x9FA0, 0x62656572, 0x1CD1, 0x27E0EB, 0x63677270, 0x19800202))
-_ABSENT: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+ABSENT: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _CAPABILITY: Final = "security.capability"
 _ACLS: Final = ("system.posix_acl_access", "system.posix_acl_default")
 
@@ -99,7 +99,7 @@ def open_path(root: int, path: bytes) -> int:
     try:
         return openat2(root, path, os.O_PATH | os.O_NOFOLLOW, 0, resolve)
     except OSError as error:
-        if error.errno in _ABSENT:
+        if error.errno in ABSENT:
             raise NotFound(f"Could not find the file {os.fsdecode(path)}") from error
         raise
 
@@ -114,7 +114,7 @@ def stat_path(root: int, path: bytes) -> PathStat:
         os.close(fd)
     target = ""
     if stat.S_ISLNK(status.st_mode):
-        target = "/" + evaluate(root, path).decode("utf-8", "replace")
+        target = _target(root, path).decode("utf-8", "replace")
     return PathStat(
         name=base(path).decode("utf-8", "replace"),
         size=status.st_size,
@@ -122,6 +122,16 @@ def stat_path(root: int, path: bytes) -> PathStat:
         mtime=timestamp(status.st_mtime_ns),
         link_target=target,
     )
+
+
+def _target(root: int, path: bytes) -> bytes:
+    """Return where a link leads in the end, as an absolute path; itself if it leads in circles."""
+    try:
+        return b"/" + evaluate(root, path)
+    except OSError as error:
+        if error.errno in ABSENT:
+            return path
+        raise
 
 
 class Packer:
