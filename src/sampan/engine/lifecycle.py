@@ -25,7 +25,7 @@ from sampan.engine.restart import Restarts
 from sampan.engine.signals import parse_signal
 from sampan.engine.store import ContainerStore
 from sampan.engine.tasks import Tasks
-from sampan.engine.waiting import settle
+from sampan.engine.waiting import settle_exits
 from sampan.engine.wishes import wish
 from sampan.errors import (
     CommandNotExecutable,
@@ -263,7 +263,7 @@ class Lifecycle:
             container, "die", execDuration=str(duration), exitCode=str(exit_code)
         )
         container.ended.set()
-        settle(container, container.exits)
+        settle_exits(container)
         if delay is not None:
             self._restarts.schedule(container, delay, self._start_again)
         elif container.host_config.auto_remove:

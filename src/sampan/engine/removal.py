@@ -18,7 +18,7 @@ from sampan.engine.networks import Networks
 from sampan.engine.notices import Notices
 from sampan.engine.store import ContainerStore
 from sampan.engine.times import parse_time
-from sampan.engine.waiting import settle
+from sampan.engine.waiting import settle_removal
 from sampan.errors import Conflict, InvalidArgument, SampanError
 from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.containers import ContainersPruneReport
@@ -98,8 +98,7 @@ class Removal:
             except SampanError as error:
                 log.warning("container %s left something: %s", container.short_id, error)
         self._notices.container(container, "destroy")
-        settle(container, container.exits)
-        settle(container, container.removals)
+        settle_removal(container)
 
     async def prune(self, wanted: Mapping[str, Sequence[str]]) -> ContainersPruneReport:
         """Remove all containers that do not run and pass the filters."""

@@ -39,11 +39,22 @@ def wait_for(container: Container, condition: str) -> Waiter:
     return Waiter(future)
 
 
-def settle(container: Container, futures: list[asyncio.Future[WaitResponse]]) -> None:
-    """Tell everybody in the list how the container ended, and empty it."""
+def settle_exits(container: Container) -> None:
+    """Tell everybody who waits for the next exit how the container ended."""
+    _settle(container.exits, _answer(container))
+
+
+def settle_removal(container: Container) -> None:
+    """Tell everybody who still waits that the container is gone; an old error is no news."""
+    answer = WaitResponse(status_code=container.record.exit_code)
+    _settle(container.exits, answer)
+    _settle(container.removals, answer)
+
+
+def _settle(futures: list[asyncio.Future[WaitResponse]], answer: WaitResponse) -> None:
     for future in futures:
         if not future.done():
-            future.set_result(_answer(container))
+            future.set_result(answer)
     futures.clear()
 
 
