@@ -82,7 +82,7 @@ def glob(pattern: str) -> re.Pattern[str]:
             match = _GO_CLASS.match(pattern, at)
             if match is None:
                 raise InvalidArgument("syntax error in pattern")
-            result += f"[{match[1]}{match[2].replace('[', chr(92) + '[')}]"
+            result += f"[{match[1]}{_ranges(match[2])}]"
             at = match.end()
             continue
         elif letter == "\\":
@@ -97,3 +97,18 @@ def glob(pattern: str) -> re.Pattern[str]:
         return re.compile(result)
     except re.error as error:
         raise InvalidArgument("syntax error in pattern") from error
+
+
+_RANGE: Final = re.compile(r"(\\?.)(?:-(\\?.))?", re.DOTALL)
+
+
+def _ranges(content: str) -> str:
+    """Return what is between the brackets of a pattern, for an expression."""
+    result, at = "", 0
+    while match := _RANGE.match(content, at):
+        if match[1] == "-":
+            raise InvalidArgument("syntax error in pattern")
+        low, high = (re.escape(end[-1]) if end else "" for end in (match[1], match[2]))
+        result += f"{low}-{high}" if high else low
+        at = match.end()
+    return result
