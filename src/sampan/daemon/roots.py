@@ -61,6 +61,15 @@ def _holder_lives(fd: int) -> bool:
     return text.isdigit() and os.path.exists(f"/proc/{int(text)}")
 
 
+def _is_alive(pid: int) -> bool:
+    """Tell whether a process runs; one that was killed and is not reaped yet does not."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            return stat.read().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (OSError, IndexError):
+        return False
+
+
 def write_pidfile(path: str) -> None:
     """Write our pid, unless another living daemon has written its own; raises UsageError."""
     if not path:
@@ -69,7 +78,7 @@ def write_pidfile(path: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         with open(path, encoding="ascii") as file:
             old = int(file.read(32))
-        if old != os.getpid() and os.path.exists(f"/proc/{old}"):
+        if old != os.getpid() and _is_alive(old):
             raise UsageError(
                 f"failed to start daemon, ensure the daemon is not running or delete {path}: "
                 f"process with PID {old} is still running"
