@@ -65,7 +65,12 @@ class _Header:
         self._headings = headings
 
     def column(self, name: str, default: Any) -> Any:
+        if name == "Label":
+            return lambda label: label
         return self._headings.get(name, default)
+
+    def document(self) -> dict[str, str]:
+        return dict(self._headings)
 
 
 def render(
@@ -89,6 +94,18 @@ def render(
         return "".join(lines)
     header = Template(template_text(format), lenient=True).with_functions(_HEADER_FUNCTIONS)
     return aligned(header.apply(_Header(headings)) + "\n" + "".join(lines))
+
+
+def check_columns(format: str, headings: Mapping[str, str]) -> None:
+    """Raise Exit for a template that does not parse, or names a column that there is none of."""
+    try:
+        template = Template(template_text(format))
+    except TemplateError as error:
+        raise Exit(1, f"failed to parse template: {error}") from None
+    try:
+        template.apply(_Header(headings))
+    except TemplateError as error:
+        raise Exit(1, f"failed to execute template: {error}") from None
 
 
 def template_text(format: str) -> str:

@@ -13,8 +13,8 @@ def timestamp(text: str, name: str) -> str:
 
     Raises InvalidArgument; `name` says which option it was.
     """
-    if not text:
-        return ""
+    if text in ("", "0"):
+        return text
     from sampan.cli.values import duration
 
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sampan.cli.container_columns import HEADINGS, METHODS, columns
 from sampan.cli.flags import flag
-from sampan.cli.table import FORMAT_HELP, parsed, render, uses
+from sampan.cli.table import FORMAT_HELP, check_columns, render, uses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
     layout = options.format or cli.setting("psFormat")
     size = options.size
     if layout and layout != "table":
-        parsed(layout.removeprefix("table"), status=1)
+        check_columns(layout, HEADINGS)
         size = size or (
             "size" not in options.changed and not options.quiet and uses(layout, "Size")
         )

@@ -49,7 +49,7 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
             cli.err.line(error)
             failed.append(container)
     if failed:
-        raise Exit(1, f"failed to start containers: {', '.join(failed)}")
+        raise Exit(1, f"Error: failed to start containers: {', '.join(failed)}")
     return 0
 
 

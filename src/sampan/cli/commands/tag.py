@@ -26,7 +26,7 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
     except InvalidArgument as error:
         raise Exit(
             1,
-            f'error parsing reference: "{target}" is not a valid repository/tag: {error}',
+            f'Error parsing reference: "{target}" is not a valid repository/tag: {error}',
         ) from None
     if reference.digest:
         raise Exit(1, "refusing to create a tag with a digest reference")

@@ -198,9 +198,9 @@ class _Parser:
         self._next += 1
         operand = self._plain_operand(token)
         operand.at = self._place(token.at)
-        end = token.at + len(token.value)
+        begin = end = token.at + len(token.value) + (token.kind == "field")
         while (field := self._peek()) is not None and field.kind == "field" and not field.spaced:
-            if end == token.at + len(token.value) and field.at > token.at:
+            if end == begin:
                 operand.at = self._place(field.at)  # where Go's parser makes it a chain
             operand.fields.append(field.value)
             end = field.at + 1 + len(field.value)

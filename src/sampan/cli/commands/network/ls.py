@@ -62,9 +62,17 @@ def _columns(truncated: bool) -> dict[str, Callable[[dict[str, Any]], Any]]:
         "Name": lambda item: item["Name"],
         "Driver": lambda item: item["Driver"],
         "Scope": lambda item: item["Scope"],
-        "IPv4": lambda item: str(item.get("EnableIPv4", True)).lower(),
+        "IPv4": lambda item: str(item.get("EnableIPv4", False)).lower(),
         "IPv6": lambda item: str(item.get("EnableIPv6", False)).lower(),
         "Internal": lambda item: str(item.get("Internal", False)).lower(),
         "Labels": labels,
-        "CreatedAt": lambda item: item["Created"].replace("T", " "),
+        "CreatedAt": lambda item: _time(item["Created"]),
     }
+
+
+def _time(text: str) -> str:
+    """Format an RFC 3339 time as Go prints it."""
+    if text.endswith("Z"):
+        return text[:-1].replace("T", " ") + " +0000 UTC"
+    zone = text[-6:].replace(":", "")
+    return f"{text[:-6].replace('T', ' ')} {zone} {zone}"
