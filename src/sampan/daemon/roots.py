@@ -58,7 +58,7 @@ def lock(data_root: str) -> int:
 def _holder_lives(fd: int) -> bool:
     """Tell whether the supervisor that wrote its pid is still there."""
     text = os.pread(fd, 32, 0).strip()
-    return text.isdigit() and os.path.exists(f"/proc/{int(text)}")
+    return text.isdigit() and _is_alive(int(text))
 
 
 def _is_alive(pid: int) -> bool:
