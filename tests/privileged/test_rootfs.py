@@ -411,8 +411,8 @@ def test_cve_2016_9962_an_exec_cannot_be_inspected_from_inside(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process of ours that is still ours, in the container, shows its descriptors to nobody."""
+    from sampan.runtime import execution
     from sampan.runtime import launch as launching
-    from sampan.runtime import program
     from sampan.runtime.launch import ExecRequest
 
     look = "for f in /proc/[2-9]*/fd/* /proc/[2-9]*/root /proc/[2-9]*/cwd; do readlink $f; done"
@@ -427,7 +427,7 @@ def test_cve_2016_9962_an_exec_cannot_be_inspected_from_inside(
     container = box.start(wanted, stdio=(read, out_write, out_write))
     assert os.read(out_read, 3) == b"up\n"
     gate, go = os.pipe()
-    monkeypatch.setattr(program, "connect", lambda *_: os.read(gate, 1))
+    monkeypatch.setattr(execution, "connect", lambda *_: os.read(gate, 1))
     pending = launching.launch_exec(
         ExecRequest(
             id=box.name,
@@ -499,7 +499,7 @@ AUDITED = """
 import os, sys
 from pathlib import Path
 from tests.box import Box, Process, spec
-from sampan.runtime import rootfs, supervise
+from sampan.runtime import joining, rootfs
 inside = False
 def hook(event, arguments):
     if not inside or event not in ('import', 'open', 'ctypes.dlopen', 'os.listdir', 'os.scandir'):
@@ -515,7 +515,7 @@ def entering(f):
         return f(*arguments)
     return wrapped
 rootfs.pivot = entering(rootfs.pivot)
-supervise.join_all = entering(supervise.join_all)
+joining.join_all = entering(joining.join_all)
 sys.addaudithook(hook)
 box = Box(Path(sys.argv[1]), Path(sys.argv[2]))
 for terminal in (False, True):

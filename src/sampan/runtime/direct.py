@@ -18,6 +18,7 @@ from sampan.rpc import Fd
 from sampan.runtime import channel as ch
 from sampan.runtime import init, prepare, state, supervise
 from sampan.runtime.channel import Channel
+from sampan.runtime.progress import Progress, as_sampan_error, clean_up, follow
 from sampan.runtime.requests import Launched, LaunchRequest
 from sampan.spec.runtime import Hooks, Linux
 
@@ -60,7 +61,7 @@ class Direct:
     """A start whose only process is the container's init."""
 
     def __init__(
-        self, progress: supervise.Progress, channel: Channel, alive: int, request: LaunchRequest
+        self, progress: Progress, channel: Channel, alive: int, request: LaunchRequest
     ) -> None:
         self._progress, self._channel, self._alive = progress, channel, alive
         self._cgroup = request.cgroup
@@ -75,9 +76,9 @@ class Direct:
         os.close(self._alive)
         progress = self._progress
         try:
-            supervise.follow(progress, self._channel)
+            follow(progress, self._channel)
         except SampanError:
-            supervise.clean_up(progress)
+            clean_up(progress)
             for fd in (progress.pidfd, progress.master):
                 if fd >= 0:
                     os.close(fd)
@@ -101,7 +102,7 @@ class Direct:
 def launch(request: LaunchRequest, compiled: seccomp.Filter | None, warnings: list[str]) -> Direct:
     """Clone the init of a container; raises InvalidArgument."""
     plan = prepare.plan_namespaces(request)
-    progress = supervise.Progress(warnings=list(warnings))
+    progress = Progress(warnings=list(warnings))
     entry = None
     ours, theirs = Channel.pair()
     alive, dead = os.pipe2(os.O_CLOEXEC)
@@ -113,10 +114,10 @@ def launch(request: LaunchRequest, compiled: seccomp.Filter | None, warnings: li
         if progress.pid == 0:
             _prepare(request, compiled, plan, entry, theirs, dead)
     except BaseException as error:
-        supervise.clean_up(progress)
+        clean_up(progress)
         ours.close()
         os.close(alive)
-        raise supervise.as_sampan_error(error) from error
+        raise as_sampan_error(error) from error
     finally:
         theirs.close()
         os.close(dead)
@@ -128,7 +129,7 @@ def launch(request: LaunchRequest, compiled: seccomp.Filter | None, warnings: li
     return Direct(progress, ours, alive, request)
 
 
-def _make_cgroup(request: LaunchRequest, progress: supervise.Progress) -> Entry | None:
+def _make_cgroup(request: LaunchRequest, progress: Progress) -> Entry | None:
     if not request.cgroup:
         return None
     linux = request.spec.linux or Linux()
@@ -155,7 +156,7 @@ def _prepare(
         setup, warnings = prepare.setup(request, plan, compiled)
         setup.waits, setup.alive = False, dead
         setup.entry, setup.born_inside = entry, entry is not None and entry.into >= 0
-        progress = supervise.Progress()
+        progress = Progress()
         if entry is None:
             setup.entry = _make_cgroup(request, progress)
             if setup.entry is not None:
@@ -169,6 +170,6 @@ def _prepare(
         if request.state_dir:  # our pid as the host's procfs, which we still have, tells it
             state.save(request, int(os.readlink("/proc/self")), time.time_ns())
     except BaseException as error:  # noqa: BLE001 - reported to the caller
-        channel.fail(supervise.as_sampan_error(error))
+        channel.fail(as_sampan_error(error))
         os._exit(1)
     init.run(setup, channel)

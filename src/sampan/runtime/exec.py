@@ -19,8 +19,9 @@ from sampan.linux.cgroups.cgroup import Entry
 from sampan.linux.cgroups.hierarchy import open_cgroup
 from sampan.linux.namespaces import KINDS
 from sampan.runtime import channel as ch
-from sampan.runtime import init, program, supervise
+from sampan.runtime import execution, init, joining, program, supervise
 from sampan.runtime.channel import Channel
+from sampan.runtime.progress import Agent, Progress, follow
 from sampan.spec.runtime import Spec, State
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def supervise_exec(
     request: ExecRequest, filter: seccomp.Filter | None, report: socket.socket
 ) -> NoReturn:
     """Start the process, in the forked supervisor."""
-    progress = supervise.Progress()
+    progress = Progress()
     try:
         supervise.become_supervisor()
         _start(request, filter, progress)
@@ -54,9 +55,7 @@ def supervise_exec(
         os._exit(0)
 
 
-def _start(
-    request: ExecRequest, filter: seccomp.Filter | None, progress: supervise.Progress
-) -> None:
+def _start(request: ExecRequest, filter: seccomp.Filter | None, progress: Progress) -> None:
     pidfd = request.pidfd
     try:
         if pidfd is None:
@@ -101,7 +100,7 @@ def _start(
         progress.warnings += supervise.set_oom_score(progress.pid, score)
     if setup.waits:
         ours.send(ch.GO)
-    supervise.follow(progress, ours, seccomp_agent(request))
+    follow(progress, ours, seccomp_agent(request))
     if progress.master >= 0 and request.console_socket:
         supervise.send_console(progress, request.console_socket)
 
@@ -116,7 +115,7 @@ def _set_home(prepared: program.Program, pid: int) -> None:
     os.close(root)
 
 
-def seccomp_agent(request: ExecRequest) -> supervise.Agent | None:
+def seccomp_agent(request: ExecRequest) -> Agent | None:
     """Return who gets the listener of the filter, if it has one."""
     if request.seccomp is None or not request.seccomp.listener_path:
         return None
@@ -127,7 +126,7 @@ def seccomp_agent(request: ExecRequest) -> supervise.Agent | None:
         pid=request.pid,
         bundle=request.bundle,
     )
-    return supervise.Agent(request.seccomp, state)
+    return Agent(request.seccomp, state)
 
 
 def _clone(
@@ -135,13 +134,13 @@ def _clone(
     pidfd: int,
     flags: int,
     cgroup: int,
-    progress: supervise.Progress,
+    progress: Progress,
     channel: Channel,
 ) -> None:
     joins = [(pidfd, flags)] if flags else []
     run = partial(_run, setup, channel, bool(flags & namespaces.CLONE_NEWNS))
     try:
-        supervise.join_and_clone(joins, 0, cgroup, b"", progress, run)
+        joining.join_and_clone(joins, 0, cgroup, b"", progress, run)
     except InvalidArgument as error:
         if has_ended(pidfd):
             raise Conflict("the container is not running") from error
@@ -172,11 +171,11 @@ def _run(setup: Setup, channel: Channel, in_root: bool) -> NoReturn:
         slave = -1
         if setup.program.terminal:
             root = os.open(b"/", paths.O_DIRECTORY)
-            master, slave = program.open_terminal(-1, root)
+            master, slave = execution.open_terminal(-1, root)
             channel.send(ch.MASTER, b"", master)
             os.close(master)
         if setup.proc >= 0:
-            program.label(setup.program, setup.proc)
+            execution.label(setup.program, setup.proc)
             os.close(setup.proc)
         init.finish(setup.program, channel, slave)
     except OSError as error:

@@ -20,7 +20,7 @@ from sampan.errors import InvalidArgument
 from sampan.linux import mounts, namespaces, paths, process
 from sampan.linux.cgroups.cgroup import Entry
 from sampan.runtime import channel as ch
-from sampan.runtime import devices, hooks, mounting, program, rootfs
+from sampan.runtime import devices, execution, hooks, mounting, program, rootfs
 from sampan.runtime.channel import Channel, reason
 from sampan.runtime.options import Planned
 from sampan.spec.runtime import LinuxDevice
@@ -104,7 +104,7 @@ def _steps(setup: Setup, channel: Channel) -> None:
         namespaces.sethostname(setup.hostname)
     if setup.domainname:
         namespaces.setdomainname(setup.domainname)
-    program.label(setup.program, proc)
+    execution.label(setup.program, proc)
     _write_sysctls(proc, setup.sysctls)
     for path in setup.read_only:
         rootfs.make_read_only(root, path)
@@ -130,22 +130,22 @@ def finish(
     `kept` is a descriptor that stays open until the execution; with `hold` it is a fifo on which
     to wait.
     """
-    program.connect(prepared, slave)
-    kept = program.arrange(prepared, channel, kept)
-    program.limit(prepared)
-    program.schedule(prepared)
+    execution.connect(prepared, slave)
+    kept = execution.arrange(prepared, channel, kept)
+    execution.limit(prepared)
+    execution.schedule(prepared)
     os.umask(prepared.umask)
     if not prepared.no_new_privileges:
-        program.load_filter(prepared, channel)  # needs CAP_SYS_ADMIN, which is about to go
-    program.drop_privileges(prepared)
-    path = program.look_up(prepared)
+        execution.load_filter(prepared, channel)  # needs CAP_SYS_ADMIN, which is about to go
+    execution.drop_privileges(prepared)
+    path = execution.look_up(prepared)
     if prepared.no_new_privileges:
-        program.load_filter(prepared, channel)
+        execution.load_filter(prepared, channel)
     channel.send(ch.READY)
     if hold and not os.read(kept, 1):
         os._exit(1)
     hooks.run_all("startContainer", *start_hooks)
-    program.execute(prepared, path, max(channel.fileno(), kept))
+    execution.execute(prepared, path, max(channel.fileno(), kept))
 
 
 def _enter_namespaces(setup: Setup, channel: Channel) -> None:
@@ -225,7 +225,7 @@ def _terminal(setup: Setup, made: mounting.Made, root: int, channel: Channel) ->
     """Open the container's terminal and hand its master over; -1 without one."""
     if not setup.program.terminal:
         return -1
-    master, slave = program.open_terminal(made.devpts, root)
+    master, slave = execution.open_terminal(made.devpts, root)
     if not made.dev_is_bound:
         rootfs.bind_console(root, slave)
     channel.send(ch.MASTER, b"", master)

@@ -23,6 +23,7 @@ from sampan.linux.cgroups.hierarchy import detect
 from sampan.rpc import Fd
 from sampan.runtime import direct, supervise
 from sampan.runtime import exec as runtime_exec
+from sampan.runtime.progress import as_sampan_error
 from sampan.runtime.requests import ExecRequest, Launched, LaunchRequest
 from sampan.spec.runtime import LinuxSeccomp
 
@@ -95,7 +96,7 @@ def launch(request: LaunchRequest) -> Launching:
         if direct.is_possible(request):
             return direct.launch(request, compiled, warnings)
     except OSError as error:
-        raise supervise.as_sampan_error(error) from error
+        raise as_sampan_error(error) from error
     supervisor, sock = _fork(partial(supervise.supervise, request, compiled))
     return Supervised(sock, supervisor, request.cgroup, warnings)
 
