@@ -15,8 +15,8 @@ from msgspec import UNSET
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container
 from sampan.engine.host import memory_total
-from sampan.linux.cgroups.statistics import BlockCount, Statistics
 from sampan.linux.cgroups.hierarchy import open_cgroup
+from sampan.linux.cgroups.statistics import BlockCount, Statistics
 from sampan.spec.docker.containers import WaitResponse
 from sampan.spec.docker.stats import (
     BlkioEntry,
