@@ -123,9 +123,7 @@ def launch(request: LaunchRequest, compiled: seccomp.Filter | None, warnings: li
         os.close(dead)
         if entry is not None:
             entry.close()
-        for fd, _ in plan.late:
-            if fd != request.network:
-                os.close(fd)
+        prepare.close_joins(request, plan.late)
     return Direct(progress, ours, alive, request)
 
 

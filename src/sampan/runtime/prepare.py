@@ -13,7 +13,7 @@ from sampan.linux.namespaces import KINDS
 from sampan.runtime import devices, hooks, mounting, options, program
 from sampan.runtime.channel import reason
 from sampan.runtime.init import Setup
-from sampan.spec.runtime import Hooks, Linux, LinuxIDMapping, State
+from sampan.spec.runtime import Hooks, Linux, LinuxIDMapping, LinuxNamespace, State
 
 if TYPE_CHECKING:
     from sampan.runtime.requests import LaunchRequest
@@ -52,29 +52,48 @@ def plan_namespaces(request: LaunchRequest) -> NamespacePlan:
     Joined before the clone are those that only children enter (pid), and all of them if a user
     namespace takes our privileges away.
     """
-    linux = request.spec.linux or Linux()
     plan = NamespacePlan()
     joins: list[tuple[int, int]] = []
-    for namespace in linux.namespaces:
-        if namespace.type in plan.new or namespace.type in plan.joined:
-            raise InvalidArgument(f"duplicated ns {namespace.type!r}")
-        flag, name = KINDS[namespace.type]
-        pid = request.pull_in.get(namespace.type)
-        if pid is not None:
-            joins.append((_open(f"/proc/{pid}/ns/{name}"), flag))
-        elif namespace.type == "network" and request.network is not None:
-            joins.append((request.network, flag))
-        elif namespace.path:
-            joins.append((_open(namespace.path), flag))
-        else:
-            plan.new.add(namespace.type)
-            continue
-        plan.joined.add(namespace.type)
-    _add_implied(request, plan, joins)
+    try:
+        for namespace in (request.spec.linux or Linux()).namespaces:
+            _plan_namespace(request, namespace, plan, joins)
+        _add_implied(request, plan, joins)
+    except BaseException:
+        close_joins(request, joins)
+        raise
     for kind in plan.new - {"cgroup"}:  # that one is made after the cgroup was entered
         plan.flags |= KINDS[kind][0]
     split_joins(plan, joins)
     return plan
+
+
+def close_joins(request: LaunchRequest, joins: list[tuple[int, int]]) -> None:
+    """Close the descriptors of namespaces that were opened here; those of the request are lent."""
+    for fd, _ in joins:
+        if fd != request.network:
+            os.close(fd)
+
+
+def _plan_namespace(
+    request: LaunchRequest,
+    namespace: LinuxNamespace,
+    plan: NamespacePlan,
+    joins: list[tuple[int, int]],
+) -> None:
+    if namespace.type in plan.new or namespace.type in plan.joined:
+        raise InvalidArgument(f"duplicated ns {namespace.type!r}")
+    flag, name = KINDS[namespace.type]
+    pid = request.pull_in.get(namespace.type)
+    if pid is not None:
+        joins.append((_open(f"/proc/{pid}/ns/{name}"), flag))
+    elif namespace.type == "network" and request.network is not None:
+        joins.append((request.network, flag))
+    elif namespace.path:
+        joins.append((_open(namespace.path), flag))
+    else:
+        plan.new.add(namespace.type)
+        return
+    plan.joined.add(namespace.type)
 
 
 def _add_implied(request: LaunchRequest, plan: NamespacePlan, joins: list[tuple[int, int]]) -> None:

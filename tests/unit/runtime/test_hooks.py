@@ -1,0 +1,69 @@
+"""Hooks: programs with the state on stdin."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from sampan.errors import InvalidArgument
+from sampan.runtime import hooks
+from sampan.spec.runtime import Hook, State
+
+STATE = hooks.encode_state(
+    State(
+        oci_version="1.2.1", id="x", status="creating", pid=7, bundle="/b", annotations={"a": "b"}
+    )
+)
+
+
+def shell(script: str, timeout: int | None = None) -> Hook:
+    return Hook(path="/bin/sh", args=["sh", "-c", script], env=["A=b"], timeout=timeout)
+
+
+def test_a_hook_reads_the_state_and_has_only_its_environment(tmp_path: Path) -> None:
+    hooks.run_all(
+        "prestart", hooks.prepare([shell(f"cat >{tmp_path}/s; env >{tmp_path}/e")]), STATE
+    )
+    assert (tmp_path / "s").read_bytes() == STATE
+    assert "A=b" in (tmp_path / "e").read_text().splitlines()
+    assert "HOME=" not in (tmp_path / "e").read_text()
+
+
+def test_a_hook_that_does_not_read_is_no_failure() -> None:
+    hooks.run_all("prestart", hooks.prepare([shell("exec <&-; true")]), STATE * 10000)
+
+
+@pytest.mark.parametrize(
+    ("hook", "message"),
+    [
+        (
+            shell("echo words; exit 3"),
+            "error running poststart hook #1: exit status 3, output: words",
+        ),
+        (shell("kill -9 $$"), "signal 9"),
+        (Hook(path="/no/such"), "exec /no/such: no such file or directory"),
+    ],
+)
+def test_the_first_failure_stops_and_is_named(hook: Hook, message: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        hooks.run_all("poststart", hooks.prepare([shell("true"), hook, shell("touch /x")]), STATE)
+    assert message in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_hook_that_takes_too_long_is_killed_with_its_children() -> None:
+    began = time.monotonic()
+    with pytest.raises(InvalidArgument, match="context deadline exceeded"):
+        hooks.run_all("prestart", hooks.prepare([shell("sleep 30 & wait", timeout=1)]), STATE)
+    assert time.monotonic() - began < 5
+
+
+def test_much_output_does_not_block_a_hook() -> None:
+    hooks.run_all("prestart", hooks.prepare([shell("head -c 300000 /dev/zero")]), STATE)
+
+
+def test_a_relative_path_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="it must be absolute"):
+        hooks.prepare([Hook(path="bin/true")])
