@@ -288,8 +288,8 @@ def mount_points(
             raise Unsupported("volumes of other containers are not available here")
         for point in _taken(item, volumes_from):
             found[point.destination] = point
-    for point in parse(config, host):
-        found[point.destination] = _settled(id, point, data_root)
+    for wanted in parse(config, host):
+        found[wanted.destination] = _settled(id, wanted, data_root)
     return list(found.values())
 
 
