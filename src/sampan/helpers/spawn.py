@@ -153,7 +153,8 @@ def stop(run_root: Path) -> int:
 def _runs_something(run_root: Path) -> bool:
     try:
         with connect_spawner(run_root) as sock:
-            tasks = rpc.connect(Spawner, sock, deadline=PATIENCE).tasks()
+            spawner = rpc.connect(Spawner, sock, deadline=PATIENCE)  # type: ignore[type-abstract]
+            tasks = spawner.tasks()
     except SampanError:
         return False  # it is about to end, or its forker is being replaced
     return any(task.state != "stopped" for task in tasks)

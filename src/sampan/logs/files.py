@@ -29,7 +29,7 @@ def log_path(folder: Path, id: str, driver: str) -> Path | None:
     if driver == "json-file":
         return folder / f"{id}-json.log"
     if driver == "local":
-        return folder / "local-logs" / "container.log"
+        return folder / f"{id}-local.log"
     return None
 
 
@@ -53,9 +53,6 @@ def open_writer(
     path = log_path(folder, id, driver)
     if path is None:
         return None
-    if path.parent != folder:
-        path.parent.mkdir(mode=0o750, exist_ok=True)
-        os.chown(path.parent, -1, gid)
     return LogWriter(path, codec(driver, attributes), dict(attributes), options, driver, gid)
 
 

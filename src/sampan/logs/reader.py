@@ -53,7 +53,8 @@ class LogReader:
     ) -> None:
         """Open the log in `folder`; `since` and `until` are nanoseconds since the epoch, 0 is none.
 
-        A log that has no file yet is empty, and can be followed. `tail` None means everything.
+        A log that has no file yet is empty, and can be followed if the container has run. `tail`
+        None means everything. Raises OSError.
         """
         path = log_path(folder, id, driver)
         self._path, self._driver = path, driver
@@ -66,8 +67,7 @@ class LogReader:
             return
         try:
             if follow:
-                path.parent.mkdir(parents=False, exist_ok=True)
-                self._watch = FolderWatch(path.parent)
+                self._watch = _watch(path.parent)
             self._open_all(tail)
         except BaseException:
             self.close()
@@ -239,6 +239,13 @@ class LogReader:
             if lines and lines[0].time > self._last:
                 return name
         return names[0]
+
+
+def _watch(folder: Path) -> FolderWatch | None:
+    try:
+        return FolderWatch(folder)
+    except FileNotFoundError:
+        return None  # a container that never ran: there is nothing to wait for
 
 
 def _inode(path: Path) -> int:

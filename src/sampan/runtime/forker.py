@@ -92,9 +92,9 @@ class Forker:
             self._loop.forget(task.pidfd)
         return task
 
-    def soon(self, action: Callable[[], None]) -> None:
-        """Call `action` when the calls at hand are answered."""
-        self._loop.later(0, action)
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Call `action` once, after `seconds`."""
+        self._loop.later(seconds, action)
 
     # --- descriptors ---------------------------------------------------------------------------
 

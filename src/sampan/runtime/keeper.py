@@ -31,7 +31,7 @@ from sampan.runtime.messages import (
 )
 from sampan.runtime.relay import Relay
 from sampan.runtime.tasks import Key, Task
-from sampan.runtime.world import Role, World, children, half_pair, ignore, quiet_signals
+from sampan.runtime.world import Role, World, cgroups_of, children, half_pair, ignore, quiet_signals
 
 log = logging.getLogger(__name__)
 
@@ -184,10 +184,15 @@ class Keeper:
         self._channel = None
 
     def _clear_interrupted_starts(self) -> None:
-        """End what the forker had begun and could not tell of any more."""
+        """End what the forker had begun and could not tell of any more.
+
+        Other children that nobody knows are orphans of containers that share our pid namespace:
+        those are in the cgroup of their container, not in ours.
+        """
         known = {task.record.pid for task in self._world.tasks.values()}
+        own = cgroups_of(os.getpid())
         for pid in children():
-            if pid not in known:
+            if pid not in known and cgroups_of(pid) == own:
                 os.kill(pid, signal.SIGKILL)
         for container, path in list(self._world.state.unsettled()):
             log.warning("the start of container %s was interrupted", container[:12])

@@ -44,7 +44,7 @@ class Service:
 
     def __init__(self, forker: Forker) -> None:
         self._forker, self._world = forker, forker.world
-        self._starting: set[Key] = set()
+        self._starting: dict[Key, str] = {}  # with the cgroup
         self._filters: dict[str, LinuxSeccomp] = {}  # by digest: containers share them
 
     # --- starts --------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ class Service:
         ) or ("pid" in launch.pull_in)
         if linux and linux.seccomp:
             record.seccomp = self._keep_filter(linux.seccomp)
-        return self._await(launching, record, pipes)
+        return self._await(launching, record, pipes, cgroup)
 
     def exec(self, launch: ExecLaunch) -> Pending[Started]:
         """Start one more process; see `Spawner.exec`."""
@@ -115,7 +115,7 @@ class Service:
             )
             undo.pop_all()
         record = self._record(launch.id, launch.exec_id, launch.streams, pipes)
-        return self._await(launching, record, pipes)
+        return self._await(launching, record, pipes, container.record.cgroup)
 
     def _refuse_second(self, key: Key) -> None:
         task = self._world.tasks.get(key)
@@ -138,14 +138,16 @@ class Service:
             slot=self._world.free_slot() if logged else -1,
         )
 
-    def _await(self, launching: Launching, record: TaskRecord, pipes: Pipes) -> Pending[Started]:
+    def _await(
+        self, launching: Launching, record: TaskRecord, pipes: Pipes, cgroup: str
+    ) -> Pending[Started]:
         """Answer when the program runs."""
         answer: Pending[Started] = Pending()
-        self._starting.add(record.key)
+        self._starting[record.key] = cgroup
         pipes.close_theirs()
 
         def finish() -> None:
-            self._starting.discard(record.key)
+            del self._starting[record.key]
             try:
                 started = self._finish(launching, record, pipes)
             except Exception as error:  # noqa: BLE001 - the caller gets every failure
@@ -340,8 +342,23 @@ class Service:
                 waiter.resolve(task.status())
             task.close()
             if not each[1] and task.record.cgroup:
-                _remove_cgroup(task.record.cgroup)
+                self._remove_cgroup(task.record.cgroup)
         self._world.state.remove(key)
+
+    def _remove_cgroup(self, path: str, tries: int = 200) -> None:
+        """Remove a cgroup, later again if dying processes keep it busy."""
+        used = {task.record.cgroup for task in self._world.tasks.values()}
+        if path in used or path in self._starting.values():
+            return  # the container was started again
+        cgroup = open_cgroup(path)
+        try:
+            cgroup.remove(0)
+        except OSError as error:
+            if not tries:
+                log.warning("cgroup %s stays: %s", path, error)
+                return
+            cgroup.kill()
+            self._forker.later(0.02, lambda: self._remove_cgroup(path, tries - 1))
 
     def _known(self, key: Key) -> Task:
         task = self._world.tasks.get(key)
@@ -365,15 +382,3 @@ def _container(id: str) -> str:
 
 def _name(key: Key) -> str:
     return f"exec {short_id(key[1])}" if key[1] else f"container {key[0]}"
-
-
-def _remove_cgroup(path: str) -> None:
-    cgroup = open_cgroup(path)
-    try:
-        cgroup.remove(0)
-    except OSError:
-        try:
-            cgroup.kill()
-            cgroup.remove()
-        except OSError as error:
-            log.warning("cgroup %s stays: %s", path, error)

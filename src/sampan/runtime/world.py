@@ -135,3 +135,11 @@ def children() -> list[int]:
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
         return []
     return [int(pid) for pid in text.split()]
+
+
+def cgroups_of(pid: int) -> str:
+    """Return the lines of /proc/PID/cgroup; empty for a process that is gone."""
+    try:
+        return Path(f"/proc/{pid}/cgroup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
