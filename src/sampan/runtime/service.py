@@ -12,6 +12,7 @@ import socket
 import struct
 import termios
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -316,22 +317,26 @@ class Service:
         task.waiters.append(answer)
         return answer
 
-    def forget(self, id: str, exec_id: str, *, remove: bool) -> None:
-        """Drop an ended task; see `Spawner.forget`."""
+    def forget(self, id: str, exec_id: str, *, remove: bool) -> Pending[None]:
+        """Drop an ended task; see `Spawner.forget`. Answers when the cgroup is gone."""
         _container(id)
         key = (id, exec_id)
         task = self._world.tasks.get(key)
         if key in self._starting or (task and not task.ended):
             raise Conflict(f"{_name(key)} is running")
+        answer: Pending[None] = Pending()
         if task is not None:
-            self._drop(key)
+            self._drop(key, answer)
         elif exec_id or remove:
             self._forker.tell(Removed(id=id, exec_id=exec_id))  # clients of a start that never came
         if remove and not exec_id:
             self._world.folders.remove(id)
+        if task is None or exec_id or not task.record.cgroup:
+            answer.resolve(None)
+        return answer
 
-    def _drop(self, key: Key) -> None:
-        """Forget a task, and with a container its execs and its cgroup."""
+    def _drop(self, key: Key, answer: Pending[None] | None = None) -> None:
+        """Forget a task, and with a container its execs and its cgroup; then answer."""
         keys = [key] if key[1] else [each for each in self._world.tasks if each[0] == key[0]]
         for each in keys:
             task = self._forker.forget(each)
@@ -342,23 +347,25 @@ class Service:
                 waiter.resolve(task.status())
             task.close()
             if not each[1] and task.record.cgroup:
-                self._remove_cgroup(task.record.cgroup)
+                self._remove_cgroup(task.record.cgroup, answer)
         self._world.state.remove(key)
 
-    def _remove_cgroup(self, path: str, tries: int = 200) -> None:
+    def _remove_cgroup(self, path: str, answer: Pending[None] | None, tries: int = 200) -> None:
         """Remove a cgroup, later again if dying processes keep it busy."""
         used = {task.record.cgroup for task in self._world.tasks.values()}
-        if path in used or path in self._starting.values():
-            return  # the container was started again
-        cgroup = open_cgroup(path)
-        try:
-            cgroup.remove(0)
-        except OSError as error:
-            if not tries:
+        if path not in used and path not in self._starting.values():  # or it was started again
+            cgroup = open_cgroup(path)
+            try:
+                cgroup.remove(0)
+            except OSError as error:
+                if tries:
+                    cgroup.kill()
+                    again = partial(self._remove_cgroup, path, answer, tries - 1)
+                    self._forker.later(0.01, again)
+                    return
                 log.warning("cgroup %s stays: %s", path, error)
-                return
-            cgroup.kill()
-            self._forker.later(0.02, lambda: self._remove_cgroup(path, tries - 1))
+        if answer:
+            answer.resolve(None)
 
     def _known(self, key: Key) -> Task:
         task = self._world.tasks.get(key)
