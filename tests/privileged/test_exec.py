@@ -146,6 +146,40 @@ def test_an_exec_in_an_ended_container_is_a_conflict(box: Box, container: Runnin
     box.running.clear()
 
 
+def test_an_exec_in_a_paused_container_is_a_conflict(box: Box, container: Running) -> None:
+    cgroup = open_cgroup(f"/{box.name}")
+    cgroup.freeze()
+    try:
+        with pytest.raises(Conflict, match="is paused, unpause the container before exec"):
+            box.exec(container, process("true"))
+    finally:
+        cgroup.thaw()
+
+
+def test_an_exec_in_a_zombie_never_runs_on_the_host(box: Box, container: Running) -> None:
+    os.kill(container.launched.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, container.launched.pid, os.WEXITED | os.WNOWAIT)
+    for more in ({}, {"pidfd": container.launched.pidfd.number}):
+        with pytest.raises(Conflict, match="is not running"):
+            box.exec(container, process("/bin/true"), **more)
+
+
+def test_an_exec_is_refused_where_there_is_no_container(box: Box, container: Running) -> None:
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+        os._exit(0)
+    real = container.launched.pid
+    container.launched.pid = pid
+    try:
+        with pytest.raises(InvalidArgument, match=f"process {pid} is not in a container"):
+            box.exec(container, process("/bin/true"))
+    finally:
+        container.launched.pid = real
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
 def test_an_exec_enters_the_user_namespace(box: Box) -> None:
     box.root.chmod(0o755)
     wanted = spec("sh", "-c", "echo up; exec sleep 60")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import select
 import signal
 from typing import Final
 
@@ -117,6 +119,13 @@ def pidfd_getfd(pidfd: int, targetfd: int) -> int:
     return syscall(NR["pidfd_getfd"], pidfd, targetfd, 0)
 
 
+def wait_ended(pidfd: int, seconds: float) -> bool:
+    """Wait until a process has ended (it may be a zombie still); tell whether it has."""
+    poll = select.poll()  # not select(2), which knows no descriptor above 1023
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(int(seconds * 1000)))
+
+
 class _PidfdInfo(ctypes.Structure):
     _fields_ = (
         ("mask", ctypes.c_uint64),
@@ -146,12 +155,19 @@ def pidfd_exit_status(pidfd: int) -> int | None:
 
 
 def is_same(pid: int, kind: str) -> bool:
-    """Tell whether process `pid` is in our own namespace of an OCI type."""
+    """Tell whether process `pid` is in our own namespace of an OCI type.
+
+    Raises ProcessLookupError if it has ended: a zombie is in no namespace any more.
+    """
     name = KINDS[kind][1]
     try:
-        theirs, ours = os.stat(f"/proc/{pid}/ns/{name}"), os.stat(f"/proc/self/ns/{name}")
+        ours = os.stat(f"/proc/self/ns/{name}")
     except FileNotFoundError:
-        return True  # this kernel has no such namespaces, or the process is gone
+        return True  # this kernel has no such namespaces
+    try:
+        theirs = os.stat(f"/proc/{pid}/ns/{name}")
+    except FileNotFoundError:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), str(pid)) from None
     return (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
 
 

@@ -7,7 +7,6 @@ happens without importing or looking up anything.
 from __future__ import annotations
 
 import os
-import select
 import socket
 import struct
 
@@ -85,10 +84,6 @@ class Channel:
             self.send(ERROR, code.encode() + b"\0" + text.encode("utf-8", "replace"))
         except OSError:
             pass  # the supervisor is gone: nobody is left to tell
-
-    def has_packet(self, seconds: float = 0) -> bool:
-        """Tell whether `receive` would not wait."""
-        return bool(select.select([self.sock], [], [], seconds)[0])
 
 
 def reason(error: OSError) -> str:

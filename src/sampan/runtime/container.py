@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import select
 import signal as signals
 from collections.abc import Iterator
 from contextlib import suppress
@@ -186,7 +185,7 @@ class Container:
                     cgroup.kill()
             with suppress(ProcessLookupError):
                 namespaces.pidfd_send_signal(pidfd, signals.SIGKILL)
-            if not select.select([pidfd], [], [], PATIENCE)[0]:
+            if not namespaces.wait_ended(pidfd, PATIENCE):
                 raise Internal(f"container {self.id} does not end: init is still running")
         finally:
             os.close(pidfd)

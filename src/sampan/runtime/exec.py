@@ -56,13 +56,7 @@ def supervise_exec(
 
 
 def _start(request: ExecRequest, filter: seccomp.Filter | None, progress: Progress) -> None:
-    pidfd = request.pidfd
-    try:
-        if pidfd is None:
-            pidfd = namespaces.pidfd_open(request.pid)
-        foreign = [kind for kind in KINDS if not namespaces.is_same(request.pid, kind)]
-    except ProcessLookupError:
-        raise Conflict(f"Container {request.id} is not running") from None
+    pidfd, foreign = _find(request)
     prepared, progress.warnings = program.prepare(
         request.process,
         filter=filter,
@@ -80,7 +74,10 @@ def _start(request: ExecRequest, filter: seccomp.Filter | None, progress: Progre
         proc=paths.open_proc() if prepared.apparmor or prepared.selinux else -1,
     )
     if request.cgroup:
-        setup.entry = open_cgroup(request.cgroup).entry(beside=request.pid)
+        cgroup = open_cgroup(request.cgroup)
+        if cgroup.is_frozen():  # a process that entered would stop before it could report
+            raise Conflict(f"Container {request.id} is paused, unpause the container before exec")
+        setup.entry = cgroup.entry(beside=request.pid)
     inside = -1
     if setup.entry is not None and "user" not in foreign:
         inside = setup.entry.into
@@ -103,6 +100,25 @@ def _start(request: ExecRequest, filter: seccomp.Filter | None, progress: Progre
     follow(progress, ours, seccomp_agent(request))
     if progress.master >= 0 and request.console_socket:
         supervise.send_console(progress, request.console_socket)
+
+
+def _find(request: ExecRequest) -> tuple[int, list[str]]:
+    """Return a pidfd of the container's init, and the kinds of namespaces that are not ours.
+
+    A container always has a mount namespace of its own. A process without one is not a container:
+    what it asks for would be executed among the files of the host.
+    """
+    ended = Conflict(f"Container {request.id} is not running")
+    try:
+        pidfd = request.pidfd if request.pidfd is not None else namespaces.pidfd_open(request.pid)
+        foreign = [kind for kind in KINDS if not namespaces.is_same(request.pid, kind)]
+    except ProcessLookupError:
+        raise ended from None
+    if namespaces.wait_ended(pidfd, 0):  # asked last: so the number was that process's all along
+        raise ended
+    if "mount" not in foreign:
+        raise InvalidArgument(f"process {request.pid} is not in a container")
+    return pidfd, foreign
 
 
 def _set_home(prepared: program.Program, pid: int) -> None:
@@ -137,26 +153,17 @@ def _clone(
     progress: Progress,
     channel: Channel,
 ) -> None:
-    joins = [(pidfd, flags)] if flags else []
-    run = partial(_run, setup, channel, bool(flags & namespaces.CLONE_NEWNS))
+    joins = [(pidfd, flags)]
+    run = partial(_run, setup, channel)
     try:
         joining.join_and_clone(joins, 0, cgroup, b"", progress, run)
     except InvalidArgument as error:
-        if has_ended(pidfd):
+        if namespaces.wait_ended(pidfd, 0):
             raise Conflict("the container is not running") from error
         raise
 
 
-def has_ended(pidfd: int) -> bool:
-    """Tell whether the process of a pidfd has ended."""
-    try:
-        namespaces.pidfd_send_signal(pidfd, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
-def _run(setup: Setup, channel: Channel, in_root: bool) -> NoReturn:
+def _run(setup: Setup, channel: Channel) -> NoReturn:
     """What runs in the new process, inside the container's root already."""
     try:
         process.prctl(process.PR_SET_DUMPABLE, 0)
@@ -166,8 +173,7 @@ def _run(setup: Setup, channel: Channel, in_root: bool) -> NoReturn:
         if setup.waits:
             channel.expect(ch.GO)
         os.setsid()
-        if in_root:
-            init.join_keyring(setup.id)
+        init.join_keyring(setup.id)
         slave = -1
         if setup.program.terminal:
             root = os.open(b"/", paths.O_DIRECTORY)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -106,7 +105,7 @@ def clean_up(progress: Progress) -> None:
     if progress.pidfd >= 0:
         with suppress(ProcessLookupError):
             namespaces.pidfd_send_signal(progress.pidfd, signal.SIGKILL)
-        select.select([progress.pidfd], [], [], PATIENCE)
+        namespaces.wait_ended(progress.pidfd, PATIENCE)
     if progress.cgroup is not None and progress.created:
         with suppress(OSError):
             progress.cgroup.kill()
