@@ -35,6 +35,10 @@ class Config:
     def __getitem__(self, flag: str) -> Any:
         return self._values[flag]
 
+    def changed(self, values: dict[str, Any]) -> Config:
+        """Return a copy with other values."""
+        return Config({**self._values, **values}, self.flags, self.given - self.flags)
+
     def set(self, flag: str, value: Any) -> None:
         """Change an option while the daemon runs."""
         self._values[flag] = value
@@ -159,17 +163,19 @@ def _show(value: object) -> str:
 def reload(config: Config, in_file: dict[str, Any]) -> list[str]:
     """Apply what may change while the daemon runs; return the names of what changed.
 
-    Flags win, as they cannot be in conflict with a file that was read after the start.
+    Flags win, as they cannot be in conflict with a file that was read after the start. Raises
+    UsageError for a value that cannot work, and then changes nothing.
     """
-    changed = []
+    changed = {}
     for option in OPTIONS:
-        if not option.reloadable or option.flag in config.flags:
-            continue
-        value = in_file.get(option.flag, option.default)
-        if config[option.flag] != value:
-            changed.append(option.flag)
-            config.set(option.flag, value)
-    return changed
+        if option.reloadable and option.flag not in config.flags:
+            value = in_file.get(option.flag, option.default)
+            if config[option.flag] != value:
+                changed[option.flag] = value
+    check(config.changed(changed))
+    for flag, value in changed.items():
+        config.set(flag, value)
+    return list(changed)
 
 
 def check(config: Config) -> None:

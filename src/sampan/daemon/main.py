@@ -6,6 +6,7 @@ certificates, all imports, privileges given up, event loop.
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import socket
@@ -75,6 +76,7 @@ def run(config: Config) -> int:
             opened,
             REQUEST_SECONDS + max(0, config["shutdown-timeout"]),
             lambda: notify.notify(f"READY=1\nMAINPID={os.getpid()}"),
+            lambda: _read_reload(config["config-file"]),
         )
         code = supervisor.run()
         notify.notify("STOPPING=1")
@@ -83,6 +85,15 @@ def run(config: Config) -> int:
         listeners.close_all(opened)
         roots.remove_pidfile(config["pidfile"])
         os.close(lock)
+
+
+def _read_reload(path: str) -> bytes:
+    """Return what the configuration file says now; b"" if it is broken."""
+    try:
+        return json.dumps(configuration.read_file(path)).encode()
+    except (OSError, UsageError) as error:
+        say(f"unable to configure the daemon with file {path}: {error}")
+        return b""
 
 
 def _helpers(config: Config, who: privileges.Identity) -> list[Helper]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import gc
+import json
 import logging
 import os
 import signal
@@ -20,7 +21,7 @@ from sampan.daemon import logs, privileges, tls
 from sampan.daemon.config import Config
 from sampan.daemon.flags import UsageError
 from sampan.daemon.listeners import Listener
-from sampan.daemon.supervisor import FAILED, READY
+from sampan.daemon.supervisor import FAILED, READY, RELOAD
 from sampan.daemon.wiring import Daemon
 from sampan.engine.system import ENGINE_VERSION
 from sampan.errors import SampanError
@@ -28,6 +29,7 @@ from sampan.http.limits import Limits
 from sampan.http.server import Server
 
 log = logging.getLogger(__name__)
+MESSAGE_BYTES = 256 << 10  # of the supervisor
 
 # Modules that Python loads on first use: afterwards the files may be out of this user's reach.
 PRELOADED = ("concurrent.futures.thread", "encodings.idna", "_strptime", "traceback", "linecache")
@@ -71,11 +73,10 @@ async def _serve(
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     control.setblocking(False)
-    loop.add_reader(control.fileno(), _receive_helper, daemon, control, stop)
+    loop.add_reader(control.fileno(), _receive, daemon, config, control)
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor passes SIGTERM on
     await daemon.start()
-    loop.add_signal_handler(signal.SIGHUP, reload, daemon, config)
     server = Server(
         App(daemon.backend),
         headers=standing_headers(ENGINE_VERSION),
@@ -94,10 +95,10 @@ async def _serve(
     await daemon.stop()
 
 
-def _receive_helper(daemon: Daemon, control: socket.socket, stop: asyncio.Event) -> None:
-    """Take a helper's socket from the supervisor; without a supervisor, end."""
+def _receive(daemon: Daemon, config: Config, control: socket.socket) -> None:
+    """Take a helper's socket or a configuration from the supervisor; without one, end."""
     try:
-        message, numbers, _, _ = socket.recv_fds(control, 4096, 4, socket.MSG_CMSG_CLOEXEC)
+        message, numbers, _, _ = socket.recv_fds(control, MESSAGE_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
     except BlockingIOError:
         return
     except OSError:
@@ -105,18 +106,19 @@ def _receive_helper(daemon: Daemon, control: socket.socket, stop: asyncio.Event)
     if not message:
         log.error("the supervisor is gone; stopping, containers stay")
         os._exit(1)
+    if message.startswith(RELOAD):
+        reload(daemon, config, message.removeprefix(RELOAD))
     for number in numbers:
         daemon.use_helper(message.decode(), socket.socket(fileno=number))
 
 
-def reload(daemon: Daemon, config: Config) -> None:
-    """Apply what can be changed while we run from the configuration file (SIGHUP)."""
+def reload(daemon: Daemon, config: Config, content: bytes) -> None:
+    """Apply what can be changed while we run; `content` was read and checked as root."""
     try:
-        values = configuration.read_file(config["config-file"])
-    except (OSError, UsageError) as error:
-        log.error("error configuring the daemon with file %s: %s", config["config-file"], error)
+        changed = configuration.reload(config, json.loads(content))
+    except UsageError as error:
+        log.error("the new configuration is not used: %s", error)
         return
-    changed = configuration.reload(config, values)
     logs.set_level(config["log-level"], config["debug"])
     daemon.reload(config)
     log.info("reloaded configuration: %s", ", ".join(changed) or "nothing changed")

@@ -23,6 +23,7 @@ from sampan.daemon.services import Helper, Lasting
 
 READY = b"ready"
 FAILED = b"failed "
+RELOAD = b"reload "
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # between restarts of something that keeps dying
 STABLE_SECONDS = 30.0  # after which a restart counts as the first again
 KILL_SECONDS = 5.0  # beyond the daemon's own time limit
@@ -71,10 +72,12 @@ class Supervisor:
         listeners: list[Listener],
         stop_seconds: float,
         on_ready: Callable[[], None],
+        read_reload: Callable[[], bytes],
     ) -> None:
         self._child, self._helpers, self._listeners = child, helpers, listeners
         self._stop_seconds = stop_seconds
         self._on_ready = on_ready
+        self._read_reload = read_reload
         self._backoff: dict[str, Backoff] = {}
         self._due: dict[str, float] = {}  # what is to be started again, and when
         self._control: socket.socket | None = None
@@ -168,8 +171,7 @@ class Supervisor:
             poll.register(self._control, select.POLLIN)
         for helper in self._helpers:
             if helper.sock is not None:
-                # nothing is ever received here: readable means that the other end is closed
-                poll.register(helper.sock, select.POLLIN)
+                poll.register(helper.sock, select.POLLRDHUP)  # the other end is closed
         ready = {number for number, _ in poll.poll(self._timeout())}
         if self._control is not None and self._control.fileno() in ready:
             self._listen_to_child()
@@ -217,8 +219,16 @@ class Supervisor:
             for number in os.read(self._wake, 4096):
                 if number in (signal.SIGTERM, signal.SIGINT):
                     self._stop()
-                elif number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT):
-                    self._signal_child(signal.SIGUSR1 if number == signal.SIGQUIT else number)
+                elif number == signal.SIGHUP:
+                    self._reload()
+                elif number in (signal.SIGUSR1, signal.SIGQUIT):
+                    self._signal_child(signal.SIGUSR1)
+
+    def _reload(self) -> None:
+        """Read the configuration as root, who may, and pass it on."""
+        if self._control is not None and (content := self._read_reload()):
+            with contextlib.suppress(OSError):
+                self._control.send(RELOAD + content)
 
     def _stop(self) -> None:
         again = bool(self._stopping_until)

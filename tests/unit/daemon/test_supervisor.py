@@ -47,7 +47,6 @@ def child(control):
         note("child", "stops")
         sys.exit(0)
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGHUP, lambda *_: note("child", "reloads"))
     note("child", "is", os.getpid())
     if mode == "broken":
         control.send(FAILED + b"cannot work")
@@ -60,12 +59,16 @@ def child(control):
         if not message:
             note("child", "abandoned")
             sys.exit(0)
+        if not numbers:
+            note("child", message.decode())
+            continue
         sock = socket.socket(fileno=numbers[0])
         sock.send(b"who")
         note("helper", message.decode(), sock.recv(100).decode())
         sock.close()
 
-supervisor = Supervisor(child, [Echo("echo", "", [])], [], -4.0, lambda: note("ready"))
+helpers = [Echo("echo", "", [])]
+supervisor = Supervisor(child, helpers, [], -4.0, lambda: note("ready"), lambda: b"{}")
 code = supervisor.run()
 note("end", code)
 sys.exit(code)
@@ -158,11 +161,11 @@ def test_a_daemon_that_ignores_sigterm_is_killed_in_the_end(start: Callable[...,
     assert run.stop() == 0
 
 
-def test_sighup_reaches_the_daemon(start: Callable[..., Run]) -> None:
+def test_sighup_passes_the_configuration_to_the_daemon(start: Callable[..., Run]) -> None:
     run = start()
     run.until("helper", "echo")
     run.process.send_signal(signal.SIGHUP)
-    run.until("child", "reloads")
+    run.until("child", "reload", "{}")
     assert run.stop() == 0
 
 
