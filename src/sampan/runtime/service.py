@@ -338,6 +338,7 @@ class Service:
     def _drop(self, key: Key, answer: Pending[None] | None = None) -> None:
         """Forget a task, and with a container its execs and its cgroup; then answer."""
         keys = [key] if key[1] else [each for each in self._world.tasks if each[0] == key[0]]
+        cgroup = "" if key[1] else self._world.tasks[key].record.cgroup
         for each in keys:
             task = self._forker.forget(each)
             if task is None:
@@ -346,9 +347,9 @@ class Service:
             for waiter in task.waiters:
                 waiter.resolve(task.status())
             task.close()
-            if not each[1] and task.record.cgroup:
-                self._remove_cgroup(task.record.cgroup, answer)
         self._world.state.remove(key)
+        if cgroup:
+            self._remove_cgroup(cgroup, answer)
 
     def _remove_cgroup(self, path: str, answer: Pending[None] | None, tries: int = 200) -> None:
         """Remove a cgroup, later again if dying processes keep it busy."""
