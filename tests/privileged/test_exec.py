@@ -15,6 +15,7 @@ from sampan.errors import CommandNotFound, Conflict, InvalidArgument
 from sampan.linux.cgroups.hierarchy import open_cgroup
 from sampan.spec.runtime import (
     ConsoleSize,
+    ExecCPUAffinity,
     LinuxCapabilities,
     LinuxIDMapping,
     LinuxNamespace,
@@ -144,6 +145,16 @@ def test_an_exec_in_an_ended_container_is_a_conflict(box: Box, container: Runnin
     with pytest.raises(Conflict):
         box.exec(container, process("true"))
     box.running.clear()
+
+
+def test_an_exec_runs_on_the_cpus_it_asks_for(box: Box, container: Running) -> None:
+    cpu = max(os.sched_getaffinity(0))
+    affinity = ExecCPUAffinity(initial="0", final=str(cpu))
+    script = "grep Cpus_allowed_list /proc/self/status"
+    ended = shell(box, container, script, exec_cpu_affinity=affinity)
+    assert ended.out.split()[1] == str(cpu)
+    with pytest.raises(InvalidArgument, match='invalid CPU list "3-1"'):
+        shell(box, container, "true", exec_cpu_affinity=ExecCPUAffinity(initial="3-1"))
 
 
 def test_an_exec_in_a_paused_container_is_a_conflict(box: Box, container: Running) -> None:

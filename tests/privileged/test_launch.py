@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import resource
 import select
 import signal
 import socket
@@ -279,6 +281,32 @@ def test_many_failures_leave_no_descriptor_behind(box: Box) -> None:
         with pytest.raises(CommandNotFound):
             box.run(spec("nosuch"))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_caller_with_many_descriptors_starts_containers(box: Box) -> None:
+    """select(2) knows no descriptor above 1023: nothing here may use it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    held = [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) for _ in range(1200)]
+    null = held[0]
+    try:
+        request = LaunchRequest(
+            id="many",
+            spec=spec("true"),
+            root=str(box.root),
+            cgroup=f"/{box.name}",
+            stdio=(null, null, null),
+        )
+        launched = launching.launch(request).finish()
+        assert os.waitpid(launched.pid, 0)[1] == 0
+        launched.pidfd.close()
+        open_cgroup(f"/{box.name}").remove()
+        with pytest.raises(CommandNotFound):
+            launching.launch(dataclasses.replace(request, spec=spec("nosuch"))).finish()
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # --- terminal --------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from sampan.runtime import channel as ch
 from sampan.runtime import execution, init, joining, program, supervise
 from sampan.runtime.channel import Channel
 from sampan.runtime.progress import Agent, Progress, follow
-from sampan.spec.runtime import Spec, State
+from sampan.spec.runtime import ExecCPUAffinity, Spec, State
 
 if TYPE_CHECKING:
     from sampan.runtime.requests import ExecRequest
@@ -37,6 +37,8 @@ class Setup:
     born_inside: bool
     waits: bool
     program: program.Program
+    initial_cpus: set[int]  # before the cgroup is entered; empty for all
+    final_cpus: set[int]
     proc: int  # /proc of the host, for security labels; -1 without
 
 
@@ -65,12 +67,15 @@ def _start(request: ExecRequest, filter: seccomp.Filter | None, progress: Progre
         listen_fds=request.listen_fds,
     )
     _set_home(prepared, request.pid)
+    affinity = request.process.exec_cpu_affinity or ExecCPUAffinity()
     setup = Setup(
         id=request.id.encode(),
         entry=None,
         born_inside=False,
         waits=request.process.oom_score_adj is not None,
         program=prepared,
+        initial_cpus=program.cpu_list(affinity.initial) if affinity.initial else set(),
+        final_cpus=program.cpu_list(affinity.final) if affinity.final else set(),
         proc=paths.open_proc() if prepared.apparmor or prepared.selinux else -1,
     )
     if request.cgroup:
@@ -167,9 +172,13 @@ def _run(setup: Setup, channel: Channel) -> NoReturn:
     """What runs in the new process, inside the container's root already."""
     try:
         process.prctl(process.PR_SET_DUMPABLE, 0)
+        if setup.initial_cpus:
+            os.sched_setaffinity(0, setup.initial_cpus)
         if setup.entry is not None:
             setup.entry.enter(into=setup.born_inside)
             setup.entry.close()
+        if setup.final_cpus:
+            os.sched_setaffinity(0, setup.final_cpus)
         if setup.waits:
             channel.expect(ch.GO)
         os.setsid()

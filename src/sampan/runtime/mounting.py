@@ -247,7 +247,7 @@ def mount_cgroup(target: int, planned: Planned, view: CgroupView) -> None:
 def _unified(view: CgroupView, attributes: int) -> int:
     if view.own_namespace:
         try:
-            return m.new_filesystem(b"cgroup2", [(b"nsdelegate", None)], attributes, b"cgroup")
+            return m.new_filesystem(b"cgroup2", [], attributes, b"cgroup")
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.EBUSY, errno.EINVAL):
                 raise

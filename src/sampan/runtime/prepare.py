@@ -142,7 +142,9 @@ def setup(
         listen_fds=request.listen_fds,
     )
     if linux.intel_rdt is not None:
-        warnings.append("intelRdt is not supported here and was ignored")
+        warnings.append("intelRdt is not supported and was ignored")
+    if linux.net_devices:
+        warnings.append("netDevices is not supported and was ignored")
     root = request.root
     wanted = spec.hooks or Hooks()
     return Setup(

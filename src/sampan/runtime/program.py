@@ -187,6 +187,18 @@ def _personality(wanted: LinuxPersonality | None) -> int | None:
     return process.PERSONALITIES[wanted.domain]
 
 
+def cpu_list(text: str) -> set[int]:
+    """Return the CPUs of a list like `0-3,7`; raises InvalidArgument."""
+    cpus: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        last = last if dash else first
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < 1 << 16):
+            raise InvalidArgument(f'invalid CPU list "{text}"')
+        cpus.update(range(int(first), int(last) + 1))
+    return cpus
+
+
 def set_home(program: Program, root: int) -> None:
     """Set HOME, if it is not set, to that of the user in the passwd file of the image."""
     if b"HOME" in program.env:
