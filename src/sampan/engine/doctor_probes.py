@@ -1,0 +1,218 @@
+"""Asking the kernel what it can: each question that changes anything is put by a child process.
+
+To be used before threads are started: a child is forked, leaves the host's namespaces, tries, and
+tells the reason of its failure through a pipe.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import resource
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from sampan.linux import capabilities
+from sampan.linux.libc import NR, syscall
+from sampan.linux.namespaces import (
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    KINDS,
+    PIDFD_GET_INFO,
+    unshare,
+)
+from sampan.network.firewall.nftables import Nftables
+from sampan.network.netlink import NetlinkSocket, add_bridge, add_veth
+from sampan.network.sandbox import Sandbox
+
+CGROUPS: Final = Path("/sys/fs/cgroup")
+MOUNT_ATTR_IDMAP: Final = 0x00100000  # linux/mount.h
+_V1_NAMES: Final = {"blkio": "io", "cpuacct": "", "net_cls": "", "net_prio": ""}
+
+
+def tried(work: Callable[[], object]) -> str:
+    """Do `work` in a child process; return "" or the reason why it failed."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        reason = ""
+        try:
+            work()
+        except OSError as error:
+            reason = error.strerror or str(error)
+        except BaseException as error:  # noqa: BLE001 - told to the parent
+            reason = f"{type(error).__name__}: {error}"
+        with suppress(OSError):
+            os.write(write, reason.encode(errors="replace")[:4096])
+        os._exit(0)
+    os.close(write)
+    with open(read, "rb") as pipe:
+        said = pipe.read().decode(errors="replace")
+    os.waitpid(child, 0)
+    return said
+
+
+def _after(what: str, reason: str) -> str:
+    return f"{what}: {reason}" if reason else ""
+
+
+class HostProbes:
+    """The probes of the host that this process runs on."""
+
+    def is_root(self) -> bool:
+        """Tell whether this is root."""
+        return os.geteuid() == 0
+
+    def capabilities(self) -> frozenset[str]:
+        """Return the names of the capabilities that this process may have."""
+        held = capabilities.capget().permitted & capabilities.bounding()
+        return frozenset(capabilities.names(held))
+
+    def kernel(self) -> str:
+        """Return the release."""
+        return os.uname().release
+
+    def read(self, path: str) -> str:
+        """Return the content of a file, "" if it is not there."""
+        try:
+            return Path(path).read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def exists(self, path: str) -> bool:
+        """Tell whether a path exists."""
+        return os.path.exists(path)
+
+    def namespace(self, kind: str) -> str:
+        """Try to make a namespace."""
+        if not self.exists(f"/proc/self/ns/{KINDS[kind][1]}"):
+            return "not in this kernel"
+        return tried(lambda: unshare(KINDS[kind][0]))
+
+    def system_call(self, name: str) -> str:
+        """Tell whether the kernel knows a call: asked with nonsense, it must not say ENOSYS."""
+
+        def ask() -> None:
+            try:
+                syscall(NR[name], -1, None, (1 << 64) - 1, 0, 0, 0)
+            except OSError as error:
+                if error.errno == errno.ENOSYS:
+                    raise
+
+        return tried(ask)
+
+    def pidfd_info(self) -> str:
+        """Ask for our own process."""
+
+        def ask() -> None:
+            fcntl.ioctl(os.pidfd_open(os.getpid()), PIDFD_GET_INFO, bytearray(64))
+
+        return tried(ask)
+
+    def library(self, name: str) -> str:
+        """Load a shared library, in a child."""
+
+        def load() -> None:
+            try:
+                ctypes.CDLL(name)
+            except OSError as error:
+                raise OSError(errno.ENOENT, f"{name} is not installed") from error
+
+        return tried(load)
+
+    def overlay(self) -> str:
+        """Open the file system's context, which loads its module."""
+        opened = tried(lambda: os.close(syscall(NR["fsopen"], b"overlay", 1)))
+        return _after("no overlay file system", opened)
+
+    def idmapped_mounts(self) -> str:
+        """Tell whether mount_setattr knows id maps; it must complain of the missing namespace."""
+
+        def ask() -> None:
+            unshare(CLONE_NEWNS)
+            attributes = (ctypes.c_uint64 * 4)(MOUNT_ATTR_IDMAP, 0, 0, (1 << 64) - 1)
+            size = ctypes.sizeof(attributes)
+            try:
+                syscall(NR["mount_setattr"], -100, b"/", 0, ctypes.byref(attributes), size)
+            except OSError as error:
+                # EINVAL: the namespace's descriptor is nonsense, or id maps are. Before Linux 5.12
+                # there was no such call at all, so it is the former.
+                if error.errno in (errno.ENOSYS, errno.EPERM):
+                    raise
+
+        return _after("no id-mapped mounts", tried(ask))
+
+    def bridge(self) -> str:
+        """Make a bridge in a namespace of its own."""
+
+        def make() -> None:
+            unshare(CLONE_NEWNET)
+            with NetlinkSocket() as netlink:
+                netlink.request(add_bridge("probe0", "02:42:00:00:00:01"))
+
+        return _after("no bridge", tried(make))
+
+    def veth(self) -> str:
+        """Make a pair of interfaces between two namespaces."""
+
+        def make() -> None:
+            with Sandbox.new() as sandbox, Sandbox.new() as other:
+                sandbox.request(add_veth("probe0", "probe1", other.namespace))
+
+        return _after("no veth pair", tried(make))
+
+    def nftables(self) -> str:
+        """Write our table in a namespace of its own."""
+
+        def write() -> None:
+            unshare(CLONE_NEWNET)
+            Nftables("probe").apply([], [])
+
+        return tried(write)
+
+    def controllers(self) -> tuple[str, frozenset[str]]:
+        """Return the layout of the cgroups, and the controllers there."""
+        if (CGROUPS / "cgroup.controllers").exists():
+            found = set(self.read(f"{CGROUPS}/cgroup.controllers").split())
+            return "v2", frozenset(found)
+        names = [path.name for path in CGROUPS.iterdir()] if CGROUPS.is_dir() else []
+        found = {
+            _V1_NAMES.get(part, part)
+            for name in names
+            if (CGROUPS / name / "cgroup.procs").exists() and name not in ("unified", "systemd")
+            for part in name.split(",")
+        } - {""}
+        unified = self.read(f"{CGROUPS}/unified/cgroup.controllers").split()
+        if not found and not unified:
+            return "none", frozenset()
+        is_hybrid = (CGROUPS / "unified" / "cgroup.procs").exists()
+        return "hybrid" if is_hybrid else "v1", frozenset(found | set(unified))
+
+    def file_system(self, path: str) -> str:
+        """Return the type of the file system that a path is, or will be, on."""
+        device = os.stat(_existing(path)).st_dev
+        wanted = f"{os.major(device)}:{os.minor(device)}"
+        for line in self.read("/proc/self/mountinfo").splitlines():
+            words = line.split()
+            if words[2] == wanted:
+                return words[words.index("-") + 1]
+        return ""
+
+    def free_bytes(self, path: str) -> int:
+        """Return the bytes that may be written below a path."""
+        about = os.statvfs(_existing(path))
+        return about.f_bavail * about.f_frsize
+
+    def open_files(self) -> int:
+        """Return the hard limit of open files."""
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return hard if hard != resource.RLIM_INFINITY else 1 << 30
+
+
+def _existing(path: str) -> Path:
+    folder = Path(path).absolute()
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())

@@ -1,0 +1,55 @@
+"""The doctor's questions to this kernel: what it says exists is usable, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sampan.engine import doctor
+from sampan.engine.doctor_probes import HostProbes, tried
+from tests.netns import hosts, links
+
+pytestmark = pytest.mark.privileged
+
+
+def own_namespaces() -> dict[str, str]:
+    return {name: os.readlink(f"/proc/self/ns/{name}") for name in os.listdir("/proc/self/ns")}
+
+
+def test_the_whole_examination_changes_nothing_on_the_host(tmp_path: Path) -> None:
+    with hosts():
+        before = links(), own_namespaces(), len(os.listdir("/proc/self/fd"))
+        findings = doctor.examine(HostProbes(), str(tmp_path / "not" / "there" / "yet"))
+        assert len(findings) == len(doctor.CHECKS) + 2
+        assert (links(), own_namespaces(), len(os.listdir("/proc/self/fd"))) == before
+
+
+def test_the_reason_of_a_failure_comes_back_from_the_child() -> None:
+    def fail() -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    assert tried(fail) == "Operation not permitted"
+    assert tried(lambda: None) == ""
+    assert "ZeroDivisionError" in tried(lambda: 1 / 0)
+
+
+def test_a_library_that_is_not_there_is_named() -> None:
+    assert HostProbes().library("libnosuch.so.9") == "libnosuch.so.9 is not installed"
+
+
+def test_this_kernel_starts_our_containers() -> None:
+    probes = HostProbes()
+    for name in ("openat2", "move_mount", "fsopen", "close_range", "clone3", "mount_setattr"):
+        assert probes.system_call(name) == ""
+    for kind in ("mount", "pid", "network", "ipc", "uts"):
+        assert probes.namespace(kind) == ""
+    assert (probes.bridge(), probes.veth(), probes.nftables()) == ("", "", "")
+
+
+def test_controllers_are_those_that_are_mounted() -> None:
+    layout, found = HostProbes().controllers()
+    assert layout in ("v1", "v2", "hybrid", "none")
+    if layout in ("v1", "hybrid"):
+        assert ("memory" in found) == Path("/sys/fs/cgroup/memory/cgroup.procs").exists()
