@@ -17,7 +17,7 @@ from sampan.engine.blocking import blocking
 from sampan.engine.image_import import check_os, encode_config
 from sampan.engine.image_store import Image, ImageStore
 from sampan.engine.undisturbed import undisturbed
-from sampan.errors import InvalidArgument, SampanError
+from sampan.errors import InvalidArgument
 from sampan.spec.digest import Digest, chain_ids, digest_of, encoded, parse_digest
 from sampan.spec.docker.images import ProgressDetail, ProgressMessage
 from sampan.spec.image import (
@@ -193,7 +193,7 @@ class Loading:
         self._store, self._archive = store, archive
         self._quiet, self._platform = quiet, platform
 
-    async def run(self, pins: set[str]) -> AsyncGenerator[ProgressMessage, None]:
+    async def run(self) -> AsyncGenerator[ProgressMessage, None]:
         """Add all images of the archive."""
         unnamed: list[Image] = []
         loaded: list[tuple[Image, str]] = []
@@ -202,7 +202,7 @@ class Loading:
             if config and not self._is_wanted(config):
                 continue
             diff_ids: list[str] = []
-            async for message in self._layers(found, config, diff_ids, pins):
+            async for message in self._layers(found, config, diff_ids):
                 yield message
             document = found.config if config else _modern(found, diff_ids)
             image = await self._store.add(document)
@@ -223,7 +223,7 @@ class Loading:
         return self._platform is None or self._platform.runs(config.platform)
 
     async def _layers(
-        self, found: Found, config: ImageConfig | None, diff_ids: list[str], pins: set[str]
+        self, found: Found, config: ImageConfig | None, diff_ids: list[str]
     ) -> AsyncIterator[ProgressMessage]:
         """Unpack the layers that are not there yet; collect their diff ids."""
         expected = config.diff_ids if config else [None] * len(found.layers)
@@ -235,21 +235,17 @@ class Loading:
         parent: Digest | None = None
         for place, (wanted, member) in enumerate(zip(expected, found.layers, strict=True)):
             chain = None if wanted is None else list(chain_ids([*diff_ids, wanted]))[-1]
-            if chain:
-                pins.add(chain)
             if wanted is None or chain not in self._store.sizes or wanted not in self._store.layers:
                 if member is None:
                     raise InvalidArgument(f"invalid archive: layer {place} is missing")
                 layer = await self._take(member)
                 if wanted is not None and layer.diff_id != wanted:
-                    await self._store.forget_blob(layer)
                     raise InvalidArgument(
                         f"invalid diffID for layer {place}:"
                         f' expected "{wanted}", got "{layer.diff_id}"'
                     )
                 wanted = layer.diff_id
                 chain = list(chain_ids([*diff_ids, wanted]))[-1]
-                pins.add(chain)
                 if not self._quiet:
                     yield _progress(wanted, 0, member.size)
                 await self._unpack(layer, member, chain, parent)
@@ -268,9 +264,6 @@ class Loading:
         fd = await blocking(self._store.content.open, layer.blob)
         try:
             await self._store.add_layer(fd, layer, chain, parent)
-        except SampanError:
-            await self._store.forget_blob(layer)
-            raise
         finally:
             os.close(fd)
 

@@ -100,7 +100,7 @@ async def import_archive(
     platform = platform or Platform.host()
     check_os(platform.os)
     config = apply_changes(RunConfig(), changes)
-    async with spooled(store.content, archive) as fd:
+    async with spooled(store.content, archive) as fd, store.intake():
         layer = await undisturbed(take_in, store.content, whole(fd))
         os.lseek(fd, 0, os.SEEK_SET)
         now = timestamp(time.time_ns())
@@ -114,10 +114,8 @@ async def import_archive(
             rootfs=RootFS(diff_ids=[layer.diff_id]),
             history=[History(created=now, comment=message)],
         )
-        with store.pinned() as pins:
-            pins.add(layer.diff_id)
-            await store.add_layer(fd, layer, layer.diff_id, None)
-            image = await store.add(encode_config(document))
+        await store.add_layer(fd, layer, layer.diff_id, None)
+        image = await store.add(encode_config(document))
     store.log("import", image, image.id)
     return image
 
@@ -139,9 +137,9 @@ async def commit(store: ImageStore, request: CommitRequest) -> Image:
     config = merge(apply_changes(custom, request.changes), request.config)
     parent = store.images.get(request.image)
     base = copy.deepcopy(parent.config) if parent else ImageConfig(rootfs=RootFS())
-    with store.pinned() as pins:
+    async with store.intake():
         diff_ids = list(base.diff_ids)
-        if layer := await _commit_layer(store, request.container, diff_ids, pins):
+        if layer := await _commit_layer(store, request.container, diff_ids):
             diff_ids.append(layer.diff_id)
         document = _child(base, request, config, diff_ids, empty_layer=layer is None)
         image = await store.add(encode_config(document), parent.id if parent else "")
@@ -152,9 +150,7 @@ async def commit(store: ImageStore, request: CommitRequest) -> Image:
     return image
 
 
-async def _commit_layer(
-    store: ImageStore, container: str, diff_ids: list[str], pins: set[str]
-) -> LayerBlob | None:
+async def _commit_layer(store: ImageStore, container: str, diff_ids: list[str]) -> LayerBlob | None:
     """Store the container's changes as a layer on `diff_ids`; None if there are none."""
     fd = await blocking(store.content.scratch)
     try:
@@ -165,7 +161,6 @@ async def _commit_layer(
         os.lseek(fd, 0, os.SEEK_SET)
         chain = chain_id([*diff_ids, layer.diff_id])
         assert chain is not None
-        pins.add(chain)
         await store.add_layer(fd, layer, chain, chain_id(diff_ids))
         return layer
     finally:

@@ -5,11 +5,12 @@ Reading never waits. A change is written to the database first, then to memory.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from sampan.engine.blocking import blocking
@@ -73,7 +74,9 @@ class ImageStore:
         self.sizes: dict[str, int] = {}  # bytes of the top layer, by chain id
         self._named: dict[Reference, str] = {}
         self._names: defaultdict[str, set[Reference]] = defaultdict(set)
-        self._pins: Counter[str] = Counter()
+        self._reclaiming = asyncio.Lock()  # held while layers and content are removed
+        self._intakes = 0
+        self._unclean = False
         self._load()
 
     def _load(self) -> None:
@@ -191,8 +194,7 @@ class ImageStore:
         await blocking(self._database.delete_image, id)
         del self.images[id]
         self._names.pop(id, None)
-        await blocking(self.content.delete, Digest(id))
-        return await self.release(list(chain_ids(image.config.diff_ids)))
+        return await self._release(image)
 
     def log(self, action: str, image: Image, name: str) -> None:
         """Emit an event."""
@@ -204,14 +206,23 @@ class ImageStore:
 
     # --- layers ----------------------------------------------------------------------------
 
-    @contextmanager
-    def pinned(self) -> Iterator[set[str]]:
-        """Give a set of chain ids that are not removed while the context lasts."""
-        pins = _Pins(self._pins)
+    @asynccontextmanager
+    async def intake(self) -> AsyncIterator[None]:
+        """Keep all layers and content while new ones come in that no image has yet.
+
+        What should have gone meanwhile, or was left by an error, goes afterwards.
+        """
+        async with self._reclaiming:
+            self._intakes += 1
         try:
-            yield pins
+            yield
+        except BaseException:
+            self._unclean = True
+            raise
         finally:
-            pins.clear()
+            self._intakes -= 1
+            if self._unclean:
+                await self.collect()
 
     async def add_layer(self, fd: int, layer: LayerBlob, chain: str, parent: str | None) -> None:
         """Unpack a layer, whose archive `fd` is, as the snapshot `chain`."""
@@ -223,82 +234,71 @@ class ImageStore:
         self.layers.setdefault(layer.diff_id, row)
         self.sizes[chain] = unpacked.size
 
-    async def release(self, chains: list[str]) -> list[str]:
-        """Remove layers (lowest first in `chains`) that no image and no container needs."""
-        needed = self._needed()
-        removed: list[str] = []
-        for chain in reversed(chains):
-            if chain in needed or self._pins[chain]:
-                break
-            try:
-                await blocking(self.mounter.remove, chain)
-            except Conflict:
-                break  # a container stands on it
-            await blocking(self._database.delete_chain, chain)
-            self.sizes.pop(chain, None)
-            removed.append(chain)
-        await self._release_blobs()
-        return removed
+    async def _release(self, image: Image) -> list[str]:
+        """Remove what only a deleted image needed; return the layers, top first."""
+        async with self._reclaiming:
+            if self._intakes:
+                self._unclean = True
+                return []
+            if image.id not in self.images:
+                await blocking(self.content.delete, Digest(image.id))
+            needed = self._needed()
+            removed: list[str] = []
+            for chain in reversed(list(chain_ids(image.config.diff_ids))):
+                if chain in needed or not await self._remove_chain(chain):
+                    break
+                removed.append(chain)
+            await self._release_blobs()
+            return removed
 
-    async def forget_blob(self, layer: LayerBlob) -> None:
-        """Remove the blob of a layer that was refused, unless an image has the same one."""
-        if not any(known.blob == layer.blob for known in self.layers.values()):
-            await blocking(self.content.delete, layer.blob)
+    async def collect(self) -> list[str]:
+        """Remove all layers and content that nothing needs: what crashes and containers left."""
+        async with self._reclaiming:
+            if self._intakes:
+                self._unclean = True
+                return []
+            self._unclean = False
+            needed = self._needed()
+            snapshots = await blocking(self.mounter.snapshots)
+            parents = {info.key: info.parent for info in snapshots if info.kind == "committed"}
+            below = {info.parent for info in snapshots}
+            removed: list[str] = []
+            waiting = [key for key in parents if key not in below]
+            while waiting:
+                key = waiting.pop()
+                if key in needed or not await self._remove_chain(key):
+                    continue
+                removed.append(key)
+                if (parent := parents[key]) is not None:
+                    waiting.append(parent)
+            await self._release_blobs()
+            await self._sweep()
+            return removed
+
+    async def _remove_chain(self, chain: str) -> bool:
+        """Remove a snapshot of a layer; False if something stands on it."""
+        try:
+            await blocking(self.mounter.remove, chain)
+        except Conflict:
+            return False
+        await blocking(self._database.delete_chain, chain)
+        self.sizes.pop(chain, None)
+        return True
 
     async def _release_blobs(self) -> None:
         used = {diff_id for image in self.images.values() for diff_id in image.config.diff_ids}
-        if self._pins.total():
-            return  # an archive is just being loaded: its layers have no image yet
         for diff_id in set(self.layers) - used:
             layer = self.layers.pop(diff_id)
             await blocking(self._database.delete_layer, diff_id)
             await blocking(self.content.delete, Digest(layer.blob))
 
-    async def collect(self) -> list[str]:
-        """Remove all layers that nothing needs: what a crash or a removed container left."""
-        needed = self._needed()
-        snapshots = await blocking(self.mounter.snapshots)
-        parents = {info.key: info.parent for info in snapshots if info.kind == "committed"}
-        below = {info.parent for info in snapshots}
-        removed: list[str] = []
-        waiting = [key for key in parents if key not in below]
-        while waiting:
-            key = waiting.pop()
-            if key in needed or self._pins[key]:
-                continue
-            try:
-                await blocking(self.mounter.remove, key)
-            except Conflict:
-                continue
-            await blocking(self._database.delete_chain, key)
-            self.sizes.pop(key, None)
-            removed.append(key)
-            if (parent := parents[key]) is not None:
-                waiting.append(parent)
-        await self._release_blobs()
-        return removed
+    async def _sweep(self) -> None:
+        """Remove content that is neither a configuration nor a layer."""
+        known = {layer.blob for layer in self.layers.values()} | self.images.keys()
+        for digest in set(await blocking(list, self.content)) - known:
+            await blocking(self.content.delete, digest)
 
     def _needed(self) -> set[str]:
         return {
             chain for image in self.images.values() for chain in chain_ids(image.config.diff_ids)
         }
-
-
-class _Pins(set[str]):
-    """A set whose members count in a counter as long as they are in it."""
-
-    def __init__(self, counter: Counter[str]) -> None:
-        super().__init__()
-        self._counter = counter
-
-    def add(self, element: str) -> None:
-        if element not in self:
-            self._counter[element] += 1
-        super().add(element)
-
-    def clear(self) -> None:
-        self._counter.subtract(self)
-        for element in self:
-            if not self._counter[element]:
-                del self._counter[element]
-        super().clear()

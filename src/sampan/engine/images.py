@@ -172,9 +172,9 @@ class Images:
         content = self._store.content
         async with spooled(content, archive) as packed, decompressed(content, packed) as plain:
             index = await undisturbed(Archive, plain)
-            with self._store.pinned() as pins:
+            async with self._store.intake():
                 loading = Loading(self._store, index, quiet=quiet, platform=platform)
-                async with aclosing(loading.run(pins)) as messages:
+                async with aclosing(loading.run()) as messages:
                     async for message in messages:
                         yield message
 

@@ -1,0 +1,187 @@
+"""An image store for tests, on a mounter that keeps snapshots in a dictionary."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from sampan.engine.database import Database
+from sampan.engine.images import Images, ImageUse
+from sampan.errors import Conflict, InvalidArgument
+from sampan.rpc import Fd
+from sampan.spec.digest import chain_ids
+from sampan.spec.reference import Reference
+from sampan.storage.intake import whole
+from sampan.storage.layers import hash_layer
+from sampan.storage.mounter import Mounter, SnapshotInfo, Unpacked
+from tests import tarballs
+
+T = TypeVar("T")
+
+
+class DictionaryMounter:
+    """Keeps which snapshots there are, and nothing of what is in them."""
+
+    def __init__(self) -> None:
+        self.parents: dict[str, str | None] = {}
+        self.committed: set[str] = set()
+        self.changed: dict[str, bytes] = {}  # key → the layer that `diff` gives
+
+    def unpack(self, archive: Fd, chain_id: str, parent: str | None) -> Unpacked:
+        diff_id = hash_layer(whole(archive.number))
+        expected = tarballs.digest(f"{parent} {diff_id}".encode()) if parent else diff_id
+        if chain_id != expected:
+            raise InvalidArgument("not what it is called")
+        self.parents[chain_id] = parent
+        self.committed.add(chain_id)
+        return Unpacked(diff_id=diff_id, size=os.fstat(archive.number).st_size, entries=1)
+
+    def prepare(self, key: str, parent: str | None) -> None:
+        self.parents[key] = parent
+
+    def remove(self, key: str) -> None:
+        if key in self.parents.values():
+            raise Conflict(f"snapshot {key} has children")
+        self.parents.pop(key, None)
+        self.committed.discard(key)
+
+    def snapshots(self) -> list[SnapshotInfo]:
+        return [
+            SnapshotInfo(
+                key=key,
+                parent=parent,
+                kind="committed" if key in self.committed else "active",
+            )
+            for key, parent in self.parents.items()
+        ]
+
+    def diff(self, key: str, into: Fd) -> None:
+        os.write(into.number, self.changed.get(key, bytes(1024)))
+
+    def graph(self, key: str) -> dict[str, str]:
+        return {"UpperDir": f"/{key}"}
+
+
+class Shop:
+    """Images, the containers that use them, and the events that they cause."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.mounter = DictionaryMounter()
+        self.uses: list[ImageUse] = []
+        self.events: list[tuple[str, str]] = []
+        self.open()
+
+    def open(self) -> None:
+        """Open the store, as a daemon does that starts."""
+        self.database = Database(self.root / "database.sqlite")
+        self.images = Images(
+            self.root,
+            self.database,
+            cast(Mounter, self.mounter),
+            uses=lambda: self.uses,
+            emit=self._emit,
+        )
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+    def _emit(self, action: str, image: str, attributes: Mapping[str, str]) -> None:
+        self.events.append((action, attributes.get("name", "")))
+
+    # --- shorter words ---------------------------------------------------------------------
+
+    def make(self, name: str = "", content: bytes = b"", **options: Any) -> str:
+        """Import an image."""
+        archive = tarballs.archive(tarballs.file("f", content or name.encode()))
+        reference = Reference.parse(name).with_default_tag() if name else None
+        return run(self.images.import_(stream(archive), reference, **options))
+
+    def build(self, parent: str, content: bytes, name: str = "") -> str:
+        """Commit an image on another."""
+        from sampan.engine.images import CommitRequest
+
+        image = run(self.images.resolve(parent))
+        layer = tarballs.archive(tarballs.file("g", content)) if content else bytes(1024)
+        self.mounter.prepare("box", image.chain_id)
+        self.mounter.changed["box"] = layer
+        try:
+            request = CommitRequest(
+                container="box",
+                image=image.id,
+                config=image.config.run,
+                reference=Reference.parse(name) if name else None,
+            )
+            return run(self.images.commit(request))
+        finally:
+            self.mounter.remove("box")
+
+    def listed(self, all: bool = False, **filters: str | list[str]) -> list[str]:
+        """Return the names, or short ids, that `docker images` shows, sorted."""
+        wanted = {
+            name: [value] if isinstance(value, str) else value for name, value in filters.items()
+        }
+        found = run(self.images.summaries(wanted, all=all))
+        return sorted(name for item in found for name in item.repo_tags or [item.id[7:19]])
+
+    def remove(self, name: str, **options: Any) -> list[str]:
+        """Remove an image; return what Docker prints."""
+        done = run(self.images.remove(name, **options))
+        return [
+            f"Untagged: {item.untagged}" if item.untagged else f"Deleted: {item.deleted}"
+            for item in done
+        ]
+
+    def save(self, *names: str) -> bytes:
+        """Return an archive of images."""
+
+        async def collect() -> bytes:
+            return b"".join([piece async for piece in self.images.save(names)])
+
+        return run(collect())
+
+    def load(self, content: bytes, **options: Any) -> list[str]:
+        """Load an archive; return the lines that Docker prints."""
+
+        async def collect() -> list[str]:
+            messages = self.images.load(stream(content), **options)
+            return [(message.stream or message.status).strip() async for message in messages]
+
+        return run(collect())
+
+    def blobs(self) -> set[str]:
+        """Return the digests in the content store."""
+        return set(self.images._store.content)
+
+    def chains(self, name: str) -> list[str]:
+        """Return the chain ids of an image, top first."""
+        image = run(self.images.resolve(name))
+        return list(chain_ids(image.config.diff_ids))[::-1]
+
+
+def run(call: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine returns."""
+    return asyncio.run(call)
+
+
+async def stream(content: bytes, size: int = 5000) -> AsyncIterator[bytes]:
+    """Yield bytes in pieces."""
+    for at in range(0, len(content), size):
+        yield content[at : at + size]
+
+
+def member(content: bytes, name: str) -> Any:
+    """Return a JSON document of an archive."""
+    import io
+    import tarfile
+
+    with tarfile.open(fileobj=io.BytesIO(content)) as opened:
+        found = opened.extractfile(name)
+        assert found is not None
+        return msgspec.json.decode(found.read())
