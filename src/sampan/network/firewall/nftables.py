@@ -146,7 +146,8 @@ class Nftables:
         library.nft_ctx_new.restype = ctypes.c_void_p
         library.nft_ctx_new.argtypes = [ctypes.c_uint32]
         for name in ("error", "output"):
-            library[f"nft_ctx_buffer_{name}"].argtypes = [ctypes.c_void_p]
+            # getattr, as library["…"] is a new function each time, without the types.
+            getattr(library, f"nft_ctx_buffer_{name}").argtypes = [ctypes.c_void_p]
             getter = getattr(library, f"nft_ctx_get_{name}_buffer")
             getter.argtypes, getter.restype = [ctypes.c_void_p], ctypes.c_char_p
         library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
@@ -154,8 +155,8 @@ class Nftables:
         context = library.nft_ctx_new(0)
         if not context:
             raise OSError(errno.ENOMEM, "nftables: no context")
-        library["nft_ctx_buffer_error"](context)
-        library["nft_ctx_buffer_output"](context)
+        library.nft_ctx_buffer_error(context)
+        library.nft_ctx_buffer_output(context)
         library.nft_ctx_output_set_flags(context, NFT_CTX_OUTPUT_JSON)
         self._library, self._context = library, context
 
