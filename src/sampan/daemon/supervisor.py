@@ -26,6 +26,7 @@ FAILED = b"failed "
 RELOAD = b"reload "
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # between restarts of something that keeps dying
 STABLE_SECONDS = 30.0  # after which a restart counts as the first again
+LAST_WORDS = 4  # messages of a dead daemon that are still read
 KILL_SECONDS = 5.0  # beyond the daemon's own time limit
 WATCHED = (
     signal.SIGTERM,
@@ -195,8 +196,8 @@ class Supervisor:
         assert self._control is not None
         try:
             message = self._control.recv(4096)
-        except BlockingIOError:
-            return
+        except (BlockingIOError, ConnectionResetError):
+            return  # a reset is told once; what was sent before it comes after it
         except OSError:
             message = b""
         if message == READY:
@@ -260,8 +261,9 @@ class Supervisor:
 
     def _child_died(self, status: int) -> None:
         self._pid = 0
-        if self._control is not None:
-            self._listen_to_child()
+        for _ in range(LAST_WORDS):
+            if self._control is not None:
+                self._listen_to_child()
         if self._control is not None:
             self._control.close()
             self._control = None
