@@ -247,7 +247,8 @@ def _compile(profile: LinuxSeccomp) -> tuple[bytes, list[str]]:
     if default in (_ACTIONS["SCMP_ACT_ALLOW"], _ACTIONS["SCMP_ACT_LOG"]):
         return _exported(built), warnings
     # Below the common numbers each architecture has its own order: those keep the default.
-    return _front(architectures, newer, max(highest, _FIRST_COMMON - 1)) + _exported(built), warnings
+    front = _front(architectures, newer, max(highest, _FIRST_COMMON - 1))
+    return front + _exported(built), warnings
 
 
 def _add(

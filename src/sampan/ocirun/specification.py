@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import msgspec
 
@@ -26,7 +27,7 @@ def run(context: Context, given: Arguments) -> int:
     if given.has("rootless"):
         make_rootless(spec, os.geteuid(), os.getegid())
     path = os.path.join(given.get("bundle", "."), "config.json")
-    content = msgspec.json.format(msgspec.json.encode(spec), indent=4)
+    content = msgspec.json.format(msgspec.json.encode(document(spec)), indent=4)
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError:
@@ -34,6 +35,14 @@ def run(context: Context, given: Arguments) -> int:
     with open(fd, "wb") as file:
         file.write(content + b"\n")
     return 0
+
+
+def document(spec: Spec) -> dict[str, Any]:
+    """Return a specification with what is required in it, even where it is the default."""
+    built: dict[str, Any] = msgspec.to_builtins(spec)
+    process: dict[str, Any] = {"user": {"uid": 0, "gid": 0}, "cwd": "/"} | built.get("process", {})
+    root = {"path": "rootfs"} | built.get("root", {})
+    return {"ociVersion": spec.oci_version} | built | {"process": process, "root": root}
 
 
 def make_rootless(spec: Spec, uid: int, gid: int) -> None:
