@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.errors import CommandNotExecutable, CommandNotFound, Conflict, InvalidArgument
+from sampan.errors import CommandNotExecutable, CommandNotFound, Conflict, Internal, InvalidArgument
 from sampan.linux import capabilities
 from sampan.linux.cgroups.hierarchy import detect, open_cgroup
 from sampan.runtime import launch as launching
@@ -24,6 +24,7 @@ from sampan.spec.runtime import (
     Hooks,
     IOPriority,
     LinuxCapabilities,
+    LinuxMemory,
     LinuxPersonality,
     LinuxSeccomp,
     LinuxSyscall,
@@ -281,6 +282,27 @@ def test_many_failures_leave_no_descriptor_behind(box: Box) -> None:
         with pytest.raises(CommandNotFound):
             box.run(spec("nosuch"))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_init_that_its_memory_limit_killed_says_so(box: Box) -> None:
+    wanted = spec("true")
+    assert wanted.linux is not None
+    assert wanted.linux.resources is not None
+    wanted.linux.resources.memory = LinuxMemory(limit=400 << 10)
+    with pytest.raises(InvalidArgument, match="container init was OOM-killed"):
+        box.run(wanted)
+    assert left_behind(box) == []
+
+
+def test_an_init_that_is_killed_is_an_error(box: Box) -> None:
+    wanted = spec("true")
+    assert wanted.linux is not None
+    kinds = [each for each in wanted.linux.namespaces if each.type != "pid"]
+    wanted.linux.namespaces = kinds  # the first process of a pid namespace cannot be killed inside
+    wanted.hooks = Hooks(create_container=[hook(box, "kill -9 $PPID")])
+    with pytest.raises(Internal, match="init was killed before it could start the program"):
+        box.run(wanted)
+    assert left_behind(box) == []
 
 
 def test_a_caller_with_many_descriptors_starts_containers(box: Box) -> None:

@@ -74,6 +74,8 @@ def follow(
             if hold:
                 return
         elif tag or not ready:
+            if not tag and progress.cgroup is not None and progress.cgroup.oom_kills():
+                raise InvalidArgument("container init was OOM-killed (memory limit too low?)")
             raise received_error(tag, text)
         else:
             return  # closed by the execution
@@ -82,9 +84,9 @@ def follow(
 def received_error(tag: bytes, text: bytes) -> SampanError:
     """Return the error that init reported, or that of an init which died without a word."""
     if tag != ch.ERROR:
-        return SampanError("the container's init was killed before it could start the program")
+        return Internal("the container's init was killed before it could start the program")
     code, _, message = text.partition(b"\0")
-    kind = SampanError.by_code.get(code.decode("ascii", "replace"), SampanError)
+    kind = SampanError.by_code.get(code.decode("ascii", "replace"), Internal)
     return kind(message.decode("utf-8", "replace"))
 
 
