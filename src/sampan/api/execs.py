@@ -52,6 +52,9 @@ async def start(backend: Backend, request: Request, name: str) -> Response | Non
             return None
         if await connect(stream, attachment, keys, stdin=True):
             backend.execs.detached(name)
+        else:
+            # The client sees the end of the streams and asks for the exit code at once.
+            await backend.execs.settled(name)
     finally:
         if attachment.socket is not None:
             attachment.socket.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -37,6 +38,7 @@ from sampan.spec.names import new_id
 
 log = logging.getLogger(__name__)
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
+SETTLE_SECONDS = 2.0
 
 
 @dataclass(slots=True, eq=False)
@@ -172,6 +174,12 @@ class Execs:
             if execution.id in container.execs:
                 container.execs.remove(execution.id)
         self._publish(execution, "exec_die", exitCode=str(execution.exit_code))
+
+    async def settled(self, id: str) -> None:
+        """Wait until the end of an exec whose streams have closed is known; not for long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self._find(id).ended.wait()
 
     async def run(
         self, container: Container, command: list[str], *, user: str = ""
