@@ -321,3 +321,26 @@ def test_the_host_s_other_interfaces_still_do_not_route_for_one_another(world: W
         timeout=10,
     )
     assert b'"uplink0"' in listed.stdout
+
+
+def test_a_successor_takes_away_the_ports_that_its_predecessor_published(world: World) -> None:
+    world.container(2)
+    world.publish(2, 8080, 80)
+    sock, process = rpc.start("sampan.helpers.network", [str(world.state)])
+    with sock:
+        rpc.connect(Plumber, sock, 10).detach("e30-2")
+    assert process.wait(10) == 0
+    listed = subprocess.run(
+        ["nft", "list", "map", "inet", "sampan", "published_any"],
+        check=True,
+        capture_output=True,
+        timeout=10,
+    )
+    assert b"elements" not in listed.stdout
+
+
+def test_a_network_that_nobody_knows_any_more_is_removed(world: World) -> None:
+    world.bridge(29)
+    world.plumber.reconcile([], ["net29"])
+    assert "br29" in links()
+    assert "br30" not in links()

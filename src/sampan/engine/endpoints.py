@@ -135,13 +135,14 @@ class Endpoints:
         name = rows[0].network.name
         if name in (HOST, NONE):
             plugged = [Plugged(rows[0], _bare(rows[0], new_id()))]
-            namespace = None if name == HOST else await blocking(self._plumber.sandbox)
+            namespace, files = await _to_the_end(
+                blocking(self._make_bare, wish, plugged), lambda it: it[0] and it[0].close()
+            )
         else:
-            plugged, namespace = await self._plug(wish, rows)
+            plugged, namespace, files = await self._plug(wish, rows)
         self._held[wish.container_id] = Held(wish, plugged)
         for one in plugged:
             self._tell("connect", one, wish)
-        files = await blocking(self._files, wish, plugged)
         return Connection(namespace=namespace, settings=self._shown(wish, plugged), files=files)
 
     async def disconnect(self, container_id: str) -> None:
@@ -201,7 +202,17 @@ class Endpoints:
 
     # --- making ------------------------------------------------------------------------------
 
-    async def _plug(self, wish: Wish, rows: Sequence[NetworkRow]) -> tuple[list[Plugged], Fd]:
+    def _make_bare(
+        self, wish: Wish, plugged: Sequence[Plugged]
+    ) -> tuple[Fd | None, dict[str, bytes]]:
+        """Make what the modes host and none need; runs in a thread."""
+        files = self._files(wish, plugged)
+        is_host = plugged[0].row.network.name == HOST
+        return None if is_host else self._plumber.sandbox(), files
+
+    async def _plug(
+        self, wish: Wish, rows: Sequence[NetworkRow]
+    ) -> tuple[list[Plugged], Fd, dict[str, bytes]]:
         wanted = {row.network.id: _wanted(wish, row) for row in rows}
         ordered = sorted(rows, key=lambda row: _priority(row, wanted[row.network.id]))
         plugged: list[Plugged] = []
@@ -217,20 +228,27 @@ class Endpoints:
                 default_address=self._options.default_ip,
             )
             specs = [one.spec for one in plugged if one.spec]
-            made = blocking(self._make, wish, specs, mappings)
-            namespace, published = await _to_the_end(made, lambda it: self._unmake(specs, it[0]))
+            made = blocking(self._make, wish, plugged, specs, mappings)
+            namespace, published, files = await _to_the_end(
+                made, lambda it: self._unmake(specs, it[0])
+            )
         except BaseException:
             for one in plugged:
                 if one.spec:
                     self._give_back(one.spec)
             raise
         plugged[0].ports = published
-        return plugged, namespace
+        return plugged, namespace, files
 
     def _make(
-        self, wish: Wish, specs: Sequence[EndpointSpec], mappings: list[PortMapping]
-    ) -> tuple[Fd, list[PortMapping]]:
+        self,
+        wish: Wish,
+        plugged: Sequence[Plugged],
+        specs: Sequence[EndpointSpec],
+        mappings: list[PortMapping],
+    ) -> tuple[Fd, list[PortMapping], dict[str, bytes]]:
         """Make all endpoints and publish on the first, or leave nothing; runs in a thread."""
+        files = self._files(wish, plugged)
         first, *others = specs
         namespace = self._plumber.attach(first)
         try:
@@ -246,7 +264,7 @@ class Endpoints:
         except BaseException:
             self._unmake(specs, namespace)
             raise
-        return namespace, published
+        return namespace, published, files
 
     def _unmake(self, specs: Sequence[EndpointSpec], namespace: Fd) -> None:
         namespace.close()
@@ -344,7 +362,7 @@ class Endpoints:
     default_gateway = ""  # of the default bridge, set when that is up
 
 
-async def _to_the_end(work: Awaitable[T], undo: Callable[[T], None]) -> T:
+async def _to_the_end(work: Awaitable[T], undo: Callable[[T], object]) -> T:
     """Await `work`; if we are cancelled meanwhile, wait for its end and undo it."""
     task = asyncio.ensure_future(work)
     try:

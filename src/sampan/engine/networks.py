@@ -109,7 +109,8 @@ class Networks:
                     self._warn(f"the network {row.network.name} cannot be used: {error}")
         made = await blocking(self._plumber.endpoints)
         kept = self._endpoints.adopt(running, list(self._rows.values()), made)
-        await blocking(self._plumber.reconcile, kept)
+        bridges = [row.network.id for row in self._rows.values() if row.interface]
+        await blocking(self._plumber.reconcile, kept, bridges)
 
     async def _preparedefault_bridge(self) -> None:
         """Have a row of the default bridge that follows the options, or none."""

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Final
 
-from sampan.errors import Internal, InvalidArgument, NotFound, Unsupported
+from sampan.errors import Internal, InvalidArgument, NotFound, SampanError, Unsupported
 from sampan.network import conntrack
 from sampan.network.drivers import bridge as bridge_driver
 from sampan.network.firewall.firewall import BridgeRules, Firewall, Forward
@@ -118,6 +118,9 @@ class LinuxPlumber:
         _check(_INTERFACE, bridge.name, "interface name")
         _check_bridge_addresses(bridge)
         with self._lock:
+            before = self._bridges.get(bridge.network_id)
+            if before and before.name != bridge.name:
+                self.remove_bridge(bridge.network_id)
             try:
                 self._indexes[bridge.network_id] = self._ensure(bridge)
                 forwarding = bridge_driver.switch_forwarding_on(self._host, self._names(bridge))
@@ -226,8 +229,8 @@ class LinuxPlumber:
                 undo.pop_all()
             return [port.mapping for port in taken]
 
-    def reconcile(self, endpoint_ids: list[str]) -> None:
-        """Remove all endpoints and rules of ours that are not listed."""
+    def reconcile(self, endpoint_ids: list[str], network_ids: list[str] | None = None) -> None:
+        """Remove all endpoints, bridges and rules of ours that are not listed."""
         with self._lock:
             wanted = set(endpoint_ids)
             for known, endpoint in list(self._endpoints.items()):
@@ -237,6 +240,9 @@ class LinuxPlumber:
                 owner, _, name = link.alias.partition(":")
                 if owner == self._owner and name not in (_POOL, _BRIDGE, *wanted):
                     self._cut(link.index)
+            if network_ids is not None:
+                for network_id in self._bridges.keys() - set(network_ids):
+                    self.remove_bridge(network_id)
             self._write_rules()
 
     # --- work between calls ------------------------------------------------------------------
@@ -305,6 +311,11 @@ class LinuxPlumber:
             index = outer.get(f"{self._owner}:{name}", 0)
             self._endpoints[name] = _Endpoint(record.endpoint, index, ports)
             self._begin(record.endpoint, ports)
+        if self._bridges:
+            try:
+                self._write_rules()  # so that the firewall knows what there is
+            except SampanError as error:
+                log.warning("published ports may not answer: %s", error)
 
     def _wired(self, endpoint: EndpointSpec, sandbox: Fd | None) -> Wired:
         try:

@@ -86,5 +86,8 @@ class Plumber(Protocol):
         one is taken: "Bind for 0.0.0.0:80 failed: port is already allocated".
         """
 
-    def reconcile(self, endpoint_ids: list[str]) -> None:
-        """Remove all endpoints and rules of ours that are not listed; called at daemon start."""
+    def reconcile(self, endpoint_ids: list[str], network_ids: list[str] | None = None) -> None:
+        """Remove all endpoints, bridges and rules of ours that are not listed.
+
+        Called at daemon start; without `network_ids` bridges stay.
+        """

@@ -43,7 +43,6 @@ class FakePlumber:
 
     bridges: dict[str, BridgeSpec] = field(default_factory=dict)
     made: dict[str, Endpoint] = field(default_factory=dict)
-    reconciled: list[str] | None = None
     refuses: SampanError | None = None
     used: tuple[str, ...] = ()
 
@@ -77,8 +76,8 @@ class FakePlumber:
         self.made[endpoint_id].ports = ports
         return ports
 
-    def reconcile(self, endpoint_ids: list[str]) -> None:
-        self.reconciled = endpoint_ids
+    def reconcile(self, endpoint_ids: list[str], network_ids: list[str] | None = None) -> None:
+        self.bridges = {key: self.bridges[key] for key in network_ids or self.bridges}
         self.made = {key: value for key, value in self.made.items() if key in endpoint_ids}
 
 
