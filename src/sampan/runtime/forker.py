@@ -9,12 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import select
+import signal
 import socket
 import struct
+import time
 from collections.abc import Callable
 
-from sampan.errors import SampanError
-from sampan.rpc import Connection
+import msgspec
+
+from sampan.rpc import Connection, Fd
 from sampan.runtime import exits
 from sampan.runtime.launch import reap_helpers
 from sampan.runtime.loop import Loop
@@ -31,12 +34,13 @@ from sampan.runtime.messages import (
 )
 from sampan.runtime.service import Service
 from sampan.runtime.tasks import Key, Task
-from sampan.runtime.world import Launching, Role, World, half_pair
+from sampan.runtime.world import Launching, Role, World, fork, half_pair
 
 log = logging.getLogger(__name__)
 
 CONNECTIONS = 64
 _UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid
+_LAST_WORDS = 5.0  # seconds between the end of the keeper's channel and its own
 _ASK_AGAIN, _ASKS = 0.02, 100  # seconds, and how often, for an exit that init has to collect
 
 
@@ -65,13 +69,20 @@ class Forker:
 
     def tell(self, message: Message) -> None:
         """Tell the keeper; if it is gone, its successor will know by birth."""
-        try:
-            tell(self._channel, message)
-        except OSError:
-            self._keeper_lost = True
-            if isinstance(message, Attached):
-                message.sock.number = os.dup(message.sock.number)
-                self._unheard.append(message)
+        while not self._keeper_lost:
+            try:
+                tell(self._channel, message)
+            except ConnectionError:  # EPIPE, ECONNRESET
+                self._keeper_lost = True
+            except OSError as error:  # ETOOMANYREFS, ENOBUFS: the keeper must catch up first
+                log.warning("the keeper is busy: %s", error.strerror)
+                time.sleep(0.01)
+            else:
+                return
+        if isinstance(message, Attached):
+            self._unheard.append(
+                msgspec.structs.replace(message, sock=Fd(os.dup(message.sock.number)))
+            )
 
     def when_ready(self, launching: Launching, action: Callable[[], None]) -> None:
         """Call `action` when `launching` can be finished without waiting."""
@@ -100,7 +111,7 @@ class Forker:
 
     def _start_loop(self) -> None:
         self._loop = Loop()
-        self._loop.watch(self.world.listener.fileno(), select.EPOLLIN, self._accept)
+        self._listen()
         self._loop.watch(self._channel.fileno(), select.EPOLLIN, self._on_channel)
         self._loop.watch(self._keeper, select.EPOLLIN, self._on_keeper_end)
         for connection in self._connections.values():
@@ -108,11 +119,18 @@ class Forker:
         for task in self.world.running():
             self._watch_task(task)
 
+    def _listen(self) -> None:
+        self._loop.watch(self.world.listener.fileno(), select.EPOLLIN, self._accept)
+
     def _accept(self, _: int) -> None:
         try:
             sock, _address = self.world.listener.accept()
-        except OSError as error:
+        except BlockingIOError:
+            return
+        except OSError as error:  # no descriptors left: to try at once again would only spin
             log.warning("a connection was not accepted: %s", error)
+            self._loop.forget(self.world.listener.fileno())
+            self._loop.later(1, self._listen)
             return
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         _, uid, _ = _UCRED.unpack(credentials)
@@ -130,8 +148,8 @@ class Forker:
     def _answer(self, connection: Connection) -> None:
         try:
             alive = connection.answer_one()
-        except OSError as error:
-            log.warning("a connection is closed: %s", error)
+        except Exception:  # a fault in one call must not leave its connection hanging
+            log.exception("a connection is closed")
             alive = False
         if not alive:
             del self._connections[connection.fileno()]
@@ -211,7 +229,7 @@ class Forker:
 
     def _end(self, task: Task, code: int | None) -> None:
         exits.conclude(task, code)
-        self.world.state.save(task.record)
+        self.world.state.save_if_possible(task.record)
         self.tell(Ended(record=task.record))
 
     def _drained(self, task: Task) -> None:
@@ -227,6 +245,8 @@ class Forker:
         """Fork: the parent becomes the keeper (and returns that role), the child goes on here."""
         from sampan.runtime.keeper import Keeper  # each role can become the other
 
+        if not select.select([self._keeper], [], [], _LAST_WORDS)[0]:
+            signal.pidfd_send_signal(self._keeper, signal.SIGKILL)  # there must not be two
         log.warning("the keeper has ended; taking its place")
         self._hear_last_words()
         for descriptor in list(self._launching):
@@ -235,7 +255,7 @@ class Forker:
             self._adopt_if_orphaned(task)
         ours, theirs = half_pair()
         parent = os.pidfd_open(os.getpid())
-        child = os.fork()
+        child = fork()
         self._loop.close()
         os.close(self._keeper)
         self._channel.close()
@@ -256,7 +276,7 @@ class Forker:
         try:
             while (message := hear(self._channel)) is not None:
                 self._apply(message)
-        except (OSError, SampanError) as error:
+        except OSError as error:
             log.warning("the keeper's last message is lost: %s", error)
 
     def _adopt_if_orphaned(self, task: Task) -> None:

@@ -31,7 +31,16 @@ from sampan.runtime.messages import (
 )
 from sampan.runtime.relay import Relay
 from sampan.runtime.tasks import Key, Task
-from sampan.runtime.world import Role, World, cgroups_of, children, half_pair, ignore, quiet_signals
+from sampan.runtime.world import (
+    Role,
+    World,
+    cgroups_of,
+    children,
+    fork,
+    half_pair,
+    ignore,
+    quiet_signals,
+)
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +140,7 @@ class Keeper:
 
     def _end(self, task: Task, code: int) -> None:
         exits.conclude(task, code)
-        self._world.state.save(task.record)
+        self._world.state.save_if_possible(task.record)
         self._tell(Ended(record=task.record))
         self._relay.hub(task.record.key).end()
 
@@ -147,7 +156,7 @@ class Keeper:
         self._forked_at = time.monotonic()
         ours, theirs = half_pair()
         keeper = os.pidfd_open(os.getpid())
-        child = os.fork()
+        child = fork()
         if not child:
             ours.close()
             quiet_signals()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import socket
-from typing import Any
 
 import msgspec
 
 from sampan.rpc.contract import Fd, pack, receive, send, unpack
 from sampan.runtime.tasks import Task, TaskRecord
+
+log = logging.getLogger(__name__)
 
 
 class Added(msgspec.Struct, tag="added", kw_only=True):
@@ -81,7 +83,11 @@ class Stop(msgspec.Struct, tag="stop", kw_only=True):
     """Keeper: end yourself, nothing runs."""
 
 
-Message = Added | Attached | Ended | Changed | Removed | Drained | StdinClosed | Stop
+class Lost(msgspec.Struct, tag="lost", kw_only=True):
+    """Nobody: stands for a message that could not be received."""
+
+
+Message = Added | Attached | Ended | Changed | Removed | Drained | StdinClosed | Stop | Lost
 
 
 def added(task: Task) -> Added:
@@ -108,8 +114,17 @@ def hear(sock: socket.socket) -> Message | None:
         body, fds = receive(sock)
     except ConnectionError:
         return None
-    message: Any = unpack(Message, body, fds) if body else None
-    return message  # type: ignore[no-any-return]
+    if not body:
+        return None
+    try:
+        message: Message = unpack(Message, body, fds)
+    except msgspec.DecodeError:
+        # The packet was cut: this process has no descriptor left for what came with it.
+        log.error("a message of the other half is lost: out of descriptors")
+        for fd in fds:
+            fd.close()
+        return Lost()
+    return message
 
 
 def _fd(number: int) -> Fd | None:

@@ -39,7 +39,7 @@ def recover(world: World) -> None:
         if task.ended and record.slot >= 0:
             _flush(world, record)
         world.tasks[record.key] = task
-        world.state.save(task.record)
+        world.state.save_if_possible(task.record)
         if task.record.lost:
             log.warning("container %s: %s", record.id[:12], task.record.lost)
     if not world.running():

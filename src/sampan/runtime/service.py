@@ -177,9 +177,13 @@ class Service:
         elif pipes.ours:
             task.stdin, task.stdout, task.stderr = pipes.ours
             pipes.ours = []
-        self._world.state.save(record)
-        if not record.exec_id:
-            self._world.state.settle(record.id)
+        try:
+            self._world.state.save(record)
+            if not record.exec_id:
+                self._world.state.settle(record.id)
+        except OSError:
+            _undo(task)
+            raise
         self._forker.add(task)
         return self._started(task, launched.warnings)
 
@@ -285,7 +289,7 @@ class Service:
         else:
             cgroup.thaw()
         task.record.frozen = frozen
-        self._world.state.save(task.record)
+        self._world.state.save_if_possible(task.record)
         self._forker.tell(Changed(record=task.record))
 
     def update(self, id: str, resources: LinuxResources) -> None:
@@ -380,6 +384,15 @@ class Service:
         if task.ended:
             raise Conflict(f"{_name(key)} is not running")
         return task
+
+
+def _undo(task: Task) -> None:
+    """End a process of which no record could be kept."""
+    signals.pidfd_send_signal(task.pidfd, signals.SIGKILL)
+    os.waitid(os.P_PIDFD, task.pidfd, os.WEXITED)
+    task.close()
+    if not task.record.exec_id:
+        open_cgroup(task.record.cgroup).remove()
 
 
 def _container(id: str) -> str:

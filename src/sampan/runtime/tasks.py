@@ -8,6 +8,7 @@ files serve when both are gone.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ import msgspec
 
 from sampan.rpc import Pending
 from sampan.runtime.spawner import Streams, TaskStatus
+
+log = logging.getLogger(__name__)
 
 Key = tuple[str, str]  # container id, exec id ("" for the container itself)
 
@@ -128,6 +131,13 @@ class StateFiles:
         except FileNotFoundError:
             os.mkdir(folder, 0o700)
             _replace(folder, name, document)
+
+    def save_if_possible(self, record: TaskRecord) -> None:
+        """Write the record; a full disk costs only what a crash of both halves would need."""
+        try:
+            self.save(record)
+        except OSError as error:
+            log.warning("the state of %s is not saved: %s", record.id[:12], error)
 
     def remove(self, key: Key) -> None:
         """Remove one record; with the container's own, all of its execs."""

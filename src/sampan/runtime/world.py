@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,8 @@ from sampan.runtime.launch import (
 )
 from sampan.runtime.spawner import Spawner
 from sampan.runtime.tasks import Key, StateFiles, Task, TaskRecord
+
+log = logging.getLogger(__name__)
 
 
 class Launching(Protocol):
@@ -109,6 +113,16 @@ class World:
 def half_pair() -> tuple[socket.socket, socket.socket]:
     """Return the two ends of the connection between keeper and forker."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def fork() -> int:
+    """Fork; where the kernel has no room for a process, wait until it has."""
+    while True:
+        try:
+            return os.fork()
+        except OSError as error:
+            log.error("cannot fork: %s", error.strerror)
+            time.sleep(0.2)
 
 
 def quiet_signals() -> None:
