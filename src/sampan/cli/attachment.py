@@ -22,9 +22,7 @@ DETACHED = "read escape sequence"
 def check_terminal(stdin: bool, tty: bool) -> None:
     """Refuse to attach a terminal of the container to an input that is none."""
     if stdin and tty and not os.isatty(0):
-        raise Exit(
-            1, "cannot attach stdin to a TTY-enabled container because stdin is not a terminal"
-        )
+        raise Exit(1, "the input device is not a TTY")
 
 
 def open_session(

@@ -149,6 +149,9 @@ def check_output(path: str) -> None:
     folder = os.path.dirname(os.path.normpath(path))
     if folder and not os.path.exists(folder):
         raise Exit(1, f'invalid output path: directory "{folder}" does not exist')
+    plain = path.rstrip("/")
+    if path != plain and plain and os.path.exists(plain) and not os.path.isdir(plain):
+        raise Exit(1, f"stat {path}: not a directory")
     if os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
         raise Exit(
             1,
