@@ -272,6 +272,9 @@ def test_an_ipv6_address_of_the_host_leads_to_a_container_of_ipv4(world: World) 
             client.shutdown(socket.SHUT_WR)
             with client.makefile("rb") as answer:
                 assert answer.read().partition(b"\n")[2] == data[: 1 << 16]
+        world.plumber.detach("e30-2")  # ends the relay, whose user is another one
+        with pytest.raises(ConnectionRefusedError):
+            ask_tcp(world.here.host, "::1", 8080)
 
 
 def test_the_helper_s_successor_serves_what_it_left_and_removes_what_ended(world: World) -> None:

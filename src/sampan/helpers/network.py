@@ -19,8 +19,8 @@ from sampan.linux import capabilities
 from sampan.network.linux_plumber import LinuxPlumber
 from sampan.network.service import serve
 
-# SYS_ADMIN: setns and unshare. SETUID and SETGID: relays become nobody.
-NEEDED: Final = "CAP_NET_ADMIN CAP_NET_BIND_SERVICE CAP_SYS_ADMIN CAP_SETUID CAP_SETGID"
+# SYS_ADMIN: setns and unshare. SETUID, SETGID, KILL: relays become nobody, and are ended.
+NEEDED: Final = "CAP_NET_ADMIN CAP_NET_BIND_SERVICE CAP_SYS_ADMIN CAP_SETUID CAP_SETGID CAP_KILL"
 
 
 def main() -> None:

@@ -68,7 +68,8 @@ class Relays:
         """Serve it no longer, and end its process."""
         relay = self._relays.pop(sock.fileno(), None)
         if relay and relay.pid:
-            os.kill(relay.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(relay.pid, signal.SIGKILL)
             self._reap(relay)
 
     def watched(self) -> list[int]:
