@@ -15,7 +15,7 @@ import os
 from sampan.client.connection import Connection, Response
 from sampan.client.endpoint import Endpoint, resolve
 from sampan.client.errors import error_of, unreachable
-from sampan.errors import Unavailable
+from sampan.errors import SampanError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -168,18 +168,23 @@ class Client:
         return (lines + "\r\n").encode("latin-1", "replace")
 
     def _exchange(self, method: str, head: bytes, body: bytes | Iterable[bytes] | None) -> Response:
-        connection, fresh = self._idle or self._connect(), self._idle is None
-        self._idle = None
+        connection = self._kept() or self._connect()
         try:
             return self._try(connection, method, head, body)
-        except (Unavailable, OSError) as error:
+        except OSError as error:
             connection.close()
-            # A kept connection may have been closed by the daemon meanwhile: nothing was done yet.
-            if not fresh and (body is None or isinstance(body, (bytes, bytearray))):
-                return self._try(self._connect(), method, head, body)
-            if isinstance(error, OSError):
-                raise unreachable(self.endpoint.host, error) from error
+            raise unreachable(self.endpoint.host, error) from error
+        except SampanError:
+            connection.close()
             raise
+
+    def _kept(self) -> Connection | None:
+        """Return the idle connection, unless the daemon has closed it meanwhile."""
+        kept, self._idle = self._idle, None
+        if kept and kept.is_closed():
+            kept.close()
+            return None
+        return kept
 
     def _try(
         self, connection: Connection, method: str, head: bytes, body: bytes | Iterable[bytes] | None
@@ -198,7 +203,11 @@ class Client:
 
     def finish(self, response: Response) -> bytes:
         """Read a body to its end and keep the connection for the next request."""
-        data = response.read()
+        try:
+            data = response.read()
+        except BaseException:
+            response.close()
+            raise
         if response.reusable and self._idle is None:
             self._idle = response.connection
         else:

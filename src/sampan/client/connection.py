@@ -38,6 +38,12 @@ class Connection:
         except OSError:
             pass  # it has closed already
 
+    def is_closed(self) -> bool:
+        """The daemon has ended the connection, or sent what nobody asked for."""
+        import select
+
+        return bool(self._buffer or select.select([self.sock], [], [], 0)[0])
+
     def has_buffered(self) -> bool:
         """There are bytes to read that poll(2) does not know of."""
         pending = getattr(self.sock, "pending", None)
