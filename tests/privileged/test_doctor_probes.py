@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sampan.engine import doctor
-from sampan.engine.doctor_probes import HostProbes, tried
+from sampan.engine.doctor_probes import HostProbes, diagnose, tried
 from tests.netns import hosts, links
 
 pytestmark = pytest.mark.privileged
@@ -53,3 +54,11 @@ def test_controllers_are_those_that_are_mounted() -> None:
     assert layout in ("v1", "v2", "hybrid", "none")
     if layout in ("v1", "hybrid"):
         assert ("memory" in found) == Path("/sys/fs/cgroup/memory/cgroup.procs").exists()
+
+
+def test_the_diagnosis_is_text_for_people_and_json_for_programs(tmp_path: Path) -> None:
+    text, code = diagnose(str(tmp_path))
+    assert text.decode().splitlines()[-1]
+    data, same_code = diagnose(str(tmp_path), for_programs=True)
+    findings = msgspec.json.decode(data, type=list[doctor.Finding])
+    assert code == same_code == doctor.exit_code(findings)

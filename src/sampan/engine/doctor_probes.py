@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from sampan.engine.doctor import as_json, as_text, examine, exit_code
 from sampan.linux import capabilities
 from sampan.linux.libc import NR, syscall
 from sampan.linux.namespaces import (
@@ -216,3 +217,10 @@ class HostProbes:
 def _existing(path: str) -> Path:
     folder = Path(path).absolute()
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
+
+
+def diagnose(data_root: str, *, for_programs: bool = False) -> tuple[bytes, int]:
+    """Examine this host; return what `sampan doctor` prints and its exit code."""
+    findings = examine(HostProbes(), data_root)
+    shown = as_json(findings) if for_programs else as_text(findings).encode()
+    return shown, exit_code(findings)
