@@ -98,7 +98,7 @@ class Networks:
         for name in (HOST, NONE):
             if not self._named(name):
                 await self._add(NetworkRow(network=predefined(name, "null")))
-        await self._preparedefault_bridge()
+        await self._prepare_default_bridge()
         for row in list(self._rows.values()):
             if row.interface:
                 self._endpoints.open(row)
@@ -112,7 +112,7 @@ class Networks:
         bridges = [row.network.id for row in self._rows.values() if row.interface]
         await blocking(self._plumber.reconcile, kept, bridges)
 
-    async def _preparedefault_bridge(self) -> None:
+    async def _prepare_default_bridge(self) -> None:
         """Have a row of the default bridge that follows the options, or none."""
         options, row = self._options, self._named(BRIDGE)
         if options.bridge == NONE:
@@ -127,7 +127,8 @@ class Networks:
         taken = [str(other.subnet) for other in self._rows.values() if _is_other(other, row)]
         pools = [*wanted, *([] if options.bip else ipam.subnets(options.default_address_pools))]
         try:
-            subnet = pools[0] if options.bip else await self._free_subnet(pools, taken)
+            own = row.interface if row else ""
+            subnet = pools[0] if options.bip else await self._free_subnet(pools, taken, own)
         except SampanError as error:
             self._warn(f"the default bridge has no address range: {error}")
             subnet = pools[0]
@@ -136,8 +137,8 @@ class Networks:
             made.network.id, made.network.created = row.network.id, row.network.created
         await self._add(made)
 
-    async def _free_subnet(self, pools: list[str], taken: list[str]) -> str:
-        return await blocking(self._plumber.free_subnet, pools, taken)
+    async def _free_subnet(self, pools: list[str], taken: list[str], own: str = "") -> str:
+        return await blocking(self._plumber.free_subnet, pools, taken, own)
 
     async def _bring_up(self, row: NetworkRow) -> None:
         network = row.network

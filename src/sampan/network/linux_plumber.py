@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import re
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -150,12 +151,13 @@ class LinuxPlumber:
             self._state.forget("bridges", network_id)
             self._write_rules()
 
-    def free_subnet(self, pools: list[str], taken: list[str]) -> str:
+    def free_subnet(self, pools: list[str], taken: list[str], own: str = "") -> str:
         """Return the first subnet of `pools` that no route, address or member of `taken` uses."""
         with self._lock:
+            mine = _index(own)
             used = [IPv4Network(subnet) for subnet in taken]
-            used += [address.network for _, address in self._host.addresses()]
-            used += [route.destination for route in self._host.routes()]
+            used += [each.network for index, each in self._host.addresses() if index != mine]
+            used += [each.destination for each in self._host.routes() if each.index != mine]
         used = [subnet for subnet in used if subnet.prefixlen]  # not the default route
         for pool in pools:
             if not any(IPv4Network(pool).overlaps(subnet) for subnet in used):
@@ -455,6 +457,14 @@ def _firewall_errors() -> Iterator[None]:
                 f"the firewall cannot be programmed: {error} (Debian: libnftables1)"
             ) from error
         raise Internal(f"failed to program the firewall: {error}") from error
+
+
+def _index(interface: str) -> int:
+    """Return the index of an interface, 0 if there is none of that name."""
+    try:
+        return socket.if_nametoindex(interface) if interface else 0
+    except OSError:
+        return 0
 
 
 def _check(pattern: re.Pattern[str], value: str, what: str) -> None:

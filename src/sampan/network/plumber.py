@@ -60,8 +60,11 @@ class Plumber(Protocol):
     def remove_bridge(self, network_id: str) -> None:
         """Remove a bridge with its rules; unknown ids are no error."""
 
-    def free_subnet(self, pools: list[str], taken: list[str]) -> str:
-        """Return the first subnet of `pools` ("172.17.0.0/16" …) that no route or address uses."""
+    def free_subnet(self, pools: list[str], taken: list[str], own: str = "") -> str:
+        """Return the first subnet of `pools` ("172.17.0.0/16" …) that no route or address uses.
+
+        Those of the interface `own`, the bridge that asks again, do not count.
+        """
 
     def sandbox(self) -> Fd:
         """Return a fresh network namespace with loopback up (and nothing else)."""

@@ -52,7 +52,7 @@ class FakePlumber:
     def remove_bridge(self, network_id: str) -> None:
         self.bridges.pop(network_id, None)
 
-    def free_subnet(self, pools: list[str], taken: list[str]) -> str:
+    def free_subnet(self, pools: list[str], taken: list[str], own: str = "") -> str:
         return next(pool for pool in pools if pool not in (*taken, *self.used))
 
     def sandbox(self) -> Fd:
