@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, NoSpace
 from sampan.linux.libc import NR, syscall
+from sampan.linux.mounts import mount, umount2
 from sampan.rpc import Fd
 from sampan.storage.linux_mounter import LinuxMounter
 from sampan.storage.mounter import ExtractOptions
@@ -269,6 +270,31 @@ def test_a_gigantic_sparse_file_costs_no_space(tmp_path: Path) -> None:
     tree = next((tmp_path / "snapshots/overlay").glob("sha256-*")) / "fs/huge"
     assert tree.stat().st_blocks < 64
     mounter.close()
+
+
+@pytest.mark.parametrize("driver", ["overlay", "vfs"])
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, driver: str) -> None:
+    root = tmp_path / "small"
+    root.mkdir()
+    mount(b"small", os.fsencode(root), b"tmpfs", 0, b"size=2m")
+    try:
+        mounter = LinuxMounter(root, driver)
+        unpack(mounter, BASE, None)
+        content = archive(file("a", bytes(1 << 20)), file("b", b"b" * (4 << 20)))
+        with pytest.raises(NoSpace, match="no space left on device"):
+            unpack(mounter, content, tarballs.chain(BASE))
+        assert [info.key for info in mounter.snapshots()] == [tarballs.chain(BASE)]
+        mounter.prepare("box", tarballs.chain(BASE))
+        fd = tarballs.memory_file(content)
+        with pytest.raises(NoSpace):
+            mounter.extract("box", "/", Fd(fd), ExtractOptions())
+        os.close(fd)
+        mounter.remove("box")
+        mounter.close()
+        free = os.statvfs(root)
+        assert free.f_bfree * free.f_bsize > 1 << 20
+    finally:
+        umount2(os.fsencode(root))
 
 
 # --- known vulnerabilities -----------------------------------------------------------------

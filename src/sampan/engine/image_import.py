@@ -25,7 +25,7 @@ from sampan.spec.image import History, ImageConfig, RootFS, RunConfig, timestamp
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
 from sampan.storage.compression import kind_of, plain_chunks
-from sampan.storage.content import ContentStore
+from sampan.storage.content import ContentStore, write_all
 from sampan.storage.intake import LayerBlob, take_in, whole
 
 SPOOL_CHUNK = 1 << 20
@@ -60,13 +60,6 @@ async def spooled(content: ContentStore, archive: AsyncIterable[bytes]) -> Async
         yield fd
     finally:
         os.close(fd)
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of `data`."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from typing import Final
 
 from sampan import rpc
 from sampan.linux import capabilities
-from sampan.storage.linux_mounter import FORKING, LinuxMounter
+from sampan.storage.linux_mounter import LinuxMounter, forking
 from sampan.storage.mounter import Mounter
 
 # SYS_ADMIN: mounts and trusted.* attributes. The others: files of any owner, mode and kind.
@@ -35,7 +35,7 @@ def main() -> None:
     capabilities.drop_bounding(keep)
     capabilities.capset(keep, keep, 0)
     mounter = LinuxMounter(root, driver, forks=True)
-    rpc.serve(socket.socket(fileno=number), Mounter, mounter, forking=FORKING)
+    rpc.serve(socket.socket(fileno=number), Mounter, mounter, forking=forking(driver))
 
 
 if __name__ == "__main__":

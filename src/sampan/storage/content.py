@@ -15,6 +15,7 @@ from typing import Self
 
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.digest import Digest, algorithm, encoded, parse_digest
+from sampan.storage.fullness import told_when_full
 
 CHUNK = 1 << 20
 
@@ -106,6 +107,14 @@ class ContentStore:
         return self._blobs / encoded(parse_digest(digest))
 
 
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of `data`; NoSpace if the disk is full."""
+    rest = memoryview(data)
+    with told_when_full():
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+
+
 class Writer:
     """Writes one blob; without `commit` nothing stays."""
 
@@ -119,9 +128,7 @@ class Writer:
     def write(self, chunk: bytes) -> int:
         """Append bytes; return how many."""
         self._hash.update(chunk)
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[os.write(self._fd, rest) :]
+        write_all(self._fd, chunk)
         self.size += len(chunk)
         return len(chunk)
 
@@ -138,7 +145,8 @@ class Writer:
         target = self._blobs / encoded(digest)
         if target.exists():
             return digest
-        os.fsync(self._fd)
+        with told_when_full():
+            os.fsync(self._fd)
         os.rename(self._path, target)
         folder = os.open(self._blobs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

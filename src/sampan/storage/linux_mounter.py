@@ -19,6 +19,7 @@ from sampan.storage.applying import Applier, Rules
 from sampan.storage.compression import plain_chunks, reader_of
 from sampan.storage.drivers.overlay import OverlayDriver
 from sampan.storage.drivers.vfs import VfsDriver
+from sampan.storage.fullness import told_when_full
 from sampan.storage.inside import evaluate
 from sampan.storage.layers import Applied, apply_layer
 from sampan.storage.mounter import (
@@ -39,8 +40,12 @@ DRIVERS: Final[dict[str, Callable[[Path], SnapshotDriver]]] = {
     "overlay": OverlayDriver,
     "vfs": VfsDriver,
 }
-FORKING: Final = ("unpack", "changes", "diff", "pack", "extract", "usage")
-"""The methods that take long: the helper carries each call out in a child."""
+
+
+def forking(driver: str) -> tuple[str, ...]:
+    """Return the methods that take long: the helper carries each call of them out in a child."""
+    long = ("unpack", "changes", "diff", "pack", "extract", "usage")
+    return (*long, "prepare") if driver == "vfs" else long
 
 
 class LinuxMounter:
@@ -76,7 +81,8 @@ class LinuxMounter:
             raise InvalidArgument("max depth exceeded")
         folder = self._store.begin(parent)
         try:
-            applied = self._apply(archive, folder, parent)
+            with told_when_full():
+                applied = self._apply(archive, folder, parent)
             expected = applied.diff_id if parent is None else chain_of_two(parent, applied.diff_id)
             if expected != chain_id:
                 raise InvalidArgument(
@@ -120,7 +126,8 @@ class LinuxMounter:
         """Make a writable snapshot."""
         if self._store.find(key):
             raise Conflict(f"snapshot {key} exists already")
-        folder = self._store.begin(parent)
+        with told_when_full():
+            folder = self._store.begin(parent)
         snapshot = Snapshot(key=key, parent=parent, kind="active")
         if not self._store.finish(folder, snapshot, durable=False):
             self._store.abandon(folder)
@@ -194,7 +201,8 @@ class LinuxMounter:
                 whiteouts="plain", owner=owner, strict_kinds=options.no_overwrite_dir_non_dir
             )
             try:
-                Applier(fd, rules, base=where).apply(TarReader(chunks))
+                with told_when_full():
+                    Applier(fd, rules, base=where).apply(TarReader(chunks))
             except OSError as error:
                 if error.errno == errno.EROFS:
                     raise InvalidArgument("container rootfs is marked read-only") from error
