@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -20,9 +21,18 @@ from sampan.errors import (
     SampanError,
 )
 from sampan.linux.cgroups.hierarchy import open_cgroup
+from sampan.runtime import defaults
 from sampan.runtime.spawner import Launch, Streams
 from sampan.spec.names import new_id
-from sampan.spec.runtime import LinuxMemory, LinuxPids, LinuxResources, Process, Spec
+from sampan.spec.runtime import (
+    Linux,
+    LinuxMemory,
+    LinuxNamespace,
+    LinuxPids,
+    LinuxResources,
+    Process,
+    Spec,
+)
 from tests.spawner import JSON, Harness, readable, running
 
 pytestmark = pytest.mark.privileged
@@ -327,3 +337,67 @@ def test_thrown_packets_do_not_end_the_spawner(spawner: Harness) -> None:
     for packet in (b"i", b"i\xc1", b"x" * 100, b"m", os.urandom(500)):
         spawner.connection.send(packet)
     assert isinstance(spawner.spawner.tasks(), list)
+
+
+def test_a_user_is_looked_up_in_the_containers_own_files(spawner: Harness) -> None:
+    etc = spawner.folder / "root/etc"
+    (etc / "passwd").write_text("root:x:0:0::/root:/bin/sh\napp:x:1234:1235::/home/app:/bin/sh\n")
+    (etc / "group").write_text("root:x:0:\napp:x:1235:\nextra:x:77:\n")
+    container = new_id()
+    client = spawner.attach(container)
+    spec = Spec(
+        process=Process(args=["/bin/sh", "-c", "id; echo $HOME"], env=["PATH=/bin"]),
+        mounts=defaults.mounts(),
+        linux=Linux(namespaces=[LinuxNamespace(type="pid"), LinuxNamespace(type="mount")]),
+    )
+    launch = Launch(id=container, spec=spec, streams=JSON, user="app", groups=["extra"])
+    with spawner.root() as root:
+        spawner.ids.append(container)
+        spawner.started.append(spawner.spawner.start(launch, root))
+    output = client.streams()[1].decode()
+    assert "uid=1234(app) gid=1235(app)" in output
+    assert "77(extra)" in output
+    assert output.endswith("/home/app\n")
+
+
+def test_an_unknown_user_is_refused(spawner: Harness) -> None:
+    spec = Spec(process=Process(args=["/bin/true"]))
+    launch = Launch(id=new_id(), spec=spec, streams=JSON, user="nobody-here")
+    with spawner.root() as root, pytest.raises(InvalidArgument, match="unable to find user"):
+        spawner.spawner.start(launch, root)
+
+
+def test_the_root_of_a_running_container_can_be_looked_at(spawner: Harness) -> None:
+    container = spawner.start("/bin/sh", "-c", "echo inside > /tmp/x; exec sleep 1000")
+    exec_id = spawner.exec(container, "/bin/sh", "-c", "until [ -e /tmp/x ]; do :; done")
+    spawner.end(container, exec_id)
+    with spawner.spawner.root(container) as root:
+        assert os.listdir(f"/proc/self/fd/{root.number}/tmp") == ["x"]
+    spawner.spawner.signal(container, signal=signal.SIGKILL)
+    spawner.end(container)
+    with pytest.raises(Conflict):
+        spawner.spawner.root(container)
+
+
+def test_missing_folders_of_binds_are_made(spawner: Harness) -> None:
+    wanted = spawner.folder / "made/by/start"
+    spec = Spec(process=Process(args=["/bin/nosuch"]), mounts=defaults.mounts())
+    launch = Launch(id=new_id(), spec=spec, streams=JSON, make_sources=[str(wanted)])
+    with spawner.root() as root, pytest.raises(SampanError):
+        spawner.spawner.start(launch, root)
+    assert wanted.is_dir()
+
+
+def test_clients_of_an_exec_that_never_came_are_let_go(spawner: Harness) -> None:
+    container = spawner.start("/bin/sleep", "1000")
+    exec_id = new_id()
+    client = spawner.attach(container, exec_id)
+    spawner.spawner.forget(container, exec_id)
+    assert client.rest() == b""
+
+
+def test_many_calls_at_once_are_answered(spawner: Harness) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(lambda _: spawner.start("/bin/echo", "x"), range(24)))
+        codes = list(pool.map(lambda name: spawner.end(name).exit_code, names))
+    assert codes == [0] * 24
