@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -475,6 +476,33 @@ def test_killing_outruns_a_process_that_forks_without_end(group: Cgroup, spawn: 
     while group.pids() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert group.pids() == []
+
+
+def test_nobody_freezes_itself(group: Cgroup) -> None:
+    group.create()
+    with group.entry() as entry:
+        pid = os.fork()
+        if pid == 0:
+            entry.enter()
+            try:
+                group.freeze()
+            except OSError as failure:
+                os._exit(failure.errno or 0)
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(wait(pid)) == errno.EDEADLK
+
+
+def test_a_process_that_kills_its_own_cgroup_kills_the_others(group: Cgroup, spawn: Spawn) -> None:
+    group.create()
+    other = spawn(group)
+    with group.entry() as entry:
+        pid = os.fork()
+        if pid == 0:
+            entry.enter()
+            group.kill()
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(wait(other)) == -signal.SIGKILL
+    wait(pid)
 
 
 def test_a_signal_reaches_every_process_once(group: Cgroup, spawn: Spawn) -> None:

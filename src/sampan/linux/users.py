@@ -7,7 +7,6 @@ Docker's sentences. Source: moby/sys user.go; CVE-2016-3697, CVE-2022-36109, CVE
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
@@ -16,24 +15,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from sampan.errors import InvalidArgument
-from sampan.linux.libc import NR, syscall
+from sampan.linux.paths import open_in_root
 
 MAX_FILE_BYTES: Final = 10 << 20  # as moby; far above any honest file
 MAX_ID: Final = (1 << 31) - 1
 MAX_GROUPS: Final = 65536  # NGROUPS_MAX, linux/limits.h
 
-RESOLVE_NO_MAGICLINKS: Final = 0x02  # linux/openat2.h
-RESOLVE_IN_ROOT: Final = 0x10
-
 _RANGE = f"uids and gids must be in range 0-{MAX_ID}"
-
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = (
-        ("flags", ctypes.c_uint64),
-        ("mode", ctypes.c_uint64),
-        ("resolve", ctypes.c_uint64),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +50,8 @@ def read(root: int, path: str) -> bytes:
 
     Raises InvalidArgument if it is no regular file or too large.
     """
-    how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
     try:
-        handle = syscall(
-            NR["openat2"], root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how)
-        )
+        handle = open_in_root(root, os.fsencode(path))
     except OSError as failure:
         if failure.errno in (errno.ENOENT, errno.ENOTDIR):
             return b""

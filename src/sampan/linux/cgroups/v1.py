@@ -169,11 +169,12 @@ class LegacyCgroup:
         """See `Cgroup.kill`."""
         if self._beside is not None:
             self._beside.kill()
-        if not self.pids():
+        pids = self.pids()
+        if not pids:
             return
         with self._open("freezer") as opened:
             freezer = opened.get("freezer")
-            if freezer is None:
+            if freezer is None or os.getpid() in pids:  # never freeze ourselves
                 kill_until_empty(self.pids)
                 return
             # Frozen processes cannot fork: one round reaches all of them.
@@ -186,6 +187,8 @@ class LegacyCgroup:
 
     def freeze(self) -> None:
         """See `Cgroup.freeze`."""
+        if os.getpid() in self.pids():
+            raise OSError(errno.EDEADLK, "a process cannot freeze its own cgroup", self.path)
         with self._freezer() as freezer:
             try:
                 _freeze(freezer, time.monotonic() + 5 * PATIENCE)

@@ -171,7 +171,7 @@ def _cpu(directories: Directories, cpu: LinuxCPU) -> list[str]:
     return warnings
 
 
-def settle(directory: Directory, values: Mapping[str, int | None]) -> list[str]:
+def settle(directory: Directory, values: Mapping[str, str | int | None]) -> list[str]:
     """Write values that constrain one another: in any order that the kernel accepts.
 
     A new period may be too short for the old quota and the new quota too long for the old
@@ -180,7 +180,7 @@ def settle(directory: Directory, values: Mapping[str, int | None]) -> list[str]:
     warnings: list[str] = []
     waiting = {name: value for name, value in values.items() if value is not None}
     while waiting:
-        refused: dict[str, int] = {}
+        refused: dict[str, str | int] = {}
         problem: OSError | None = None
         for name, value in waiting.items():
             try:

@@ -9,7 +9,7 @@ import errno
 import math
 
 from sampan.linux.cgroups.files import Directory
-from sampan.linux.cgroups.v1_limits import check_usage, discarded, page_size, rdma
+from sampan.linux.cgroups.v1_limits import check_usage, discarded, page_size, rdma, settle
 from sampan.spec.runtime import LinuxBlockIO, LinuxCPU, LinuxMemory, LinuxResources
 
 
@@ -83,7 +83,10 @@ def _memory(directory: Directory, memory: LinuxMemory) -> list[str]:
     limit, swap = memory.limit or None, memory.swap or None
     if limit is not None and memory.check_before_update:
         check_usage(limit, directory.number("memory.current"))
-    swap_alone = swap_limit(limit, swap)
+    total = limit
+    if limit is None and swap is not None:  # an update of the sum alone
+        total = directory.number("memory.max") or None
+    swap_alone = swap_limit(total, swap)
     if swap_alone is not None and not directory.has("memory.swap.max"):
         warnings.append("swap cannot be limited here; memory is limited without swap")
         swap_alone = None
@@ -139,15 +142,13 @@ def _cpu(directory: Directory, cpu: LinuxCPU) -> list[str]:
     if cpu.shares:
         warnings += _try(directory, "cpu.weight", cpu_weight(cpu.shares))
     warnings += _try(directory, "cpu.idle", cpu.idle)
+    bandwidth = None
     if cpu.quota or cpu.period:
-        if directory.has("cpu.max"):
-            quota, period = directory.read("cpu.max").split()
-            if cpu.quota:
-                quota = str(cpu.quota) if cpu.quota > 0 else "max"
-            directory.write("cpu.max", f"{quota} {cpu.period or period}")
-        else:
-            warnings.append(discarded("cpu.max"))
-    warnings += _try(directory, "cpu.max.burst", cpu.burst)
+        quota, period = directory.read_or("cpu.max", "max 100000").split()
+        if cpu.quota:
+            quota = str(cpu.quota) if cpu.quota > 0 else "max"
+        bandwidth = f"{quota} {cpu.period or period}"
+    warnings += settle(directory, {"cpu.max": bandwidth, "cpu.max.burst": cpu.burst})
     if cpu.realtime_runtime or cpu.realtime_period:
         warnings.append("cgroup v2 has no real-time limits; they are discarded")
     warnings += _try(directory, "cpuset.cpus", cpu.cpus or None)

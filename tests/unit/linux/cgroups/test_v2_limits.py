@@ -144,3 +144,10 @@ def test_a_limit_below_the_usage_is_refused_if_asked(group: Directory) -> None:
     group.write("memory.current", 500)
     with pytest.raises(OSError, match="below the current usage 500"):
         apply(group, memory=LinuxMemory(limit=100, check_before_update=True))
+
+
+def test_a_sum_of_memory_and_swap_alone_counts_from_the_present_limit(group: Directory) -> None:
+    group.write("memory.max", 100)
+    apply(group, memory=LinuxMemory(swap=400))
+    assert group.read("memory.swap.max") == "300"
+    assert group.read("memory.max") == "100"
