@@ -76,7 +76,9 @@ def test_the_parts_cannot_touch_what_is_not_theirs(daemon: Daemon) -> None:
     assert stat.S_IMODE(root.stat().st_mode) == 0o1770
     assert stat.S_IMODE((root / "snapshots").stat().st_mode) & 0o077 == 0
     assert (root / "snapshots").stat().st_uid == 0
-    assert (root / "database.sqlite").stat().st_uid != 0
+    database = (root / "database.sqlite").stat()
+    assert database.st_uid != 0
+    assert stat.S_IMODE(database.st_mode) == 0o600
 
 
 # --- cost --------------------------------------------------------------------------------------

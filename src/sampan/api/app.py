@@ -73,7 +73,7 @@ class App:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - every failure is answered
-            if (status := status_of(error)) >= 500:
+            if (status := status_of(error)) >= 500 and status != 501:
                 log.warning("%s %s: %s (%d)", request.method, request.raw_path, error, status)
             return answer_to(error)
 

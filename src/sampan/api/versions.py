@@ -197,10 +197,7 @@ DOWN: dict[str, list[tuple[Version, Callable[[Document], None]]]] = {
         ((1, 46), _without("Containerd")),
         ((1, 44), _runtime_status),
     ],
-    "DiskUsage": [
-        ((1, 51), _each_image(_uncounted)),
-        ((1, 44), _each_image(_virtual_size)),
-    ],
+    "DiskUsage": [((1, 44), _each_image(_virtual_size))],
 }
 
 
