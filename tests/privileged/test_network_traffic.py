@@ -14,6 +14,8 @@ from typing import Literal
 import pytest
 
 from sampan import rpc
+from sampan.helpers.network import NEEDED
+from sampan.linux import capabilities
 from sampan.network.plumber import BridgeSpec, EndpointSpec, Plumber, PortMapping
 from sampan.network.sandbox import inside, write_sysctl
 from sampan.rpc import Fd
@@ -347,3 +349,17 @@ def test_a_network_that_nobody_knows_any_more_is_removed(world: World) -> None:
     world.plumber.reconcile([], ["net29"])
     assert "br29" in links()
     assert "br30" not in links()
+
+
+def test_the_helper_keeps_only_the_capabilities_that_it_needs(world: World) -> None:
+    found = subprocess.run(
+        ["pgrep", "-f", f"sampan.helpers.network .*{world.state}"],
+        check=True,
+        capture_output=True,
+        timeout=10,
+    )
+    status = Path(f"/proc/{int(found.stdout)}/status").read_text()
+    sets = dict(line.split(":\t") for line in status.splitlines() if line.startswith("Cap"))
+    keep, _ = capabilities.bits(NEEDED.split())
+    assert {int(sets[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")} == {keep}
+    assert int(sets["CapInh"], 16) == 0

@@ -122,7 +122,7 @@ class Networks:
         wanted = [str(row.subnet)] if row else []
         gateway = ""
         if options.bip:
-            address = IPv4Interface(options.bip)
+            address = _bip(options.bip)
             wanted, gateway = [str(address.network)], str(address.ip)
         taken = [str(other.subnet) for other in self._rows.values() if _is_other(other, row)]
         pools = [*wanted, *([] if options.bip else ipam.subnets(options.default_address_pools))]
@@ -383,6 +383,13 @@ class Networks:
     def _tell(self, action: str, row: NetworkRow) -> None:
         network = row.network
         self._emit(action, network.id, {"name": network.name, "type": network.driver})
+
+
+def _bip(text: str) -> IPv4Interface:
+    try:
+        return IPv4Interface(text)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid address of the default bridge (bip): {error}") from error
 
 
 def _is_other(other: NetworkRow, row: NetworkRow | None) -> bool:

@@ -148,6 +148,11 @@ def test_bip_decides_address_and_range(world: World) -> None:
     assert (bridge.subnet, bridge.gateway) == ("10.5.0.0/24", "10.5.0.9")
 
 
+def test_a_bip_that_is_no_address_stops_the_start(world: World) -> None:
+    with pytest.raises(InvalidArgument, match="bip"):
+        world.again(options=NetworkOptions(bip="10.5.0.999/24"))
+
+
 def test_without_a_default_bridge_the_rest_works(world: World) -> None:
     networks = world.again(options=NetworkOptions(bridge="none"))
     assert names(world) == ["host", "none"]
