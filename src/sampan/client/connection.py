@@ -42,7 +42,9 @@ class Connection:
         """The daemon has ended the connection, or sent what nobody asked for."""
         import select
 
-        return bool(self._buffer or select.select([self.sock], [], [], 0)[0])
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return bool(self._buffer or poll.poll(0))
 
     def has_buffered(self) -> bool:
         """There are bytes to read that poll(2) does not know of."""
