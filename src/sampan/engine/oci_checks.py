@@ -218,7 +218,8 @@ def adapt(host: HostConfig, *, shm_size: int = defaults.SHM_BYTES) -> None:
         host.cgroupns_mode = "private" if unified else "host"
     if host.oom_kill_disable is None and kernel().facts.oom_kill_disable:
         host.oom_kill_disable = False
-    host.network_mode = host.network_mode or "default"
+    if host.network_mode in ("", "default"):
+        host.network_mode = "bridge"
     if host.runtime is UNSET or not host.runtime:
         host.runtime = "sampan"
     if host.privileged:
