@@ -401,3 +401,11 @@ def test_prune_removes_what_has_ended(client: docker.DockerClient) -> None:
     running = client.containers.run("busybox", ["sleep", "1000"], detach=True)
     assert client.containers.prune()["ContainersDeleted"] == [ended.id]
     assert [c.id for c in client.containers.list(all=True)] == [running.id]
+
+
+def test_a_connection_serves_on_after_a_request_that_was_watched(
+    client: docker.DockerClient,
+) -> None:
+    container = client.containers.run("busybox", ["sleep", "1000"], detach=True)
+    for _ in range(2):  # one connection, kept alive
+        assert container.stats(stream=False)["name"] == f"/{container.name}"

@@ -85,7 +85,7 @@ class Connection:
         except (OSError, TimeoutError, h11.ProtocolError) as error:
             log.debug("connection ended: %s", error)
         finally:
-            self._stop_watching()
+            await self._stop_watching()
             self._stream.close()
 
     async def _exchange(self) -> bool:
@@ -113,7 +113,7 @@ class Connection:
                 answer = self._refuse(500, "no answer was given")
             await self._send(answer, head.method == b"HEAD")
         finally:
-            self._stop_watching()
+            await self._stop_watching()
             self.endless = False
         return await self._rest_is_read()
 
@@ -273,7 +273,7 @@ class Connection:
         ):
             raise InvalidArgument("the body of a request that takes over is too large")
         early, _ = self._h11.trailing_data
-        self._stop_watching()
+        await self._stop_watching()
         if early:
             self._stream.push_back(early)
         self._taken_over = self.endless = True
@@ -290,8 +290,10 @@ class Connection:
         if not watcher.cancelled() and watcher.exception() is None and self._task:
             self._task.cancel()
 
-    def _stop_watching(self) -> None:
-        if self._watcher is not None:
-            self._watcher.remove_done_callback(self._left)
-            self._watcher.cancel()
-            self._watcher = None
+    async def _stop_watching(self) -> None:
+        """End the watcher and wait for it: it takes its reader off the socket at its end."""
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.remove_done_callback(self._left)
+            watcher.cancel()
+            await asyncio.wait((watcher,))
