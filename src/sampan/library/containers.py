@@ -98,7 +98,7 @@ class LibraryContainers:
             "ExposedPorts": {port: {} for port in ports or ()},
             **(config or {}),
             "HostConfig": {
-                "NetworkMode": network,
+                "NetworkMode": network or self._owner.default_network,
                 "Binds": list(binds),
                 "Memory": memory,
                 "PortBindings": {

@@ -42,6 +42,7 @@ class LibraryEngine:
     def __init__(self, data_root: Path, *, network: bool, storage_driver: str) -> None:
         """Make all parts and compare what is on disk with what runs."""
         self._networks: list[str] = []
+        self.default_network = "bridge" if network else "none"
         with ExitStack() as undo:
             undo.callback(os.close, _lock(data_root))
             run_root = _run_root(data_root)
