@@ -60,7 +60,7 @@ def plumber(request: pytest.FixtureRequest, here: Hosts, tmp_path: Path) -> Iter
         return
     sock, process = rpc.start("sampan.helpers.network", [str(tmp_path / "state")])
     with sock:
-        yield rpc.connect(Plumber, sock, 10)
+        yield rpc.connect(Plumber, sock, 10)  # type: ignore[type-abstract]
     assert process.wait(10) == 0
 
 
@@ -277,7 +277,13 @@ def test_what_is_unknown_is_not_found(plumber: Plumber) -> None:
 
 def test_malformed_ports_are_refused(bridged: Plumber) -> None:
     bridged.attach(endpoint()).close()
-    for bad in (tcp(0, 80), tcp(80, 70000), tcp(80, 80, "0.0.0.00"), tcp(80, 80, "x; drop")):
+    for bad in (
+        tcp(0, 80),
+        tcp(80, 70000),
+        tcp(80, 80, "0.0.0.00"),
+        tcp(80, 80, "x; drop"),
+        tcp(80, 80, "::x"),
+    ):
         with pytest.raises(InvalidArgument):
             bridged.publish("e2", [bad])
     assert bridged.endpoints()[0].ports == []

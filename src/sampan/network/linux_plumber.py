@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import re
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Final
 
 from sampan.errors import Internal, InvalidArgument, NotFound, SampanError, Unsupported
 from sampan.network import conntrack
+from sampan.network.checks import check_bridge, check_endpoint, check_port
 from sampan.network.drivers import bridge as bridge_driver
 from sampan.network.firewall.firewall import BridgeRules, Firewall, Forward
 from sampan.network.firewall.nftables import Nftables
@@ -39,9 +39,6 @@ log = logging.getLogger(__name__)
 
 _POOL, _BRIDGE = "pool", "bridge"  # marks of interfaces that are no endpoint's
 _BRIDGE_FILTERED: Final = "bridge/bridge-nf-call-iptables"
-_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ, and safe in rules
-_MAC: Final = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 
 @dataclass(slots=True)
@@ -115,9 +112,7 @@ class LinuxPlumber:
 
     def ensure_bridge(self, bridge: BridgeSpec) -> None:
         """Make or repair a bridge with its address, forwarding and firewall rules."""
-        _check(_ID, bridge.network_id, "network id")
-        _check(_INTERFACE, bridge.name, "interface name")
-        _check_bridge_addresses(bridge)
+        check_bridge(bridge)
         with self._lock:
             before = self._bridges.get(bridge.network_id)
             if before and before.name != bridge.name:
@@ -173,7 +168,7 @@ class LinuxPlumber:
 
     def attach(self, endpoint: EndpointSpec, sandbox: Fd | None = None) -> Fd:
         """Put an interface with address and routes into a namespace, by default a fresh one."""
-        _check_endpoint(endpoint)
+        check_endpoint(endpoint)
         with self._lock:
             if not (bridge := self._bridges.get(endpoint.network_id)):
                 raise NotFound(f"network {endpoint.network_id} not found")
@@ -209,7 +204,7 @@ class LinuxPlumber:
     def publish(self, endpoint_id: str, ports: list[PortMapping]) -> list[PortMapping]:
         """Publish all ports or none, and return them with host ports filled in."""
         for port in ports:
-            _check_port(port)
+            check_port(port)
         with self._lock:
             if not (endpoint := self._endpoints.get(endpoint_id)):
                 raise NotFound(f"endpoint {endpoint_id} not found")
@@ -465,44 +460,3 @@ def _index(interface: str) -> int:
         return socket.if_nametoindex(interface) if interface else 0
     except OSError:
         return 0
-
-
-def _check(pattern: re.Pattern[str], value: str, what: str) -> None:
-    if not pattern.fullmatch(value):
-        raise InvalidArgument(f"invalid {what}: {value!r}")
-
-
-def _check_bridge_addresses(bridge: BridgeSpec) -> None:
-    try:
-        subnet, gateway = IPv4Network(bridge.subnet), IPv4Address(bridge.gateway)
-    except ValueError as error:
-        raise InvalidArgument(f"invalid subnet {bridge.subnet}: {error}") from error
-    if gateway not in subnet:
-        raise InvalidArgument(f"no matching subnet for gateway {gateway}")
-    if bridge.mtu and not 68 <= bridge.mtu <= 65535:
-        raise InvalidArgument(f"invalid MTU: {bridge.mtu}")
-
-
-def _check_endpoint(endpoint: EndpointSpec) -> None:
-    _check(_ID, endpoint.endpoint_id, "endpoint id")
-    _check(_INTERFACE, endpoint.interface, "interface name")
-    _check(_MAC, endpoint.mac_address, "MAC address")
-    try:
-        IPv4Interface(endpoint.address)
-        if endpoint.gateway:
-            IPv4Address(endpoint.gateway)
-    except ValueError as error:
-        raise InvalidArgument(f"invalid address: {error}") from error
-
-
-def _check_port(port: PortMapping) -> None:
-    try:
-        address = IPv4Address(port.host_address) if ":" not in port.host_address else None
-    except ValueError as error:
-        raise InvalidArgument(f"invalid IP address: {port.host_address}") from error
-    if address and str(address) != port.host_address:
-        raise InvalidArgument(f"invalid IP address: {port.host_address}")
-    if not (0 <= port.host_port <= 65535 and 1 <= port.container_port <= 65535):
-        raise InvalidArgument(f"invalid port: {port.host_port}:{port.container_port}")
-    if port.host_port_end and not port.host_port <= port.host_port_end <= 65535:
-        raise InvalidArgument(f"invalid port range: {port.host_port}-{port.host_port_end}")

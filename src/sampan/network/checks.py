@@ -1,0 +1,63 @@
+"""What the plumber accepts: every field that comes from the daemon is parsed before it is used.
+
+Names go into rules and file names, addresses into netlink messages; all raise InvalidArgument.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_address
+from typing import Final
+
+from sampan.errors import InvalidArgument
+from sampan.network.plumber import BridgeSpec, EndpointSpec, PortMapping
+
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ, and safe in rules
+_MAC: Final = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
+
+
+def _check(pattern: re.Pattern[str], value: str, what: str) -> None:
+    if not pattern.fullmatch(value):
+        raise InvalidArgument(f"invalid {what}: {value!r}")
+
+
+def check_bridge(bridge: BridgeSpec) -> None:
+    """Check a bridge."""
+    _check(_ID, bridge.network_id, "network id")
+    _check(_INTERFACE, bridge.name, "interface name")
+    try:
+        subnet, gateway = IPv4Network(bridge.subnet), IPv4Address(bridge.gateway)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid subnet {bridge.subnet}: {error}") from error
+    if gateway not in subnet:
+        raise InvalidArgument(f"no matching subnet for gateway {gateway}")
+    if bridge.mtu and not 68 <= bridge.mtu <= 65535:
+        raise InvalidArgument(f"invalid MTU: {bridge.mtu}")
+
+
+def check_endpoint(endpoint: EndpointSpec) -> None:
+    """Check an endpoint."""
+    _check(_ID, endpoint.endpoint_id, "endpoint id")
+    _check(_INTERFACE, endpoint.interface, "interface name")
+    _check(_MAC, endpoint.mac_address, "MAC address")
+    try:
+        IPv4Interface(endpoint.address)
+        if endpoint.gateway:
+            IPv4Address(endpoint.gateway)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid address: {error}") from error
+
+
+def check_port(port: PortMapping) -> None:
+    """Check a port to be published."""
+    try:
+        address = ip_address(port.host_address)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid IP address: {port.host_address}") from error
+    if str(address) != port.host_address or "%" in port.host_address:
+        raise InvalidArgument(f"invalid IP address: {port.host_address}")
+    if not (0 <= port.host_port <= 65535 and 1 <= port.container_port <= 65535):
+        raise InvalidArgument(f"invalid port: {port.host_port}:{port.container_port}")
+    if port.host_port_end and not port.host_port <= port.host_port_end <= 65535:
+        raise InvalidArgument(f"invalid port range: {port.host_port}-{port.host_port_end}")
