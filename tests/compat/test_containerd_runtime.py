@@ -1,0 +1,113 @@
+"""Debian's containerd, with its own shim, and `sampan-runtime` in the place of runc."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bundle import RUNTIME, Box
+
+pytestmark = [
+    pytest.mark.compat,
+    pytest.mark.privileged,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not (shutil.which("containerd") and shutil.which("ctr")),
+        reason="needs containerd and root",
+    ),
+]
+
+CONFIG = """
+version = 2
+root = "{home}/root"
+state = "{home}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "{home}/sock"
+[ttrpc]
+  address = "{home}/ttrpc"
+"""
+Ctr = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def ctr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ctr]:
+    """Talk to a containerd of our own, on short paths (a socket's path has 108 bytes)."""
+    home = tmp_path_factory.mktemp("ctd")
+    (home / "config.toml").write_text(CONFIG.format(home=home))
+
+    def call(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = ["ctr", "--address", f"{home}/sock", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        return done
+
+    with open(home / "log", "w") as log:
+        command = ["containerd", "--config", str(home / "config.toml")]
+        daemon = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 30
+        while call("version", check=False).returncode:
+            assert time.monotonic() < deadline, (home / "log").read_text()
+            time.sleep(0.05)
+        yield call
+    finally:
+        daemon.terminate()
+        daemon.wait(20)
+
+
+@pytest.fixture
+def start(ctr: Ctr, tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Run containers on a root file system in a directory."""
+    box = Box(tmp_path)
+    names: list[str] = []
+
+    def run(name: str, *command: str, detach: bool = False) -> subprocess.CompletedProcess[str]:
+        options = ["--runc-binary", str(RUNTIME), "--rootfs", "--cgroup", f"/{box.id}"]
+        names.append(name)
+        how = "--detach" if detach else "--rm"
+        return ctr("run", how, *options, str(box.rootfs), name, *command, check=False)
+
+    yield run
+    for name in names:
+        ctr("task", "rm", "--force", name, check=False)
+        ctr("container", "rm", name, check=False)
+
+
+def test_a_container_runs_to_its_end(
+    start: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    done = start("short", "/bin/sh", "-c", "echo out; exit 7")
+    assert (done.stdout, done.returncode) == ("out\n", 7)
+
+
+def test_a_running_container_can_be_entered_paused_counted_and_killed(
+    ctr: Ctr, start: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    assert start("long", "/bin/sleep", "100", detach=True).returncode == 0
+    inside = ctr("task", "exec", "--exec-id", "e", "long", "/bin/sh", "-c", "exit 3", check=False)
+    assert inside.returncode == 3
+    ctr("task", "pause", "long")
+    assert "PAUSED" in ctr("task", "ls").stdout
+    ctr("task", "resume", "long")
+    assert "RUNNING" in ctr("task", "ls").stdout
+    assert "memory" in ctr("task", "metrics", "long").stdout
+    ctr("task", "kill", "--signal", "KILL", "long")
+    deadline = time.monotonic() + 10
+    while "STOPPED" not in ctr("task", "ls").stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_program_that_is_missing_is_said(
+    start: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    done = start("missing", "/no/such/program")
+    assert done.returncode != 0
+    assert "no such file or directory" in done.stderr
