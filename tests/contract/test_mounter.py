@@ -153,7 +153,8 @@ def test_a_layer_that_is_not_what_it_is_called_leaves_nothing(
     with pytest.raises(InvalidArgument, match="does not make the chain id"):
         mounter.unpack(Fd(fd), "sha256:" + "0" * 64, None)
     assert mounter.snapshots() == []
-    assert list((tmp_path / "snapshots/overlay/.new").iterdir()) == []
+    for left in (".new", ".trash"):
+        assert list((tmp_path / "snapshots/overlay" / left).iterdir()) == []
 
 
 # --- stat ----------------------------------------------------------------------------------

@@ -99,10 +99,8 @@ class LinuxMounter:
             )
             if not self._store.finish(folder, snapshot, durable=True):
                 self._store.abandon(folder)  # somebody was faster with the same layer
-                self._trash.wake()
         except BaseException:
             self._store.abandon(folder)
-            self._trash.wake()
             raise
         return Unpacked(diff_id=applied.diff_id, size=applied.size, entries=applied.entries)
 

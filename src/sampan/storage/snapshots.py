@@ -85,7 +85,7 @@ class SnapshotStore:
     def __init__(self, root: Path, driver: SnapshotDriver) -> None:
         self.driver = driver
         self.folder = root / "snapshots" / driver.name
-        self._committed: dict[str, Snapshot] = {}
+        self._known: dict[str, Snapshot] = {}
         self._lock = threading.Lock()
         for name in (_TRASH, _NEW):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -97,15 +97,16 @@ class SnapshotStore:
 
     def find(self, key: str) -> Snapshot | None:
         """Return a snapshot, if there is one."""
-        if found := self._committed.get(key):
+        if found := self._known.get(key):
             return found
         try:
-            content = (self._path(key) / "snapshot.json").read_bytes()
+            return self._read(self._path(key))
         except FileNotFoundError:
             return None
-        snapshot = msgspec.json.decode(content, type=Snapshot)
-        if snapshot.kind == "committed":
-            self._committed[key] = snapshot  # they never change
+
+    def _read(self, folder: Path) -> Snapshot:
+        snapshot = msgspec.json.decode((folder / "snapshot.json").read_bytes(), type=Snapshot)
+        self._known[snapshot.key] = snapshot  # it never changes while it has its name
         return snapshot
 
     def get(self, key: str) -> Snapshot:
@@ -134,13 +135,13 @@ class SnapshotStore:
 
     def all(self) -> list[SnapshotInfo]:
         """Return every snapshot."""
+        by_name = {_file_name(key): snapshot for key, snapshot in list(self._known.items())}
         found = []
-        for entry in os.scandir(self.folder):
-            if entry.name.startswith("."):
+        for name in os.listdir(self.folder):
+            if name.startswith("."):
                 continue
-            with suppress(FileNotFoundError, msgspec.DecodeError):
-                content = Path(entry.path, "snapshot.json").read_bytes()
-                snapshot = msgspec.json.decode(content, type=Snapshot)
+            with suppress(FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+                snapshot = by_name.get(name) or self._read(self.folder / name)
                 found.append(
                     SnapshotInfo(key=snapshot.key, parent=snapshot.parent, kind=snapshot.kind)
                 )
@@ -170,7 +171,7 @@ class SnapshotStore:
             sync_filesystem(folder)
         with self._lock:
             if snapshot.parent is not None:
-                self._committed.pop(snapshot.parent, None)
+                self._known.pop(snapshot.parent, None)
                 self.get(snapshot.parent)  # it may have been removed meanwhile
             try:
                 os.rename(folder, self._path(snapshot.key))
@@ -183,8 +184,12 @@ class SnapshotStore:
         return True
 
     def abandon(self, folder: Path) -> None:
-        """Forget a folder that never became a snapshot."""
-        self._discard(folder)
+        """Delete a folder that never became a snapshot, before the caller is told why."""
+        parent = os.open(folder.parent, trees.DIRECTORY)
+        try:
+            trees.remove(parent, os.fsencode(folder.name))
+        finally:
+            os.close(parent)
 
     def remove(self, key: str) -> bool:
         """Put a snapshot into the trash; False if there is none, Conflict while it has children."""
@@ -196,7 +201,7 @@ class SnapshotStore:
                 children = [info.key for info in self.all() if info.parent == key]
                 if children:
                     raise Conflict(f"snapshot {key} has children: {children[0]}")
-            self._committed.pop(key, None)
+            self._known.pop(key, None)
             self._discard(self._path(key))
         return True
 
@@ -226,7 +231,11 @@ class SnapshotStore:
     def _path(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
             raise InvalidArgument(f"invalid snapshot key {key[:100]!r}")
-        return self.folder / key.replace(":", "-")
+        return self.folder / _file_name(key)
+
+
+def _file_name(key: str) -> str:
+    return key.replace(":", "-")
 
 
 def sync_filesystem(folder: Path) -> None:

@@ -172,12 +172,7 @@ class TarReader:
             if at >= len(self._chunk) and not self._fill():
                 return None  # no end marker: accepted, as Go's and GNU's readers do
             block = self._take(BLOCK)
-        if block != _ZEROS:
-            self.entries += 1
-            if self.entries > MAX_ENTRIES:
-                raise InvalidArgument(f"the archive has more than {MAX_ENTRIES} entries")
-            return block
-        return None
+        return block if block != _ZEROS else None
 
     def _extension(self, entry: Entry) -> bytes:
         if entry.size > MAX_EXTENSION:
@@ -194,6 +189,9 @@ class TarReader:
         long_name: bytes | None,
         long_link: bytes | None,
     ) -> Entry:
+        self.entries += 1
+        if self.entries > MAX_ENTRIES:
+            raise InvalidArgument(f"the archive has more than {MAX_ENTRIES} entries")
         if long_name is not None:
             entry.name = long_name
         if long_link is not None:
