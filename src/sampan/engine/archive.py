@@ -124,7 +124,7 @@ def _missing(container: Container, path: str) -> NotFound:
 
 def _in_mount(container: Container, path: str) -> bool:
     """Tell whether a path is in a mount that can be written."""
-    clean = posixpath.normpath(f"/{path}")
+    clean = posixpath.normpath("/" + path.lstrip("/"))  # two slashes would stay
     return any(
         mount.rw and (clean + "/").startswith(mount.destination.rstrip("/") + "/")
         for mount in container.record.mounts

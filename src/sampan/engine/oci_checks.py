@@ -76,7 +76,7 @@ def _validate_config(config: Config) -> None:
                 f"the working directory '{config.working_dir}' is invalid, "
                 "it needs to be an absolute path"
             )
-        config.working_dir = posixpath.normpath(config.working_dir).replace("//", "/")
+        config.working_dir = posixpath.normpath("/" + config.working_dir.lstrip("/"))
     if config.stop_signal:
         parse_signal(config.stop_signal)
     for item in config.env or ():

@@ -33,7 +33,7 @@ def mounts(
     own = [*_etc_files(record, folder), *_ipc(record), *_points(record, linux)]
     for destination, options in (host.tmpfs or {}).items():
         merged = oci_mounts.merged_tmpfs(options.split(","))
-        own.append(_tmpfs(posixpath.normpath(destination), merged))
+        own.append(_tmpfs(posixpath.normpath("/" + destination.lstrip("/")), merged))
     own.sort(key=lambda mount: mount.destination.rstrip("/").count("/"))
     taken = {mount.destination for mount in own}
     found = [

@@ -73,7 +73,7 @@ def parse(config: Config, host: HostConfig) -> list[Point]:
             raise InvalidArgument(f"Duplicate mount point: {point.destination}")
         points[point.destination] = point
     for path in config.volumes or ():
-        destination = posixpath.normpath(path)
+        destination = _clean(path)
         if destination not in points:
             _check_target(destination, "volume")
             points[destination] = Point(kind="volume", destination=destination)
@@ -101,13 +101,18 @@ def parse_bind(spec: str) -> Point:
     propagation = next((word for word in words if word in PROPAGATIONS), "")
     return Point(
         kind=kind,
-        destination=posixpath.normpath(target),
-        source=posixpath.normpath(source) if source else "",
+        destination=_clean(target),
+        source=_clean(source) if source else "",
         mode=mode,
         writable="ro" not in words,
         propagation=propagation or (DEFAULT_PROPAGATION if kind == "bind" else ""),
         make_source=True,
     )
+
+
+def _clean(path: str) -> str:
+    """Return an absolute path in its shortest spelling."""
+    return posixpath.normpath("/" + path.lstrip("/"))  # normpath keeps two leading slashes
 
 
 def valid_mode(mode: str) -> bool:
@@ -148,7 +153,7 @@ def _check_exclusive(mount: Mount) -> None:
 def _check_target(path: str, kind: str = "") -> None:
     if not path.startswith("/"):
         message = f"invalid mount path: '{path}' mount path must be absolute"
-    elif posixpath.normpath(path) in ("/", "//"):
+    elif _clean(path) == "/":
         message = "invalid specification: destination can't be '/'"
     elif "\0" in path:
         message = "invalid mount path: it contains a zero byte"
@@ -173,8 +178,8 @@ def _bind(mount: Mount) -> Point:
         raise InvalidArgument(f"bind source path does not exist: {mount.source}")
     return Point(
         kind="bind",
-        destination=posixpath.normpath(mount.target),
-        source=posixpath.normpath(mount.source),
+        destination=_clean(mount.target),
+        source=_clean(mount.source),
         writable=not mount.read_only,
         propagation=options.propagation or DEFAULT_PROPAGATION,
         options=options,
@@ -199,7 +204,7 @@ def _volume(mount: Mount) -> Point:
         raise InvalidArgument("must not set Subpath when using anonymous volumes")
     return Point(
         kind="volume",
-        destination=posixpath.normpath(mount.target),
+        destination=_clean(mount.target),
         writable=not mount.read_only,
         mode="z",
     )
@@ -210,7 +215,7 @@ def _tmpfs(mount: Mount) -> Point:
         raise InvalidArgument("field Source must not be specified")
     point = Point(
         kind="tmpfs",
-        destination=posixpath.normpath(mount.target),
+        destination=_clean(mount.target),
         writable=not mount.read_only,
         tmpfs=mount.tmpfs_options or TmpfsOptions(),
     )
