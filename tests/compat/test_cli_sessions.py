@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pexpect
 import pytest
 
-from tests.daemon import Daemon
+from tests.daemon import Daemon, eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.compat, pytest.mark.slow]
 
@@ -113,6 +114,28 @@ def test_the_terminal_is_as_it_was_afterwards(console: Console, daemon: Daemon) 
     shell.sendline(f"{SAMPAN} run -it --rm busybox true; stty -a | grep -o ' icanon'")
     shell.expect(" icanon")
     shell.close(force=True)
+
+
+def test_a_command_that_is_terminated_sets_the_terminal_back(
+    daemon: Daemon, sampan: Sampan
+) -> None:
+    assert sampan("run", "-d", "--name", "host", "busybox", "sleep", "1000").returncode == 0
+    master, slave = os.openpty()
+    try:
+        with subprocess.Popen(
+            [SAMPAN, "exec", "-it", "host", "sh"],
+            env=daemon.environment,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+        ) as process:
+            eventually(lambda: not termios.tcgetattr(slave)[3] & termios.ICANON)
+            process.terminate()
+        assert process.returncode == 143
+        assert termios.tcgetattr(slave)[3] & termios.ICANON
+    finally:
+        os.close(master)
+        os.close(slave)
 
 
 def test_megabytes_go_through_stdin_and_back(sampan: Sampan) -> None:

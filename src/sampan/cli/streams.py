@@ -10,6 +10,7 @@ import os
 import select
 import signal
 
+from sampan.cli.invocation import Exit
 from sampan.cli.terminal import DetachScanner, RawTerminal, size_of
 from sampan.client.frames import STDERR, Frames
 
@@ -60,11 +61,17 @@ class Signals:
         if self._resize:
             wanted.add(signal.SIGWINCH)
         for number in wanted:
-            try:
-                self._previous[number] = signal.signal(number, _noted)
-            except (OSError, ValueError):
-                continue  # one that the C library keeps for itself
+            self._install(number, _noted)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if number not in wanted:
+                self._install(number, _end)
         return self
+
+    def _install(self, number: int, handler: Callable[[int, FrameType | None], None]) -> None:
+        try:
+            self._previous[number] = signal.signal(number, handler)
+        except (OSError, ValueError):
+            pass  # one that the C library keeps for itself
 
     def __exit__(self, *_: object) -> None:
         signal.set_wakeup_fd(-1)
@@ -92,6 +99,11 @@ class Signals:
 
 def _noted(number: int, frame: FrameType | None) -> None:
     """The byte on the wake-up descriptor is what counts."""
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End the command in good order, so that the terminal is set back."""
+    raise Exit(128 + number)
 
 
 def _name(number: int) -> str:
