@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -62,6 +63,9 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     call("import", str(archive), "busybox")
     yield call
     call("rm", "--all", "--force", "--time", "0")
+    for group in Path("/sys/fs/cgroup").glob("*/libpod_parent"):
+        with contextlib.suppress(OSError):  # another podman is using it
+            group.rmdir()
 
 
 @pytest.fixture
