@@ -26,6 +26,17 @@ from sampan.spec.reference import Reference
 _ACCEPTED: Final = ("dangling", "label", "before", "since", "reference", "until")
 # Fields of a container's configuration that are no part of an image's: moby imagespec.go.
 _CONTAINER_ONLY: Final = ("Hostname", "Domainname", "StopTimeout")
+# Fields that are there even if they are empty: moby server/router/image/inspect_response.go.
+_ALWAYS: Final[dict[str, Any]] = {
+    "Cmd": None,
+    "Entrypoint": None,
+    "Env": None,
+    "Labels": None,
+    "OnBuild": None,
+    "User": "",
+    "Volumes": None,
+    "WorkingDir": "",
+}
 
 
 def created(image: Image) -> int | None:
@@ -155,8 +166,8 @@ async def inspect(store: ImageStore, image: Image, driver: str) -> ImageInspect:
 
 
 def run_config(image: Image) -> dict[str, Any]:
-    """Return the configuration of an image as inspect shows it."""
-    shown: dict[str, Any] = msgspec.to_builtins(image.config.run)
+    """Return the configuration of an image as inspect shows it in API 1.51."""
+    shown: dict[str, Any] = _ALWAYS | msgspec.to_builtins(image.config.run)
     return {name: value for name, value in shown.items() if name not in _CONTAINER_ONLY}
 
 

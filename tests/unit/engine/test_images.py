@@ -183,6 +183,12 @@ def test_inspect_has_dockers_fields(shop: Shop) -> None:
         "Env": ["A=1"],
         "ExposedPorts": {"80/tcp": {}},
         "Healthcheck": {"Test": ["CMD-SHELL", "true"]},
+        "Entrypoint": None,
+        "Labels": None,
+        "OnBuild": None,
+        "User": "",
+        "Volumes": None,
+        "WorkingDir": "",
     }
     assert body["RootFS"] == {"Type": "layers", "Layers": shop.chains("app:1")}
     assert body["GraphDriver"]["Name"] == "overlay"
