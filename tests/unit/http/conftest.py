@@ -67,6 +67,10 @@ async def demo(request: Request) -> Answer:
         case "/forever":
             request.cancel_when_client_leaves()
             return StreamingResponse(200, for_ever())
+        case "/watched":
+            request.cancel_when_client_leaves()
+            await asyncio.sleep(0)  # the watch begins
+            return Response(200, b"done")
         case "/hijack":
             await echo_rest(request)
             return None

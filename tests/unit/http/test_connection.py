@@ -324,3 +324,16 @@ def test_no_bytes_break_the_server(talk: Talk, pieces: list[bytes]) -> None:
         await good.until(b"OK")
 
     talk(client)
+
+
+def test_a_connection_that_was_watched_goes_on_with_the_next_request(talk: Talk) -> None:
+    async def client(connect: Any, _: Any) -> None:
+        peer = connect()
+        for _ in range(20):
+            await peer.send(b"GET /watched HTTP/1.1\r\nHost: x\r\n\r\n")
+            await peer.until(b"done")
+            await asyncio.sleep(0.001)  # the server waits for the next request before it comes
+            await peer.send(GET)
+            await peer.until(b"\r\n\r\nOK")
+
+    talk(client)
