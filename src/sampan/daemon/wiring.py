@@ -12,7 +12,7 @@ from typing import Any
 from sampan.api.handler import Backend
 from sampan.daemon.config import STORAGE_DRIVERS, Config
 from sampan.daemon.flags import UsageError
-from sampan.daemon.helpers import Reconnecting
+from sampan.daemon.reconnecting import Reconnecting
 from sampan.engine.engine import Engine, EngineOptions
 from sampan.engine.networks import NetworkOptions
 from sampan.engine.queries import ListQuery

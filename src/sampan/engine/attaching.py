@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import socket
 
-from sampan.engine.logs import Logs
-
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container
+from sampan.engine.logs import Logs
 from sampan.engine.notices import Notices
 from sampan.engine.queries import Attachment, AttachQuery, LogsQuery
 from sampan.errors import Conflict

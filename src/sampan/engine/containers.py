@@ -11,18 +11,17 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sampan.engine.archive import Archives
+from sampan.engine.attaching import Attaching
 from sampan.engine.creation import Creation
 from sampan.engine.inspection import Inspection
 from sampan.engine.lifecycle import Lifecycle
 from sampan.engine.logs import Logs
+from sampan.engine.lookup import Table
+from sampan.engine.queries import Attachment, AttachQuery, ListQuery, LogsQuery
 from sampan.engine.removal import Removal
 from sampan.engine.stats import Stats
 from sampan.engine.top import top
 from sampan.engine.updating import Updating
-
-from sampan.engine.attaching import Attaching
-from sampan.engine.lookup import Table
-from sampan.engine.queries import Attachment, AttachQuery, ListQuery, LogsQuery
 from sampan.engine.waiting import Waiter, wait_for
 from sampan.spec.docker.config import Config
 from sampan.spec.docker.containers import (

@@ -136,7 +136,7 @@ class Endpoints:
         if name in (HOST, NONE):
             plugged = [Plugged(rows[0], _bare(rows[0], new_id()))]
             namespace, files = await _to_the_end(
-                blocking(self._make_bare, wish, plugged), lambda it: it[0] and it[0].close()
+                blocking(self._make_bare, wish, plugged), _close_namespace
             )
         else:
             plugged, namespace, files = await self._plug(wish, rows)
@@ -375,9 +375,15 @@ async def _to_the_end(work: Awaitable[T], undo: Callable[[T], object]) -> T:
         raise
 
 
+def _close_namespace(made: tuple[Fd | None, dict[str, bytes]]) -> None:
+    if made[0]:
+        made[0].close()
+
+
 def _wanted(wish: Wish, row: NetworkRow) -> EndpointSettings | None:
-    keys = (row.network.name, row.network.id, short_id(row.network.id))
-    keys += ("default",) if row.network.name == "bridge" else ()
+    keys = [row.network.name, row.network.id, short_id(row.network.id)]
+    if row.network.name == "bridge":
+        keys.append("default")
     return next((wish.endpoints[key] for key in keys if wish.endpoints.get(key)), None)
 
 

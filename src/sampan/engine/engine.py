@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Self, TypedDict
 
 from sampan.engine.archive import Archives
-from sampan.engine.logs import Logs
-from sampan.engine.stats import Stats
-
 from sampan.engine.attaching import Attaching
 from sampan.engine.containers import Containers
 from sampan.engine.creation import Creation
@@ -20,16 +17,18 @@ from sampan.engine.execs import Execs
 from sampan.engine.images import Images, ImageUse
 from sampan.engine.inspection import Inspection
 from sampan.engine.lifecycle import Lifecycle
+from sampan.engine.logs import Logs
 from sampan.engine.lookup import Table
+from sampan.engine.membership import Membership
 from sampan.engine.networks import NetworkOptions, Networks
 from sampan.engine.notices import Notices
 from sampan.engine.oci import Specifications
 from sampan.engine.reconcile import Reconciliation
 from sampan.engine.removal import Removal
+from sampan.engine.stats import Stats
 from sampan.engine.store import ContainerStore
 from sampan.engine.tasks import Tasks
 from sampan.engine.updating import Updating
-from sampan.errors import Unsupported
 from sampan.network.plumber import Plumber
 from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.config import Ulimit
@@ -52,6 +51,15 @@ class EngineOptions:
     network: NetworkOptions = field(default_factory=NetworkOptions)
 
 
+class Common(TypedDict):
+    """What every part of the engine that changes containers needs."""
+
+    table: Table
+    store: ContainerStore
+    networks: Networks
+    mounter: Mounter
+
+
 class Engine:
     """Everything the daemon does, callable as a library; use it as an async context manager.
 
@@ -71,8 +79,7 @@ class Engine:
         self.events = Events()
         self._tasks = Tasks()
         self._database = Database(data_root / "database.sqlite")
-        self._table = table = Table()
-        store, notices = ContainerStore(self._database), Notices(self.events)
+        self._table = Table()
         self.images = Images(
             data_root,
             self._database,
@@ -82,24 +89,43 @@ class Engine:
             emit=self._emitter("image"),
         )
         self.networks = Networks(self._database, plumber, options.network, self._emitter("network"))
+        store, notices = ContainerStore(self._database), Notices(self.events)
         specifications = Specifications(data_root, options.default_ulimits, options.init)
-        self.execs = Execs(table, spawner, specifications, self.events, self._tasks)
+        self.execs = Execs(self._table, spawner, specifications, self.events, self._tasks)
+        common: Common = {
+            "table": self._table,
+            "store": store,
+            "networks": self.networks,
+            "mounter": mounter,
+        }
         lifecycle = Lifecycle(
-            table=table,
-            store=store,
-            networks=self.networks,
-            mounter=mounter,
+            **common,
             spawner=spawner,
             specifications=specifications,
             notices=notices,
             tasks=self._tasks,
             execs=self.execs,
         )
+        self.containers = self._containers(common, spawner, lifecycle, notices, data_root, options)
+        self._membership = Membership(self._table, store, self.networks, spawner)
+        self._reconciliation = Reconciliation(
+            **common, spawner=spawner, lifecycle=lifecycle, tasks=self._tasks
+        )
+
+    def _containers(
+        self,
+        common: Common,
+        spawner: Spawner,
+        lifecycle: Lifecycle,
+        notices: Notices,
+        data_root: Path,
+        options: EngineOptions,
+    ) -> Containers:
+        """Fit together what the verbs of containers need."""
+        table, store = common["table"], common["store"]
+        networks, mounter = common["networks"], common["mounter"]
         removal = Removal(
-            table=table,
-            store=store,
-            networks=self.networks,
-            mounter=mounter,
+            **common,
             spawner=spawner,
             lifecycle=lifecycle,
             execs=self.execs,
@@ -108,14 +134,11 @@ class Engine:
         )
         lifecycle.auto_remove = removal.after_exit
         logs = Logs(data_root)
-        self.containers = Containers(
+        return Containers(
             table=table,
             creation=Creation(
-                table=table,
-                store=store,
+                **common,
                 images=self.images,
-                networks=self.networks,
-                mounter=mounter,
                 notices=notices,
                 data_root=data_root,
                 driver=options.storage_driver,
@@ -126,12 +149,17 @@ class Engine:
             lifecycle=lifecycle,
             removal=removal,
             updating=Updating(
-                table=table, store=store, images=self.images, spawner=spawner, notices=notices
+                table=table,
+                store=store,
+                images=self.images,
+                networks=networks,
+                spawner=spawner,
+                notices=notices,
             ),
             inspection=Inspection(
                 table=table,
                 images=self.images,
-                networks=self.networks,
+                networks=networks,
                 mounter=mounter,
                 data_root=data_root,
             ),
@@ -139,15 +167,6 @@ class Engine:
             logging=logs,
             archives=Archives(mounter, spawner, notices),
             statistics=Stats(),
-        )
-        self._reconciliation = Reconciliation(
-            table=table,
-            store=store,
-            networks=self.networks,
-            mounter=mounter,
-            spawner=spawner,
-            lifecycle=lifecycle,
-            tasks=self._tasks,
         )
 
     async def __aenter__(self) -> Self:
@@ -162,15 +181,11 @@ class Engine:
 
     async def connect_network(self, network: str, request: NetworkConnectRequest) -> None:
         """Connect a container with one more network."""
-        await self.networks.inspect(network)
-        self._table.find(request.container)
-        raise Unsupported("a container cannot be connected with a second network in this version")
+        await self._membership.connect(network, request)
 
     async def disconnect_network(self, network: str, request: NetworkDisconnectRequest) -> None:
         """Take a container off a network."""
-        await self.networks.inspect(network)
-        self._table.find(request.container)
-        raise Unsupported("a container cannot be taken off its network in this version")
+        await self._membership.disconnect(network, request)
 
     def _image_uses(self) -> Iterable[ImageUse]:
         for container in self._table:

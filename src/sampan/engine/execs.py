@@ -212,7 +212,7 @@ class Execs:
         """Return what is known of an exec."""
         execution = self._find(id)
         request = execution.request
-        words: list[str] = request.cmd or [""]
+        words = list(request.cmd or [""])
         return ExecInspect(
             id=execution.id,
             running=execution.running,

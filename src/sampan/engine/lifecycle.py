@@ -12,11 +12,10 @@ import signal as signals
 import time
 from contextlib import AsyncExitStack, suppress
 
-from sampan.engine.health import HealthChecks
-
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container
 from sampan.engine.execs import Execs
+from sampan.engine.health import HealthChecks
 from sampan.engine.lookup import Table
 from sampan.engine.networks import Connection, Networks
 from sampan.engine.notices import Notices

@@ -13,6 +13,7 @@ from sampan.engine.blocking import blocking
 from sampan.engine.container import Container
 from sampan.engine.images import CommitRequest, Images
 from sampan.engine.lookup import Table
+from sampan.engine.networks import Networks
 from sampan.engine.notices import Notices
 from sampan.engine.oci_checks import check_update
 from sampan.engine.resources import linux_resources
@@ -34,11 +35,12 @@ class Updating:
         table: Table,
         store: ContainerStore,
         images: Images,
+        networks: Networks,
         spawner: Spawner,
         notices: Notices,
     ) -> None:
         self._table, self._store, self._images = table, store, images
-        self._spawner, self._notices = spawner, notices
+        self._spawner, self._notices, self._networks = spawner, notices, networks
 
     async def rename(self, container: Container, new_name: str) -> None:
         """Give a container another name."""
@@ -60,6 +62,7 @@ class Updating:
                     raise Conflict(f'The name "/{new_name}" is already in use') from error
                 raise
             self._table.release(old_name)
+        self._networks.rename(container.id, new_name)
         self._notices.container(container, "rename", oldName=f"/{old_name}")
 
     async def update(self, container: Container, request: UpdateRequest) -> UpdateResponse:

@@ -124,7 +124,7 @@ def _bind(parent: int, name: bytes, device: LinuxDevice) -> None:
 
 
 def _links(dev: int) -> None:
-    links = LINKS
+    links: tuple[tuple[bytes, bytes], ...] = LINKS
     if os.access(b"/proc/kcore", os.F_OK):  # still the host's /proc
         links = (*links, (b"/proc/kcore", b"core"))
     for goal, name in links:

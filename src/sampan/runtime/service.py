@@ -243,16 +243,23 @@ class Service:
 
     def root(self, id: str) -> Fd:
         """Return a container's root; see `Spawner.root`."""
+        return self._open_of(id, "root", os.O_PATH | os.O_DIRECTORY)
+
+    def network(self, id: str) -> Fd:
+        """Return a container's network namespace; see `Spawner.network`."""
+        return self._open_of(id, "ns/net", os.O_RDONLY)
+
+    def _open_of(self, id: str, name: str, flags: int) -> Fd:
+        """Open a file of /proc/PID of a running container."""
         task = self._running((id, ""))
-        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
         try:
-            root = Fd(os.open(f"/proc/{task.record.pid}/root", flags))
+            opened = Fd(os.open(f"/proc/{task.record.pid}/{name}", flags | os.O_CLOEXEC))
         except OSError as error:
             raise Conflict(f"container {id} is not running") from error
         if select.select([task.pidfd], [], [], 0)[0]:  # the pid may be somebody else's by now
-            root.close()
+            opened.close()
             raise Conflict(f"container {id} is not running")
-        return root
+        return opened
 
     def resize(self, id: str, exec_id: str, *, rows: int, columns: int) -> None:
         """Set the size of a terminal; see `Spawner.resize`."""

@@ -101,6 +101,9 @@ class Spawner(Protocol):
     def root(self, id: str) -> Fd:
         """Return a descriptor (O_PATH) of a running container's root, for look-ups and copies."""
 
+    def network(self, id: str) -> Fd:
+        """Return a descriptor of a running container's network namespace."""
+
     def resize(self, id: str, exec_id: str = "", *, rows: int, columns: int) -> None:
         """Set the size of the terminal; NotFound if the task has none."""
 

@@ -9,8 +9,8 @@ from typing import Protocol
 import pytest
 
 from sampan import rpc
-from sampan.daemon import helpers
-from sampan.daemon.helpers import Reconnecting
+from sampan.daemon import reconnecting as helpers
+from sampan.daemon.reconnecting import Reconnecting
 from sampan.errors import NotFound, Unavailable
 
 

@@ -1,0 +1,81 @@
+"""Containers that join and leave networks after they were made.
+
+Source: moby daemon/container_operations.go.
+"""
+
+from __future__ import annotations
+
+from sampan.engine.blocking import blocking
+from sampan.engine.container import Container
+from sampan.engine.lookup import Table
+from sampan.engine.networks import Networks
+from sampan.engine.store import ContainerStore
+from sampan.engine.wishes import wish
+from sampan.errors import Conflict, Forbidden, NotFound
+from sampan.runtime.spawner import Spawner
+from sampan.spec.docker.networks import (
+    EndpointSettings,
+    NetworkConnectRequest,
+    NetworkDisconnectRequest,
+)
+
+
+class Membership:
+    """Connects containers with networks: at once if they run, else at their next start."""
+
+    def __init__(
+        self, table: Table, store: ContainerStore, networks: Networks, spawner: Spawner
+    ) -> None:
+        self._table, self._store = table, store
+        self._networks, self._spawner = networks, spawner
+
+    async def connect(self, network: str, request: NetworkConnectRequest) -> None:
+        """Connect a container with one more network."""
+        name = (await self._networks.inspect(network)).name
+        container = self._table.find(request.container)
+        _check(container)
+        async with container.lock:
+            endpoints = container.record.endpoints
+            if container.running:
+                with await blocking(self._spawner.network, container.id) as namespace:
+                    await self._networks.join(
+                        wish(container.record), network, request.endpoint_config, namespace
+                    )
+                container.network = self._networks.settings(container.id)
+            elif name in endpoints or name == _main(container):
+                raise Forbidden(
+                    f"endpoint with name {container.name} already exists in network {name}"
+                )
+            endpoints[name] = request.endpoint_config or EndpointSettings()
+            await self._store.save(container)
+
+    async def disconnect(self, network: str, request: NetworkDisconnectRequest) -> None:
+        """Take a container off a network."""
+        name = (await self._networks.inspect(network)).name
+        try:
+            container = self._table.find(request.container)
+        except NotFound:
+            if request.force:
+                return
+            raise
+        async with container.lock:
+            endpoints = container.record.endpoints
+            if container.running:
+                await self._networks.leave(container.id, network)
+                container.network = self._networks.settings(container.id)
+            elif name not in endpoints and name != _main(container):
+                raise Forbidden(f"container {container.id} is not connected to network {name}")
+            endpoints.pop(name, None)
+            if name == _main(container):
+                container.host_config.network_mode = next(iter(endpoints), "none")
+            await self._store.save(container)
+
+
+def _main(container: Container) -> str:
+    mode = container.host_config.network_mode
+    return "bridge" if mode in ("", "default") else mode
+
+
+def _check(container: Container) -> None:
+    if container.removing or container.record.dead:
+        raise Conflict(f"container {container.id} is marked for removal and cannot be connected")
