@@ -10,6 +10,7 @@ import functools
 import os
 import posixpath
 import re
+import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,7 @@ INIT_PATHS: Final = (  # statically linked: they have to run in any image
     "/usr/local/bin/docker-init",
 )
 CGROUP_PARENT: Final = "/sampan"
+FILES_SOFT, FILES_HARD = 1024, 524288
 LogDriver = Literal["json-file", "local", "none"]
 
 
@@ -150,7 +152,8 @@ class Specifications:
         )
 
     def _rlimits(self, host: HostConfig) -> list[Rlimit]:
-        wanted = {**self.default_ulimits, **{each.name: each for each in host.ulimits or ()}}
+        wanted = {"nofile": default_files(), **self.default_ulimits}
+        wanted |= {each.name: each for each in host.ulimits or ()}
         return [
             Rlimit(type=f"RLIMIT_{each.name.upper()}", soft=each.soft, hard=each.hard)
             for each in wanted.values()
@@ -228,6 +231,18 @@ def expanded_tag(tag: str, record: Record) -> str:
 def masked_paths() -> tuple[str, ...]:
     """Return the paths that containers do not see; asked of the host once."""
     return tuple(defaults.masked_paths())
+
+
+@functools.cache
+def default_files() -> Ulimit:
+    """Return how many files a process may open: never what the daemon itself may.
+
+    Programs that visit every possible descriptor take minutes, or all memory, where there is no
+    limit; the hard one is that of systemd, or ours where it is lower.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hard = FILES_HARD if most == resource.RLIM_INFINITY else min(FILES_HARD, most)
+    return Ulimit(name="nofile", soft=min(FILES_SOFT, hard), hard=hard)
 
 
 def init_path() -> str:

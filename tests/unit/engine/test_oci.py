@@ -186,3 +186,12 @@ def test_the_log_s_tag_is_filled_in() -> None:
     record = record_of(host, Config(labels={"team": "blue", "other": "x"}))
     streams = Specifications(Path("/data")).streams(record)
     assert streams.log_attributes == {"team": "blue", "tag": f"tested/{record.id[:12]}"}
+
+
+def test_the_number_of_open_files_is_never_inherited() -> None:
+    process = spec_of().process
+    assert process
+    (limit,) = process.rlimits
+    assert limit.type == "RLIMIT_NOFILE"
+    assert limit.soft <= 1024
+    assert limit.soft <= limit.hard <= 524288
