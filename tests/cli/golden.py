@@ -23,6 +23,8 @@ ERRORS = [
     "container --nope",
     "image -z",
     "-H a -H b ps",
+    "-l nope ps",
+    "--context nope ps",
     "ps",
     "ps operand",
     "ps --last=x",

@@ -27,7 +27,7 @@ class UsageError(Exception):
 
 
 class HelpWanted(Exception):
-    """--help was given."""
+    """--help was given, or its old spelling -h."""
 
 
 class Flag:
@@ -168,10 +168,7 @@ class _Parser:
             known = self._shorts.get(letter)
             if known is None:
                 if letter == "h" and not self._own_h:
-                    self._result.warnings.append(
-                        "Flag shorthand -h has been deprecated, use --help"
-                    )
-                    raise HelpWanted(*self._result.warnings)
+                    raise HelpWanted
                 raise UsageError(f"unknown shorthand flag: {letter!r} in -{letter}{text}")
             if text.startswith("="):
                 value, text = text[1:], ""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "sampan"
 VERSION = "0.1.0"
+LOG_LEVELS = ("panic", "fatal", "error", "warn", "warning", "info", "debug", "trace")
 COMMON = ("run", "exec", "ps", "images", "version", "info")
 # A command's name, and the module below sampan.cli.commands that is the command.
 COMMANDS = {
@@ -206,11 +207,9 @@ def run_command(invocation: Invocation, path: str, module: ModuleType, arguments
         )
     except UsageError as error:
         raise Exit(125, _command_usage(str(error), path, module)) from None
-    except HelpWanted as wanted:
+    except HelpWanted:
         from sampan.cli import help_text
 
-        for warning in wanted.args:
-            invocation.err.line(warning)
         invocation.out.write(help_text.command_help(path, module, help_text.terminal_width()))
         return 0
     for warning in parsed.warnings:
@@ -254,6 +253,8 @@ def _apply(invocation: Invocation, options: GlobalOptions) -> None:
         raise Exit(1, "specify only one -H")
     if options.host and options.context:
         raise Exit(1, "conflicting options: cannot specify both --host and --context")
+    if options.log_level not in LOG_LEVELS:
+        raise Exit(1, f"Unable to parse logging level: {options.log_level}")
     invocation.host = options.host[0] if options.host else ""
     invocation.context = options.context
     invocation.debug = options.debug
