@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from sampan.api.codec import json_response, read_json
 from sampan.api.containers import window_size
-from sampan.api.containers_streams import connect
-from sampan.api.detach import parse_keys
+from sampan.api.detach import Escape, parse_keys
 from sampan.api.handler import Backend, Handler
-from sampan.api.hijack import STDOUT, frame, take_over
+from sampan.api.hijack import STDOUT, Unframer, frame, pump, take_over
+from sampan.engine.queries import Attachment
 from sampan.errors import InvalidArgument, SampanError
 from sampan.http.request import Request
 from sampan.http.response import Response
 from sampan.http.router import Routes
+from sampan.http.stream import Stream
 from sampan.spec.docker.exec import ExecCreateRequest, ExecStartRequest
 
 routes: Routes[Handler] = Routes()
@@ -32,7 +35,8 @@ async def start(backend: Backend, request: Request, name: str) -> Response | Non
     """Start an exec; unless it is detached, the connection becomes its streams.
 
     A program that cannot be started is told inside the streams, as Docker's clients expect it:
-    they learn 126 or 127 from inspect.
+    they learn 126 or 127 from inspect. The framing follows `Tty` of this request, not that of
+    the exec: docker-py starts execs with a terminal and reads frames.
     """
     body = await read_json(request, ExecStartRequest)
     if request.version < (1, 42) or not body.tty:
@@ -43,14 +47,14 @@ async def start(backend: Backend, request: Request, name: str) -> Response | Non
     keys = parse_keys(backend.execs.inspect(name).detach_keys)
     attachment = await backend.execs.connect(name, body)
     try:
-        stream = await take_over(request, attachment.terminal)
+        stream = await take_over(request, body.tty)
         try:
             await backend.execs.start(name, body)
         except SampanError as error:
             sentence = f"{error}\r\n".encode()
-            await stream.send(sentence if attachment.terminal else frame(STDOUT, sentence))
+            await stream.send(sentence if body.tty else frame(STDOUT, sentence))
             return None
-        if await connect(stream, attachment, keys, stdin=True):
+        if await _carry(stream, attachment, keys, plain=body.tty):
             backend.execs.detached(name)
         else:
             # The client sees the end of the streams and asks for the exit code at once.
@@ -59,6 +63,17 @@ async def start(backend: Backend, request: Request, name: str) -> Response | Non
         if attachment.socket is not None:
             attachment.socket.close()
     return None
+
+
+async def _carry(stream: Stream, attachment: Attachment, keys: bytes, *, plain: bool) -> bool:
+    """Carry bytes both ways, in frames unless `plain`; return whether the user detached."""
+    if attachment.socket is None:
+        return False
+    convert = None
+    if attachment.terminal != plain:
+        convert = Unframer().feed if plain else partial(frame, STDOUT)
+    escape = Escape(keys) if attachment.terminal else None
+    return await pump(stream, attachment.socket, escape=escape, eof_detaches=False, convert=convert)
 
 
 @routes.on("POST", "/exec/{name}/resize")

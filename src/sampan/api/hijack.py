@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from sampan.api.detach import Escape
@@ -43,16 +44,22 @@ async def take_over(request: Request, terminal: bool) -> Stream:
 
 
 async def pump(
-    client: Stream, process: socket.socket, *, escape: Escape | None, eof_detaches: bool
+    client: Stream,
+    process: socket.socket,
+    *,
+    escape: Escape | None,
+    eof_detaches: bool,
+    convert: Callable[[bytes], bytes] | None = None,
 ) -> bool:
     """Carry bytes both ways until the process ends or the client leaves; close `process`.
 
     `escape` looks for detach keys. When the client ends its input, the process sees the end of
-    its stdin, or, with `eof_detaches`, the attach is over. Returns whether the user detached.
+    its stdin, or, with `eof_detaches`, the attach is over. `convert` changes the framing of the
+    output. Returns whether the user detached.
     """
     with process:
         stream = SocketStream(process)
-        output = asyncio.ensure_future(_carry_output(stream, client))
+        output = asyncio.ensure_future(_carry_output(stream, client, convert))
         input_ = asyncio.ensure_future(_carry_input(client, stream, escape, eof_detaches))
         try:
             await asyncio.wait((output, input_), return_when=asyncio.FIRST_COMPLETED)
@@ -68,10 +75,12 @@ async def end_tasks(*tasks: asyncio.Future[Any]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _carry_output(process: Stream, client: Stream) -> None:
+async def _carry_output(
+    process: Stream, client: Stream, convert: Callable[[bytes], bytes] | None
+) -> None:
     try:
         while data := await process.receive(PUMP_BYTES):
-            await client.send(data)
+            await client.send(convert(data) if convert else data)
     except OSError:
         return
 
