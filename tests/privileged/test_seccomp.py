@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,26 +80,17 @@ def test_a_listener_reaches_its_agent(tmp_path: Path) -> None:
         listener_metadata="meta",
         syscalls=[LinuxSyscall(names=["mkdir"], action="SCMP_ACT_NOTIFY")],
     )
-    received: list[tuple[bytes, list[int]]] = []
+    state = State(oci_version="1.2.1", id="c", status="creating", pid=7, bundle="/b")
+    reader, writer = os.pipe()
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(profile.listener_path)
         server.listen()
-
-        def agent() -> None:
-            peer, _ = server.accept()
-            with peer:
-                message, fds, _, _ = socket.recv_fds(peer, 1 << 16, 4)
-                received.append((message, list(fds)))
-
-        thread = threading.Thread(target=agent)
-        thread.start()
-        state = State(oci_version="1.2.1", id="c", status="creating", pid=7, bundle="/b")
-        reader, writer = os.pipe()
         seccomp.send_listener(profile, state, 7, reader)
-        thread.join()
-        os.close(reader)
-        os.close(writer)
-    ((message, fds),) = received
+        peer, _ = server.accept()
+        with peer:
+            message, fds, _, _ = socket.recv_fds(peer, 1 << 16, 4)
+    os.close(reader)
+    os.close(writer)
     document = msgspec.json.decode(message)
     assert document["fds"] == ["seccompFd"]
     assert (document["pid"], document["metadata"], document["state"]["id"]) == (7, "meta", "c")
