@@ -50,9 +50,7 @@ def start(data_root: Path, run_root: Path, uid: int, gid: int) -> int:
     """Start the spawner and return when it listens."""
     run_root.mkdir(mode=0o755, parents=True, exist_ok=True)
     lock = os.open(run_root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _take_lock(lock, run_root):
         os.close(lock)
         return 0 if _answers(run_root) else 1
     read, write = os.pipe()
@@ -116,16 +114,29 @@ def _listen(path: Path, uid: int, gid: int) -> socket.socket:
     return listener
 
 
+def _take_lock(lock: int, run_root: Path) -> bool:
+    """Take the lock: True. False if a spawner answers, or if somebody keeps the lock in silence.
+
+    A new spawner has the lock before its socket; one that was killed keeps it until it is gone.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if _answers(run_root) or time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
+
+
 def _answers(run_root: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-        for _ in range(50):  # the lock is there before the socket
-            try:
-                sock.connect(str(run_root / SOCKET))
-            except OSError:
-                time.sleep(0.02)
-            else:
-                return True
-    return False
+    try:
+        connect_spawner(run_root).close()
+    except SampanError:
+        return False
+    return True
 
 
 def stop(run_root: Path) -> int:

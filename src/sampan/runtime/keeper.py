@@ -45,6 +45,7 @@ from sampan.runtime.world import (
 log = logging.getLogger(__name__)
 
 EPOLLIN, EPOLLOUT = 1, 4
+QUICK_DEATHS = 5  # forkers that ended within a second, one after the other
 
 
 class Keeper:
@@ -65,13 +66,12 @@ class Keeper:
         self._attached = list(attached)
         self._unsent: deque[Message] = deque()
         self._stopping = False
-        self._forked_at = 0.0
+        self._forked_at, self._deaths = 0.0, 0
 
     def run(self) -> Role | None:
         """Relay until the spawner ends; in the child that becomes the forker, return that role."""
         prctl(PR_SET_CHILD_SUBREAPER, 1)
-        os.ftruncate(self._world.lock, 0)
-        os.pwrite(self._world.lock, str(os.getpid()).encode(), 0)  # for `stop`
+        os.pwrite(self._world.lock, b"%-10d\n" % os.getpid(), 0)  # for `stop`
         self._loop = Loop()
         self._relay = Relay(self._loop, self._world.journal, self._tell, self._world.open_log)
         self._listen_for_signals()
@@ -151,7 +151,8 @@ class Keeper:
         from sampan.runtime.forker import Forker  # each role can become the other
 
         self._clear_interrupted_starts()
-        if time.monotonic() - self._forked_at < 1:
+        self._deaths = self._deaths + 1 if time.monotonic() - self._forked_at < 1 else 0
+        if self._deaths > QUICK_DEATHS:
             time.sleep(0.2)  # whatever ends it at once must not make us busy
         self._forked_at = time.monotonic()
         ours, theirs = half_pair()
