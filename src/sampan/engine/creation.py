@@ -93,8 +93,7 @@ class Creation:
                 ),
                 driver=self._driver,
             )
-            if not config.hostname and host_config.uts_mode != "host":
-                config.hostname = short_id(container_id)
+            self._name_host(record)
             self._check_joins(record)
             warnings += await self._networks.check(wish(record))
             await blocking(self._mounter.prepare, container_id, image.chain_id)
@@ -133,6 +132,18 @@ class Creation:
 
     def _mounts_of(self, ref: str) -> list[MountPoint]:
         return self._table.find(ref).record.mounts
+
+    def _name_host(self, record: Record) -> None:
+        """Fill in the host name: the host's, that of a joined container, or the short id."""
+        config, host_config = record.config, record.host_config
+        kind, _, target = host_config.network_mode.partition(":")
+        if kind == "container":
+            other = self._table.find(target).config
+            config.hostname, config.domainname = other.hostname, other.domainname
+        elif "host" in (kind, host_config.uts_mode):
+            config.hostname = config.hostname or os.uname().nodename
+        else:
+            config.hostname = config.hostname or short_id(record.id)
 
     def _check_joins(self, record: Record) -> None:
         """Refuse namespaces of containers that are not there, by Docker's words."""

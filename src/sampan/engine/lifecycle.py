@@ -65,7 +65,7 @@ class Lifecycle:
         self._table, self._store, self._networks = table, store, networks
         self._mounter, self._spawner, self._specifications = mounter, spawner, specifications
         self._notices, self._tasks = notices, tasks
-        self._health = HealthChecks(execs, notices, tasks)
+        self._health = HealthChecks(execs, notices, tasks, spawner)
         self._restarts = Restarts(tasks)
         self.auto_remove = self._keep  # set by the engine: `removal` needs this class as well
 
@@ -340,7 +340,6 @@ class Lifecycle:
             await self._kill_and_wait(container)
         else:
             await self._signal(container, number)
-        self._notices.container(container, "kill", signal=str(int(number)))
 
     async def kill_for_removal(self, container: Container) -> None:
         """End a container at once, whatever it does; the caller holds the lock."""
@@ -348,9 +347,9 @@ class Lifecycle:
         self._restarts.cancel(container)
         if container.running:
             await self._kill_and_wait(container)
-            self._notices.container(container, "kill", signal="9")
 
     async def _signal(self, container: Container, number: int) -> None:
+        self._notices.container(container, "kill", signal=str(int(number)))
         with suppress(NotFound, Conflict):  # it has just ended by itself
             await blocking(self._spawner.signal, container.id, signal=int(number))
             if container.record.paused and number == signals.SIGKILL:
@@ -387,7 +386,7 @@ class Lifecycle:
             await blocking(self._spawner.freeze, container.id, frozen=False)
             container.record.paused = False
             await self._store.save(container)
-            self._health.start(container)
+            self._health.start(container, resumed=True)
         self._notices.container(container, "unpause")
 
 
