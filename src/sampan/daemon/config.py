@@ -185,6 +185,8 @@ def check(config: Config) -> None:
             raise UsageError(f"--{flag}={_show(config[flag])} is not supported: {reason}")
     if str(config["log-level"]).lower() not in LOG_LEVELS:
         raise UsageError(f"invalid logging level: {config['log-level']}")
+    if config["format"] not in ("text", "json"):
+        raise UsageError(f"invalid format: {config['format']}")
     if config["log-format"] not in ("text", "json"):
         raise UsageError(f"invalid log format: {config['log-format']}")
     if config["log-driver"] not in LOG_DRIVERS:

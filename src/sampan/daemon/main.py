@@ -44,12 +44,22 @@ def main(arguments: list[str]) -> int:
         if config["validate"]:
             sys.stderr.write("configuration OK\n")
             return 0
+        if config["doctor"]:
+            return _examine_host(config)
         if os.geteuid() != 0:
             raise UsageError("failed to start daemon: it needs to be started by root")
         return run(config)
     except (UsageError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
+
+
+def _examine_host(config: Config) -> int:
+    from sampan.engine.doctor_probes import diagnose
+
+    text, code = diagnose(config["data-root"], for_programs=config["format"] == "json")
+    sys.stdout.buffer.write(text)
+    return code
 
 
 def run(config: Config) -> int:

@@ -55,7 +55,9 @@ OPTIONS = (
     Option("dns", "list", (), "DNS servers of containers"),
     Option("dns-opt", "list", (), "DNS options of containers", key="dns-opts"),
     Option("dns-search", "list", (), "DNS search domains of containers"),
+    Option("doctor", "bool", False, "say what this host lacks for containers, and exit"),
     Option("exec-root", "str", "/run/sampan", "root directory of volatile state"),
+    Option("format", "str", "text", "text or json, of --doctor"),
     Option("group", "str", "", "group that owns the Unix socket (default: the user's)", "G"),
     Option("host", "list", (), "where to listen: unix://, tcp://, fd://", "H", key="hosts"),
     Option("host-gateway-ip", "ip", "", "address that host-gateway stands for"),
@@ -95,7 +97,7 @@ BY_FLAG = {option.flag: option for option in OPTIONS}
 BY_SHORT = {option.short: option for option in OPTIONS if option.short}
 BY_KEY = {option.file_key: option for option in OPTIONS}
 ALIASES = {"graph": "data-root"}
-NOT_IN_FILE = frozenset({"config-file", "validate", "version", "help"})
+NOT_IN_FILE = frozenset({"config-file", "doctor", "format", "validate", "version", "help"})
 
 # The only value that an option may have, and why.
 FIXED: dict[str, tuple[object, str]] = {

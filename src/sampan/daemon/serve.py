@@ -25,6 +25,8 @@ from sampan.daemon.flags import UsageError
 from sampan.daemon.listeners import Listener
 from sampan.daemon.supervisor import FAILED, READY, RELOAD
 from sampan.daemon.wiring import Daemon
+from sampan.engine.doctor import examine, warnings
+from sampan.engine.doctor_probes import HostProbes
 from sampan.engine.system import ENGINE_VERSION
 from sampan.errors import SampanError
 from sampan.http.limits import Limits
@@ -50,9 +52,12 @@ def serve(
             __import__(name)
         context = tls.server_context(config)
         os.umask(0o077)  # what the daemon writes is for itself
+        degraded = warnings(examine(HostProbes(), config["data-root"]))
+        for sentence in degraded:
+            log.warning("%s", sentence.removeprefix("WARNING: "))
         privileges.drop(who)
         _few_arenas()
-        daemon = Daemon(config)
+        daemon = Daemon(config, degraded)
         asyncio.run(_serve(daemon, config, listeners, context, control))
     except (UsageError, SampanError, OSError) as error:
         log.exception("the daemon could not start")

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ ID_FILE = "engine-id"
 class Daemon:
     """The engine behind the API, and the helpers behind the engine."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, degraded: Sequence[str] = ()) -> None:
         self._storage = Reconnecting(Mounter, "storage")  # type: ignore[type-abstract]
         self._network = Reconnecting(Plumber, "network")  # type: ignore[type-abstract]
         self._spawner = Reconnecting(Spawner, "spawner")  # type: ignore[type-abstract]
@@ -47,7 +48,7 @@ class Daemon:
             data_root=Path(config["data-root"]),
             options=engine_options(config),
         )
-        self.system = System(system_options(config), _inventory(self.engine))
+        self.system = System(system_options(config, degraded), _inventory(self.engine))
         self.backend = Backend(self.engine, self.system)
 
     def use_helper(self, name: str, sock: socket.socket) -> None:
@@ -140,8 +141,8 @@ def engine_options(config: Config) -> EngineOptions:
     )
 
 
-def system_options(config: Config) -> SystemOptions:
-    """Return what `info` shows of the configuration."""
+def system_options(config: Config, degraded: Sequence[str] = ()) -> SystemOptions:
+    """Return what `info` shows of the configuration, and of what this host lacks."""
     return SystemOptions(
         id=engine_id(Path(config["data-root"])),
         root=config["data-root"],
@@ -151,7 +152,7 @@ def system_options(config: Config) -> SystemOptions:
         debug=config["debug"],
         live_restore=config["live-restore"],
         default_address_pools=address_pools(config["default-address-pool"]),
-        warnings=tuple(_exposed(config)),
+        warnings=(*degraded, *_exposed(config)),
     )
 
 
