@@ -108,23 +108,46 @@ def test_a_slow_reader_gets_everything() -> None:
 def test_tls_goes_on_sending_after_the_client_has_closed_its_side(
     authority: trustme.CA, server_context: ssl.SSLContext
 ) -> None:
-    async def serve(stream: TLSStream) -> None:
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(trust)
+    ours, theirs = socket.socketpair()
+    received: list[bytes] = []
+
+    def client() -> None:
+        """Send close_notify, as Go's tls.Conn.CloseWrite does, and then read on."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = trust.wrap_bio(incoming, outgoing, server_hostname="localhost")
+
+        def step(call: Callable[[], object]) -> object:
+            while True:
+                try:
+                    return call()
+                except ssl.SSLWantReadError:
+                    ours.sendall(outgoing.read())
+                    incoming.write(ours.recv(65536))
+
+        step(tls.do_handshake)
+        tls.write(b"stdin")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.unwrap()
+        ours.sendall(outgoing.read())
+        received.append(bytes(step(lambda: tls.read(100))))  # type: ignore[call-overload]
+
+    async def main() -> None:
+        stream = await TLSStream.accept(SocketStream(theirs), server_context)
         got = b""
         while piece := await stream.receive():
             got += piece
         await stream.send(b"got " + got)
         await stream.close_write()
 
-    def client(sock: ssl.SSLSocket) -> None:
-        sock.sendall(b"stdin")
-        # close_notify, as Go's tls.Conn.CloseWrite sends it, while we keep reading
-        sock.setblocking(False)
-        with pytest.raises((ssl.SSLWantReadError, BlockingIOError)):
-            sock.unwrap()
-        sock.settimeout(5)
-        assert sock.recv(100) == b"got stdin"
-
-    over_tls(server_context, authority, serve, client)
+    with ours, theirs:
+        ours.settimeout(5)
+        thread = threading.Thread(target=client)
+        thread.start()
+        asyncio.run(main())
+        thread.join()
+    assert received == [b"got stdin"]
 
 
 def test_tls_goes_on_receiving_after_it_has_closed_its_own_side(
