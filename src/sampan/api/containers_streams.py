@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from sampan.api.codec import json_line, json_response
 from sampan.api.detach import Escape, parse_keys
 from sampan.api.handler import Backend, Handler
-from sampan.api.hijack import pump, stream_type, take_over
+from sampan.api.hijack import head_was_read, pump, stream_type, take_over
 from sampan.api.timestamps import parse_moment
 from sampan.engine.queries import Attachment, AttachQuery, LogsQuery
 from sampan.engine.waiting import Waiter
@@ -120,6 +120,7 @@ async def attach(backend: Backend, request: Request, name: str) -> None:
 async def connect(stream: Stream, attachment: Attachment, keys: bytes, *, stdin: bool) -> bool:
     """Send the backlog, then carry bytes both ways; return whether the user detached."""
     if attachment.backlog:
+        await head_was_read(stream)
         await stream.send(attachment.backlog)
     if attachment.socket is None:
         return False

@@ -8,7 +8,7 @@ from sampan.api.codec import json_response, read_json
 from sampan.api.containers import window_size
 from sampan.api.detach import Escape, parse_keys
 from sampan.api.handler import Backend, Handler
-from sampan.api.hijack import STDOUT, Unframer, frame, pump, take_over
+from sampan.api.hijack import STDOUT, Unframer, frame, head_was_read, pump, take_over
 from sampan.engine.queries import Attachment
 from sampan.errors import InvalidArgument, SampanError
 from sampan.http.request import Request
@@ -52,6 +52,7 @@ async def start(backend: Backend, request: Request, name: str) -> Response | Non
             await backend.execs.start(name, body)
         except SampanError as error:
             sentence = f"{error}\r\n".encode()
+            await head_was_read(stream)
             await stream.send(sentence if body.tty else frame(STDOUT, sentence))
             return None
         if await _carry(stream, attachment, keys, plain=body.tty):

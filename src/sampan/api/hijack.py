@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
 import struct
+import termios
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +19,7 @@ MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 STDIN, STDOUT, STDERR, SYSTEM = 0, 1, 2, 3
 PUMP_BYTES = 256 << 10
 MULTIPLEXED_SINCE = (1, 42)
+HEAD_SECONDS = 0.1  # how long the first output waits for the client to read the head
 
 
 def frame(stream: int, data: bytes) -> bytes:
@@ -41,6 +44,25 @@ async def take_over(request: Request, terminal: bool) -> Stream:
     else:
         head = f"HTTP/1.1 200 OK\r\nContent-Type: {RAW}\r\n\r\n"
     return await request.take_over(head.encode())
+
+
+async def head_was_read(client: Stream) -> None:
+    """Wait until the client has read the head of the answer; not for long.
+
+    docker-py reads the head through a buffer and then goes on with the bare socket: what comes
+    together with the head is lost to it. A Unix socket can tell what its peer has not read.
+    """
+    if client.sock.family != socket.AF_UNIX:
+        return
+    end = asyncio.get_running_loop().time() + HEAD_SECONDS
+    while asyncio.get_running_loop().time() < end:
+        try:
+            unread = fcntl.ioctl(client.sock, termios.TIOCOUTQ, bytes(4))
+        except (OSError, ValueError):
+            return  # it is gone
+        if not any(unread):
+            return
+        await asyncio.sleep(0.001)
 
 
 async def pump(
@@ -79,8 +101,11 @@ async def _carry_output(
     process: Stream, client: Stream, convert: Callable[[bytes], bytes] | None
 ) -> None:
     try:
-        while data := await process.receive(PUMP_BYTES):
+        data = await process.receive(PUMP_BYTES)
+        await head_was_read(client)
+        while data:
             await client.send(convert(data) if convert else data)
+            data = await process.receive(PUMP_BYTES)
     except OSError:
         return
 

@@ -26,6 +26,7 @@ from sampan.engine.oci_mounts import mount_points
 from sampan.engine.store import ContainerStore
 from sampan.engine.wishes import wish
 from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.logs.driver import validate_options
 from sampan.rpc import Fd
 from sampan.spec.docker.config import Config, HostConfig
 from sampan.spec.docker.containers import CreateRequest, CreateResponse, MountPoint
@@ -70,6 +71,7 @@ class Creation:
         )
         config = merged(Config(**_fields_of_config(request)), image.config.run)
         host_config = request.host_config
+        host_config.runtime = host_config.runtime or request.runtime
         self._log_defaults(host_config)
         warnings = check_create(config, host_config, shm_size=self._shm_size)
         path, arguments = _command(config)
@@ -129,6 +131,7 @@ class Creation:
         own = log_config.config or {}
         inherited = self._log_options if log_config.type == self._log_driver else {}
         log_config.config = {**inherited, **own}
+        validate_options(log_config.type, log_config.config)
 
     def _mounts_of(self, ref: str) -> list[MountPoint]:
         return self._table.find(ref).record.mounts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 from msgspec import structs
@@ -18,7 +19,7 @@ from sampan.engine.notices import Notices
 from sampan.engine.oci_checks import check_update
 from sampan.engine.resources import linux_resources
 from sampan.engine.store import ContainerStore
-from sampan.errors import Conflict, InvalidArgument
+from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.config import Config, HostConfig, Resources
 from sampan.spec.docker.containers import UpdateRequest, UpdateResponse
@@ -98,7 +99,7 @@ class Updating:
         reference = Reference.parse(f"{repo}:{tag}" if tag else repo) if repo else None
         freeze = pause and container.running and not container.record.paused
         if freeze:
-            await blocking(self._spawner.freeze, container.id, frozen=True)
+            await self._freeze(container, frozen=True)
         try:
             image = await self._images.commit(
                 CommitRequest(
@@ -113,11 +114,15 @@ class Updating:
                 )
             )
         finally:
-            if freeze and container.running:
-                await blocking(self._spawner.freeze, container.id, frozen=False)
+            if freeze:
+                await self._freeze(container, frozen=False)
         shown = reference.familiar if reference else ""
         self._notices.container(container, "commit", comment=comment, imageID=image, imageRef=shown)
         return image
+
+    async def _freeze(self, container: Container, *, frozen: bool) -> None:
+        with suppress(NotFound, Conflict):  # it has just ended
+            await blocking(self._spawner.freeze, container.id, frozen=frozen)
 
 
 def updated(host_config: HostConfig, request: UpdateRequest) -> HostConfig:

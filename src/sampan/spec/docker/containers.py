@@ -18,10 +18,11 @@ ZERO_TIME = "0001-01-01T00:00:00Z"  # Go's time.Time{}
 
 
 class CreateRequest(Config, rename="pascal", kw_only=True):
-    """The body of POST /containers/create: a Config with two more fields."""
+    """The body of POST /containers/create: a Config with more fields."""
 
     host_config: HostConfig = msgspec.field(default_factory=HostConfig)
     networking_config: NetworkingConfig | None = None
+    runtime: str = ""  # docker-py says it here, not in HostConfig
 
 
 class CreateResponse(msgspec.Struct, rename="pascal", kw_only=True):
