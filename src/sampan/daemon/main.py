@@ -90,11 +90,18 @@ def run(config: Config) -> int:
         )
         code = supervisor.run()
         notify.notify("STOPPING=1")
+        _end_idle_spawner(data_root, run_root)
         return code
     finally:
         listeners.close_all(opened)
         roots.remove_pidfile(config["pidfile"])
         os.close(lock)
+
+
+def _end_idle_spawner(data_root: str, run_root: str) -> None:
+    """End the spawner if no container needs it; otherwise it waits for the next daemon."""
+    pid = execute("sampan.helpers.spawn", ["stop", data_root, run_root])
+    os.waitpid(pid, 0)
 
 
 def _read_reload(path: str) -> bytes:
