@@ -58,13 +58,11 @@ def _is_id_mapped(options: list[str]) -> bool:
 
 
 class Direct:
-    """A start whose only process is the container's init."""
+    """A start whose only process is the one that executes the program."""
 
-    def __init__(
-        self, progress: Progress, channel: Channel, alive: int, request: LaunchRequest
-    ) -> None:
+    def __init__(self, progress: Progress, channel: Channel, alive: int, cgroup: str) -> None:
         self._progress, self._channel, self._alive = progress, channel, alive
-        self._cgroup = request.cgroup
+        self._cgroup = cgroup
 
     def fileno(self) -> int:
         """See `launch.Launching.fileno`."""
@@ -124,7 +122,7 @@ def launch(request: LaunchRequest, compiled: seccomp.Filter | None, warnings: li
         if entry is not None:
             entry.close()
         prepare.close_joins(request, plan.late)
-    return Direct(progress, ours, alive, request)
+    return Direct(progress, ours, alive, request.cgroup)
 
 
 def _make_cgroup(request: LaunchRequest, progress: Progress) -> Entry | None:

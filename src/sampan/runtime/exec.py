@@ -1,8 +1,9 @@
 """One more process in a running container: join everything, drop the same privileges, execute.
 
-A sibling of the supervisor joins all namespaces of the container's init in one setns(2) on its
-pidfd and makes the process there. It cannot be traced or inspected from inside the container
-(PR_SET_DUMPABLE, CVE-2016-9962), and holds no descriptor of a host directory when it executes.
+`direct_exec.py` is the short way. Here, where somebody has to stay outside, a sibling of the
+supervisor joins all namespaces of the container's init in one setns(2) on its pidfd and makes the
+process there. It cannot be traced or inspected from inside the container (PR_SET_DUMPABLE,
+CVE-2016-9962), and holds no descriptor of a host directory when it executes.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ class Setup:
     initial_cpus: set[int]  # before the cgroup is entered; empty for all
     final_cpus: set[int]
     proc: int  # /proc of the host, for security labels; -1 without
+    init: int = -1  # pidfd of the container's init, whose namespaces `joins` are still to be joined
+    joins: int = 0
+    alive: int = -1  # closed by the execution
 
 
 def supervise_exec(
@@ -58,31 +62,9 @@ def supervise_exec(
 
 
 def _start(request: ExecRequest, filter: seccomp.Filter | None, progress: Progress) -> None:
-    pidfd, foreign = _find(request)
-    prepared, progress.warnings = program.prepare(
-        request.process,
-        filter=filter,
-        stdio=request.stdio,
-        pass_fds=request.pass_fds,
-        listen_fds=request.listen_fds,
-    )
-    _set_home(prepared, request.pid)
-    affinity = request.process.exec_cpu_affinity or ExecCPUAffinity()
-    setup = Setup(
-        id=request.id.encode(),
-        entry=None,
-        born_inside=False,
-        waits=request.process.oom_score_adj is not None,
-        program=prepared,
-        initial_cpus=program.cpu_list(affinity.initial) if affinity.initial else set(),
-        final_cpus=program.cpu_list(affinity.final) if affinity.final else set(),
-        proc=paths.open_proc() if prepared.apparmor or prepared.selinux else -1,
-    )
-    if request.cgroup:
-        cgroup = open_cgroup(request.cgroup)
-        if cgroup.is_frozen():  # a process that entered would stop before it could report
-            raise Conflict(f"Container {request.id} is paused, unpause the container before exec")
-        setup.entry = cgroup.entry(beside=request.pid)
+    pidfd, foreign = find(request)
+    setup, progress.warnings = prepare(request, filter)
+    setup.entry = enter_cgroup(request)
     inside = -1
     if setup.entry is not None and "user" not in foreign:
         inside = setup.entry.into
@@ -107,7 +89,41 @@ def _start(request: ExecRequest, filter: seccomp.Filter | None, progress: Progre
         supervise.send_console(progress, request.console_socket)
 
 
-def _find(request: ExecRequest) -> tuple[int, list[str]]:
+def prepare(request: ExecRequest, filter: seccomp.Filter | None) -> tuple[Setup, list[str]]:
+    """Check and encode the process; return it and sentences on what cannot be done here."""
+    prepared, warnings = program.prepare(
+        request.process,
+        filter=filter,
+        stdio=request.stdio,
+        pass_fds=request.pass_fds,
+        listen_fds=request.listen_fds,
+    )
+    _set_home(prepared, request.pid)
+    affinity = request.process.exec_cpu_affinity or ExecCPUAffinity()
+    setup = Setup(
+        id=request.id.encode(),
+        entry=None,
+        born_inside=False,
+        waits=request.process.oom_score_adj is not None,
+        program=prepared,
+        initial_cpus=program.cpu_list(affinity.initial) if affinity.initial else set(),
+        final_cpus=program.cpu_list(affinity.final) if affinity.final else set(),
+        proc=paths.open_proc() if prepared.apparmor or prepared.selinux else -1,
+    )
+    return setup, warnings
+
+
+def enter_cgroup(request: ExecRequest) -> Entry | None:
+    """Open the container's cgroup for a new process; Conflict if it is frozen."""
+    if not request.cgroup:
+        return None
+    cgroup = open_cgroup(request.cgroup)
+    if cgroup.is_frozen():  # a process that entered would stop before it could report
+        raise Conflict(f"Container {request.id} is paused, unpause the container before exec")
+    return cgroup.entry(beside=request.pid)
+
+
+def find(request: ExecRequest) -> tuple[int, list[str]]:
     """Return a pidfd of the container's init, and the kinds of namespaces that are not ours.
 
     A container always has a mount namespace of its own. A process without one is not a container:
@@ -159,17 +175,16 @@ def _clone(
     channel: Channel,
 ) -> None:
     joins = [(pidfd, flags)]
-    run = partial(_run, setup, channel)
     try:
-        joining.join_and_clone(joins, 0, cgroup, b"", progress, run)
+        joining.join_and_clone(joins, 0, cgroup, b"", progress, partial(run, setup, channel))
     except InvalidArgument as error:
         if namespaces.wait_ended(pidfd, 0):
             raise Conflict("the container is not running") from error
         raise
 
 
-def _run(setup: Setup, channel: Channel) -> NoReturn:
-    """What runs in the new process, inside the container's root already."""
+def run(setup: Setup, channel: Channel) -> NoReturn:
+    """What runs in the new process, inside the container's root or about to enter it."""
     try:
         process.prctl(process.PR_SET_DUMPABLE, 0)
         if setup.initial_cpus:
@@ -181,6 +196,8 @@ def _run(setup: Setup, channel: Channel) -> NoReturn:
             os.sched_setaffinity(0, setup.final_cpus)
         if setup.waits:
             channel.expect(ch.GO)
+        if setup.joins:
+            _join(setup)
         os.setsid()
         init.join_keyring(setup.id)
         slave = -1
@@ -192,10 +209,17 @@ def _run(setup: Setup, channel: Channel) -> NoReturn:
         if setup.proc >= 0:
             execution.label(setup.program, setup.proc)
             os.close(setup.proc)
-        init.finish(setup.program, channel, slave)
+        init.finish(setup.program, channel, slave, setup.alive)
     except OSError as error:
         channel.fail(InvalidArgument(f"exec failed: {ch.reason(error)}"))
     except BaseException as error:  # noqa: BLE001 - the process ends here, whatever happened
         channel.fail(error)
     finally:
         os._exit(1)
+
+
+def _join(setup: Setup) -> None:
+    try:
+        namespaces.setns(setup.init, setup.joins)
+    except ProcessLookupError:
+        raise Conflict(f"Container {setup.id.decode()} is not running") from None

@@ -3,7 +3,8 @@
 `launch` and `launch_exec` fork once and return a `Launching`, which an event loop can poll. The
 container's first process is a child of the caller, who reaps it.
 
-The usual container is cloned directly into its namespaces and prepares itself (`direct.py`); where
+The usual container is cloned directly into its namespaces and prepares itself (`direct.py`,
+`direct_exec.py`); where
 somebody must stay outside meanwhile - for id maps, namespaces to be joined first, hooks of the
 host, a console socket, `hold` - the fork is a supervisor that clones init (`supervise.py`).
 """
@@ -21,7 +22,7 @@ from sampan.errors import SampanError
 from sampan.linux import capabilities, namespaces, seccomp
 from sampan.linux.cgroups.hierarchy import detect
 from sampan.rpc import Fd
-from sampan.runtime import direct, supervise
+from sampan.runtime import direct, direct_exec, supervise
 from sampan.runtime import exec as runtime_exec
 from sampan.runtime.progress import as_sampan_error
 from sampan.runtime.requests import ExecRequest, Launched, LaunchRequest
@@ -104,10 +105,12 @@ def launch(request: LaunchRequest) -> Launching:
 def launch_exec(request: ExecRequest) -> Launching:
     """Begin to start one more process in a running container; returns after one fork.
 
-    `finish` raises what that of a launch does, and Conflict if the container is not running.
+    It, or `finish`, raises what that of a launch does, and Conflict if the container does not run.
     """
     compiled, warnings = _compile(request.seccomp, request.seccomp_cache)
     _prepare_caller()
+    if direct_exec.is_possible(request):
+        return direct_exec.launch(request, compiled, warnings)
     supervisor, sock = _fork(partial(runtime_exec.supervise_exec, request, compiled))
     return Supervised(sock, supervisor, request.cgroup, warnings)
 
