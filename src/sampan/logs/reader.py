@@ -181,8 +181,8 @@ class LogReader:
     def _open(self, path: Path) -> _Segment | None:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return None
+        except (FileNotFoundError, PermissionError):
+            return None  # a file that is being made belongs to us a moment later
         packed = path.suffix == ".gz"
         inode = os.fstat(descriptor).st_ino
         if packed:

@@ -63,6 +63,7 @@ class Service:
         owner = next((each.host_id for each in maps if each.container_id == 0), 0)
         with ExitStack() as undo:
             self._world.folders.make(launch.id, launch.files, owner)
+            self._world.make_log(launch.id, launch.streams)
             make_sources(launch.make_sources)
             self._world.state.intend(launch.id, cgroup)
             undo.callback(self._world.state.remove, key)

@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +24,7 @@ from sampan.runtime.launch import (
     launch,
     launch_exec,
 )
-from sampan.runtime.spawner import Spawner
+from sampan.runtime.spawner import Spawner, Streams
 from sampan.runtime.tasks import Key, StateFiles, Task, TaskRecord
 
 log = logging.getLogger(__name__)
@@ -85,12 +86,23 @@ class World:
 
     def open_log(self, record: TaskRecord) -> LogWriter | None:
         """Open the log of a task for writing; raises OSError, InvalidArgument."""
-        streams = record.streams
-        if record.exec_id or streams.log_driver == "none":
+        return None if record.exec_id else self._open_log(record.id, record.streams)
+
+    def make_log(self, container: str, streams: Streams) -> None:
+        """Have the file of a log before the start is answered.
+
+        Who follows the log at once holds it then, even if the container is removed meanwhile.
+        """
+        with suppress(OSError):  # the keeper, which writes it, will say why
+            if writer := self._open_log(container, streams):
+                writer.close()
+
+    def _open_log(self, container: str, streams: Streams) -> LogWriter | None:
+        if streams.log_driver == "none":
             return None
         return open_writer(
-            self.folders.path(record.id),
-            record.id,
+            self.folders.path(container),
+            container,
             streams.log_driver,
             streams.log_options,
             streams.log_attributes,
