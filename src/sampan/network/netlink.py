@@ -1,7 +1,7 @@
 """A small rtnetlink: links, addresses and routes, without running a program.
 
 Several requests go to the kernel in one packet, so that an interface is set up in two system
-calls. Figures and the reasons for not using a library: docs/decisions/006-own-netlink.md.
+calls. Figures and the reasons for not using a library: docs/decisions/004-own-netlink.md.
 Source: linux/netlink.h, linux/rtnetlink.h, linux/if_link.h; rtnetlink(7).
 """
 
