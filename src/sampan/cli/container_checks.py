@@ -225,6 +225,8 @@ def _gpu_count(text: str) -> int:
 
 def network(current: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
     """Parse a network's name, or CSV of name, alias, ip, … (NETWORK_KEYS)."""
+    if "=" not in text:
+        return [*current, {"name": text}]
     import re
 
     if not re.search(r"\w+=\w+(,\w+=\w+)*", text):

@@ -93,8 +93,10 @@ def _endpoint(network: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mac(text: str) -> str:
+    if not text:
+        return ""
     import re
 
-    if text and not re.fullmatch(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}", text.strip()):
+    if not re.fullmatch(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}", text.strip()):
         raise InvalidArgument(f"{text} is not a valid mac address")
     return text.strip().lower().replace("-", ":")

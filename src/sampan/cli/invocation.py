@@ -80,10 +80,10 @@ class Invocation:
                 content = file.read()
         except OSError:
             return {}
-        import json
+        from sampan.client import documents
 
         try:
-            document = json.loads(content)
+            document = documents.decode(content)
         except ValueError as error:
             self.err.line(f"WARNING: Error loading config file: {path}: {error}")
             return {}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 
 from sampan.cli.flags import HelpWanted, UsageError, flag, parse
 from sampan.cli.invocation import Exit, Invocation
@@ -192,7 +191,9 @@ def _dispatch_group(invocation: Invocation, group: str, words: list[str]) -> int
 
 def load(name: str) -> ModuleType:
     """Import the module of a command."""
-    return import_module(f"sampan.cli.commands.{name}")
+    module = f"sampan.cli.commands.{name}"
+    __import__(module)
+    return sys.modules[module]
 
 
 def run_command(invocation: Invocation, path: str, module: ModuleType, arguments: list[str]) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 
 from sampan.cli.invocation import Exit
 from sampan.cli.terminal import DetachScanner, RawTerminal, size_of
@@ -16,11 +15,14 @@ from sampan.client.frames import STDERR, Frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
     from types import FrameType
 
     from sampan.cli.output import Output
     from sampan.client.connection import Connection
+else:
+    import _signal as signal  # plain numbers; `signal` makes an enum of each, in 3 ms
 
 READ_BYTES = 32 << 10
 # Those that mean something to this process, not to the container; SIGURG and SIGTTIN are noise.
@@ -107,8 +109,10 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _name(number: int) -> str:
+    from signal import Signals
+
     try:
-        return signal.Signals(number).name.removeprefix("SIG")
+        return Signals(number).name.removeprefix("SIG")
     except ValueError:
         return f"RTMIN+{number - signal.SIGRTMIN}"
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import os
 
+from sampan.client import documents
 from sampan.client.connection import Connection, Response
 from sampan.client.endpoint import Endpoint, resolve
 from sampan.client.errors import error_of, unreachable
-from sampan.errors import SampanError
+from sampan.errors import SampanError, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,9 +57,8 @@ def filters_of(filters: Mapping[str, Iterable[str]] | None) -> str | None:
     """Format filters as the API's JSON map of sets; None if there are none."""
     if not filters:
         return None
-    import json
-
-    return json.dumps({name: dict.fromkeys(values, True) for name, values in filters.items()})
+    document = {name: dict.fromkeys(values, True) for name, values in filters.items()}
+    return documents.encode(document).decode("utf-8", "surrogateescape")
 
 
 class Client:
@@ -168,7 +168,14 @@ class Client:
         return (lines + "\r\n").encode("latin-1", "replace")
 
     def _exchange(self, method: str, head: bytes, body: bytes | Iterable[bytes] | None) -> Response:
-        connection = self._kept() or self._connect()
+        kept = self._kept()
+        if kept and method in ("GET", "HEAD"):
+            try:
+                return self._try(kept, method, head, body)
+            except (ConnectionError, Unavailable):
+                kept.close()  # the daemon closed it just now; to ask again does no harm
+                kept = None
+        connection = kept or self._connect()
         try:
             return self._try(connection, method, head, body)
         except OSError as error:
@@ -226,9 +233,7 @@ class Client:
         data = self.finish(self.open(method, path, query, body, headers))
         if not data.strip():
             return None
-        import json
-
-        return json.loads(data)
+        return documents.decode(data)
 
     def stream(
         self,
@@ -239,13 +244,11 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> Iterator[Any]:
         """Send a request and yield the JSON documents of the answer, one per line, as they come."""
-        import json
-
         response = self.open(method, path, query, body, headers)
         try:
             for line in response.lines():
                 if line.strip():
-                    yield json.loads(line)
+                    yield documents.decode(line)
         finally:
             response.close()
 
@@ -262,7 +265,4 @@ def json_body(document: object) -> tuple[bytes | None, dict[str, str]]:
     """Return a body and its headers; no document, no body."""
     if document is None:
         return None, {}
-    import json
-
-    body = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
-    return body.encode("utf-8", "surrogateescape"), {"Content-Type": "application/json"}
+    return documents.encode(document), {"Content-Type": "application/json"}

@@ -30,7 +30,7 @@ class Connection:
 
     def close_write(self) -> None:
         """Tell the daemon that no more comes; what it sends can still be read."""
-        import socket
+        import _socket as socket  # C's own, without the slow import of its wrapper
 
         try:
             # The plain method: SSLSocket's own would forget the keys that reading needs.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sampan.client import documents
 from sampan.client.api import filters_of, quoted
 
 TYPE_CHECKING = False
@@ -259,10 +260,8 @@ class Waiting:
 
     def result(self) -> dict[str, Any]:
         """Wait for the answer: `StatusCode`, and `Error` with a `Message` if waiting failed."""
-        import json
-
         try:
-            document: dict[str, Any] = json.loads(self._response.read())
+            document: dict[str, Any] = documents.decode(self._response.read())
         finally:
             self._response.close()
         return document
@@ -274,8 +273,7 @@ class Waiting:
 def stat_of(response: Response) -> dict[str, Any]:
     """Decode the header that describes a path."""
     import base64
-    import json
 
     encoded = response.headers.get("x-docker-container-path-stat", "")
-    stat: dict[str, Any] = json.loads(base64.b64decode(encoded))
+    stat: dict[str, Any] = documents.decode(base64.b64decode(encoded))
     return stat

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sampan.client import documents
 from sampan.errors import (
     Conflict,
     Forbidden,
@@ -47,10 +48,8 @@ def unreachable(host: str, reason: OSError) -> SampanError:
 
 
 def _message(body: bytes) -> str:
-    import json
-
     try:
-        document = json.loads(body)
+        document = documents.decode(body)
     except ValueError:
         return body.decode(errors="replace").strip()
     if isinstance(document, dict) and isinstance(document.get("message"), str):

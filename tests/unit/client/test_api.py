@@ -153,7 +153,7 @@ def test_queries_leave_out_what_is_not_given() -> None:
 
 
 def test_filters_are_a_map_of_sets() -> None:
-    assert filters_of({"label": ["a=1", "b"]}) == '{"label": {"a=1": true, "b": true}}'
+    assert filters_of({"label": ["a=1", "b"]}) == '{"label":{"a=1":true,"b":true}}'
     assert filters_of({}) is None
 
 
