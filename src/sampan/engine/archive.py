@@ -18,9 +18,10 @@ import msgspec
 from sampan.engine.blocking import blocking, in_own_thread
 from sampan.engine.container import Container
 from sampan.engine.notices import Notices
+from sampan.engine.oci_mounts import missing_sources
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.rpc import Fd
-from sampan.runtime.spawner import Spawner
+from sampan.runtime.spawner import Bind, Spawner
 from sampan.spec.docker.containers import FilesystemChange
 from sampan.storage.mounter import ExtractOptions, Mounter, PathStat
 
@@ -107,11 +108,15 @@ class Archives:
 
     @asynccontextmanager
     async def _root(self, container: Container) -> AsyncIterator[Fd | None]:
-        """Hold the root of a running container, with all its mounts; None for one at rest."""
+        """Hold the root of a container with its mounts; None if it rests and has none."""
         root: Fd | None = None
         if container.running:
             with suppress(Conflict, NotFound):  # it has just ended
                 root = await blocking(self._spawner.root, container.id)
+        elif binds := _binds(container):
+            sources = missing_sources(container.record)
+            with await blocking(self._mounter.mount, container.id) as bare:
+                root = await blocking(self._spawner.assemble, bare, binds, sources)
         try:
             yield root
         finally:
@@ -140,6 +145,14 @@ def _check(container: Container) -> None:
 
 def _missing(container: Container, path: str) -> NotFound:
     return NotFound(f"Could not find the file {path} in container {container.name}")
+
+
+def _binds(container: Container) -> list[Bind]:
+    return [
+        Bind(source=mount.source, destination=mount.destination, read_only=not mount.rw)
+        for mount in container.record.mounts
+        if mount.source
+    ]
 
 
 def _in_mount(container: Container, path: str) -> bool:

@@ -22,11 +22,13 @@ from sampan.linux.cgroups.hierarchy import open_cgroup
 from sampan.linux.process import start_time
 from sampan.logs.driver import validate_options
 from sampan.rpc import Fd, Pending
+from sampan.runtime.assembly import assemble
 from sampan.runtime.launch import ExecRequest, LaunchRequest
 from sampan.runtime.messages import Attached, Changed, Removed
 from sampan.runtime.pipes import Pipes, open_pipes
-from sampan.runtime.preparing import as_user, make_sources, prepared
-from sampan.runtime.spawner import ExecLaunch, Launch, Started, Streams, TaskStatus
+from sampan.runtime.preparing import as_user, prepared
+from sampan.runtime.preparing import make_sources as prepare_sources
+from sampan.runtime.spawner import Bind, ExecLaunch, Launch, Started, Streams, TaskStatus
 from sampan.runtime.tasks import Key, Task, TaskRecord, boot_id
 from sampan.runtime.world import Launching
 from sampan.spec.names import ID, short_id
@@ -64,7 +66,7 @@ class Service:
         with ExitStack() as undo:
             self._world.folders.make(launch.id, launch.files, owner)
             self._world.make_log(launch.id, launch.streams)
-            make_sources(launch.make_sources)
+            prepare_sources(launch.make_sources)
             self._world.state.intend(launch.id, cgroup)
             undo.callback(self._world.state.remove, key)
             pipes = open_pipes(launch.streams)
@@ -245,6 +247,11 @@ class Service:
     def root(self, id: str) -> Fd:
         """Return a container's root; see `Spawner.root`."""
         return self._open_of(id, "root", os.O_PATH | os.O_DIRECTORY)
+
+    def assemble(self, root: Fd, binds: list[Bind], make_sources: list[str]) -> Fd:
+        """Return a root with its bind mounts; see `Spawner.assemble`."""
+        prepare_sources(make_sources)
+        return Fd(assemble(root.number, binds, str(self._world.run_root)))
 
     def network(self, id: str) -> Fd:
         """Return a container's network namespace; see `Spawner.network`."""

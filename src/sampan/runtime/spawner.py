@@ -51,6 +51,14 @@ class ExecLaunch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     groups: list[str] = []
 
 
+class Bind(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """One bind mount, made outside of a start."""
+
+    source: str  # a path of the host
+    destination: str  # an absolute path in the container
+    read_only: bool = False
+
+
 class Started(msgspec.Struct, kw_only=True):
     """A process that runs."""
 
@@ -100,6 +108,12 @@ class Spawner(Protocol):
 
     def root(self, id: str) -> Fd:
         """Return a descriptor (O_PATH) of a running container's root, for look-ups and copies."""
+
+    def assemble(self, root: Fd, binds: list[Bind], make_sources: list[str]) -> Fd:
+        """Return a copy of the detached mount `root` with its bind mounts, for look-ups and copies.
+
+        For a container that does not run. InvalidArgument if a mount cannot be made.
+        """
 
     def network(self, id: str) -> Fd:
         """Return a descriptor of a running container's network namespace."""

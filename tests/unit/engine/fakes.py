@@ -13,7 +13,7 @@ from sampan.engine.container import Container, Record
 from sampan.errors import Conflict, NotFound
 from sampan.logs.stream import STDOUT, frame
 from sampan.rpc import Fd
-from sampan.runtime.spawner import ExecLaunch, Launch, Started, TaskStatus
+from sampan.runtime.spawner import Bind, ExecLaunch, Launch, Started, TaskStatus
 from sampan.spec.docker.config import Config, HostConfig, LogConfig
 from sampan.spec.names import new_id
 from sampan.spec.runtime import LinuxResources
@@ -109,6 +109,9 @@ class FakeSpawner:
 
     def root(self, id: str) -> Fd:
         raise Conflict(f"container {id} is not running")
+
+    def assemble(self, root: Fd, binds: list[Bind], make_sources: list[str]) -> Fd:
+        return Fd(os.dup(root.number))
 
     def wait(self, id: str, exec_id: str = "") -> TaskStatus:
         self._known(id, exec_id).wait()
