@@ -228,7 +228,7 @@ def test_a_copy_out_has_the_names_that_docker_cp_expects(
 
 def test_an_export_has_names_without_a_leading_slash(box: Mounter) -> None:
     names = tarballs.names(packed(box, ""))
-    assert names[:4] == ["abs", "broken", "data", "data/one"]
+    assert names[:5] == [".dockerenv", "abs", "broken", "data", "data/one"]
 
 
 def test_an_export_can_be_imported(box: Mounter) -> None:

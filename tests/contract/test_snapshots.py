@@ -109,9 +109,23 @@ BASE = archive(
 )
 
 
+# Below the root, and in /etc.
+MOUNT_POINTS = {".dockerenv", "dev", "etc", "proc", "sys"} | {
+    "hostname",
+    "hosts",
+    "mtab",
+    "resolv.conf",
+}
+
+
+def names(folder: Path) -> set[str]:
+    """Return what is in a folder, without what every container has."""
+    return set(os.listdir(folder)) - MOUNT_POINTS
+
+
 def test_a_snapshot_on_nothing_is_empty_and_writable(snapshots: Snapshots) -> None:
     root = snapshots.container()
-    assert os.listdir(root) == []
+    assert names(root) == set()
     assert stat.S_IMODE(root.stat().st_mode) == 0o755
     (root / "new").write_text("x")
     assert snapshots.changes() == [("A", "/new")]
@@ -141,12 +155,12 @@ def test_a_higher_layer_stands_above_a_lower_one(snapshots: Snapshots) -> None:
 
 def test_a_whiteout_hides_the_file_of_the_lower_layer(snapshots: Snapshots) -> None:
     root = snapshots.container(BASE, archive(folder("etc"), file("etc/.wh.passwd")))
-    assert os.listdir(root / "etc") == ["group"]
+    assert names(root / "etc") == {"group"}
 
 
 def test_a_whiteout_hides_a_whole_folder(snapshots: Snapshots) -> None:
     root = snapshots.container(BASE, archive(file(".wh.var")))
-    assert sorted(os.listdir(root)) == ["bin", "etc"]
+    assert names(root) == {"bin"}
 
 
 def test_an_opaque_folder_shows_only_what_its_layer_brings(snapshots: Snapshots) -> None:
@@ -163,7 +177,7 @@ def test_a_folder_that_is_removed_and_made_again_is_empty(snapshots: Snapshots) 
 
 def test_the_book_keeping_of_aufs_is_left_out(snapshots: Snapshots) -> None:
     root = snapshots.container(BASE, archive(file(".wh..wh.aufs"), file(".wh..wh.orph")))
-    assert sorted(os.listdir(root)) == ["bin", "etc", "var"]
+    assert names(root) == {"bin", "var"}
 
 
 def test_a_file_becomes_a_folder_and_a_folder_a_file(snapshots: Snapshots) -> None:
@@ -190,10 +204,86 @@ def test_a_hard_link_to_a_lower_layer_is_one(snapshots: Snapshots) -> None:
 def test_127_layers_are_allowed_and_no_more(snapshots: Snapshots) -> None:
     layers = [archive(file(f"f{n}", b"%d" % n), file("top", b"%d" % n)) for n in range(127)]
     root = snapshots.container(*layers)
-    assert len(os.listdir(root)) == 128
+    assert len(names(root)) == 128
     assert (root / "top").read_bytes() == b"126"
     with pytest.raises(InvalidArgument, match="max depth exceeded"):
         snapshots.layers(*layers, archive(file("one too many")))
+
+
+def test_every_container_has_places_for_mounts_which_are_no_changes(snapshots: Snapshots) -> None:
+    root = snapshots.container(BASE)
+    for name in ("dev/pts", "dev/shm", "proc", "sys"):
+        assert stat.S_ISDIR((root / name).lstat().st_mode), name
+    for name in (".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf"):
+        assert (root / name).read_bytes() == b"", name
+    assert os.readlink(root / "etc/mtab") == "/proc/mounts"
+    assert (root / "etc/passwd").read_bytes() == b"root"
+    assert snapshots.changes() == []
+    assert snapshots.diff() == bytes(1024)
+    (root / "etc/hosts").write_text("127.0.0.1 localhost")
+    assert snapshots.changes() == [("C", "/etc"), ("C", "/etc/hosts")]
+
+
+def test_links_of_an_image_at_the_places_for_mounts_are_replaced_not_followed(
+    snapshots: Snapshots, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "hosts").write_text("host's own")
+    layer = archive(
+        symlink("etc", str(outside)),
+        symlink("dev", "/"),
+        symlink("proc", "../../.."),
+        symlink(".dockerenv", str(outside / "hosts")),
+        file("sys", b"a file"),
+    )
+    root = snapshots.container(layer)
+    for name in ("etc", "dev", "proc", "sys"):
+        assert stat.S_ISDIR((root / name).lstat().st_mode), name
+    assert stat.S_ISREG((root / ".dockerenv").lstat().st_mode)
+    assert os.listdir(outside) == ["hosts"]
+    assert (outside / "hosts").read_text() == "host's own"
+    assert snapshots.changes() == []
+
+
+def test_folders_of_an_image_at_the_places_for_mounts_stay(snapshots: Snapshots) -> None:
+    layer = archive(
+        folder("proc", 0o555), file("proc/x", b"x"), folder("etc"), folder("etc/hosts", 0o700)
+    )
+    root = snapshots.container(layer)
+    assert (root / "proc/x").read_bytes() == b"x"
+    assert stat.S_IMODE((root / "proc").stat().st_mode) == 0o555
+    assert stat.S_IMODE((root / "etc/hosts").stat().st_mode) == 0o700
+
+
+def test_the_places_for_mounts_are_made_once_for_an_image_and_go_with_it(
+    snapshots: Snapshots, tmp_path: Path
+) -> None:
+    root = snapshots.container(BASE)
+    shared = next(tmp_path.glob("snapshots/*/.init"))
+    (made,) = shared.iterdir()
+    identity = made.stat().st_ino
+    snapshots.mounter.prepare("second", tarballs.chain(BASE))
+    assert [made.stat().st_ino for made in shared.iterdir()] == [identity]
+    (root / "etc/hosts").write_text("x")
+    assert (snapshots.mount("second") / "etc/hosts").read_bytes() == b""
+    assert sorted(info.key for info in snapshots.mounter.snapshots()) == sorted(
+        ["box", "second", tarballs.chain(BASE)]
+    )
+    for key in ("box", "second", tarballs.chain(BASE)):
+        snapshots.mounter.remove(key)
+    assert list(shared.iterdir()) == []
+
+
+def test_places_for_mounts_without_their_image_go_at_the_start(
+    snapshots: Snapshots, tmp_path: Path
+) -> None:
+    snapshots.container(BASE)
+    shared = next(tmp_path.glob("snapshots/*/.init"))
+    (shared / ("sha256-" + "0" * 64)).mkdir()
+    (kept,) = [made.name for made in shared.iterdir() if not made.name.endswith("0" * 64)]
+    LinuxMounter(tmp_path, shared.parent.name).close()
+    assert [made.name for made in shared.iterdir()] == [kept]
 
 
 def test_docker_diff_lists_added_changed_and_deleted_paths(snapshots: Snapshots) -> None:
@@ -315,6 +405,29 @@ def test_a_read_only_mount_and_an_image_cannot_be_written(snapshots: Snapshots) 
         assert (root / "etc/passwd").read_bytes() == b"root"
         with pytest.raises(OSError, match="Read-only"):
             (root / "new").touch()
+
+
+def test_reading_a_snapshot_disturbs_nobody_who_writes_to_it(snapshots: Snapshots) -> None:
+    root = snapshots.container(BASE)
+    (root / "new").write_bytes(b"1")
+    (root / "var/cache/one").unlink()
+    seen = snapshots.mount("box", read_only=True)
+    assert (seen / "new").read_bytes() == b"1"
+    assert not (seen / "var/cache/one").exists()
+    (root / "etc/passwd").write_bytes(b"changed")
+    (root / "etc/group").rename(root / "etc/gone")
+    (root / "folder").mkdir()
+    (root / "folder").rmdir()
+    assert snapshots.changes() == [
+        ("C", "/etc"),
+        ("A", "/etc/gone"),
+        ("D", "/etc/group"),
+        ("C", "/etc/passwd"),
+        ("A", "/new"),
+        ("C", "/var"),
+        ("C", "/var/cache"),
+        ("D", "/var/cache/one"),
+    ]
 
 
 def test_a_name_is_taken_once(snapshots: Snapshots) -> None:

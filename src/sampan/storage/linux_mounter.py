@@ -79,7 +79,7 @@ class LinuxMounter:
             return Unpacked(diff_id=there.diff_id, size=there.size, entries=there.entries)
         if parent is not None and len(self._store.chain(parent)) >= 127:
             raise InvalidArgument("max depth exceeded")
-        folder = self._store.begin(parent)
+        folder = self._store.begin(self._store.chain(parent))
         try:
             with told_when_full():
                 applied = self._apply(archive, folder, parent)
@@ -121,12 +121,12 @@ class LinuxMounter:
             return apply_layer(reader_of(archive.number), tree, self._driver.rules(parents), lower)
 
     def prepare(self, key: str, parent: str | None) -> None:
-        """Make a writable snapshot."""
+        """Make a writable snapshot on the mount points that its parent shares; see Mounter."""
         if self._store.find(key):
             raise Conflict(f"snapshot {key} exists already")
         with told_when_full():
-            folder = self._store.begin(parent)
-        snapshot = Snapshot(key=key, parent=parent, kind="active")
+            folder = self._store.begin(self._store.init(parent))
+        snapshot = Snapshot(key=key, parent=parent, kind="active", init=True)
         if not self._store.finish(folder, snapshot, durable=False):
             self._store.abandon(folder)
             raise Conflict(f"snapshot {key} exists already")

@@ -74,7 +74,11 @@ class Mounter(Protocol):
         """
 
     def prepare(self, key: str, parent: str | None) -> None:
-        """Make a writable snapshot. Conflict if it exists; InvalidArgument above 127 layers."""
+        """Make a writable snapshot. Conflict if it exists; InvalidArgument above 127 layers.
+
+        It has the places that are mounted on in every container (/proc, /etc/hosts, /.dockerenv
+        …), which are no changes of its own.
+        """
 
     def mount(self, key: str, read_only: bool = False) -> Fd:
         """Return a detached mount (open_tree/fsmount) of a snapshot, for move_mount.

@@ -2,11 +2,13 @@
 
 `<root>/snapshots/<driver>/<name>/` holds one snapshot: `snapshot.json` and what the driver keeps.
 A snapshot is made under another name and renamed when it is complete, so whatever has its name is
-whole; what is removed is renamed into `.trash` first.
+whole; what is removed is renamed into `.trash` first. `.init/<name of a layer>/` holds the mount
+points that all containers on that layer share, between the layer and each of them.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import threading
@@ -21,6 +23,7 @@ from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.linux.libc import check, libc
 from sampan.storage import trees
 from sampan.storage.applying import Rules
+from sampan.storage.mount_points import make_mount_points
 from sampan.storage.mounter import Change, SnapshotInfo
 from sampan.storage.tar_writer import TarWriter
 
@@ -28,6 +31,8 @@ MAX_LAYERS: Final = 127
 _KEY: Final = re.compile(r"sha256:[0-9a-f]{64}|[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _TRASH: Final = ".trash"
 _NEW: Final = ".new"
+_INIT: Final = ".init"
+_OF_NOTHING: Final = "scratch"  # in _INIT: the mount points for images without layers
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +44,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     diff_id: str = ""
     size: int = 0
     entries: int = 0
+    init: bool = False  # it lies on its parent's shared mount points
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,7 @@ class SnapshotDriver(Protocol):
     """How snapshots share what they have in common, and how they become mounts."""
 
     name: str
+    copies: bool  # a snapshot holds the content of its parents, too
 
     def create(self, folder: Path, parents: tuple[Path, ...]) -> None:
         """Fill the new folder of a snapshot: of a layer to be applied, or a writable one."""
@@ -87,11 +94,14 @@ class SnapshotStore:
         self.folder = root / "snapshots" / driver.name
         self._known: dict[str, Snapshot] = {}
         self._lock = threading.Lock()
-        for name in (_TRASH, _NEW):
+        for name in (_TRASH, _NEW, _INIT):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         os.chmod(root / "snapshots", 0o700)
         for left in (self.folder / _NEW).iterdir():
             self._discard(left)
+        for init in (self.folder / _INIT).iterdir():
+            if init.name != _OF_NOTHING and not (self.folder / init.name).exists():
+                self._discard(init)
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -118,7 +128,10 @@ class SnapshotStore:
 
     def folders(self, snapshot: Snapshot) -> Folders:
         """Return where a snapshot and its parents lie."""
-        return Folders(self._path(snapshot.key), self.chain(snapshot.parent))
+        chain = self.chain(snapshot.parent)
+        if snapshot.init:
+            chain = self._init_path(snapshot.parent), *chain
+        return Folders(self._path(snapshot.key), chain)
 
     def chain(self, parent: str | None) -> tuple[Path, ...]:
         """Return the folders of a parent and all above it; NotFound if one is missing."""
@@ -149,9 +162,8 @@ class SnapshotStore:
 
     # --- changing --------------------------------------------------------------------------
 
-    def begin(self, parent: str | None) -> Path:
+    def begin(self, parents: tuple[Path, ...]) -> Path:
         """Return a new folder that the driver has filled; end it with `finish` or `abandon`."""
-        parents = self.chain(parent)
         folder = self._unique(_NEW)
         folder.mkdir(mode=0o700)
         try:
@@ -160,6 +172,30 @@ class SnapshotStore:
             self.abandon(folder)
             raise
         return folder
+
+    def init(self, parent: str | None) -> tuple[Path, ...]:
+        """Return what a container on `parent` lies on: shared mount points, and the layers.
+
+        The mount points are made when they are first asked for.
+        """
+        path, parents = self._init_path(parent), self.chain(parent)
+        if path.exists():
+            return path, *parents
+        folder = self.begin(parents)
+        try:
+            tree = self.driver.mount(Folders(folder, parents), committed=False, read_only=False)
+            try:
+                make_mount_points(tree)
+            finally:
+                os.close(tree)
+            if self.driver.copies:  # without, there are only names, and those have an order
+                sync_filesystem(folder)
+            os.rename(folder, path)
+        except BaseException as error:
+            self.abandon(folder)
+            if not isinstance(error, OSError) or error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise  # else somebody was faster
+        return path, *parents
 
     def finish(self, folder: Path, snapshot: Snapshot, *, durable: bool) -> bool:
         """Give a folder its name; False if a snapshot has that name already.
@@ -201,6 +237,7 @@ class SnapshotStore:
                 children = [info.key for info in self.all() if info.parent == key]
                 if children:
                     raise Conflict(f"snapshot {key} has children: {children[0]}")
+                self._discard(self._init_path(key))
             self._known.pop(key, None)
             self._discard(self._path(key))
         return True
@@ -227,6 +264,10 @@ class SnapshotStore:
         return (
             self.folder / below / f"{os.getpid()}-{threading.get_ident():x}-{os.urandom(6).hex()}"
         )
+
+    def _init_path(self, parent: str | None) -> Path:
+        name = _OF_NOTHING if parent is None else self._path(parent).name
+        return self.folder / _INIT / name
 
     def _path(self, key: str) -> Path:
         if not _KEY.fullmatch(key):

@@ -28,8 +28,8 @@ from sampan.storage.tar_writer import TarWriter
 log = logging.getLogger(__name__)
 
 # What is read from an upper directory later (diff, commit) has to be whole: no renames by
-# reference, no copies of metadata alone. `index` off: a snapshot may be mounted a second time
-# to copy from it.
+# reference, no copies of metadata alone. `index` off: a snapshot may be read as a lower layer
+# while it is mounted to be written.
 _OPTIONS: Final = ((b"redirect_dir", b"off"), (b"metacopy", b"off"), (b"index", b"off"))
 
 SetLayer = Callable[[int, bytes, int], None]
@@ -51,6 +51,7 @@ class OverlayDriver:
     """
 
     name = "overlay"
+    copies = False
 
     def __init__(self, root: Path, method: str | None = None) -> None:
         self._options = list(_OPTIONS)
@@ -97,9 +98,14 @@ class OverlayDriver:
         return Rules(whiteouts="overlay" if parents else "drop", fresh=True)
 
     def mount(self, folders: Folders, *, committed: bool, read_only: bool) -> int:
-        """Return a detached overlay; of a committed snapshot always a read-only one."""
-        if not committed:
-            return self._mount(folders.own, list(folders.parents), read_only=read_only)
+        """Return a detached overlay; of a committed snapshot always a read-only one.
+
+        What is only read has its own directory as the highest of the lower layers: a second mount
+        with the same work directory would empty it, and a container that runs on the first could
+        not write any more.
+        """
+        if not (committed or read_only):
+            return self._mount(folders.own, list(folders.parents), read_only=False)
         layers = [folders.own, *folders.parents]
         if len(layers) > 1:
             return self._mount(None, layers, read_only=True)

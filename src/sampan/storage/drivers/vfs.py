@@ -18,6 +18,7 @@ class VfsDriver:
     """Snapshots as full copies."""
 
     name = "vfs"
+    copies = True
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
