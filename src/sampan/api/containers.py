@@ -45,7 +45,7 @@ async def list_containers(backend: Backend, request: Request) -> Response:
     return json_response(200, shaped("ContainerSummary", summaries, request.version))
 
 
-@routes.on("GET", "/containers/{name}/json")
+@routes.on("GET", "/containers/{name:.*}/json")
 async def inspect(backend: Backend, request: Request, name: str) -> Response:
     container = await backend.containers.inspect(name, size=request.query.boolean("size"))
     return json_response(200, shaped("ContainerInspect", container, request.version))
@@ -143,7 +143,7 @@ def window_size(request: Request) -> tuple[int, int]:
     return sizes[0], sizes[1]
 
 
-@routes.on("DELETE", "/containers/{name}")
+@routes.on("DELETE", "/containers/{name:.*}")
 async def remove(backend: Backend, request: Request, name: str) -> Response:
     await backend.containers.remove(
         name,

@@ -98,8 +98,11 @@ class Containers:
     async def remove(
         self, ref: str, *, force: bool = False, volumes: bool = False, link: bool = False
     ) -> None:
-        """Remove a container; Conflict while it runs, unless by force."""
-        await self.removal.remove(self.table.find(ref), force=force, volumes=volumes, link=link)
+        """Remove a container; Conflict while it runs, unless by force. `link`: only that name."""
+        if link:
+            await self.removal.unlink(ref)
+        else:
+            await self.removal.remove(self.table.find(ref), force=force, volumes=volumes)
 
     async def prune(self, filters: Mapping[str, Sequence[str]]) -> ContainersPruneReport:
         """Remove all containers that do not run."""

@@ -17,6 +17,7 @@ from typing import Any
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container, Record
 from sampan.engine.images import Image, Images
+from sampan.engine.links import Links
 from sampan.engine.lookup import Table
 from sampan.engine.merging import merged
 from sampan.engine.networks import Networks
@@ -46,6 +47,7 @@ class Creation:
         store: ContainerStore,
         images: Images,
         networks: Networks,
+        links: Links,
         mounter: Mounter,
         notices: Notices,
         data_root: Path,
@@ -56,6 +58,7 @@ class Creation:
     ) -> None:
         self._table, self._store, self._images = table, store, images
         self._networks, self._mounter, self._notices = networks, mounter, notices
+        self._links = links
         self._data_root, self._driver = data_root, driver
         self._shm_size = default_shm_size
         self._log_driver, self._log_options = log_driver, log_options
@@ -97,6 +100,7 @@ class Creation:
             )
             self._name_host(record)
             self._check_joins(record)
+            self._links.settle(record)
             warnings += await self._networks.check(wish(record))
             await blocking(self._mounter.prepare, container_id, image.chain_id)
             undo.push_async_callback(blocking, self._mounter.remove, container_id)

@@ -17,6 +17,7 @@ from sampan.engine.execs import Execs
 from sampan.engine.images import Images, ImageUse
 from sampan.engine.inspection import Inspection
 from sampan.engine.lifecycle import Lifecycle
+from sampan.engine.links import Links
 from sampan.engine.logs import Logs
 from sampan.engine.lookup import Table
 from sampan.engine.membership import Membership
@@ -98,15 +99,19 @@ class Engine:
             "networks": self.networks,
             "mounter": mounter,
         }
+        links = Links(self._table, self.networks)
         lifecycle = Lifecycle(
             **common,
+            links=links,
             spawner=spawner,
             specifications=specifications,
             notices=notices,
             tasks=self._tasks,
             execs=self.execs,
         )
-        self.containers = self._containers(common, spawner, lifecycle, notices, data_root, options)
+        self.containers = self._containers(
+            common, spawner, lifecycle, links, notices, data_root, options
+        )
         self._membership = Membership(self._table, store, self.networks, spawner)
         self._reconciliation = Reconciliation(
             **common, spawner=spawner, lifecycle=lifecycle, tasks=self._tasks
@@ -117,6 +122,7 @@ class Engine:
         common: Common,
         spawner: Spawner,
         lifecycle: Lifecycle,
+        links: Links,
         notices: Notices,
         data_root: Path,
         options: EngineOptions,
@@ -138,6 +144,7 @@ class Engine:
             table=table,
             creation=Creation(
                 **common,
+                links=links,
                 images=self.images,
                 notices=notices,
                 data_root=data_root,
@@ -160,6 +167,7 @@ class Engine:
                 table=table,
                 images=self.images,
                 networks=networks,
+                links=links,
                 mounter=mounter,
                 data_root=data_root,
             ),

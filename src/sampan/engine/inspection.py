@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from sampan.engine.blocking import blocking
-from sampan.engine.container import Container
+from sampan.engine.container import Container, Record
 from sampan.engine.filters import Filters
 from sampan.engine.images import Images
+from sampan.engine.links import Links
 from sampan.engine.lookup import Table
 from sampan.engine.networks import Networks
 from sampan.engine.queries import ListQuery
 from sampan.engine.wishes import wish
 from sampan.errors import InvalidArgument, NotFound, SampanError
 from sampan.logs.files import log_path
+from sampan.spec.docker.config import HostConfig
 from sampan.spec.docker.containers import (
     ContainerInspect,
     ContainerSummary,
@@ -39,8 +41,16 @@ class Inspection:
     """Source: moby daemon/inspect.go, list.go."""
 
     def __init__(
-        self, *, table: Table, images: Images, networks: Networks, mounter: Mounter, data_root: Path
+        self,
+        *,
+        table: Table,
+        images: Images,
+        networks: Networks,
+        links: Links,
+        mounter: Mounter,
+        data_root: Path,
     ) -> None:
+        self._links = links
         self._table, self._images, self._networks = table, images, networks
         self._mounter, self._data_root = mounter, data_root
 
@@ -67,7 +77,7 @@ class Inspection:
             restart_count=record.restart_count,
             driver=record.driver,
             exec_ids=list(container.execs) or None,
-            host_config=record.host_config,
+            host_config=self._host_config(record),
             graph_driver=await self._graph_driver(container),
             size_rw=used[0],
             size_root_fs=used[1],
@@ -75,6 +85,11 @@ class Inspection:
             config=record.config,
             network_settings=self._network_settings(container),
         )
+
+    def _host_config(self, record: Record) -> HostConfig:
+        if not record.host_config.links:
+            return record.host_config
+        return structs.replace(record.host_config, links=self._links.shown(record))
 
     def _network_settings(self, container: Container) -> NetworkSettings:
         if container.running and (settings := self._networks.settings(container.id)):
@@ -108,6 +123,7 @@ class Inspection:
         ancestors = await self._ancestors(filters)
         everything = query.all or query.limit > 0 or "status" in filters or "exited" in filters
         result = []
+        linked = self._links.names()
         for container in newest:
             if not (everything or container.running or container.restarting):
                 continue
@@ -116,6 +132,7 @@ class Inspection:
             if ancestors is not None and container.record.image not in ancestors:
                 continue
             summary = self._summary(container)
+            summary.names += linked.get(container.id, [])
             if not _network_passes(summary, filters):
                 continue
             if query.size:

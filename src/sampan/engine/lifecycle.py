@@ -11,13 +11,15 @@ import logging
 import signal as signals
 import time
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 
 from sampan.engine.blocking import blocking
-from sampan.engine.container import Container
+from sampan.engine.container import Container, Record
 from sampan.engine.execs import Execs
 from sampan.engine.health import HealthChecks
+from sampan.engine.links import Links
 from sampan.engine.lookup import Table
-from sampan.engine.networks import Connection, Networks
+from sampan.engine.networks import Connection, Networks, Wish
 from sampan.engine.notices import Notices
 from sampan.engine.oci import Specifications
 from sampan.engine.restart import Restarts
@@ -55,6 +57,7 @@ class Lifecycle:
         table: Table,
         store: ContainerStore,
         networks: Networks,
+        links: Links,
         mounter: Mounter,
         spawner: Spawner,
         specifications: Specifications,
@@ -64,7 +67,7 @@ class Lifecycle:
     ) -> None:
         self._table, self._store, self._networks = table, store, networks
         self._mounter, self._spawner, self._specifications = mounter, spawner, specifications
-        self._notices, self._tasks = notices, tasks
+        self._notices, self._tasks, self._links = notices, tasks, links
         self._health = HealthChecks(execs, notices, tasks, spawner)
         self._restarts = Restarts(tasks)
         self.auto_remove = self._keep  # set by the engine: `removal` needs this class as well
@@ -116,7 +119,7 @@ class Lifecycle:
             mounting = asyncio.ensure_future(blocking(self._mounter.mount, record.id))
             undo.push_async_callback(_close_result, mounting)
             undo.push_async_callback(self._networks.disconnect, record.id)
-            connection = await self._networks.connect(wish(record))
+            connection = await self._networks.connect(self._wish(record))
             if connection.namespace:
                 undo.callback(connection.namespace.close)
             root = await mounting
@@ -133,13 +136,25 @@ class Lifecycle:
             connection.namespace.close()
         return started
 
+    def _wish(self, record: Record) -> Wish:
+        wanted = wish(record)
+        if not record.host_config.links:
+            return wanted
+        linked = self._links.hosts(record)
+        return replace(wanted, extra_hosts=[*wanted.extra_hosts, *linked])
+
     def _request(
         self, container: Container, connection: Connection, pull_in: dict[str, int]
     ) -> Launch:
         record = container.record
+        spec = self._specifications.container_spec(record, files_of=self._files_of(container))
+        if record.host_config.links and spec.process:
+            own = {item.partition("=")[0] for item in spec.process.env}
+            linked = self._links.environment(record)
+            spec.process.env += [item for item in linked if item.partition("=")[0] not in own]
         return Launch(
             id=record.id,
-            spec=self._specifications.container_spec(record, files_of=self._files_of(container)),
+            spec=spec,
             streams=self._specifications.streams(record),
             files=connection.files,
             make_sources=self._specifications.make_sources(record),

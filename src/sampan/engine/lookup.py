@@ -42,6 +42,8 @@ class Table:
         named = self._by_name.get(ref.removeprefix("/"), "")
         if named in self._by_id:
             return self._by_id[named]
+        if linked := self._linked(ref.removeprefix("/")):
+            return linked
         if _HEX.fullmatch(ref):
             found = [each for each in self._by_id.values() if each.id.startswith(ref)]
             if len(found) == 1:
@@ -49,6 +51,17 @@ class Table:
             if found:
                 raise InvalidArgument(f"multiple IDs found with provided prefix: {ref}")
         raise NotFound(f"No such container: {ref}")
+
+    def _linked(self, name: str) -> Container | None:
+        """Return the container that a link of another one calls `parent/alias`."""
+        parent, _, alias = name.partition("/")
+        if not alias or not (owner := self._by_id.get(self._by_name.get(parent, ""))):
+            return None
+        for link in owner.host_config.links or ():
+            target, _, known = link.partition(":")
+            if known == alias:
+                return self._by_id.get(target)
+        return None
 
     def reserve(self, name: str, id: str) -> None:
         """Take a name; Conflict in Docker's words if it belongs to somebody."""

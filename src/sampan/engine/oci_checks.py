@@ -130,10 +130,6 @@ def _validate_host(config: Config, host: HostConfig) -> None:
         raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
     if host.storage_opt:
         raise InvalidArgument("--storage-opt is not supported by this storage driver")
-    if host.links:
-        raise InvalidArgument(
-            "links are not available in this version: use the container's address"
-        )
 
 
 def _validate_ports(config: Config, host: HostConfig) -> None:

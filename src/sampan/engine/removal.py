@@ -19,7 +19,7 @@ from sampan.engine.notices import Notices
 from sampan.engine.store import ContainerStore
 from sampan.engine.times import parse_time
 from sampan.engine.waiting import settle_removal
-from sampan.errors import Conflict, InvalidArgument, SampanError
+from sampan.errors import Conflict, SampanError
 from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.containers import ContainersPruneReport
 from sampan.storage.mounter import Mounter
@@ -53,11 +53,8 @@ class Removal:
         *,
         force: bool = False,
         volumes: bool = False,
-        link: bool = False,
     ) -> None:
         """Remove a container; one that runs only by force."""
-        if link:
-            raise InvalidArgument("links are not kept by name; remove the container instead")
         if container.removing:
             raise Conflict(f"removal of container {container.name} is already in progress")
         if (container.running or container.restarting) and not force:
@@ -70,6 +67,18 @@ class Removal:
         except BaseException:
             container.removing = False
             raise
+
+    async def unlink(self, ref: str) -> None:
+        """Remove the link `parent/alias`; both containers stay."""
+        child = self._table.find(ref)
+        name, _, alias = ref.removeprefix("/").partition("/")
+        if not alias:
+            raise Conflict("Conflict, cannot remove the default link name of the container")
+        parent = self._table.find(name)
+        links = parent.host_config.links or []
+        async with parent.lock:
+            parent.host_config.links = [it for it in links if it != f"{child.id}:{alias}"] or None
+            await self._store.save(parent)
 
     async def after_exit(self, container: Container) -> None:
         """Remove a container that asked to be removed at its end (`--rm`)."""
