@@ -27,11 +27,6 @@ from sampan.storage.mounter import ExtractOptions, Mounter, PathStat
 
 CHUNK: Final = 256 << 10
 PIPE_BYTES: Final = 1 << 20
-MODIFIED, ADDED = 0, 1  # kinds of changes
-OWN_MOUNT_POINTS: Final = (  # moby daemon/initlayer/setup_unix.go
-    *("/dev", "/dev/console", "/dev/pts", "/dev/shm", "/dev/mqueue", "/proc", "/sys"),  # noqa: S108
-    *("/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/sbin/docker-init"),
-)
 
 
 class Archives:
@@ -44,8 +39,7 @@ class Archives:
         """Return what the container changed in its file system; None for nothing."""
         _check(container)
         found = await in_own_thread(self._mounter.changes, container.id)
-        shown = without_mount_points({each.path: each.kind for each in found})
-        return [FilesystemChange(path=path, kind=kind) for path, kind in shown.items()] or None
+        return [FilesystemChange(path=each.path, kind=each.kind) for each in found] or None
 
     async def stat(self, container: Container, path: str) -> PathStat:
         """Return what a path is; NotFound if it is nothing."""
@@ -122,20 +116,6 @@ class Archives:
         finally:
             if root is not None:
                 root.close()
-
-
-def without_mount_points(changes: dict[str, int]) -> dict[str, int]:
-    """Return the changes without the places of our own mounts, which Docker does not show.
-
-    A folder that has changed for their sake alone goes with them.
-    """
-    ours = {path for path in OWN_MOUNT_POINTS if changes.get(path) == ADDED}
-    kept = {path: kind for path, kind in changes.items() if path not in ours}
-    for parent in {posixpath.dirname(path) for path in ours}:
-        inside = any(path.startswith(parent + "/") for path in kept)
-        if not inside and kept.get(parent) == MODIFIED:
-            del kept[parent]
-    return kept
 
 
 def _check(container: Container) -> None:
