@@ -132,6 +132,7 @@ class Engine:
         networks, mounter = common["networks"], common["mounter"]
         removal = Removal(
             **common,
+            images=self.images,
             spawner=spawner,
             lifecycle=lifecycle,
             execs=self.execs,
@@ -179,6 +180,7 @@ class Engine:
 
     async def __aenter__(self) -> Self:
         await self._reconciliation.run()
+        await self.images.collect_quietly()
         return self
 
     async def __aexit__(self, *_: object) -> None:

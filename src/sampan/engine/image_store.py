@@ -271,6 +271,8 @@ class ImageStore:
                 removed.append(key)
                 if (parent := parents[key]) is not None:
                     waiting.append(parent)
+            for chain in self.sizes.keys() - parents.keys() - needed:
+                await self._forget_chain(chain)  # it was removed, but a crash kept its row
             await self._release_blobs()
             await self._sweep()
             return removed
@@ -281,9 +283,12 @@ class ImageStore:
             await blocking(self.mounter.remove, chain)
         except Conflict:
             return False
+        await self._forget_chain(chain)
+        return True
+
+    async def _forget_chain(self, chain: str) -> None:
         await blocking(self._database.delete_chain, chain)
         self.sizes.pop(chain, None)
-        return True
 
     async def _release_blobs(self) -> None:
         used = {diff_id for image in self.images.values() for diff_id in image.config.diff_ids}

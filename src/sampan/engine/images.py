@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -21,7 +23,7 @@ from sampan.engine.image_import import (
 from sampan.engine.image_saving import Saving
 from sampan.engine.image_store import Emit, Image, ImageStore, ImageUse
 from sampan.engine.undisturbed import undisturbed
-from sampan.errors import Conflict
+from sampan.errors import Conflict, SampanError
 from sampan.spec.docker.images import (
     ImageDeleteItem,
     ImageHistoryItem,
@@ -34,6 +36,8 @@ from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference, from_repo_and_tag
 from sampan.storage.content import ContentStore
 from sampan.storage.mounter import Mounter
+
+log = logging.getLogger(__name__)
 
 __all__ = ["CommitRequest", "Filters", "Image", "ImageUse", "Images"]
 
@@ -143,6 +147,14 @@ class Images:
     async def collect(self) -> list[str]:
         """Remove layers that no image and no container needs; for start-up and after `rm`."""
         return await self._store.collect()
+
+    async def collect_quietly(self) -> None:
+        """Do `collect` for somebody whose own work is done: what fails is only logged."""
+        try:
+            for chain in await self.collect():
+                log.info("the layer %s is removed: nothing needs it", chain)
+        except (SampanError, OSError, sqlite3.Error) as error:
+            log.warning("layers that nothing needs could not be removed: %s", error)
 
     async def import_(
         self,

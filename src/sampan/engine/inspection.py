@@ -111,7 +111,7 @@ class Inspection:
         """Return the bytes of the writable layer, and of all layers together."""
         own = (await blocking(self._mounter.usage, container.id)).size
         image = self._images.get(container.record.image)
-        below = (await self._images.inspect(image.id)).size if image else 0
+        below = self._images.size(image) if image else 0
         return own, own + below
 
     async def list(self, query: ListQuery) -> list[ContainerSummary]:

@@ -12,6 +12,7 @@ from sampan.engine.container import Container
 from sampan.engine.events import Events
 from sampan.engine.execs import Execs
 from sampan.engine.filters import Filters
+from sampan.engine.images import Images
 from sampan.engine.lifecycle import Lifecycle
 from sampan.engine.lookup import Table
 from sampan.engine.networks import Networks
@@ -36,6 +37,7 @@ class Removal:
         table: Table,
         store: ContainerStore,
         networks: Networks,
+        images: Images,
         mounter: Mounter,
         spawner: Spawner,
         lifecycle: Lifecycle,
@@ -43,7 +45,7 @@ class Removal:
         notices: Notices,
         events: Events,
     ) -> None:
-        self._table, self._store, self._networks = table, store, networks
+        self._table, self._store, self._networks, self._images = table, store, networks, images
         self._mounter, self._spawner, self._lifecycle = mounter, spawner, lifecycle
         self._execs, self._notices, self._events = execs, notices, events
 
@@ -106,6 +108,8 @@ class Removal:
                 await blocking(step)
             except SampanError as error:
                 log.warning("container %s left something: %s", container.short_id, error)
+        if self._images.get(container.record.image) is None:  # removed by force before
+            await self._images.collect_quietly()
         self._notices.container(container, "destroy")
         settle_removal(container)
 
