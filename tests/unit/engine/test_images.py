@@ -279,6 +279,19 @@ def test_layers_under_a_container_stay_until_they_are_collected(shop: Shop) -> N
     assert shop.mounter.parents == {}
 
 
+def test_a_layer_that_vanished_before_its_row_is_forgotten(shop: Shop) -> None:
+    image = shop.make("app:1")
+    (layer,) = shop.chains("app:1")
+    shop.mounter.prepare("box", layer)
+    shop.uses.append(ImageUse("box", image, running=False))
+    shop.remove("app:1", force=True)
+    shop.mounter.remove("box")
+    shop.mounter.remove(layer)
+    assert shop.images.layers_size() > 0
+    run(shop.images.collect())
+    assert shop.images.layers_size() == 0
+
+
 def test_an_image_with_children_cannot_be_deleted(shop: Shop) -> None:
     base = shop.make("base")
     shop.build("base", b"more", "child")
