@@ -87,7 +87,7 @@ class Archives:
             raise InvalidArgument("container rootfs is marked read-only")
         if options.copy_uid_gid and not options.user:
             options = msgspec.structs.replace(options, user=container.config.user)
-        async with self._root(container) as root:
+        async with self._root(container, writes=True) as root:
 
             async def extract(archive: Fd) -> None:
                 await in_own_thread(
@@ -101,21 +101,37 @@ class Archives:
         self._notices.container(container, "extract-to-dir")
 
     @asynccontextmanager
-    async def _root(self, container: Container) -> AsyncIterator[Fd | None]:
-        """Hold the root of a container with its mounts; None if it rests and has none."""
-        root: Fd | None = None
+    async def _root(
+        self, container: Container, *, writes: bool = False
+    ) -> AsyncIterator[Fd | None]:
+        """Hold the root of a container with its mounts; None if it rests and has none.
+
+        One that rests, and is mounted to be written, cannot start before it is let go: two such
+        mounts of one snapshot would destroy each other's work.
+        """
+        async with AsyncExitStack() as held:
+            root = await self._root_of_running(container)
+            if root is None and (writes or _binds(container)):
+                await held.enter_async_context(container.lock)
+                _check(container)
+                root = await self._root_of_running(container) or await self._assembled(container)
+            if root is not None:
+                held.callback(root.close)
+            yield root
+
+    async def _root_of_running(self, container: Container) -> Fd | None:
         if container.running:
             with suppress(Conflict, NotFound):  # it has just ended
-                root = await blocking(self._spawner.root, container.id)
-        elif binds := _binds(container):
-            sources = missing_sources(container.record)
-            with await blocking(self._mounter.mount, container.id) as bare:
-                root = await blocking(self._spawner.assemble, bare, binds, sources)
-        try:
-            yield root
-        finally:
-            if root is not None:
-                root.close()
+                return await blocking(self._spawner.root, container.id)
+        return None
+
+    async def _assembled(self, container: Container) -> Fd | None:
+        """Return a mount of a container that rests, with its binds; None if it has none."""
+        if not (binds := _binds(container)):
+            return None
+        sources = missing_sources(container.record)
+        with await blocking(self._mounter.mount, container.id) as bare:
+            return await blocking(self._spawner.assemble, bare, binds, sources)
 
 
 def _check(container: Container) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from sampan.storage.mounter import (
     Usage,
 )
 from sampan.storage.packing import ABSENT, Packer, clean, stat_path
+from sampan.storage.refusals import refusals_of
 from sampan.storage.snapshots import Folders, Snapshot, SnapshotDriver, SnapshotStore
 from sampan.storage.tar_reader import TarReader
 from sampan.storage.tar_writer import TarWriter
@@ -176,12 +176,16 @@ class LinuxMounter:
 
     def stat(self, key: str, path: str, root: Fd | None = None) -> PathStat:
         """Return what `path` is."""
-        with self._root(key, root, read_only=True) as fd:
+        with refusals_of(path), self._root(key, root, read_only=True) as fd:
             return stat_path(fd, _encoded(path))
 
     def pack(self, key: str, path: str, into: Fd, root: Fd | None = None) -> None:
         """Write `path` as a tar."""
-        with self._root(key, root, read_only=True) as fd, _writer(into) as writer:
+        with (
+            refusals_of(path),
+            self._root(key, root, read_only=True) as fd,
+            _writer(into) as writer,
+        ):
             Packer(writer).pack(fd, _encoded(path))
 
     def extract(
@@ -189,7 +193,7 @@ class LinuxMounter:
     ) -> None:
         """Unpack a tar into the folder `path`."""
         chunks = plain_chunks(reader_of(archive.number))
-        with self._root(key, root, read_only=False) as fd:
+        with refusals_of(path), self._root(key, root, read_only=False) as fd:
             where = _folder(fd, path)
             owner = None
             if options.copy_uid_gid and options.user:
@@ -198,13 +202,8 @@ class LinuxMounter:
             rules = Rules(
                 whiteouts="plain", owner=owner, strict_kinds=options.no_overwrite_dir_non_dir
             )
-            try:
-                with told_when_full():
-                    Applier(fd, rules, base=where).apply(TarReader(chunks))
-            except OSError as error:
-                if error.errno == errno.EROFS:
-                    raise InvalidArgument("container rootfs is marked read-only") from error
-                raise
+            with told_when_full():
+                Applier(fd, rules, base=where).apply(TarReader(chunks))
 
     @contextmanager
     def _root(self, key: str, root: Fd | None, *, read_only: bool) -> Iterator[int]:

@@ -150,6 +150,30 @@ def test_a_read_only_root_takes_files_only_into_its_mounts(mounter: FakeMounter)
     assert mounter.received == b"x"
 
 
+def test_a_container_that_rests_cannot_start_while_it_is_written_to(mounter: FakeMounter) -> None:
+    made, locked = container(), []
+
+    async def watched() -> AsyncIterator[bytes]:
+        locked.append(made.lock.locked())
+        yield b"x"
+
+    asyncio.run(archives(mounter).put(made, "/tmp", watched(), ExtractOptions()))
+    assert locked == [True]
+    assert not made.lock.locked()
+
+
+def test_a_container_that_rests_can_start_while_it_is_read(mounter: FakeMounter) -> None:
+    made = container()
+
+    async def get() -> bool:
+        _, content = await archives(mounter).get(made, "/big")
+        locked = made.lock.locked()
+        assert b"".join([block async for block in content]) == BIG
+        return locked
+
+    assert not asyncio.run(get())
+
+
 def test_changes_are_handed_on(mounter: FakeMounter) -> None:
     (change,) = asyncio.run(archives(mounter).changes(container())) or []
     assert (change.path, change.kind) == ("/new", 1)
