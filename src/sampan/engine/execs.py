@@ -78,6 +78,7 @@ class Execs:
         _check_running(container)
         if not request.cmd or not request.cmd[0]:
             raise InvalidArgument("No exec command specified")
+        _check_size(request.console_size)
         execution = Exec(new_id(), container, request)
         if request.console_size:
             execution.rows, execution.columns = request.console_size
@@ -111,6 +112,7 @@ class Execs:
         """Run it; CommandNotFound and its kin in Docker's words, for the client's terminal."""
         execution = self._find(id)
         self._check_startable(execution)
+        _check_size(request.console_size)
         execution.started = True
         if request.console_size and any(request.console_size):
             execution.rows, execution.columns = request.console_size
@@ -268,6 +270,12 @@ def _check_running(container: Container) -> None:
         raise Conflict(f"container {container.id} is not running")
     if container.record.paused:
         raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
+
+
+def _check_size(size: list[int] | None) -> None:
+    """Refuse what is no height and width. Go's decoder is laxer: nobody relies on that."""
+    if size and (len(size) != 2 or not all(0 <= each < 1 << 16 for each in size)):
+        raise InvalidArgument(f"invalid console size {size}: it takes a height and a width")
 
 
 def _failure_code(error: SampanError) -> int:
