@@ -1,0 +1,106 @@
+"""docker-py's own integration tests, unchanged, against a daemon of ours.
+
+They are not packaged: `DOCKER_PY_SOURCE` names a checkout of https://github.com/docker/docker-py
+(or its folder `tests` alone). What does not apply is listed here, with the reason; the page
+docs/reference/compatibility.md says the same to users.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from tests.daemon import Daemon, running
+
+pytestmark = [
+    pytest.mark.privileged,
+    pytest.mark.compat,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    # docker-py leaves sockets to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+FOLDER = "tests/integration"
+FILES = (
+    "api_client api_container api_exec api_healthcheck api_image client errors models_containers"
+    " models_images regression"
+).split()
+
+REGISTRY = "pulls from a registry"
+BUILD = "builds an image"
+VOLUME = "uses a named volume"
+NOT_HERE = {
+    "api_container_test.py::AttachContainerTest::test_run_container_reading_socket_ws": (
+        "docker-py cannot open WebSockets over a Unix socket"
+    ),
+    "api_container_test.py::VolumeBindTest::test_create_with_binds_rw_rshared": (
+        "needs /tmp on a shared mount of the host"
+    ),
+    "api_container_test.py::VolumeBindTest::test_create_with_subpath_volume_mount": VOLUME,
+    "api_container_test.py::VolumeBindTest::test_create_with_volume_mount": VOLUME,
+    "api_image_test.py::ImportImageTest::test_get_load_image": REGISTRY,
+    "api_image_test.py::InspectDistributionTest": REGISTRY,
+    "api_image_test.py::PruneImagesTest": REGISTRY,
+    "api_image_test.py::PullImageTest": REGISTRY,
+    "models_containers_test.py::ContainerCollectionTest::test_run_with_image_that_does_not_exist": (
+        REGISTRY
+    ),
+    "models_containers_test.py::ContainerCollectionTest::test_run_with_named_volume": VOLUME,
+    "models_images_test.py::ImageCollectionTest::test_build": BUILD,
+    "models_images_test.py::ImageCollectionTest::test_list": REGISTRY,
+    "models_images_test.py::ImageCollectionTest::test_pull": REGISTRY,
+    "models_images_test.py::ImageTest::test_tag_and_remove": REGISTRY,
+}
+
+
+@pytest.fixture
+def suite() -> Path:
+    """Return the checkout."""
+    given = os.environ.get("DOCKER_PY_SOURCE")
+    if not given:
+        pytest.skip("DOCKER_PY_SOURCE does not name a checkout of docker-py")
+    source = Path(given).resolve()
+    assert (source / FOLDER).is_dir(), f"{source} has no {FOLDER}"
+    return source
+
+
+@pytest.fixture
+def busy() -> Iterator[Daemon]:
+    """Run a daemon of its own, with the images that the suite names: it removes images."""
+    with running() as daemon:
+        daemon.import_image("base:latest")
+        client = docker.DockerClient(base_url=f"unix://{daemon.socket}")
+        # What the tests expect of a distribution: a user and a folder.
+        script = "echo postgres:x:70:70::/:/bin/sh >> /etc/passwd; mkdir -p /var/opt"
+        client.containers.run("base", ["sh", "-c", script], name="base")
+        for repository, tag in (("busybox", "latest"), ("alpine", "3.10"), ("alpine", "latest")):
+            client.containers.get("base").commit(repository, tag)
+        client.containers.get("base").remove()
+        client.close()
+        yield daemon
+
+
+def test_docker_pys_own_tests_pass(suite: Path, busy: Daemon) -> None:
+    files = [f"{FOLDER}/{name}_test.py" for name in FILES]
+    deselected = [f"--deselect={FOLDER}/{name}" for name in NOT_HERE]
+    pytest_ = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", "."]
+    options = ["-p", "no:cacheprovider", "-W", "ignore", "--timeout", "60"]
+    result = subprocess.run(
+        [*pytest_, *options, *deselected, *files],
+        cwd=suite,
+        env=busy.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-20_000:]
+    assert " passed" in result.stdout
