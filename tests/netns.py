@@ -21,7 +21,7 @@ from sampan.network.netlink import (
     add_veth,
     set_link,
 )
-from sampan.network.sandbox import Sandbox, inside
+from sampan.network.sandbox import Sandbox, inside, write_sysctl
 
 HOST, NEIGHBOUR = "198.51.100.1", "198.51.100.2"
 
@@ -38,6 +38,7 @@ class Hosts:
 def hosts() -> Iterator[Hosts]:
     """Move this thread to a new host for a while."""
     with Sandbox.new() as host, Sandbox.new() as neighbour, inside(host.namespace):
+        write_sysctl("ipv4/ip_forward", "0")  # the kernel copies what the machine has
         with NetlinkSocket() as here:
             here.request(add_veth("uplink0", "uplink0", neighbour.namespace))
             for socket_, address in ((here, HOST), (neighbour, NEIGHBOUR)):

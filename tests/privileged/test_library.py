@@ -17,7 +17,9 @@ import pytest
 import sampan
 from sampan.errors import CommandNotFound, Conflict, DeadlineExceeded, NotFound
 from sampan.library.engine import LibraryEngine
+from sampan.network.sandbox import Sandbox, inside
 from tests.daemon import REPOSITORY, eventually
+from tests.netns import links
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
@@ -27,6 +29,13 @@ def rootfs() -> bytes:
     """A small root file system, as a tar."""
     made = subprocess.run([REPOSITORY / "examples/busybox-rootfs"], check=True, capture_output=True)
     return made.stdout
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_network() -> Iterator[None]:
+    """A network namespace of their own for the threads and processes that these tests start."""
+    with Sandbox.new() as own, inside(own.namespace):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +185,30 @@ def test_an_engine_that_nobody_closed_is_closed_with_the_interpreter(tmp_path: P
     program = "import sampan, sys; engine = sampan.open_engine(sys.argv[1], network=False)"
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=30)
     eventually(lambda: not ours(tmp_path))
+
+
+def test_without_a_network_the_host_s_firewall_is_left_alone(engine: LibraryEngine) -> None:
+    assert engine.containers.run("busybox").exit_code == 0
+    assert tables() == b""
+
+
+def test_with_a_network_the_end_takes_interfaces_and_rules_away(
+    tmp_path: Path, rootfs: bytes
+) -> None:
+    before = links()
+    with sampan.open_engine(tmp_path) as opened:
+        opened.images.import_(rootfs, "busybox")
+        shown = opened.containers.run("busybox", ["ip", "address", "show", "eth0"]).stdout
+        assert b"inet " in shown
+        assert tables()
+        assert links() > before
+    assert tables() == b""
+    assert links() == before
+
+
+def tables() -> bytes:
+    """Return the firewall's tables in this network namespace."""
+    return subprocess.run(["nft", "list", "tables"], check=True, capture_output=True).stdout
 
 
 def ours(root: Path) -> list[int]:

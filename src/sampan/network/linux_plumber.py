@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -421,6 +421,10 @@ class LinuxPlumber:
 
     def _write_rules(self) -> None:
         forwarding = self._state.forwarding()
+        if not self._bridges and not forwarding:
+            with suppress(Unsupported), _firewall_errors():  # without the library: no rules of ours
+                self._firewall.clear()
+            return
         rules = [
             BridgeRules(
                 bridge.name,
