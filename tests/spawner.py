@@ -209,7 +209,7 @@ class Harness:
                 self.spawner.wait(container)
             with contextlib.suppress(SampanError):
                 self.spawner.forget(container, remove=True)
-            assert not open_cgroup(f"/sampan/{container}").exists(), (self.log, container, self.spawner.tasks(container))
+            assert not open_cgroup(f"/sampan/{container}").exists(), self.log
         self.connection.close()
         assert stop_spawner(self.data_root, self.run_root)
 

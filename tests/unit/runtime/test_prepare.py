@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sampan.errors import InvalidArgument
+from sampan.linux import namespaces
 from sampan.runtime import prepare
 from sampan.runtime.direct import is_possible
 from sampan.runtime.requests import LaunchRequest
@@ -106,6 +107,7 @@ def test_id_maps_and_clock_offsets_are_written_as_the_kernel_reads_them() -> Non
     ],
 )
 def test_a_supervisor_is_made_only_where_it_is_needed(
-    spec: Spec | None, more: dict[str, object], direct: bool
+    monkeypatch: pytest.MonkeyPatch, spec: Spec | None, more: dict[str, object], direct: bool
 ) -> None:
+    monkeypatch.setattr(namespaces, "is_single_threaded", lambda: True)
     assert is_possible(request(spec, **more)) is direct
