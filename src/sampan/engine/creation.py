@@ -99,6 +99,8 @@ class Creation:
                 driver=self._driver,
             )
             self._name_host(record)
+            if not platform:
+                warnings += _foreign(image)
             self._check_joins(record)
             self._links.settle(record)
             warnings += await self._networks.check(wish(record))
@@ -177,6 +179,17 @@ class Creation:
                 os.write(archive, _folders(posixpath.normpath(folder)))
                 os.lseek(archive, 0, os.SEEK_SET)
                 await blocking(self._mounter.extract, record.id, "/", Fd(archive), ExtractOptions())
+
+
+def _foreign(image: Image) -> list[str]:
+    """Warn of an image that this machine cannot run without an emulator."""
+    own, host = image.config.platform, Platform.host()
+    if host.runs(own):
+        return []
+    return [
+        f"The requested image's platform ({own}) does not match the detected host platform ({host})"
+        " and no specific platform was requested"
+    ]
 
 
 def _fields_of_config(request: CreateRequest) -> dict[str, Any]:

@@ -116,7 +116,7 @@ async def import_archive(
 def check_os(name: str) -> None:
     """Raise InvalidArgument for images of other systems."""
     if name not in ("", "linux"):
-        raise InvalidArgument(f'operating system is not supported: "{name}"')
+        raise InvalidArgument("operating system is not supported")
 
 
 def encode_config(document: ImageConfig) -> bytes:

@@ -320,6 +320,7 @@ class Applier:
         except FileExistsError:
             self._clear(parent, name, entry)
             os.symlink(entry.link, name, dir_fd=parent)
+        self.size += len(entry.link)
         self._finish(parent, name, entry)
 
     def _hardlink(
