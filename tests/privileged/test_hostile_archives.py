@@ -433,12 +433,12 @@ def test_cve_2026_41567_no_program_of_the_container_is_executed(
 def test_cve_2026_41568_a_copy_follows_no_link_of_the_host_namespace(
     tmp_path: Path, target: Target
 ) -> None:
-    content = archive(symlink("out", str(target.folder)), symlink("proc", "/proc/self/root"))
+    content = archive(symlink("out", str(target.folder)), symlink("host", "/proc/self/root"))
     mounter = LinuxMounter(tmp_path / "data")
     unpack(mounter, content, None)
     mounter.prepare("box", tarballs.chain(content))
     fd = tarballs.memory_file(archive(file("intruder")))
-    for path in ("/out", "/out/.", "/proc", f"/proc{target.folder}"):
+    for path in ("/out", "/out/.", "/host", f"/host{target.folder}"):
         with pytest.raises(Exception, match="Could not find the file"):
             mounter.extract("box", path, Fd(fd), ExtractOptions())
         with pytest.raises(Exception, match="Could not find the file"):

@@ -13,7 +13,7 @@ class Unpacked(msgspec.Struct, kw_only=True):
     """A layer that has been applied."""
 
     diff_id: str  # sha256:… of the uncompressed tar
-    size: int  # bytes of file content in this layer
+    size: int  # bytes of file content and of link targets in this layer
     entries: int
 
 
