@@ -18,7 +18,7 @@ import msgspec
 from sampan.engine.blocking import blocking, in_own_thread
 from sampan.engine.container import Container
 from sampan.engine.notices import Notices
-from sampan.engine.oci_mounts import missing_sources
+from sampan.engine.oci_mounts import missing_sources, parse_again
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.rpc import Fd
 from sampan.runtime.spawner import Bind, Spawner
@@ -144,8 +144,14 @@ def _missing(container: Container, path: str) -> NotFound:
 
 
 def _binds(container: Container) -> list[Bind]:
+    filled = {each.destination for each in parse_again(container.record) if each.copy_up}
     return [
-        Bind(source=mount.source, destination=mount.destination, read_only=not mount.rw)
+        Bind(
+            source=mount.source,
+            destination=mount.destination,
+            read_only=not mount.rw,
+            copy_up=mount.destination in filled,
+        )
         for mount in container.record.mounts
         if mount.source
     ]

@@ -94,6 +94,8 @@ def _points(record: Record, linux: Linux) -> list[Mount]:
 def _bind(point: MountPoint, details: oci_mounts.Point | None, linux: Linux) -> Mount:
     given = details.options if details else None
     options = ["bind" if given and given.non_recursive else "rbind"]
+    if details and details.copy_up:
+        options.append("tmpcopyup")
     if not point.rw:
         options.append("ro" if given and given.read_only_non_recursive else "rro")
     propagation = point.propagation or oci_mounts.DEFAULT_PROPAGATION

@@ -54,6 +54,7 @@ class Point:
     options: BindOptions | None = None
     tmpfs: TmpfsOptions | None = None
     make_source: bool = False  # a missing folder of the host is made
+    copy_up: bool = False  # a volume without content gets the image's
 
 
 # --- what the user wrote -----------------------------------------------------------------------
@@ -76,7 +77,7 @@ def parse(config: Config, host: HostConfig) -> list[Point]:
         destination = _clean(path)
         if destination not in points:
             _check_target(destination, "volume")
-            points[destination] = Point(kind="volume", destination=destination)
+            points[destination] = Point(kind="volume", destination=destination, copy_up=True)
     return list(points.values())
 
 
@@ -107,6 +108,7 @@ def parse_bind(spec: str) -> Point:
         writable="ro" not in words,
         propagation=propagation or (DEFAULT_PROPAGATION if kind == "bind" else ""),
         make_source=True,
+        copy_up=kind == "volume" and "nocopy" not in words,
     )
 
 
@@ -207,6 +209,7 @@ def _volume(mount: Mount) -> Point:
         destination=_clean(mount.target),
         writable=not mount.read_only,
         mode="z",
+        copy_up=not (mount.volume_options and mount.volume_options.no_copy),
     )
 
 

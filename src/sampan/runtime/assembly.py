@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from sampan.errors import InvalidArgument
 from sampan.linux import mounts, namespaces, paths
+from sampan.runtime import copyup
 from sampan.runtime.spawner import Bind
 
 _REPORT = 4096  # bytes of the child's sentence
@@ -67,6 +68,8 @@ def _mounted(root: int, binds: Sequence[Bind], place: str) -> int:
             target = paths.mkdir_in_root(root, destination)
         else:
             target = paths.make_file_in_root(root, destination)
+        if bind.copy_up:
+            copyup.fill(target, source)
         mounts.attach(source, target)
         if bind.read_only:
             flags = mounts.AT_EMPTY_PATH | mounts.AT_RECURSIVE

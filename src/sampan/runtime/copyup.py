@@ -1,4 +1,4 @@
-"""tmpcopyup: filling a new tmpfs with what the image has at its place."""
+"""tmpcopyup: filling a new tmpfs, or a new volume, with what the image has at its place."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ def copy(source: int, target: int) -> None:
         _attributes(os.fstat(folder), target)
         for name in os.listdir(folder):
             _entry(folder, target, os.fsencode(name))
+    finally:
+        os.close(folder)
+
+
+def fill(source: int, target: int) -> None:
+    """Copy a directory tree into a directory, unless there is something in it already."""
+    folder = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=target)
+    try:
+        if not os.listdir(folder):
+            copy(source, target)
     finally:
         os.close(folder)
 

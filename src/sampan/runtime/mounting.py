@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from sampan.errors import InvalidArgument
@@ -117,6 +118,8 @@ def make(root: int, planned: Planned, cgroups: CgroupView, made: Made) -> None:
         target = _ordinary_directory(root, destination, planned.kind)
     else:
         _refuse_in_proc(destination)
+        if planned.kind == "tmpfs":
+            _make_place_of_tmpfs(root, destination)
         target = _open_target(root, destination, directory=True)
     try:
         if planned.kind in ("cgroup", "cgroup2"):
@@ -144,6 +147,8 @@ def _attach_bind(root: int, destination: bytes, tree: int, planned: Planned) -> 
         try:
             if destination not in PROC_ALLOWED and m.filesystem_magic(target) == m.PROC_SUPER_MAGIC:
                 raise _inside_proc(destination)  # a link led there
+            if planned.copy_up and not planned.is_read_only:
+                copyup.fill(target, tree)
             m.attach(tree, target)
             propagate(tree, planned)
         finally:
@@ -166,6 +171,21 @@ def _open_target(root: int, destination: bytes, *, directory: bool) -> int:
     if directory:
         return paths.mkdir_in_root(root, destination)
     return paths.make_file_in_root(root, destination)
+
+
+def _make_place_of_tmpfs(root: int, destination: bytes) -> None:
+    """Make a missing directory as the kernel makes the root of a tmpfs: anybody may write there.
+
+    A tmpfs takes the mode of the directory below it, at this start and the next ones.
+    """
+    folder, _, name = destination.rstrip(b"/").rpartition(b"/")
+    if name:
+        with suppress(FileExistsError):
+            above = paths.mkdir_in_root(root, folder)
+            try:
+                os.mkdir(name, 0o1777, dir_fd=above)
+            finally:
+                os.close(above)
 
 
 def _ordinary_directory(root: int, destination: bytes, kind: str) -> int:

@@ -57,6 +57,7 @@ class Bind(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     source: str  # a path of the host
     destination: str  # an absolute path in the container
     read_only: bool = False
+    copy_up: bool = False  # an empty source is filled with what the root has there
 
 
 class Started(msgspec.Struct, kw_only=True):
