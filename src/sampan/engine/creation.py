@@ -140,14 +140,24 @@ class Creation:
         validate_options(log_config.type, log_config.config)
 
     def _mounts_of(self, ref: str) -> list[MountPoint]:
-        return self._table.find(ref).record.mounts
+        return self._other(ref).record.mounts
+
+    def _other(self, ref: str) -> Container:
+        """Return a container that the new one refers to.
+
+        Raises InvalidArgument if there is none: clients take NotFound for a missing image.
+        """
+        try:
+            return self._table.find(ref)
+        except NotFound as error:
+            raise InvalidArgument(str(error)) from error
 
     def _name_host(self, record: Record) -> None:
         """Fill in the host name: the host's, that of a joined container, or the short id."""
         config, host_config = record.config, record.host_config
         kind, _, target = host_config.network_mode.partition(":")
         if kind == "container":
-            other = self._table.find(target).config
+            other = self._other(target).config
             config.hostname, config.domainname = other.hostname, other.domainname
         elif "host" in (kind, host_config.uts_mode):
             config.hostname = config.hostname or os.uname().nodename
@@ -160,7 +170,7 @@ class Creation:
         for mode in (host_config.network_mode, host_config.pid_mode, host_config.ipc_mode):
             kind, _, target = mode.partition(":")
             if kind == "container":
-                self._table.find(target)
+                self._other(target)
 
     async def _make_working_folder(self, record: Record, image: Image) -> None:
         """Make `WorkingDir` inside the snapshot, owned by root, if the image does not have it."""

@@ -123,7 +123,7 @@ class Execs:
             execution.exit_code = _failure_code(error)
             execution.ended.set()
             await blocking(self._spawner.forget, execution.container.id, id)
-            raise type(error)(f"OCI runtime exec failed: exec failed: {error}") from error
+            raise type(error)(_failure(error)) from error
 
     async def _run(self, execution: Exec) -> None:
         container, request = execution.container, execution.request
@@ -269,13 +269,20 @@ def _check_running(container: Container) -> None:
     if not container.running:
         raise Conflict(f"container {container.id} is not running")
     if container.record.paused:
-        raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
+        raise Conflict(f"Container {container.name} is paused, unpause the container before exec")
 
 
 def _check_size(size: list[int] | None) -> None:
     """Refuse what is no height and width. Go's decoder is laxer: nobody relies on that."""
     if size and (len(size) != 2 or not all(0 <= each < 1 << 16 for each in size)):
         raise InvalidArgument(f"invalid console size {size}: it takes a height and a width")
+
+
+def _failure(error: SampanError) -> str:
+    """Return why an exec did not start, in Docker's words."""
+    if str(error).startswith("unable to find "):  # a user or group: no runtime was asked
+        return str(error)
+    return f"OCI runtime exec failed: exec failed: unable to start container process: {error}"
 
 
 def _failure_code(error: SampanError) -> int:

@@ -93,6 +93,8 @@ class Inspection:
 
     def _network_settings(self, container: Container) -> NetworkSettings:
         if container.running and (settings := self._networks.settings(container.id)):
+            # Our namespaces have no name in the file system: the process stands for them.
+            settings.sandbox_key = f"/proc/{container.record.pid}/ns/net"
             return settings
         if container.running and container.network:
             return container.network
@@ -134,6 +136,9 @@ class Inspection:
             summary = self._summary(container)
             summary.names += linked.get(container.id, [])
             if not _network_passes(summary, filters):
+                continue
+            published = [f"{port.public_port}/{port.type}" for port in summary.ports]
+            if not _port_passes("publish", published, filters):
                 continue
             if query.size:
                 summary.size_rw, summary.size_root_fs = await self._sizes(container)
@@ -246,7 +251,6 @@ def _passes(container: Container, filters: Filters, bounds: tuple[int, int]) -> 
         and filters.boolean("is-task") is not True
         and _volume_passes(container, filters)
         and _port_passes("expose", list(record.config.exposed_ports or {}), filters)
-        and _port_passes("publish", list(record.host_config.port_bindings or {}), filters)
     )
 
 
@@ -271,7 +275,7 @@ def _port_passes(key: str, ports: list[str], filters: Filters) -> bool:
             raise InvalidArgument(f"invalid filter '{key}={value}'")
         for port in ports:
             number, _, kind = port.partition("/")
-            inside = int(first) <= int(number) <= int(last or first)
+            inside = number.isdigit() and int(first) <= int(number) <= int(last or first)
             if inside and kind == (protocol or "tcp"):
                 return True
     return False

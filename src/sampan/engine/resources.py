@@ -349,7 +349,7 @@ def _devices_at(path: str, inside: str) -> list[LinuxDevice]:
                 return found
     except (OSError, ValueError) as error:
         reason = os.strerror(getattr(error, "errno", 0) or 22).lower()
-        raise InvalidArgument(f"{failed}lstat {path}: {reason}") from None
+        raise InvalidArgument(f"{failed}{reason}") from None
     raise InvalidArgument(failed + "not a device node")
 
 
