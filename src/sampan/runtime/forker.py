@@ -273,9 +273,13 @@ class Forker:
         return None
 
     def _hear_last_words(self) -> None:
+        """Take what the dead keeper has said; a child of its may still hold the channel open."""
+        self._channel.setblocking(False)
         try:
             while (message := hear(self._channel)) is not None:
                 self._apply(message)
+        except BlockingIOError:
+            return
         except OSError as error:
             log.warning("the keeper's last message is lost: %s", error)
 

@@ -13,6 +13,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 
 from sampan.linux.cgroups.hierarchy import open_cgroup
 from sampan.linux.process import PR_SET_CHILD_SUBREAPER, prctl
@@ -184,11 +185,13 @@ class Keeper:
         self._loop.close()
 
     def _hear_last_words(self) -> None:
+        """Take what the dead forker has said; a child of its may still hold the channel open."""
         channel = self._channel
         if channel is None:
             return
-        while (message := hear(channel)) is not None:
-            self._apply(message)
+        with suppress(BlockingIOError):
+            while (message := hear(channel)) is not None:
+                self._apply(message)
         self._loop.forget(channel.fileno())
         channel.close()
         self._channel = None
