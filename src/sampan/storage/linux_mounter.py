@@ -124,12 +124,15 @@ class LinuxMounter:
         """Make a writable snapshot on the mount points that its parent shares; see Mounter."""
         if self._store.find(key):
             raise Conflict(f"snapshot {key} exists already")
+        snapshot = Snapshot(key=key, parent=parent, kind="active", init=True)
         with told_when_full():
             folder = self._store.begin(self._store.init(parent))
-        snapshot = Snapshot(key=key, parent=parent, kind="active", init=True)
-        if not self._store.finish(folder, snapshot, durable=False):
-            self._store.abandon(folder)
-            raise Conflict(f"snapshot {key} exists already")
+            try:
+                if not self._store.finish(folder, snapshot, durable=False):
+                    raise Conflict(f"snapshot {key} exists already")
+            except BaseException:
+                self._store.abandon(folder)
+                raise
 
     def mount(self, key: str, read_only: bool = False) -> Fd:
         """Return a detached mount of a snapshot."""
