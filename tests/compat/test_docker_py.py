@@ -409,3 +409,142 @@ def test_a_connection_serves_on_after_a_request_that_was_watched(
     container = client.containers.run("busybox", ["sleep", "1000"], detach=True)
     for _ in range(2):  # one connection, kept alive
         assert container.stats(stream=False)["name"] == f"/{container.name}"
+
+
+def test_a_log_that_is_followed_outlives_its_container(client: docker.DockerClient) -> None:
+    for _ in range(20):
+        container = client.containers.run("busybox", ["echo", "hello"], detach=True)
+        log = container.logs(stream=True, follow=True)
+        container.wait()
+        container.remove()
+        assert b"".join(log) == b"hello\n"
+
+
+def test_an_exec_with_a_terminal_comes_in_frames_if_its_start_asks_for_them(
+    client: docker.DockerClient,
+) -> None:
+    container = client.containers.run("busybox", ["sleep", "1000"], detach=True)
+    exec_ = client.api.exec_create(container.id, ["echo", "framed"], tty=True)
+    assert client.api.exec_start(exec_, demux=True) == (b"framed\r\n", None)
+    exec_ = client.api.exec_create(container.id, ["echo", "plain"])
+    assert client.api.exec_start(exec_, tty=True) == b"plain\n"
+
+
+def test_attach_to_the_log_of_what_has_ended_loses_nothing(client: docker.DockerClient) -> None:
+    container = client.containers.run("busybox", ["echo", "hello"], detach=True)
+    container.wait()
+    for _ in range(20):
+        assert container.attach(stream=False, logs=True) == b"hello\n"
+
+
+def test_commit_of_a_container_that_is_just_ending(client: docker.DockerClient) -> None:
+    for _ in range(10):
+        container = client.containers.run("busybox", ["touch", "/made"], detach=True)
+        image = container.commit()
+        container.remove(force=True)
+        client.images.remove(image.id)
+
+
+def test_log_drivers_are_checked_when_a_container_is_made(client: docker.DockerClient) -> None:
+    config = docker.types.LogConfig(type="nosuch")
+    with pytest.raises(docker.errors.APIError, match="no log driver named 'nosuch' is registered"):
+        client.containers.create("busybox", "true", log_config=config)
+    assert client.containers.list(all=True) == []
+
+
+def test_the_runtime_is_the_one_that_was_asked_for(client: docker.DockerClient) -> None:
+    container = client.containers.create("busybox", "true", runtime="runc")
+    assert container.attrs["HostConfig"]["Runtime"] == "runc"
+
+
+def test_links_name_containers_in_hosts_and_environment(client: docker.DockerClient) -> None:
+    there = client.containers.run(
+        "busybox", ["sleep", "1000"], name="there", environment={"FOO": "1"}, detach=True
+    )
+    here = client.containers.run(
+        "busybox",
+        ["sh", "-c", "env; ping -c1 -W5 alias; sleep 1000"],
+        name="here",
+        links={"there": "alias"},
+        detach=True,
+    )
+    eventually(lambda: b"1 packets received" in here.logs())
+    assert b"ALIAS_NAME=/here/alias" in here.logs()
+    assert b"ALIAS_ENV_FOO=1" in here.logs()
+    assert here.attrs["HostConfig"]["Links"] == ["/there:/here/alias"]
+    assert client.containers.get("here/alias").id == there.id
+    names = {it["Id"]: it["Names"] for it in client.api.containers()}
+    assert names[there.id] == ["/there", "/here/alias"]
+    client.api.remove_container("here/alias", link=True)
+    assert len(client.containers.list()) == 2
+    with pytest.raises(docker.errors.NotFound):
+        client.containers.get("here/alias")
+
+
+def test_a_link_to_nothing_is_a_bad_request(client: docker.DockerClient) -> None:
+    with pytest.raises(docker.errors.APIError, match="could not get container for ghost") as failed:
+        client.containers.create("busybox", "true", links={"ghost": "x"})
+    assert failed.value.status_code == 400  # 404 would mean the image
+
+
+def test_copies_reach_the_mounts_of_a_container_at_rest(
+    client: docker.DockerClient, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    container = client.containers.create(
+        "busybox",
+        ["cat", "/vol/file", "/bound/file"],
+        volumes=["/vol", f"{tmp_path}:/bound"],
+    )
+    for folder in ("/vol", "/bound"):
+        assert container.put_archive(folder, archive(file=folder.encode() + b"\n"))
+    assert (tmp_path / "file").read_bytes() == b"/bound\n"
+    container.start()
+    container.wait()
+    assert container.logs() == b"/vol\n/bound\n"
+    stream, stat = container.get_archive("/vol")
+    assert stat["name"] == "vol"
+    with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
+        assert tar.getnames() == ["vol", "vol/file"]
+
+
+def test_a_new_volume_has_what_the_image_has_there(client: docker.DockerClient) -> None:
+    listed = client.containers.run("busybox", ["ls", "/etc"], volumes=["/etc"], remove=True)
+    assert b"passwd\n" in listed
+    mode = client.containers.run("busybox", ["stat", "-c%a", "/tmp"], volumes=["/tmp"], remove=True)
+    assert mode == b"1777\n"
+
+
+def test_anybody_may_write_to_a_tmpfs_in_a_new_place(client: docker.DockerClient) -> None:
+    script = "touch /new/place/file; stat -c%a /new /new/place"
+    modes = client.containers.run(
+        "busybox", ["sh", "-c", script], tmpfs={"/new/place": ""}, user="1000", remove=True
+    )
+    assert modes == b"755\n1777\n"
+
+
+def test_containers_are_found_by_their_published_port(client: docker.DockerClient) -> None:
+    container = client.containers.run(
+        "busybox", ["sleep", "1000"], ports={"80/tcp": None}, detach=True
+    )
+    container.reload()
+    port = container.ports["80/tcp"][0]["HostPort"]
+    assert client.containers.list(filters={"publish": port}) == [container]
+    assert client.containers.list(filters={"publish": "80"}) == []
+    assert client.containers.list(filters={"expose": "80"}) == [container]
+
+
+@pytest.mark.parametrize("field", ["network_mode", "pid_mode", "ipc_mode"])
+def test_a_namespace_of_a_container_that_is_not_there_is_a_bad_request(
+    field: str, client: docker.DockerClient
+) -> None:
+    with pytest.raises(docker.errors.APIError, match="No such container: ghost") as failed:
+        client.containers.create("busybox", "true", **{field: "container:ghost"})
+    assert failed.value.status_code == 400  # 404 would mean the image
+
+
+def test_the_sandbox_key_opens_the_network_namespace(client: docker.DockerClient) -> None:
+    container = client.containers.run("busybox", ["sleep", "1000"], detach=True)
+    container.reload()
+    key = container.attrs["NetworkSettings"]["SandboxKey"]
+    assert os.readlink(key) == os.readlink(f"/proc/{container.attrs['State']['Pid']}/ns/net")

@@ -42,6 +42,9 @@ def _child(answer: socket.socket, root: int, binds: Sequence[Bind], place: str) 
     try:
         tree = _mounted(root, binds, place)
         socket.send_fds(answer, [b"-"], [tree])
+    except OSError as error:
+        what = os.fsdecode(error.filename) if error.filename else "the root"
+        answer.send(f"error mounting {what!r}: {error.strerror}".encode()[:_REPORT])
     except BaseException as error:  # noqa: BLE001 - there is nobody above
         answer.send(str(error).encode()[:_REPORT])
     finally:
@@ -52,14 +55,7 @@ def _mounted(root: int, binds: Sequence[Bind], place: str) -> int:
     namespaces.unshare(namespaces.CLONE_NEWNS)
     mounts.mount(None, b"/", None, mounts.MS_REC | mounts.MS_PRIVATE)
     # Sources are opened before the root covers anything that they could be in.
-    sources = [
-        mounts.open_tree(
-            mounts.AT_FDCWD,
-            os.fsencode(bind.source),
-            mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC | mounts.AT_RECURSIVE,
-        )
-        for bind in binds
-    ]
+    sources = [_source(bind.source) for bind in binds]
     mounts.attach(root, os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     ordered = sorted(zip(binds, sources, strict=True), key=lambda it: it[0].destination.count("/"))
     for bind, source in ordered:
@@ -75,3 +71,11 @@ def _mounted(root: int, binds: Sequence[Bind], place: str) -> int:
             flags = mounts.AT_EMPTY_PATH | mounts.AT_RECURSIVE
             mounts.mount_setattr(source, b"", flags, mounts.MOUNT_ATTR_RDONLY)
     return mounts.clone_tree(root, recursive=True)
+
+
+def _source(path: str) -> int:
+    try:
+        flags = mounts.OPEN_TREE_CLONE | mounts.AT_RECURSIVE
+        return mounts.open_tree(mounts.AT_FDCWD, os.fsencode(path), flags)
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), path) from error
