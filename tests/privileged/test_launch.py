@@ -185,12 +185,22 @@ def test_the_seccomp_filter_holds(box: Box, no_new_privileges: bool) -> None:
     assert ended.lines == ["1000" if no_new_privileges else "0"]
 
 
-def test_a_label_without_its_security_module_warns(box: Box) -> None:
-    if os.path.exists("/sys/module/apparmor"):
-        pytest.skip("this kernel has AppArmor")
+def apparmor_is_on() -> bool:
+    switch = Path("/sys/module/apparmor/parameters/enabled")
+    return switch.exists() and switch.read_text().startswith("Y")
+
+
+@pytest.mark.skipif(apparmor_is_on(), reason="this kernel has AppArmor")
+def test_a_profile_without_apparmor_warns(box: Box) -> None:
     ended = box.shell("true", apparmor_profile="docker-default")
     assert ended.code == 0
-    assert ended.warnings == ["this kernel has no AppArmor: the label docker-default is ignored"]
+    assert ended.warnings == ["AppArmor is not on: the profile docker-default is ignored"]
+
+
+@pytest.mark.skipif(not apparmor_is_on(), reason="this kernel has no AppArmor")
+def test_a_profile_that_is_not_loaded_is_refused_by_name(box: Box) -> None:
+    with pytest.raises(InvalidArgument, match="apply profile: sampan-nowhere: it is not loaded"):
+        box.shell("true", apparmor_profile="sampan-nowhere")
 
 
 def test_the_working_directory_is_made(box: Box) -> None:

@@ -247,7 +247,8 @@ def mandatory_access(probes: Probes) -> Finding:
             "profiles cannot be loaded",
             "mount -t securityfs none /sys/kernel/security",
         )
-    return Finding(topic, "ok", "AppArmor is on")
+    found = "AppArmor is on; it confines containers that ask for a loaded profile"
+    return Finding(topic, "ok", found)
 
 
 def id_mapped_mounts(probes: Probes) -> Finding:

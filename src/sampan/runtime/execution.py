@@ -44,11 +44,23 @@ def label(program: Program, proc: int) -> None:
     if program.apparmor:
         value = b"exec " + program.apparmor
         try:
-            paths.write_proc(proc, b"self/attr/apparmor/exec", value)
-        except FileNotFoundError:
-            paths.write_proc(proc, b"self/attr/exec", value)
+            _write_profile(proc, value)
+        except OSError as error:
+            name = program.apparmor.decode("utf-8", "surrogateescape")
+            why = "it is not loaded" if error.errno == errno.ENOENT else reason(error)
+            raise InvalidArgument(
+                "error during container init: unable to apply apparmor profile: "
+                f"apparmor failed to apply profile: {name}: {why}"
+            ) from None
     if program.selinux:
         paths.write_proc(proc, b"self/attr/exec", program.selinux)
+
+
+def _write_profile(proc: int, value: bytes) -> None:
+    try:
+        paths.write_proc(proc, b"self/attr/apparmor/exec", value)
+    except FileNotFoundError:  # before Linux 5.8; or the profile is not loaded, said twice
+        paths.write_proc(proc, b"self/attr/exec", value)
 
 
 def schedule(program: Program) -> None:

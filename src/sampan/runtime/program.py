@@ -12,6 +12,8 @@ from sampan.spec.runtime import LinuxPersonality, Process
 MAX_ID = (1 << 31) - 1
 DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 INFINITY = (1 << 64) - 1
+#: Says Y if AppArmor is on; its folder is there even after a start with apparmor=0.
+APPARMOR_SWITCH = "/sys/module/apparmor/parameters/enabled"
 
 
 @dataclass(slots=True)
@@ -83,8 +85,8 @@ def prepare(
         rlimits=_rlimits(wanted, warnings),
         no_new_privileges=wanted.no_new_privileges,
         filter=filter.prepare() if filter else None,
-        apparmor=_label(wanted.apparmor_profile, "/sys/module/apparmor", "AppArmor", warnings),
-        selinux=_label(wanted.selinux_label, "/sys/fs/selinux/enforce", "SELinux", warnings),
+        apparmor=_apparmor(wanted.apparmor_profile, warnings),
+        selinux=_selinux(wanted.selinux_label, warnings),
         scheduler=_scheduler(wanted),
         io_priority=_io_priority(wanted),
         personality=_personality(personality),
@@ -142,13 +144,29 @@ def _rlimits(wanted: Process, warnings: list[str]) -> list[tuple[int, int, int]]
     return limits
 
 
-def _label(label: str, marker: str, name: str, warnings: list[str]) -> bytes:
-    if not label or (name == "AppArmor" and label == "unconfined" and not os.path.exists(marker)):
+def _apparmor(profile: str, warnings: list[str]) -> bytes:
+    if not profile:
         return b""
-    if not os.path.exists(marker):
-        warnings.append(f"this kernel has no {name}: the label {label} is ignored")
+    if not _is_yes(APPARMOR_SWITCH):
+        if profile != "unconfined":
+            warnings.append(f"AppArmor is not on: the profile {profile} is ignored")
         return b""
-    return _encode(label, f"{name} label")
+    return _encode(profile, "AppArmor profile")
+
+
+def _selinux(label: str, warnings: list[str]) -> bytes:
+    if label and not os.path.exists("/sys/fs/selinux/enforce"):
+        warnings.append(f"this kernel has no SELinux: the label {label} is ignored")
+        return b""
+    return _encode(label, "SELinux label")
+
+
+def _is_yes(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(1) == b"Y"
+    except OSError:
+        return False
 
 
 def _scheduler(wanted: Process) -> tuple[int, int, int, int, int, int, int] | None:

@@ -77,6 +77,38 @@ def test_home_is_looked_up_only_if_it_is_not_set(tmp_path: Path) -> None:
     os.close(root)
 
 
+@pytest.mark.parametrize("switch", ["N\n", None])
+def test_apparmor_is_off_where_only_its_module_is_there(
+    switch: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if switch:
+        (tmp_path / "enabled").write_text(switch)
+    monkeypatch.setattr(program, "APPARMOR_SWITCH", str(tmp_path / "enabled"))
+    assert program.prepare(Process(args=["x"], apparmor_profile="unconfined"), filter=None)[1] == []
+    result, warnings = program.prepare(Process(args=["x"], apparmor_profile="p"), filter=None)
+    assert result.apparmor == b""
+    assert warnings == ["AppArmor is not on: the profile p is ignored"]
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(errno.ENOENT, "my-profile: it is not loaded"), (errno.EACCES, "my-profile: permission")],
+)
+def test_a_profile_that_cannot_be_applied_is_named(
+    number: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "enabled").write_text("Y\n")
+    monkeypatch.setattr(program, "APPARMOR_SWITCH", str(tmp_path / "enabled"))
+
+    def refuse(proc: int, path: bytes, value: bytes) -> None:
+        assert value == b"exec my-profile"
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("sampan.linux.paths.write_proc", refuse)
+    with pytest.raises(InvalidArgument, match=f"unable to apply apparmor profile: .*{reason}"):
+        execution.label(prepared("x", apparmor_profile="my-profile"), -1)
+
+
 def test_errors_cross_the_channel_whole() -> None:
     ours, theirs = Channel.pair()
     theirs.fail(CommandNotFound("exec: ü"))
