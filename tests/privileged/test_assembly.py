@@ -56,11 +56,13 @@ def test_an_empty_source_is_filled_once(root: int, tmp_path: Path) -> None:
     source = tmp_path / "volume"
     source.mkdir()
     bind = Bind(source=str(source), destination="/data", copy_up=True)
+    again = mounts.clone_tree(root)  # a mount can be assembled once
     os.close(assemble(root, [bind], str(tmp_path)))
     assert [path.name for path in source.iterdir()] == ["inside"]
     (source / "inside").rmdir()
     (source / "own").touch()
-    os.close(assemble(root, [bind], str(tmp_path)))
+    os.close(assemble(again, [bind], str(tmp_path)))
+    os.close(again)
     assert [path.name for path in source.iterdir()] == ["own"]
 
 

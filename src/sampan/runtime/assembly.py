@@ -21,8 +21,8 @@ _REPORT = 4096  # bytes of the child's sentence
 def assemble(root: int, binds: Sequence[Bind], place: str) -> int:
     """Return a detached mount of `root` with all `binds`; `place` is any directory.
 
-    Mount points that are missing are made in `root`, as a start makes them. Raises
-    InvalidArgument for a source that cannot be bound.
+    `root` is used up: it is attached in the child, and goes with it. Mount points that are missing
+    are made in it, as a start makes them. Raises InvalidArgument for a source that cannot be bound.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
