@@ -57,6 +57,13 @@ def test_the_state_says_what_the_specification_demands(box: Box) -> None:
     assert Path(f"/proc/{state['pid']}").exists()
 
 
+def test_the_interpreter_cannot_be_written_through_a_container_cve_2019_5736(box: Box) -> None:
+    box.create()
+    with open(f"/proc/{box.state()['pid']}/exe", "rb") as interpreter:
+        assert os.fstatvfs(interpreter.fileno()).f_flag & os.ST_RDONLY
+        assert os.fstat(interpreter.fileno()).st_dev != os.stat(sys.executable).st_dev
+
+
 @pytest.mark.parametrize("arguments", [("create",), ("state",), ("start",), ("kill",), ("delete",)])
 def test_a_command_without_an_id_is_an_error(box: Box, arguments: tuple[str, ...]) -> None:
     assert box(*arguments, check=False).returncode == 1

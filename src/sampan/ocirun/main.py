@@ -49,9 +49,16 @@ COMMANDS = {
 }
 
 
+#: They fork what becomes a process of a container, so no container may write their interpreter.
+SEALED = frozenset(("create", "exec", "run"))
+
+
 def entry() -> None:
     """Run the program; ends the process."""
-    status = main(sys.argv[1:])
+    arguments = sys.argv[1:]
+    if command_of(arguments) in SEALED:
+        _seal()
+    status = main(arguments)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -80,15 +87,26 @@ def main(arguments: Sequence[str]) -> int:
         return _run(context, name, rest)
     except (errors.SampanError, OSError) as error:
         context.fail(_sentence(error))
-        return 255 if given_exec(arguments) else 1
+        return 255 if command_of(arguments) == "exec" else 1  # as runc
 
 
-def given_exec(arguments: Sequence[str]) -> bool:
-    """Tell whether the command is exec: its failures have the status 255, as runc's."""
+def command_of(arguments: Sequence[str]) -> str:
+    """Return the command of a command line; "" if there is none, or the flags before it are bad."""
     try:
-        return parse(GLOBAL, arguments, interspersed=False).operands[:1] == ["exec"]
+        return next(iter(parse(GLOBAL, arguments, interspersed=False).operands), "")
     except errors.InvalidArgument:
-        return False
+        return ""
+
+
+def _seal() -> None:
+    """Go on in an interpreter that cannot be overwritten through /proc/self/exe (CVE-2019-5736)."""
+    from sampan.runtime.seal import seal
+
+    try:
+        seal()
+    except errors.Unsupported as error:
+        sys.stderr.write(f"{error}\n")
+        os._exit(1)
 
 
 def _context(given: Arguments) -> Context:
