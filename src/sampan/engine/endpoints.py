@@ -24,7 +24,14 @@ from sampan.engine.network_model import (
     NetworkOptions,
     Wish,
 )
-from sampan.errors import Conflict, Forbidden, Internal, InvalidArgument, SampanError
+from sampan.errors import (
+    Conflict,
+    Forbidden,
+    Internal,
+    InvalidArgument,
+    SampanError,
+    Unavailable,
+)
 from sampan.network import ports
 from sampan.network.ipam import AddressSpace, mac_of
 from sampan.network.plumber import Endpoint, EndpointSpec, Plumber, PortMapping
@@ -62,6 +69,7 @@ class Endpoints:
         self._plumber, self._options, self._emit = plumber, options, emit
         self._spaces: dict[str, AddressSpace] = {}
         self._held: dict[str, Held] = {}
+        self._undetached: set[str] = set()  # endpoints whose helper was gone
 
     # --- networks come and go ----------------------------------------------------------------
 
@@ -249,6 +257,7 @@ class Endpoints:
     ) -> tuple[Fd, list[PortMapping], dict[str, bytes]]:
         """Make all endpoints and publish on the first, or leave nothing; runs in a thread."""
         files = self._files(wish, plugged)
+        self._unplug(())
         first, *others = specs
         namespace = self._plumber.attach(first)
         try:
@@ -271,8 +280,15 @@ class Endpoints:
         self._unplug(specs)
 
     def _unplug(self, specs: Sequence[EndpointSpec]) -> None:
-        for spec in specs:
-            self._plumber.detach(spec.endpoint_id)
+        """Detach endpoints; what a dying helper did not do is tried again with the next ones."""
+        self._undetached |= {spec.endpoint_id for spec in specs}
+        for endpoint_id in list(self._undetached):
+            self._undetached.discard(endpoint_id)
+            try:
+                self._plumber.detach(endpoint_id)
+            except Unavailable:
+                self._undetached.add(endpoint_id)
+                raise
 
     def _spec(
         self,

@@ -20,6 +20,7 @@ from sampan.errors import (
     InvalidArgument,
     NotFound,
     SampanError,
+    Unavailable,
     Unsupported,
 )
 from sampan.network.plumber import BridgeSpec, Endpoint, EndpointSpec, PortMapping
@@ -44,6 +45,7 @@ class FakePlumber:
     bridges: dict[str, BridgeSpec] = field(default_factory=dict)
     made: dict[str, Endpoint] = field(default_factory=dict)
     refuses: SampanError | None = None
+    is_gone: bool = False
     used: tuple[str, ...] = ()
 
     def ensure_bridge(self, bridge: BridgeSpec) -> None:
@@ -63,6 +65,8 @@ class FakePlumber:
         return self.sandbox()
 
     def detach(self, endpoint_id: str) -> None:
+        if self.is_gone:
+            raise Unavailable("the privileged helper is gone")
         self.made.pop(endpoint_id, None)
 
     def endpoints(self) -> list[Endpoint]:
@@ -487,3 +491,14 @@ def test_a_cancelled_start_leaves_no_endpoint_and_no_descriptor(world: World) ->
     assert len(world.plumber.made) == 1
     assert len(os.listdir("/proc/self/fd")) == before
     assert connect(world, wish()).settings.networks["bridge"].ip_address
+
+
+def test_what_a_dead_helper_did_not_take_back_is_taken_back_later(world: World) -> None:
+    world.run(world.networks.connect(wish()))
+    world.plumber.is_gone = True
+    with pytest.raises(Unavailable):
+        world.run(world.networks.disconnect(CONTAINER))
+    assert len(world.plumber.made) == 1
+    world.plumber.is_gone = False
+    world.run(world.networks.connect(wish(container_id="d" * 64)))
+    assert [made.endpoint.container_id for made in world.plumber.made.values()] == ["d" * 64]
