@@ -107,7 +107,8 @@ def bench_start(engines: dict[str, Engine], runs: int) -> None:
 def bench_scale(engines: dict[str, Engine], runs: int) -> None:
     """Ours alone, with 1, 100 and 500 containers running: start, ps, memory, end of all."""
     engine = engines["sampand"]
-    before, containers = engine.memory(), []
+    before = engine.memory()
+    containers: list[str] = []
     for count in (1, 100, 500):
         while len(containers) < count:
             containers.append(start(engine))

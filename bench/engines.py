@@ -159,9 +159,10 @@ def _end(engine: Engine) -> None:
         engine.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             engine.process.wait(20)
-    for pid in engine.processes():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    while left := engine.processes():  # a killed half of our spawner is made anew by the other
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     subprocess.run(["ip", "netns", "del", engine.namespace], check=False)
     with open("/proc/self/mounts") as mounts:
         below = [

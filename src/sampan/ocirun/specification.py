@@ -42,6 +42,9 @@ def document(spec: Spec) -> dict[str, Any]:
     built: dict[str, Any] = msgspec.to_builtins(spec)
     process: dict[str, Any] = {"user": {"uid": 0, "gid": 0}, "cwd": "/"} | built.get("process", {})
     root = {"path": "rootfs"} | built.get("root", {})
+    resources = built.get("linux", {}).get("resources", {})
+    for place, rule in enumerate(resources.get("devices", [])):  # runc refuses one without access
+        resources["devices"][place] = {"allow": False, "access": "rwm"} | rule
     return {"ociVersion": spec.oci_version} | built | {"process": process, "root": root}
 
 

@@ -16,9 +16,10 @@ from sampan.linux.cgroups.statistics import (
     MemoryStatistics,
     Statistics,
 )
-from sampan.ocirun import events, kill, listing, main, update
+from sampan.ocirun import events, kill, listing, main, specification, update
 from sampan.ocirun.flags import parse
 from sampan.ocirun.state import timestamp
+from sampan.runtime import defaults
 from sampan.spec.runtime import parse as parse_spec
 
 
@@ -143,3 +144,8 @@ def test_a_rootless_template_maps_the_user(tmp_path: Path) -> None:
     assert "user" in kinds
     assert "network" not in kinds
     assert spec.linux.uid_mappings[0].container_id == 0
+
+
+def test_the_proposed_rules_for_devices_say_all_that_runc_asks_for() -> None:
+    document = specification.document(defaults.spec())
+    assert document["linux"]["resources"]["devices"] == [{"allow": False, "access": "rwm"}]
