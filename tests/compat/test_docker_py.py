@@ -15,7 +15,8 @@ from typing import Any
 import docker
 import pytest
 
-from tests.daemon import Daemon, eventually
+from tests.daemon import Daemon
+from tests.session import eventually
 
 pytestmark = [
     pytest.mark.privileged,
@@ -548,3 +549,14 @@ def test_the_sandbox_key_opens_the_network_namespace(client: docker.DockerClient
     container.reload()
     key = container.attrs["NetworkSettings"]["SandboxKey"]
     assert os.readlink(key) == os.readlink(f"/proc/{container.attrs['State']['Pid']}/ns/net")
+
+
+def test_a_memory_limit_above_that_of_memory_and_swap_is_refused(
+    client: docker.DockerClient,
+) -> None:
+    container = client.containers.create("busybox", "true", mem_limit="32m", memswap_limit="64m")
+    with pytest.raises(docker.errors.APIError, match="update the memoryswap at the same time"):
+        container.update(mem_limit="128m")
+    container.update(mem_limit="128m", memswap_limit="128m")
+    container.reload()
+    assert container.attrs["HostConfig"]["MemorySwap"] == 128 << 20

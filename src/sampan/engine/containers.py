@@ -23,6 +23,7 @@ from sampan.engine.stats import Stats
 from sampan.engine.top import top
 from sampan.engine.updating import Updating
 from sampan.engine.waiting import Waiter, wait_for
+from sampan.errors import NotFound
 from sampan.spec.docker.config import Config
 from sampan.spec.docker.containers import (
     ContainerInspect,
@@ -78,7 +79,11 @@ class Containers:
 
     async def kill(self, ref: str, signal: str = "") -> None:
         """Send a signal (default SIGKILL); Conflict if the container does not run."""
-        await self.lifecycle.kill(self.table.find(ref), signal)
+        try:
+            container = self.table.find(ref)
+        except NotFound as error:
+            raise NotFound(f"cannot kill container: {ref}: {error}") from error
+        await self.lifecycle.kill(container, signal)
 
     async def pause(self, ref: str) -> None:
         """Freeze all processes of the container."""

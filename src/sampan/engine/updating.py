@@ -71,6 +71,12 @@ class Updating:
         if container.removing or container.record.dead:
             raise Conflict(f"container {container.id} is marked for removal and cannot be updated")
         async with container.lock:
+            if 0 < container.host_config.memory_swap < request.memory and not request.memory_swap:
+                reason = (
+                    "Memory limit should be smaller than already set memoryswap limit, update the"
+                    " memoryswap at the same time"
+                )
+                raise Conflict(f"Cannot update container {container.id}: {reason}")
             host_config = updated(container.host_config, request)
             warnings = check_update(request, request.restart_policy)
             if container.running:
