@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -39,11 +41,12 @@ from sampan.spec.names import new_id
 log = logging.getLogger(__name__)
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 SETTLE_SECONDS = 2.0
+KEPT, KEPT_SECONDS = 4096, 300.0  # of execs that have ended: how many, how long (moby: 5 minutes)
 
 
 @dataclass(slots=True, eq=False)
 class Exec:
-    """One exec: made, started once, remembered until its container goes or ends."""
+    """One exec: made, started once, remembered for some time after its end."""
 
     id: str
     container: Container
@@ -71,6 +74,7 @@ class Execs:
         self._table, self._spawner, self._events = table, spawner, events
         self._specifications, self._tasks = specifications, tasks
         self._execs: dict[str, Exec] = {}
+        self._over: deque[tuple[float, str]] = deque()  # what has ended, and when
 
     async def create(self, ref: str, request: ExecCreateRequest) -> ExecCreateResponse:
         """Remember a program to run in a running container; Conflict if it does not run."""
@@ -121,7 +125,7 @@ class Execs:
             await self._run(execution)
         except SampanError as error:
             execution.exit_code = _failure_code(error)
-            execution.ended.set()
+            self._settle(execution)
             await blocking(self._spawner.forget, execution.container.id, id)
             raise type(error)(_failure(error)) from error
 
@@ -172,10 +176,18 @@ class Execs:
             execution.exit_code = 137
         finally:
             execution.running = False
-            execution.ended.set()
-            if execution.id in container.execs:
-                container.execs.remove(execution.id)
+            self._settle(execution)
         self._publish(execution, "exec_die", exitCode=str(execution.exit_code))
+
+    def _settle(self, execution: Exec) -> None:
+        """Note the end of an exec; it can be inspected for some time, then it is forgotten."""
+        execution.ended.set()
+        if execution.id in execution.container.execs:
+            execution.container.execs.remove(execution.id)
+        now = time.monotonic()
+        self._over.append((now, execution.id))
+        while len(self._over) > KEPT or now - self._over[0][0] > KEPT_SECONDS:
+            self._execs.pop(self._over.popleft()[1], None)
 
     async def settled(self, id: str) -> None:
         """Wait until the end of an exec whose streams have closed is known; not for long."""

@@ -64,10 +64,9 @@ class FakeSpawner:
         )
         self._processes[key] = process
         self.started_at[key] = time.time_ns()
+        pidfd = Fd(os.pidfd_open(process.pid))  # before anybody can reap it
         threading.Thread(target=self._relay, args=(key, process)).start()
-        return Started(
-            pid=process.pid, started_at=self.started_at[key], pidfd=Fd(os.pidfd_open(process.pid))
-        )
+        return Started(pid=process.pid, started_at=self.started_at[key], pidfd=pidfd)
 
     def _relay(self, key: tuple[str, str], process: subprocess.Popen[bytes]) -> None:
         assert process.stdout
