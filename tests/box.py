@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
-import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +23,9 @@ from sampan.spec.runtime import (
     Root,
     Spec,
 )
+from tests import busybox
+from tests.session import unique
 
-APPLETS = (
-    "sh ls cat true false echo id mount sleep env pwd ps hostname stat tty grep touch readlink "
-    "head dd umount ip wc mkdir ln rm find sort tr cut test kill printf chmod stty mv"
-)
 CAPABILITIES = [
     "CAP_" + name
     for name in (
@@ -131,18 +127,14 @@ class Box:
 
     root: Path
     scratch: Path
-    name: str = field(default_factory=lambda: f"sampan-test-{uuid.uuid4().hex[:12]}")
+    name: str = field(default_factory=unique)
     running: list[Launched] = field(default_factory=list)
 
     @classmethod
     def make(cls, folder: Path) -> Box:
         """Fill a folder."""
         root = folder / "rootfs"
-        for name in ("bin", "etc", "tmp", "proc", "sys", "dev", "root"):
-            (root / name).mkdir(parents=True)
-        shutil.copy("/bin/busybox", root / "bin/busybox")
-        for name in APPLETS.split():
-            (root / "bin" / name).symlink_to("busybox")
+        busybox.fill(root)
         (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n")
         (root / "etc/group").write_text("root:x:0:\nuser:x:1000:\n")
         folder.chmod(0o755)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
+from tests import busybox
+from tests.session import eventually, unique
+
 RUNTIME = Path(sys.executable).with_name("sampan-runtime")
-APPLETS = (
-    *("sh", "ls", "id", "cat", "sleep", "true", "mount", "ps", "grep", "stat", "kill", "echo"),
-    *("hostname", "pwd", "env", "readlink", "touch", "mkdir", "mknod", "wc", "chown", "umount"),
-)
 Done = subprocess.CompletedProcess[str]
 
 
@@ -25,18 +21,13 @@ class Box:
     def __init__(self, home: Path) -> None:
         self.home, self.root = home, home / "state"
         self.rootfs = home / "rootfs"
-        (self.rootfs / "bin").mkdir(parents=True)
-        shutil.copy("/bin/busybox", self.rootfs / "bin/busybox")
-        for applet in APPLETS:
-            (self.rootfs / "bin" / applet).symlink_to("busybox")
-        for folder in ("proc", "sys", "dev", "tmp", "etc"):
-            (self.rootfs / folder).mkdir()
+        busybox.fill(self.rootfs)
         self("spec", "--bundle", str(home))
         self.spec: dict[str, Any] = json.loads((home / "config.json").read_text())
         self.spec["process"]["terminal"] = False
         self.spec["process"]["rlimits"] = []
         self.spec["root"]["readonly"] = False
-        self.id = f"sampan-oci-{os.getpid()}-{time.monotonic_ns()}"
+        self.id = unique()
         self.spec["linux"]["cgroupsPath"] = f"/{self.id}"
 
     def __call__(self, *arguments: str, check: bool = True, **options: Any) -> Done:
@@ -79,10 +70,7 @@ class Box:
         return state
 
     def wait_for(self, status: str) -> None:
-        deadline = time.monotonic() + 10
-        while self.state()["status"] != status:
-            assert time.monotonic() < deadline, f"the container is {self.state()['status']}"
-            time.sleep(0.01)
+        eventually(lambda: self.state()["status"] == status)
 
     def clean(self) -> None:
         self("delete", "--force", self.id)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from sampan.engine import blocking as crossing
+from tests import session
 from tests.daemon import Daemon, running
 
 
@@ -18,6 +22,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("privileged"):
             item.add_marker(reason)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail the session if it leaves anything on the machine."""
+    os.environ[session.VARIABLE] = session.TOKEN
+    alone = bool(os.environ.get("CI")) and os.geteuid() == 0  # else others may change the network
+    before = session.network() if alone else set()
+    yield
+
+    def left() -> list[str]:
+        return session.left(tmp_path_factory.getbasetemp()) + (
+            sorted(session.network() - before) if alone else []
+        )
+
+    with contextlib.suppress(AssertionError):  # helpers end a moment after their daemon
+        session.eventually(lambda: not left(), 5)
+    assert left() == []
+
+
+@pytest.fixture(autouse=True)
+def _threads_end() -> Iterator[None]:
+    """End the threads of the pool: a test may need a process that has one thread only."""
+    yield
+    if crossing._pool._threads:
+        crossing._pool.shutdown()
+        crossing._pool = ThreadPoolExecutor(crossing.THREADS, thread_name_prefix="blocking")
 
 
 @pytest.fixture(scope="session")

@@ -6,29 +6,19 @@ import contextlib
 import http.client
 import json
 import os
-import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.session import PATIENCE, containers, eventually, scratch, unique
+
 REPOSITORY = Path(__file__).resolve().parent.parent
-PATIENCE = 30.0  # seconds; only ever waited for when something is broken
-
-
-def eventually(condition: Callable[[], object], patience: float = PATIENCE) -> None:
-    """Wait until the condition holds; fail if it does not within `patience` seconds."""
-    end = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true"
-        time.sleep(0.02)
 
 
 class _Connection(http.client.HTTPConnection):
@@ -115,14 +105,15 @@ class Daemon:
                 stdout=log,
                 stderr=log,
             )
-        end = time.monotonic() + PATIENCE
-        while True:
-            with contextlib.suppress(OSError):
-                if self.request("GET", "/_ping").status == 200:
-                    return
-            if self.process.poll() is not None or time.monotonic() > end:
-                raise AssertionError(f"the daemon did not start:\n{self.log[-4000:]}")
-            time.sleep(0.02)
+        eventually(self._answers)
+
+    def _answers(self) -> bool:
+        assert self.process
+        code = self.process.poll()
+        assert code is None, f"the daemon did not start:\n{self.log[-4000:]}"
+        with contextlib.suppress(OSError):
+            return self.request("GET", "/_ping").status == 200
+        return False
 
     def stop(self) -> None:
         """Ask the daemon to end, and wait for it."""
@@ -142,6 +133,13 @@ class Daemon:
             )
             response = connection.getresponse()
             return Answer(response.status, dict(response.getheaders()), response.read())
+
+    def connect(self) -> socket.socket:
+        """Return a bare connection, for what no client library would send."""
+        connection = _Connection(self.socket)
+        connection.connect()
+        assert connection.sock
+        return connection.sock
 
     def import_image(self, reference: str = "busybox:latest") -> None:
         """Give the daemon a busybox image under this name, once."""
@@ -164,6 +162,7 @@ class Daemon:
     def remove_containers(self) -> None:
         """Remove every container by force."""
         for container in self.request("GET", "/containers/json?all=1").json:
+            containers.add(container["Id"])
             self.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
 
     def processes(self) -> list[int]:
@@ -187,9 +186,9 @@ def running(*options: str, data_size: str = "") -> Iterator[Daemon]:
 
     With `data_size` ("64m") the data root is a file system of that size.
     """
-    folder = Path(tempfile.mkdtemp(prefix="sampan-test-", dir="/var/tmp"))
+    folder = scratch()
     folder.chmod(0o755)
-    namespace = f"test-{secrets.token_hex(4)}"
+    namespace = unique()
     subprocess.run(["ip", "netns", "add", namespace], check=True)
     daemon = Daemon(folder, namespace, options)
     try:

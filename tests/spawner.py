@@ -8,8 +8,6 @@ import select
 import shutil
 import signal
 import socket
-import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,9 +31,10 @@ from sampan.runtime.spawner import (
 from sampan.runtime.spawning import connect_spawner, open_spawner, stop_spawner
 from sampan.spec.names import new_id
 from sampan.spec.runtime import Linux, LinuxNamespace, LinuxResources, Process, Spec
+from tests import busybox
+from tests.session import containers, eventually, scratch
 
 PATIENCE = 20.0
-PROGRAMS = "sh sleep echo cat true false seq yes dd head kill tail wc stty tr printf nc id".split()
 JSON = Streams(log_driver="json-file")
 
 
@@ -102,34 +101,37 @@ class Harness:
     def reconnect(self) -> None:
         """Connect again, as after the death of the forker."""
         self.connection.close()
-        end = time.monotonic() + PATIENCE
-        while True:
+
+        def answers() -> bool:
             try:
                 self.connection = connect_spawner(self.run_root)
                 self.spawner = rpc.connect(Spawner, self.connection, deadline=PATIENCE)
                 self.spawner.tasks()
             except SampanError:
-                assert time.monotonic() < end
-                time.sleep(0.01)
-            else:
-                return
+                return False
+            return True
+
+        eventually(answers)
 
     def keeper(self) -> int:
         return int((self.run_root / "spawner.lock").read_text())
 
     def forker(self) -> int:
         """Return the child of the keeper that is the forker; containers may be others."""
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
+        found: list[int] = []
+
+        def is_there() -> list[int]:
             # The lock names the old keeper until the new one has started.
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 keeper = self.keeper()
                 own = Path(f"/proc/{keeper}/cmdline").read_bytes()
                 for pid in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
                     if own and Path(f"/proc/{pid}/cmdline").read_bytes() == own:
-                        return int(pid)
-            time.sleep(0.01)
-        raise AssertionError("the keeper has no forker")
+                        found.append(int(pid))
+            return found
+
+        eventually(is_there)
+        return found[0]
 
     def root(self) -> Fd:
         """Return a detached mount of a busybox root."""
@@ -159,6 +161,7 @@ class Harness:
         with self.root() as root:
             launch = Launch(id=container, spec=spec, streams=streams, files=files or {})
             self.ids.append(container)
+            containers.add(container)
             self.started.append(self.spawner.start(launch, root))
         return container
 
@@ -222,12 +225,8 @@ def readable(descriptor: Fd, patience: float = 0.0) -> bool:
 @contextlib.contextmanager
 def running() -> Iterator[Harness]:
     """Run a spawner with its own folders; everything is gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="sampan-spawner-", dir="/var/tmp"))
-    for name in ("bin", "proc", "dev", "sys", "tmp", "etc"):
-        (folder / "root" / name).mkdir(parents=True)
-    shutil.copy("/bin/busybox", folder / "root/bin/busybox")
-    for name in PROGRAMS:
-        (folder / "root/bin" / name).symlink_to("busybox")
+    folder = scratch()
+    busybox.fill(folder / "root")
     harness = Harness(folder)
     try:
         harness.open()

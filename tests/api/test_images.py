@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests import tarballs
-from tests.daemon import Answer, Daemon, eventually, running
+from tests.daemon import Answer, Daemon, running
+from tests.session import eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 

@@ -76,6 +76,7 @@ def transcript(arguments: list[str]) -> str:
         text=True,
         stdin=subprocess.DEVNULL,
         env=ENVIRONMENT,
+        cwd="/",
         check=False,
     )
     return (

@@ -13,7 +13,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.daemon import Daemon, eventually
+from tests.daemon import Daemon
+from tests.session import eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.compat, pytest.mark.slow]
 

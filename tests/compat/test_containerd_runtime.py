@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.bundle import RUNTIME, Box
+from tests.session import eventually
 
 pytestmark = [
     pytest.mark.compat,
@@ -52,10 +52,7 @@ def ctr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ctr]:
         command = ["containerd", "--config", str(home / "config.toml")]
         daemon = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 30
-        while call("version", check=False).returncode:
-            assert time.monotonic() < deadline, (home / "log").read_text()
-            time.sleep(0.05)
+        eventually(lambda: call("version", check=False).returncode == 0)
         yield call
     finally:
         daemon.terminate()
@@ -99,10 +96,7 @@ def test_a_running_container_can_be_entered_paused_counted_and_killed(
     assert "RUNNING" in ctr("task", "ls").stdout
     assert "memory" in ctr("task", "metrics", "long").stdout
     ctr("task", "kill", "--signal", "KILL", "long")
-    deadline = time.monotonic() + 10
-    while "STOPPED" not in ctr("task", "ls").stdout:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually(lambda: "STOPPED" in ctr("task", "ls").stdout)
 
 
 def test_a_program_that_is_missing_is_said(

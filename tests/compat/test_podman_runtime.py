@@ -9,11 +9,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.session import eventually
 
 pytestmark = [
     pytest.mark.compat,
@@ -191,13 +192,12 @@ def test_a_pod_shares_namespaces(podman: Podman, sleeper: str) -> None:
 def test_nothing_is_left_after_removal(podman: Podman, sleeper: str) -> None:
     podman("rm", "--force", "--time", "0", sleeper)
     state = Path(f"/run/sampan-runtime/{sleeper}")
-    deadline = time.monotonic() + 15  # conmon's own cleaning up may still be under way
-    while left := [
-        *Path("/sys/fs/cgroup").glob(f"*/**/libpod-{sleeper}"),
-        *state.parent.glob(sleeper),
-    ]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+
+    def left() -> list[Path]:
+        groups = Path("/sys/fs/cgroup").glob(f"*/**/libpod-{sleeper}")
+        return [*groups, *state.parent.glob(sleeper)]
+
+    eventually(lambda: not left())  # conmon's own cleaning up may still be under way
 
 
 def test_podman_knows_the_version_of_the_runtime(podman: Podman) -> None:

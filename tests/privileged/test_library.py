@@ -18,8 +18,9 @@ import sampan
 from sampan.errors import CommandNotFound, Conflict, DeadlineExceeded, NotFound
 from sampan.library.engine import LibraryEngine
 from sampan.network.sandbox import Sandbox, inside
-from tests.daemon import REPOSITORY, eventually
+from tests.daemon import REPOSITORY
 from tests.netns import links
+from tests.session import eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 

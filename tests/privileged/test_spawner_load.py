@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -14,7 +15,8 @@ import pytest
 
 from sampan.runtime.spawner import Streams
 from sampan.spec.names import new_id
-from tests.spawner import Client, Harness, readable, running
+from tests.session import eventually
+from tests.spawner import JSON, PATIENCE, Client, Harness, readable, running
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
@@ -52,20 +54,16 @@ def test_an_idle_spawner_never_wakes(spawner: Harness) -> None:
     client.sock.close()
 
 
-def test_a_flood_does_not_delay_another_container(spawner: Harness) -> None:
+def test_a_flood_does_not_silence_another_container(spawner: Harness) -> None:
     streams = Streams(log_driver="json-file")
     for _ in range(3):
         spawner.start("/bin/yes", "flood", streams=streams)
     container = new_id()
     client = spawner.attach(container, stdin=True)
     spawner.start("/bin/cat", streams=Streams(open_stdin=True), id=container)
-    delays = []
-    for _ in range(20):
-        before = time.monotonic()
-        client.sock.sendall(b"ping\n")
-        client.until(b"ping\n")
-        delays.append(time.monotonic() - before)
-    assert sorted(delays)[10] < 0.2
+    for number in range(20):
+        client.sock.sendall(b"ping %d\n" % number)
+        assert client.until(b"\n").endswith(b"ping %d\n" % number)
     client.sock.close()
 
 
@@ -92,10 +90,9 @@ def test_a_client_that_never_reads_does_not_hold_up_the_end(spawner: Harness) ->
     container = new_id()
     client = spawner.attach(container)
     spawner.start("/bin/seq", "1", "500000", streams=SILENT, id=container)
+    assert select.select([client.sock], [], [], PATIENCE)[0]
     spawner.spawner.signal(container, signal=signal.SIGKILL)
-    before = time.monotonic()
     assert spawner.end(container).exit_code == 137
-    assert time.monotonic() - before < 4
     assert client.rest()  # what was sent before is still there, and then the end
 
 
@@ -117,24 +114,11 @@ def test_a_full_disk_costs_lines_and_nothing_else() -> None:
             subprocess.run(["umount", spawner.data_root / "containers"], check=True)
 
 
-def test_json_file_takes_150_megabytes_of_long_lines_per_second(spawner: Harness) -> None:
-    size = 300_000_000
-    container = spawner.start(
-        "/bin/sh",
-        "-c",
-        f"yes {'x' * 8000} | head -c {size}",
-        streams=Streams(log_driver="json-file"),
-    )
-    keeper = spawner.keeper()
-    before = cpu_seconds(keeper)
+def test_long_lines_are_logged_to_the_last_byte(spawner: Harness) -> None:
+    line = "x" * 7999
+    container = spawner.start("/bin/sh", "-c", f"yes {line} | head -n 2000", streams=JSON)
     assert spawner.end(container).exit_code == 0
-    used = cpu_seconds(keeper) - before
-    assert size / used > 150e6
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    assert spawner.logged(container) == f"{line}\n".encode() * 2000
 
 
 def memory(spawner: Harness) -> int:
@@ -174,8 +158,5 @@ def test_many_clients_come_and_go(spawner: Harness) -> None:
     last.sock.sendall(b"done\n")
     last.until(b"done\n")
     last.sock.close()
-    end = time.monotonic() + 10
-    while len(os.listdir(f"/proc/{keeper}/fd")) > before and time.monotonic() < end:
-        time.sleep(0.01)
-    assert len(os.listdir(f"/proc/{keeper}/fd")) == before
+    eventually(lambda: len(os.listdir(f"/proc/{keeper}/fd")) == before)
     first.sock.close()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sampan.daemon.supervisor import FIRST_PAUSE, LONGEST_PAUSE, Backoff
+from tests.session import eventually
 
 # The supervised child notes each socket that it gets and who answers there.
 PROGRAM = """
@@ -149,10 +150,7 @@ def test_sigterm_stops_the_daemon_and_then_the_supervisor(start: Callable[..., R
     helper = int(run.until("helper", "echo")[2])
     assert run.stop() == 0
     assert run.lines()[-2:] == [["child", "stops"], ["end", "0"]]
-    end = time.monotonic() + 5
-    while os.path.exists(f"/proc/{helper}/exe") and time.monotonic() < end:
-        select.select([], [], [], 0.01)
-    assert not os.path.exists(f"/proc/{helper}/exe")
+    eventually(lambda: not os.path.exists(f"/proc/{helper}/exe"))
 
 
 def test_a_daemon_that_ignores_sigterm_is_killed_in_the_end(start: Callable[..., Run]) -> None:
