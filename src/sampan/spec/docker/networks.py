@@ -1,12 +1,11 @@
 """Bodies of the network endpoints of Docker's Engine API, and the network parts of containers.
 
-Source: moby api/types/network, as API 1.51 shows them. Addresses that are not there are "", not null.
+Source: moby api/types/network, as API 1.51 shows them. A missing address is "", not null.
 """
 
 from __future__ import annotations
 
 import msgspec
-
 
 # --- endpoints: a container's interface on a network -----------------------------------------
 
