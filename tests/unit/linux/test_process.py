@@ -58,7 +58,10 @@ def test_a_range_of_descriptors_is_closed() -> None:
 
 
 def test_signals_return_to_their_defaults() -> None:
-    """In a new interpreter: the C library keeps two signals of a process that has had threads."""
+    """In a new interpreter, as a process that has had threads catches more.
+
+    Signals 32 and 33 belong to the C library, which ignores them in what posix_spawn(3) makes.
+    """
     program = """
 import signal
 from sampan.linux import process
@@ -70,7 +73,8 @@ print(open("/proc/self/status").read())
 """
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
     status = dict(line.split(":", 1) for line in done.stdout.decode().splitlines() if ":" in line)
-    assert [int(status[name], 16) for name in ("SigBlk", "SigIgn", "SigCgt")] == [0, 0, 0]
+    ours = ~(3 << 31)
+    assert [int(status[name], 16) & ours for name in ("SigBlk", "SigIgn", "SigCgt")] == [0, 0, 0]
 
 
 def test_a_program_is_executed_from_a_descriptor() -> None:
