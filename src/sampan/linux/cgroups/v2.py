@@ -175,6 +175,8 @@ class UnifiedCgroup:
 
     def freeze(self) -> None:
         """See `Cgroup.freeze`."""
+        if os.getpid() in self.pids():
+            raise OSError(errno.EDEADLK, "a process cannot freeze its own cgroup", self.path)
         with self._opened() as directory:
             directory.write("cgroup.freeze", 1)
             deadline = time.monotonic() + 5 * PATIENCE
