@@ -492,7 +492,7 @@ def test_cve_2019_5736_the_interpreter_cannot_be_overwritten_through_proc_self_e
     here = Path(__file__).parents[2]
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=here, check=False)
     assert done.stdout.startswith("True"), done.stderr
-    # Before Linux 6.2 a running file is found to be busy before it is found to be read-only.
+    # On Linux 6.1 a running file is found to be busy before it is found to be read-only.
     refusals = ("Read-only file system", "Text file busy")
     assert sum(done.stdout.count(refusal) for refusal in refusals) == 2
 
