@@ -1,6 +1,6 @@
 """docker-py's own integration tests, unchanged, against a daemon of ours.
 
-They are not packaged: `DOCKER_PY_SOURCE` names a checkout of https://github.com/docker/docker-py
+They are not packaged: `DOCKER_PY_SOURCE` names a checkout of docker-py's repository
 (or its folder `tests` alone). What does not apply is listed here, with the reason; the page
 docs/reference/compatibility.md says the same to users.
 """
