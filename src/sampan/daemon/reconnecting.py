@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import select
 import socket
 import threading
 from collections.abc import Callable
@@ -14,6 +15,13 @@ from sampan.errors import Unavailable
 log = logging.getLogger(__name__)
 P = TypeVar("P")
 REPLACEMENT_SECONDS = 15.0  # for the supervisor to start a helper again
+
+
+def _hung_up(sock: socket.socket) -> bool:
+    """Tell whether the other end is closed."""
+    poll = select.poll()
+    poll.register(sock, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 class Reconnecting(Generic[P]):
@@ -57,6 +65,8 @@ class Reconnecting(Generic[P]):
         except Unavailable as error:
             with self._changed:
                 if self._client is client:
+                    if self._sock is not None and not _hung_up(self._sock):
+                        raise  # the child that did this call has ended, or says so itself
                     self._client = None
             raise Unavailable(f"the {self._name} helper is gone: {error}") from error
 

@@ -26,6 +26,8 @@ class Polite:
     def greet(self, name: str) -> str:
         if name == "nobody":
             raise NotFound("there is nobody")
+        if name == "busy":
+            raise Unavailable("not now")
         return f"{self.word} {name}"
 
 
@@ -83,4 +85,16 @@ def test_a_dead_helper_is_told_and_the_next_one_is_used(
         greeter.greet("x")
     reconnecting.replace(helper("again"))
     assert greeter.greet("x") == "again x"
+    reconnecting.close()
+
+
+def test_a_helper_that_lives_is_kept_whatever_it_refuses(
+    reconnecting: Reconnecting[Greeter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helpers, "REPLACEMENT_SECONDS", 0.1)
+    reconnecting.replace(helper("hello"))
+    greeter = reconnecting.stand_in()
+    with pytest.raises(Unavailable, match="not now"):
+        greeter.greet("busy")
+    assert greeter.greet("you") == "hello you"
     reconnecting.close()
