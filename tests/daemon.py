@@ -32,6 +32,9 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+Socket = socket.socket  # a class below has a property of that name
+
+
 @dataclass
 class Answer:
     """One API answer."""
@@ -134,7 +137,7 @@ class Daemon:
             response = connection.getresponse()
             return Answer(response.status, dict(response.getheaders()), response.read())
 
-    def connect(self) -> socket.socket:
+    def connect(self) -> Socket:
         """Return a bare connection, for what no client library would send."""
         connection = _Connection(self.socket)
         connection.connect()
@@ -179,6 +182,19 @@ class Daemon:
                     found.append(int(entry))
         return found
 
+    def kill(self) -> None:
+        """Kill the daemon's own processes at once, also those that are born meanwhile."""
+
+        def all_gone() -> bool:
+            for pid in (alive := self.processes()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if self.process:
+                self.process.poll()
+            return not alive
+
+        eventually(all_gone)
+
 
 @contextlib.contextmanager
 def running(*options: str, data_size: str = "") -> Iterator[Daemon]:
@@ -202,11 +218,7 @@ def running(*options: str, data_size: str = "") -> Iterator[Daemon]:
         daemon.remove_containers()
         daemon.stop()
     finally:
-        for pid in daemon.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if daemon.process:
-            daemon.process.wait(PATIENCE)
+        daemon.kill()
         subprocess.run(["ip", "netns", "del", namespace], check=True)
         if data_size:
             subprocess.run(["umount", "--lazy", daemon.data_root], check=True)
