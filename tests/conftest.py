@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,11 @@ import pytest
 from sampan.engine import blocking as crossing
 from tests import session
 from tests.daemon import Daemon, running
+
+
+def pytest_configure() -> None:
+    """End in order at SIGTERM: fixtures take away what tests have made."""
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", 143))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,7 +7,6 @@ import http.client
 import io
 import json
 import os
-import signal
 import sqlite3
 import tarfile
 import threading
@@ -233,17 +232,6 @@ def test_a_first_container_on_a_full_disk_is_refused_and_works_later(small: Daem
 # --- kills ---------------------------------------------------------------------------------
 
 
-def kill_all(daemon: Daemon) -> None:
-    for pid in daemon.processes():
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    assert daemon.process
-    daemon.process.wait()
-    eventually(lambda: not daemon.processes())
-
-
 @pytest.mark.parametrize("delay", [0.02, 0.1, 0.3, 0.6])
 @pytest.mark.parametrize("work", ["import", "load", "commit"])
 def test_a_kill_in_the_middle_leaves_nothing(mortal: Daemon, work: str, delay: float) -> None:
@@ -263,7 +251,7 @@ def test_a_kill_in_the_middle_leaves_nothing(mortal: Daemon, work: str, delay: f
     client = threading.Thread(target=send)
     client.start()
     time.sleep(delay)
-    kill_all(mortal)
+    mortal.kill()
     client.join()
     mortal.start()
     whole = [name for name in names(mortal) if name != "busybox:latest"]
