@@ -97,9 +97,7 @@ class Process(_Struct):
     scheduler: Scheduler | None = None
     selinux_label: str = ""
     io_priority: IOPriority | None = None
-    exec_cpu_affinity: ExecCPUAffinity | None = msgspec.field(
-        default=None, name="execCPUAffinity"
-    )
+    exec_cpu_affinity: ExecCPUAffinity | None = msgspec.field(default=None, name="execCPUAffinity")
 
 
 # --- root and mounts -------------------------------------------------------------------------
