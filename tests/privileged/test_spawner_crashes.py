@@ -20,7 +20,7 @@ from tests.spawner import Harness, readable, running
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
 ROOMY = Streams(log_driver="json-file", log_options={"max-size": "1g"})
-LINES = 1_000_000
+LINES = 400_000
 EXPECTED = b"".join(b"%d\n" % number for number in range(1, LINES + 1))
 
 
