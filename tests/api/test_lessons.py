@@ -6,6 +6,7 @@ The classes are those of the release notes of engines that came before.
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import threading
@@ -16,6 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.daemon import Daemon
+from tests.session import eventually
 
 pytestmark = pytest.mark.privileged
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9}Z")
@@ -119,6 +121,16 @@ def test_ids_have_their_prefix_everywhere(daemon: Daemon) -> None:
     assert listed["ImageID"] == image["Id"] == inspect(daemon, container)["Image"]
     assert listed["Image"] == "busybox"
     assert re.fullmatch("[0-9a-f]{64}", container)
+
+
+def test_a_container_whose_process_is_gone_can_be_started(daemon: Daemon) -> None:
+    """Also before the engine has taken back what it had: no 304, no streams of the run before."""
+    container = create(daemon, "true")
+    for _ in range(20):
+        answer = daemon.request("POST", f"/containers/{container}/start")
+        assert answer.status == 204
+        pid = inspect(daemon, container)["State"]["Pid"]
+        eventually(lambda pid=pid: not pid or not os.path.exists(f"/proc/{pid}"))
 
 
 def test_times_are_text_in_inspect_and_numbers_in_lists(daemon: Daemon) -> None:

@@ -21,6 +21,7 @@ class Attaching:
 
     async def attach(self, container: Container, query: AttachQuery) -> Attachment:
         """Connect a client, before the start or while the container runs."""
+        await container.settled()  # else its streams would be those of the run that is over
         if container.running and container.record.paused:
             raise Conflict(
                 f"container {container.id} is paused, unpause the container before attach"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import time
 from dataclasses import dataclass, field
 
@@ -61,6 +62,7 @@ class Container:
     health: Health | None = None
     execs: list[str] = field(default_factory=list)
     ended: asyncio.Event = field(default_factory=asyncio.Event)  # set whenever it does not run
+    ending: bool = False  # its process is gone, and what it had is being taken back
     exits: list[asyncio.Future[WaitResponse]] = field(default_factory=list)  # next exit
     removals: list[asyncio.Future[WaitResponse]] = field(default_factory=list)  # removal
     restart: asyncio.Task[None] | None = None  # waits to start it again
@@ -148,12 +150,23 @@ class Container:
             return ""
         return f"Exited ({record.exit_code}) {human_duration(now - record.finished_at)} ago"
 
+    async def settled(self) -> None:
+        """Return at once, unless it is just ending: then when it has ended."""
+        if self.ending or (self.pidfd and _is_readable(self.pidfd)):
+            await self.ended.wait()
+
     def close_watch(self) -> None:
         """Close the descriptors of the process that ran."""
         for fd in (self.pidfd, self.oom):
             if fd:
                 fd.close()
         self.pidfd = self.oom = None
+
+
+def _is_readable(descriptor: Fd) -> bool:
+    poll = select.poll()
+    poll.register(descriptor.number, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def human_duration(nanoseconds: int) -> str:

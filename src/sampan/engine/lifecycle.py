@@ -77,6 +77,7 @@ class Lifecycle:
     async def start(self, container: Container) -> None:
         """Start a container that does not run."""
         async with container.lock:
+            await container.settled()
             await self._start_by_hand(container)
 
     async def _start_by_hand(self, container: Container) -> None:
@@ -233,6 +234,7 @@ class Lifecycle:
                 if fd:
                     loop.remove_reader(fd.number)
             container.close_watch()
+            container.ending = True
             self._tasks.spawn(self._end(container), f"end of {container.short_id}")
 
         def out_of_memory() -> None:
@@ -280,6 +282,7 @@ class Lifecycle:
         self._notices.container(
             container, "die", execDuration=str(duration), exitCode=str(exit_code)
         )
+        container.ending = False
         container.ended.set()
         settle_exits(container)
         if delay is not None:
