@@ -18,6 +18,7 @@ from tests.daemon import Daemon, running
 def pytest_configure() -> None:
     """End in order at SIGTERM: fixtures take away what tests have made."""
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", 143))
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
