@@ -462,6 +462,31 @@ def _inside(init: int) -> list[str]:
     return found
 
 
+SHARED = """
+import os, sys
+from pathlib import Path
+from sampan.linux import mounts, namespaces
+from tests.box import Box, spec
+namespaces.unshare(namespaces.CLONE_NEWNS)
+mounts.mount(None, b'/', None, mounts.MS_REC | mounts.MS_SLAVE)
+mounts.mount(None, b'/', None, mounts.MS_REC | mounts.MS_SHARED)
+box = Box(Path(sys.argv[1]), Path(sys.argv[2]))
+table = Path('/proc/thread-self/mountinfo')
+before = table.read_text()
+directory = os.open(box.root, os.O_PATH)
+ended = box.run(spec('echo', 'ran'), root=mounts.clone_tree(directory))
+print(ended.out.strip(), 'leaked' if table.read_text() != before else 'clean')
+box.close()
+"""
+
+
+def test_mounts_of_a_container_do_not_reach_a_host_whose_mounts_are_shared(box: Box) -> None:
+    arguments = [sys.executable, "-c", SHARED, str(box.root), str(box.scratch)]
+    here = Path(__file__).parents[2]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=here, check=False)
+    assert done.stdout == "ran clean\n", done.stderr
+
+
 SEALED = """
 import os, sys
 from sampan.runtime import seal

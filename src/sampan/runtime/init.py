@@ -202,9 +202,12 @@ def join_keyring(id: bytes) -> None:
 def _build_root(setup: Setup) -> tuple[int, mounting.Made]:
     """Attach the root and make all mounts and devices below it."""
     rootfs.isolate(setup.propagation)
-    tree = setup.root if isinstance(setup.root, int) else rootfs.clone_root(setup.root)
     try:
-        root = rootfs.attach(tree)
+        if isinstance(setup.root, int):
+            rootfs.isolate_tree(setup.root, setup.propagation)
+            root = rootfs.attach(setup.root)
+        else:
+            root = rootfs.attach(rootfs.clone_root(setup.root))
     except OSError as error:
         raise InvalidArgument(f"cannot attach the root file system: {reason(error)}") from None
     made = mounting.make_all(root, setup.mounts, setup.cgroups)

@@ -34,6 +34,17 @@ def isolate(propagation: str) -> None:
         m.mount(None, b"/", None, m.MS_PRIVATE)
 
 
+def isolate_tree(root: int, propagation: str) -> None:
+    """Cut a root that was cloned before `isolate` from what it was cloned of.
+
+    It is a peer of that if the host's mounts are shared, as systemd makes them: what is mounted in
+    the container would appear on the host, and stay.
+    """
+    kind, _ = PROPAGATION.get(propagation, (m.MS_SLAVE, True))
+    flags = m.AT_EMPTY_PATH | (0 if kind == m.MS_SHARED else m.AT_RECURSIVE)
+    m.mount_setattr(root, b"", flags, propagation=m.MS_SLAVE)
+
+
 def clone_root(path: bytes) -> int:
     """Return a detached bind mount of a root directory, with what is mounted below it."""
     return m.open_tree(m.AT_FDCWD, path, m.OPEN_TREE_CLONE | m.AT_RECURSIVE)
