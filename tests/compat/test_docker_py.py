@@ -323,8 +323,10 @@ def test_events_tell_a_life_in_order(client: docker.DockerClient) -> None:
 
 def test_live_events_arrive(client: docker.DockerClient) -> None:
     stream = client.events(filters={"event": "die"}, decode=True)
-    threading.Thread(target=client.containers.run, args=("busybox", "true")).start()
+    runner = threading.Thread(target=client.containers.run, args=("busybox", "true"))
+    runner.start()
     event = next(stream)
+    runner.join()  # it still asks for the exit code and the output
     assert event["Action"] == "die"
     assert event["Actor"]["Attributes"]["exitCode"] == "0"
     stream.close()
