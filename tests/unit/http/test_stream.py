@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import ssl
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -186,12 +188,17 @@ def test_tls_carries_large_messages_both_ways_at_once(
         assert await reading == len(payload)
 
     def client(sock: ssl.SSLSocket) -> None:
-        sender = threading.Thread(target=sock.sendall, args=(payload,))
-        sender.start()
-        size = 0
-        while size < len(payload):
-            size += len(sock.recv(1 << 20))
-        sender.join()
+        sock.setblocking(False)  # one thread: an SSL object may not be used by two
+        rest, size = memoryview(payload), 0
+        while rest or size < len(payload):
+            select.select([sock], [sock] if rest else [], [], 5)
+            with suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                while size < len(payload):
+                    chunk = sock.recv(1 << 20)
+                    assert chunk, "the stream ended too early"
+                    size += len(chunk)
+            with suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                rest = rest[sock.send(rest) :]
 
     over_tls(server_context, authority, serve, client)
 
