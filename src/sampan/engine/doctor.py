@@ -129,7 +129,7 @@ def kernel(probes: Probes) -> Finding:
             "kernel",
             "note",
             f"Linux {release} keeps no exit status for pidfds",
-            "an exit code is lost if the spawner dies in the same moment as the container",
+            "an exit code is lost if both halves of the spawner were killed while a container ran",
             "Linux 6.15 or later",
         )
     return Finding("kernel", "ok", f"Linux {release}")
