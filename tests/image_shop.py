@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from sampan.engine.database import Database
-from sampan.engine.images import Images, ImageUse
+from sampan.engine.images.images import Images, ImageUse
 from sampan.errors import Conflict, InvalidArgument
 from sampan.rpc import Fd
 from sampan.spec.digest import chain_ids
@@ -105,7 +105,7 @@ class Shop:
 
     def build(self, parent: str, content: bytes, name: str = "") -> str:
         """Commit an image on another."""
-        from sampan.engine.images import CommitRequest
+        from sampan.engine.images.images import CommitRequest
 
         image = run(self.images.resolve(parent))
         layer = tarballs.archive(tarballs.file("g", content)) if content else bytes(1024)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sampan.engine.database import Database
-from sampan.engine.images import Images
+from sampan.engine.images.images import Images
 from sampan.spec.reference import Reference
 from sampan.storage.linux_mounter import LinuxMounter
 from tests import tarballs

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sampan.engine.engine import Engine
     from sampan.engine.events import Events
     from sampan.engine.execs import Execs
-    from sampan.engine.images import Images
+    from sampan.engine.images.images import Images
     from sampan.engine.networks import Networks
     from sampan.engine.system import System
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container, Record
-from sampan.engine.images import Image, Images
+from sampan.engine.images.images import Image, Images
 from sampan.engine.links import Links
 from sampan.engine.lookup import Table
 from sampan.engine.merging import merged

@@ -14,7 +14,7 @@ from sampan.engine.creation import Creation
 from sampan.engine.database import Database
 from sampan.engine.events import Events
 from sampan.engine.execs import Execs
-from sampan.engine.images import Images, ImageUse
+from sampan.engine.images.images import Images, ImageUse
 from sampan.engine.inspection import Inspection
 from sampan.engine.lifecycle import Lifecycle
 from sampan.engine.links import Links

@@ -9,7 +9,7 @@ from msgspec import UNSET, structs
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container, Record
 from sampan.engine.filters import Filters
-from sampan.engine.images import Images
+from sampan.engine.images.images import Images
 from sampan.engine.links import Links
 from sampan.engine.lookup import Table
 from sampan.engine.networks import Networks

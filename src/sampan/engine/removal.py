@@ -12,7 +12,7 @@ from sampan.engine.container import Container
 from sampan.engine.events import Events
 from sampan.engine.execs import Execs
 from sampan.engine.filters import Filters
-from sampan.engine.images import Images
+from sampan.engine.images.images import Images
 from sampan.engine.lifecycle import Lifecycle
 from sampan.engine.lookup import Table
 from sampan.engine.networks import Networks

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container
-from sampan.engine.images import CommitRequest, Images
+from sampan.engine.images.images import CommitRequest, Images
 from sampan.engine.lookup import Table
 from sampan.engine.networks import Networks
 from sampan.engine.notices import Notices

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import msgspec
 
 from sampan.engine.blocking import blocking
-from sampan.engine.image_listing import created
-from sampan.engine.image_store import Image, ImageStore
+from sampan.engine.images.listing import created
+from sampan.engine.images.store import Image, ImageStore
 from sampan.engine.undisturbed import undisturbed
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.digest import Digest, digest_of, encoded

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from sampan.engine.image_filters import Filters, boolean, check_names, matches_labels, until
-from sampan.engine.image_listing import created
-from sampan.engine.image_store import Image, ImageStore, ImageUse
+from sampan.engine.images.filters import Filters, boolean, check_names, matches_labels, until
+from sampan.engine.images.listing import created
+from sampan.engine.images.store import Image, ImageStore, ImageUse
 from sampan.errors import Conflict, InvalidArgument, SampanError
 from sampan.spec.docker.images import ImageDeleteItem, ImagesPruneReport
 from sampan.spec.names import short_id

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sampan.engine.images import CommitRequest, ImageUse
+from sampan.engine.images.images import CommitRequest, ImageUse
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.spec.image import RunConfig
 from sampan.spec.platform import Platform

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.engine.image_changes import apply_changes, merge, parse_duration
+from sampan.engine.images.changes import apply_changes, merge, parse_duration
 from sampan.errors import InvalidArgument
 from sampan.spec.image import Healthcheck, RunConfig
 

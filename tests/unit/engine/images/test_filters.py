@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.engine.image_filters import boolean, check_names, glob, matches_labels, until
+from sampan.engine.images.filters import boolean, check_names, glob, matches_labels, until
 from sampan.errors import InvalidArgument
 
 NOW = 2_000_000_000 * 10**9

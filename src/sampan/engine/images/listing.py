@@ -8,8 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from sampan.engine.blocking import blocking
-from sampan.engine.image_filters import Filters, boolean, check_names, glob, matches_labels, until
-from sampan.engine.image_store import Image, ImageStore
+from sampan.engine.images.filters import Filters, boolean, check_names, glob, matches_labels, until
+from sampan.engine.images.store import Image, ImageStore
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.digest import chain_ids
 from sampan.spec.docker.images import (

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import msgspec
 
 from sampan.engine.blocking import blocking
-from sampan.engine.image_changes import apply_changes, merge
-from sampan.engine.image_store import Image, ImageStore
+from sampan.engine.images.changes import apply_changes, merge
+from sampan.engine.images.store import Image, ImageStore
 from sampan.engine.undisturbed import undisturbed
 from sampan.errors import InvalidArgument
 from sampan.rpc import Fd

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from sampan.engine.blocking import blocking
-from sampan.engine.image_database import ImageDatabase, ImageRow, LayerRow
+from sampan.engine.images.database import ImageDatabase, ImageRow, LayerRow
 from sampan.engine.undisturbed import undisturbed
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.rpc import Fd

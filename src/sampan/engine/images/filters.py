@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from sampan.engine.image_changes import parse_duration
+from sampan.engine.images.changes import parse_duration
 from sampan.errors import InvalidArgument
 
 Filters = Mapping[str, Sequence[str]]

@@ -14,8 +14,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from sampan.engine.blocking import blocking
-from sampan.engine.image_import import check_os, encode_config
-from sampan.engine.image_store import Image, ImageStore
+from sampan.engine.images.importing import check_os, encode_config
+from sampan.engine.images.store import Image, ImageStore
 from sampan.engine.undisturbed import undisturbed
 from sampan.errors import InvalidArgument
 from sampan.spec.digest import Digest, chain_ids, digest_of, encoded, parse_digest

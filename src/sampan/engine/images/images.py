@@ -8,20 +8,20 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Se
 from contextlib import aclosing
 from pathlib import Path
 
-from sampan.engine import image_listing, image_removal
 from sampan.engine.database import Database
-from sampan.engine.image_archive import Archive, Loading
-from sampan.engine.image_database import ImageDatabase
-from sampan.engine.image_filters import Filters
-from sampan.engine.image_import import (
+from sampan.engine.images import listing, removal
+from sampan.engine.images.database import ImageDatabase
+from sampan.engine.images.filters import Filters
+from sampan.engine.images.importing import (
     CommitRequest,
     commit,
     decompressed,
     import_archive,
     spooled,
 )
-from sampan.engine.image_saving import Saving
-from sampan.engine.image_store import Emit, Image, ImageStore, ImageUse
+from sampan.engine.images.loading import Archive, Loading
+from sampan.engine.images.saving import Saving
+from sampan.engine.images.store import Emit, Image, ImageStore, ImageUse
 from sampan.engine.undisturbed import undisturbed
 from sampan.errors import Conflict, SampanError
 from sampan.spec.docker.images import (
@@ -95,16 +95,16 @@ class Images:
         self, filters: Filters, *, all: bool = False, shared_size: bool = False
     ) -> list[ImageSummary]:
         """Return what `docker images` lists, newest first."""
-        return image_listing.summaries(self._store, filters, all=all, shared_size=shared_size)
+        return listing.summaries(self._store, filters, all=all, shared_size=shared_size)
 
     async def inspect(self, name: str, platform: Platform | None = None) -> ImageInspect:
         """Return all that is known of an image."""
         image = self._store.find(name, platform)
-        return await image_listing.inspect(self._store, image, self._driver)
+        return await listing.inspect(self._store, image, self._driver)
 
     async def history(self, name: str, platform: Platform | None = None) -> list[ImageHistoryItem]:
         """Return how an image was made, newest step first."""
-        return image_listing.history(self._store, self._store.find(name, platform))
+        return listing.history(self._store, self._store.find(name, platform))
 
     async def tag(self, name: str, repo: str, tag: str = "") -> None:
         """Give an image another name. Emits `tag`."""
@@ -128,9 +128,9 @@ class Images:
         Raises NotFound, or Conflict if a container or a child image needs it. Emits `untag`,
         `delete`.
         """
-        removal = image_removal.Removal(self._store, force=force)
-        await removal.remove(name, prune_parents=prune_parents, platform=platform)
-        return removal.done
+        removing = removal.Removal(self._store, force=force)
+        await removing.remove(name, prune_parents=prune_parents, platform=platform)
+        return removing.done
 
     async def prune(self, filters: Filters) -> ImagesPruneReport:
         """Remove images that nothing uses. Conflict while another prune runs. Emits `prune`."""
@@ -138,7 +138,7 @@ class Images:
             raise Conflict("a prune operation is already running")
         self._pruning = True
         try:
-            report = await image_removal.prune(self._store, filters)
+            report = await removal.prune(self._store, filters)
         finally:
             self._pruning = False
         self._store.log_prune(report.space_reclaimed)
