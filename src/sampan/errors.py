@@ -87,6 +87,12 @@ class Unavailable(SampanError):
     code = "unavailable"
 
 
+class Upstream(SampanError):
+    """A server that we depend on, a registry say, cannot be reached, fails, or lies."""
+
+    code = "upstream"
+
+
 class DeadlineExceeded(SampanError):
     """The operation did not finish in the time it was given."""
 

@@ -27,6 +27,7 @@ STATUS: dict[type[errors.SampanError], int] = {
     errors.Unauthorized: 401,
     errors.Unsupported: 501,
     errors.Unavailable: 503,
+    errors.Upstream: 500,
     errors.DeadlineExceeded: 500,
     errors.NoSpace: 500,
 }
