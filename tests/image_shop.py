@@ -12,13 +12,13 @@ import msgspec
 
 from sampan.engine.database import Database
 from sampan.engine.images.images import Images, ImageUse
-from sampan.errors import Conflict, InvalidArgument
+from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.rpc import Fd
 from sampan.spec.digest import chain_ids
 from sampan.spec.reference import Reference
+from sampan.storage.compression import plain_chunks
 from sampan.storage.intake import whole
-from sampan.storage.layers import hash_layer
-from sampan.storage.mounter import Mounter, SnapshotInfo, Unpacked
+from sampan.storage.mounter import DiskReport, Kind, Mounter, SnapshotInfo, Unpacked
 from tests import tarballs
 
 T = TypeVar("T")
@@ -29,17 +29,47 @@ class DictionaryMounter:
 
     def __init__(self) -> None:
         self.parents: dict[str, str | None] = {}
-        self.committed: set[str] = set()
+        self.staged: dict[str, bytes] = {}  # key → uncompressed tar
+        self.committed: dict[str, bytes] = {}
         self.changed: dict[str, bytes] = {}  # key → the layer that `diff` gives
 
-    def unpack(self, archive: Fd, chain_id: str, parent: str | None) -> Unpacked:
-        diff_id = hash_layer(whole(archive.number))
+    def layers_stand_alone(self) -> bool:
+        return True
+
+    def unpack(self, archive: Fd, key: str, parent: str | None = None) -> Unpacked:
+        if key not in self.staged:
+            content = b"".join(plain_chunks(whole(archive.number)))
+            self.staged[key] = content
+        content = self.staged[key]
+        size = len(content)
+        return Unpacked(diff_id=tarballs.digest(content), plain_size=size, size=size, entries=1)
+
+    def commit(self, key: str, chain_id: str, parent: str | None) -> None:
+        if chain_id in self.committed:
+            self.staged.pop(key, None)
+            return
+        if key not in self.staged:
+            raise NotFound(f"snapshot {key} does not exist")
+        diff_id = tarballs.digest(self.staged[key])
         expected = tarballs.digest(f"{parent} {diff_id}".encode()) if parent else diff_id
         if chain_id != expected:
             raise InvalidArgument("not what it is called")
         self.parents[chain_id] = parent
-        self.committed.add(chain_id)
-        return Unpacked(diff_id=diff_id, size=os.fstat(archive.number).st_size, entries=1)
+        self.committed[chain_id] = self.staged.pop(key)
+
+    def pack_layer(self, chain_id: str, into: Fd) -> None:
+        rest = memoryview(self.committed[chain_id])
+        while rest:
+            rest = rest[os.write(into.number, rest) :]
+
+    def verify(self, chain_id: str) -> list[str]:
+        return [] if chain_id in self.committed else [f"snapshot {chain_id} does not exist"]
+
+    def disk_usage(self) -> DiskReport:
+        layers = {**self.committed, **self.staged}
+        return DiskReport(
+            snapshots={key: len(content) for key, content in layers.items()}, others={}
+        )
 
     def prepare(self, key: str, parent: str | None) -> None:
         self.parents[key] = parent
@@ -48,23 +78,35 @@ class DictionaryMounter:
         if key in self.parents.values():
             raise Conflict(f"snapshot {key} has children")
         self.parents.pop(key, None)
-        self.committed.discard(key)
+        self.committed.pop(key, None)
+        self.staged.pop(key, None)
 
     def snapshots(self) -> list[SnapshotInfo]:
-        return [
-            SnapshotInfo(
-                key=key,
-                parent=parent,
-                kind="committed" if key in self.committed else "active",
-            )
-            for key, parent in self.parents.items()
-        ]
+        found = [_layer(key, None, "staged", content) for key, content in self.staged.items()]
+        for key, parent in self.parents.items():
+            if key in self.committed:
+                found.append(_layer(key, parent, "committed", self.committed[key]))
+            else:
+                found.append(SnapshotInfo(key=key, parent=parent, kind="active"))
+        return found
 
     def diff(self, key: str, into: Fd) -> None:
         os.write(into.number, self.changed.get(key, bytes(1024)))
 
     def graph(self, key: str) -> dict[str, str]:
         return {"UpperDir": f"/{key}"}
+
+
+def _layer(key: str, parent: str | None, kind: Kind, content: bytes) -> SnapshotInfo:
+    return SnapshotInfo(
+        key=key,
+        parent=parent,
+        kind=kind,
+        diff_id=tarballs.digest(content),
+        plain_size=len(content),
+        size=len(content),
+        entries=1,
+    )
 
 
 class Shop:

@@ -23,6 +23,7 @@ from sampan.rpc import Fd
 from sampan.storage.linux_mounter import LinuxMounter
 from sampan.storage.mounter import ExtractOptions, Mounter
 from tests import tarballs
+from tests.layers import add
 from tests.session import eventually
 from tests.tarballs import archive, file, folder, symlink
 
@@ -66,13 +67,10 @@ def box(mounter: Mounter) -> Mounter:
 
 
 def unpack(mounter: Mounter, content: bytes, *, packed: bytes | None = None) -> str:
-    fd = tarballs.memory_file(packed or content)
-    try:
-        unpacked = mounter.unpack(Fd(fd), tarballs.chain(content), None)
-        assert unpacked.diff_id == tarballs.digest(content)
-        return unpacked.diff_id
-    finally:
-        os.close(fd)
+    unpacked = add(mounter, packed or content, tarballs.chain(content))
+    assert unpacked.diff_id == tarballs.digest(content)
+    assert unpacked.plain_size == len(content)
+    return unpacked.diff_id
 
 
 def packed(mounter: Mounter, path: str) -> bytes:
@@ -134,7 +132,7 @@ def test_a_layer_comes_through_a_pipe(mounter: Mounter) -> None:
 
     sender = threading.Thread(target=send)
     sender.start()
-    unpacked = mounter.unpack(Fd(kept(read)), tarballs.chain(content), None)
+    unpacked = mounter.unpack(Fd(kept(read)), "staged-x")
     sender.join()
     assert (unpacked.size, unpacked.entries) == (1 << 20, 1)
 
@@ -142,19 +140,28 @@ def test_a_layer_comes_through_a_pipe(mounter: Mounter) -> None:
 def test_unpacking_a_layer_again_changes_nothing(mounter: Mounter) -> None:
     unpack(mounter, BASE)
     fd = kept(tarballs.memory_file(b"not read at all"))
-    again = mounter.unpack(Fd(fd), tarballs.chain(BASE), None)
+    with pytest.raises(NotFound):
+        mounter.commit("staged-x", "sha256:" + "0" * 64, None)
+    mounter.commit("staged-x", tarballs.chain(BASE), None)
+    staged = kept(tarballs.memory_file(BASE))
+    mounter.unpack(Fd(staged), "staged-x")
+    again = mounter.unpack(Fd(fd), "staged-x")
     assert (again.diff_id, again.entries) == (tarballs.digest(BASE), 12)
+    mounter.commit("staged-x", tarballs.chain(BASE), None)
+    assert [info.kind for info in mounter.snapshots()] == ["committed"]
 
 
 def test_a_layer_that_is_not_what_it_is_called_leaves_nothing(
     mounter: Mounter, tmp_path: Path
 ) -> None:
-    fd = kept(tarballs.memory_file(BASE))
     with pytest.raises(InvalidArgument, match="does not make the chain id"):
-        mounter.unpack(Fd(fd), "sha256:" + "0" * 64, None)
+        add(mounter, BASE, "sha256:" + "0" * 64)
+    with pytest.raises(InvalidArgument, match="another name than its chain id"):
+        mounter.unpack(Fd(kept(tarballs.memory_file(BASE))), "sha256:" + "0" * 64)
     assert mounter.snapshots() == []
     for left in (".new", ".trash"):
-        assert list((tmp_path / "snapshots/overlay" / left).iterdir()) == []
+        folder = tmp_path / "snapshots/overlay" / left
+        eventually(lambda folder=folder: not any(folder.iterdir()))
 
 
 # --- stat ----------------------------------------------------------------------------------
@@ -349,10 +356,9 @@ def test_long_calls_do_not_hold_up_short_ones(tmp_path: Path) -> None:
     with sock:
         mounter = rpc.connect(Mounter, sock, deadline=60)
         read, write = os.pipe()
-        chain = tarballs.chain(BASE)
         results: list[str] = []
         slow = threading.Thread(
-            target=lambda: results.append(mounter.unpack(Fd(read), chain, None).diff_id)
+            target=lambda: results.append(mounter.unpack(Fd(read), "staged-x").diff_id)
         )
         slow.start()
         mounter.prepare("box", None)

@@ -17,6 +17,7 @@ from sampan.storage.drivers.vfs import VfsDriver
 from sampan.storage.linux_mounter import LinuxMounter
 from sampan.storage.snapshots import SnapshotDriver
 from tests import tarballs
+from tests.layers import add
 from tests.tarballs import archive, file, folder, hardlink, pax, symlink
 
 pytestmark = pytest.mark.privileged
@@ -39,10 +40,8 @@ class Snapshots:
         """Unpack layers on one another; return the chain id of the last."""
         parent = None
         for count, layer in enumerate(layers, 1):
-            fd = tarballs.memory_file(layer)
             chain = tarballs.chain(*layers[:count])
-            self.mounter.unpack(Fd(fd), chain, parent)
-            os.close(fd)
+            add(self.mounter, layer, chain, parent)
             parent = chain
         assert parent is not None
         return parent

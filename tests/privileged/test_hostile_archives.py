@@ -21,6 +21,7 @@ from sampan.rpc import Fd
 from sampan.storage.linux_mounter import LinuxMounter
 from sampan.storage.mounter import ExtractOptions
 from tests import tarballs
+from tests.layers import add
 from tests.tarballs import archive, file, folder, hardlink, pax, raw, symlink
 
 pytestmark = pytest.mark.privileged
@@ -184,12 +185,11 @@ BASE = archive(folder("bin"), file("bin/sh", b"#!"))
 
 
 def unpack(mounter: LinuxMounter, content: bytes, parent: str | None) -> None:
-    fd = tarballs.memory_file(content)
-    chain = tarballs.chain(content) if parent is None else tarballs.chain(BASE, content)
-    try:
-        mounter.unpack(Fd(fd), chain, parent)
-    finally:
-        os.close(fd)
+    add(mounter, content, chain_of(content, parent), parent)
+
+
+def chain_of(content: bytes, parent: str | None) -> str:
+    return tarballs.chain(content) if parent is None else tarballs.chain(BASE, content)
 
 
 @pytest.mark.parametrize("name", [*ATTACKS, *WHITEOUTS])
@@ -253,7 +253,7 @@ def test_a_bomb_is_refused_and_leaves_nothing(
     mounter = LinuxMounter(tmp_path)
     fd = tarballs.memory_file(bomb)
     with pytest.raises(InvalidArgument, match="bomb"):
-        mounter.unpack(Fd(fd), "sha256:" + "0" * 64, None)
+        mounter.unpack(Fd(fd), "staged-bomb")
     os.close(fd)
     mounter.close()
     assert mounter.snapshots() == []

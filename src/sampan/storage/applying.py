@@ -18,6 +18,7 @@ from typing import Final, Literal
 from sampan.errors import InvalidArgument
 from sampan.linux.paths import O_DIRECTORY, open_in_root
 from sampan.storage import trees
+from sampan.storage.deferred import Deferred
 from sampan.storage.inside import evaluate, parts_of
 from sampan.storage.tar_reader import (
     BLOCK_DEVICE,
@@ -66,8 +67,8 @@ class Rules:
 class Applier:
     """Writes one archive below `base` in the tree whose root directory is `root`.
 
-    `lower` returns a descriptor of what lies below the tree (parents of this layer), or None; it
-    gives implied directories their owner and mode, and hard links their targets.
+    `deferred` collects what depends on the parents of this layer, which may not be there yet;
+    without it nothing lies below the tree.
     """
 
     def __init__(
@@ -75,9 +76,9 @@ class Applier:
         root: int,
         rules: Rules,
         base: bytes = b"",
-        lower: Callable[[], int | None] = lambda: None,
+        deferred: Deferred | None = None,
     ) -> None:
-        self._root, self._rules, self._lower = root, rules, lower
+        self._root, self._rules, self._deferred = root, rules, deferred
         self._base = tuple(parts_of(base))
         self._parents: dict[bytes, int] = {}
         self._folders: dict[bytes, Entry] = {}  # finished at the end: files change their times
@@ -120,7 +121,7 @@ class Applier:
                 return
             make(parent, name, path, entry, reader)
         except OSError as error:
-            raise _blamed(error, entry.name) from error
+            raise blamed(error, entry.name) from error
         if self._made is not None:
             self._made.add(path)
 
@@ -161,14 +162,8 @@ class Applier:
         fd = os.open(name, trees.DIRECTORY, dir_fd=parent)
         try:
             os.fchmod(fd, 0o755)
-            lower = self._lower()
-            if lower is not None:
-                with suppress(OSError):
-                    model = open_in_root(lower, key, trees.DIRECTORY)
-                    try:
-                        trees.copy_attributes(model, fd)
-                    finally:
-                        os.close(model)
+            if self._deferred:
+                self._deferred.implied(key)
         except BaseException:
             os.close(fd)
             raise
@@ -226,6 +221,9 @@ class Applier:
             return
         try:
             os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent)
+            if self._deferred:
+                folder = path.rpartition(b"/")[0]
+                self._deferred.whiteout(folder + b"/" + hidden if folder else hidden)
         except FileExistsError:
             # This layer brings the name itself: only what is below it has to go.
             status = os.stat(hidden, dir_fd=parent, follow_symlinks=False)
@@ -302,6 +300,8 @@ class Applier:
             raise
         self._remember(path, fd)
         self._folders[path] = entry
+        if self._deferred:
+            self._deferred.listed(path)
 
     def _merge(self, parent: int, name: bytes, entry: Entry) -> bool:
         """Keep a directory that is there; else clear the way, and tell if it was a whiteout."""
@@ -336,31 +336,24 @@ class Applier:
         try:
             folder = open_in_root(self._root, b"/".join(target[:-1]), O_DIRECTORY)
             try:
+                self._check_visible(folder, target[-1])
                 os.link(
                     target[-1], name, src_dir_fd=folder, dst_dir_fd=parent, follow_symlinks=False
                 )
             finally:
                 os.close(folder)
         except FileNotFoundError:
-            self._copy_up(target, name, path)
+            if self._deferred is None:
+                raise
+            holders, holder = self._deferred.holder(b"/".join(target))
+            os.link(holder, name, src_dir_fd=holders, dst_dir_fd=parent, follow_symlinks=False)
 
-    def _copy_up(self, target: list[bytes], name: bytes, path: bytes) -> None:
-        """Link to a file of a lower layer: it is copied up, then linked."""
-        lower = self._lower()
-        if lower is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        folder = open_in_root(lower, b"/".join(target[:-1]), O_DIRECTORY)
-        into = os.dup(self._parent(target[:-1]))
-        try:
-            status = os.stat(target[-1], dir_fd=folder, follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-            trees.copy_node(trees.Node(b"", folder, target[-1], status), into)
-            parent = self._parent(path.split(b"/")[:-1])
-            os.link(target[-1], name, src_dir_fd=into, dst_dir_fd=parent, follow_symlinks=False)
-        finally:
-            os.close(into)
-            os.close(folder)
+    def _check_visible(self, folder: int, name: bytes) -> None:
+        """Refuse a link to a file that this archive removes."""
+        if self._deferred is None or not self._deferred.has_whiteouts:
+            return
+        if is_whiteout(os.stat(name, dir_fd=folder, follow_symlinks=False)):
+            raise InvalidArgument(f'invalid hardlink target "{os.fsdecode(name)}"')
 
     def _device(
         self, parent: int, name: bytes, path: bytes, entry: Entry, reader: TarReader
@@ -471,7 +464,8 @@ def _bounded(mtime: int) -> int:
     return mtime if 0 <= mtime <= _LAST_TIME else 0
 
 
-def _blamed(error: OSError, name: bytes) -> Exception:
+def blamed(error: OSError, name: bytes) -> Exception:
+    """Return what is raised for the failure of one entry: the archive's fault, or the error."""
     if error.errno in _OURS:
         return error
     reason = os.strerror(error.errno or 0).lower()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import Final
@@ -16,6 +16,7 @@ from typing import Final
 from sampan.errors import InvalidArgument
 from sampan.storage.applying import Applier, Rules
 from sampan.storage.compression import Read, plain_chunks
+from sampan.storage.deferred import Deferred
 from sampan.storage.tar_reader import TarReader
 
 _AHEAD: Final = 8  # chunks
@@ -26,20 +27,19 @@ class Applied:
     """What was in an archive."""
 
     diff_id: str
+    plain_size: int  # bytes of the uncompressed tar
     size: int  # bytes of files
     entries: int
 
 
-def apply_layer(
-    read: Read, root: int, rules: Rules, lower: Callable[[], int | None] = lambda: None
-) -> Applied:
+def apply_layer(read: Read, root: int, rules: Rules, deferred: Deferred | None = None) -> Applied:
     """Write the layer that `read` yields into the directory `root`."""
     with HashedChunks(read) as chunks:
         reader = TarReader(chunks)
-        applier = Applier(root, rules, lower=lower)
+        applier = Applier(root, rules, deferred=deferred)
         applier.apply(reader)
         reader.drain()
-        return Applied(chunks.digest(), applier.size, reader.entries)
+        return Applied(chunks.digest(), chunks.size, applier.size, reader.entries)
 
 
 def hash_layer(read: Read) -> str:
@@ -56,6 +56,7 @@ class HashedChunks:
     def __init__(self, read: Read) -> None:
         self._source = plain_chunks(read)
         self._hash = hashlib.sha256()
+        self.size = 0
         self._queue: Queue[bytes | BaseException | None] = Queue(_AHEAD)
         self._stopped = threading.Event()
         self._complete = False
@@ -90,6 +91,7 @@ class HashedChunks:
         try:
             for chunk in self._source:
                 self._hash.update(chunk)
+                self.size += len(chunk)
                 if not self._put(chunk):
                     return
             self._put(None)

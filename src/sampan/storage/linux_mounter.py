@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -13,16 +13,15 @@ from sampan.errors import Conflict, InvalidArgument, NotFound, Unavailable, Unsu
 from sampan.linux import users
 from sampan.linux.paths import O_DIRECTORY, open_in_root
 from sampan.rpc import Fd
-from sampan.spec.digest import digest_of
 from sampan.storage.applying import Applier, Rules
 from sampan.storage.compression import plain_chunks, reader_of
 from sampan.storage.drivers.overlay import OverlayDriver
 from sampan.storage.drivers.vfs import VfsDriver
 from sampan.storage.fullness import told_when_full
 from sampan.storage.inside import evaluate
-from sampan.storage.layers import Applied, apply_layer
 from sampan.storage.mounter import (
     Change,
+    DiskReport,
     ExtractOptions,
     PathStat,
     SnapshotInfo,
@@ -31,7 +30,8 @@ from sampan.storage.mounter import (
 )
 from sampan.storage.packing import ABSENT, Packer, clean, stat_path
 from sampan.storage.refusals import refusals_of
-from sampan.storage.snapshots import Folders, Snapshot, SnapshotDriver, SnapshotStore
+from sampan.storage.snapshots import Snapshot, SnapshotDriver, SnapshotStore
+from sampan.storage.staging import Staging
 from sampan.storage.tar_reader import TarReader
 from sampan.storage.tar_writer import TarWriter
 from sampan.storage.trash import Collector
@@ -44,7 +44,10 @@ DRIVERS: Final[dict[str, Callable[[Path], SnapshotDriver]]] = {
 
 def forking(driver: str) -> tuple[str, ...]:
     """Return the methods that take long: the helper carries each call of them out in a child."""
-    long = ("unpack", "changes", "diff", "pack", "extract", "usage")
+    long = (
+        *("unpack", "commit", "pack_layer", "verify", "disk_usage"),
+        *("changes", "diff", "pack", "extract", "usage"),
+    )
     return (*long, "prepare") if driver == "vfs" else long
 
 
@@ -63,6 +66,7 @@ class LinuxMounter:
         folder.mkdir(parents=True, exist_ok=True)
         self._driver = make(folder)
         self._store = SnapshotStore(root, self._driver)
+        self._staging = Staging(self._store)
         self._trash = Collector(self._store.empty_trash, forks=forks)
         if self._store.has_trash():
             self._trash.wake()
@@ -73,52 +77,31 @@ class LinuxMounter:
 
     # --- snapshots -------------------------------------------------------------------------
 
-    def unpack(self, archive: Fd, chain_id: str, parent: str | None) -> Unpacked:
-        """Apply a layer on `parent` as the snapshot `chain_id`; see Mounter."""
-        if there := self._store.find(chain_id):
-            return Unpacked(diff_id=there.diff_id, size=there.size, entries=there.entries)
-        if parent is not None and len(self._store.chain(parent)) >= 127:
-            raise InvalidArgument("max depth exceeded")
-        folder = self._store.begin(self._store.chain(parent))
-        try:
-            with told_when_full():
-                applied = self._apply(archive, folder, parent)
-            expected = applied.diff_id if parent is None else chain_of_two(parent, applied.diff_id)
-            if expected != chain_id:
-                raise InvalidArgument(
-                    f"layer from archive has diff id {applied.diff_id}, which does not make"
-                    f" the chain id {chain_id}"
-                )
-            snapshot = Snapshot(
-                key=chain_id,
-                parent=parent,
-                kind="committed",
-                diff_id=applied.diff_id,
-                size=applied.size,
-                entries=applied.entries,
-            )
-            if not self._store.finish(folder, snapshot, durable=True):
-                self._store.abandon(folder)  # somebody was faster with the same layer
-        except BaseException:
-            self._store.abandon(folder)
-            raise
-        return Unpacked(diff_id=applied.diff_id, size=applied.size, entries=applied.entries)
+    def layers_stand_alone(self) -> bool:
+        """Tell whether layers are unpacked without their parents."""
+        return not self._driver.copies
 
-    def _apply(self, archive: Fd, folder: Path, parent: str | None) -> Applied:
-        parents = self._store.chain(parent)
-        tree = self._driver.tree(folder)
-        with ExitStack() as undo:
-            undo.callback(os.close, tree)
-            mounted: list[int] = []
+    def unpack(self, archive: Fd, key: str, parent: str | None = None) -> Unpacked:
+        """Unpack a layer as the staged snapshot `key`; see Mounter."""
+        return self._staging.unpack(archive.number, key, parent)
 
-            def lower() -> int | None:
-                if parents and not mounted:
-                    below = Folders(parents[0], parents[1:])
-                    mounted.append(self._driver.mount(below, committed=True, read_only=True))
-                    undo.callback(os.close, mounted[0])
-                return mounted[0] if mounted else None
+    def commit(self, key: str, chain_id: str, parent: str | None) -> None:
+        """Make a staged layer the committed snapshot `chain_id`; see Mounter."""
+        self._staging.commit(key, chain_id, parent)
+        if self._store.has_trash():
+            self._trash.wake()
 
-            return apply_layer(reader_of(archive.number), tree, self._driver.rules(parents), lower)
+    def pack_layer(self, chain_id: str, into: Fd) -> None:
+        """Write a layer as the tar that it came from; see Mounter."""
+        raise NotFound(f"layer {chain_id} has no recipe")
+
+    def verify(self, chain_id: str) -> list[str]:
+        """Return what is wrong with a layer."""
+        raise NotFound(f"layer {chain_id} has no recipe")
+
+    def disk_usage(self) -> DiskReport:
+        """Return how much every snapshot, and all else, occupies."""
+        return self._store.disk_usage()
 
     def prepare(self, key: str, parent: str | None) -> None:
         """Make a writable snapshot on the mount points that its parent shares; see Mounter."""
@@ -220,11 +203,6 @@ class LinuxMounter:
             yield fd
         finally:
             os.close(fd)
-
-
-def chain_of_two(parent: str, diff_id: str) -> str:
-    """Return the chain id of a layer on a parent."""
-    return digest_of(f"{parent} {diff_id}".encode())
 
 
 def _folder(root: int, path: str) -> bytes:

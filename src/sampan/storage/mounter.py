@@ -8,11 +8,14 @@ import msgspec
 
 from sampan.rpc import Fd
 
+Kind = Literal["staged", "committed", "active"]
+
 
 class Unpacked(msgspec.Struct, kw_only=True):
-    """A layer that has been applied."""
+    """A layer that has been unpacked."""
 
     diff_id: str  # sha256:… of the uncompressed tar
+    plain_size: int  # bytes of the uncompressed tar
     size: int  # bytes of file content and of link targets in this layer
     entries: int
 
@@ -54,24 +57,61 @@ class SnapshotInfo(msgspec.Struct, kw_only=True):
 
     key: str
     parent: str | None
-    kind: Literal["committed", "active"]
+    kind: Kind
+    diff_id: str = ""  # of layers, as all that follows
+    plain_size: int = 0  # bytes of the uncompressed tar
+    size: int = 0  # bytes of file content and of link targets
+    entries: int = 0
+
+
+class DiskReport(msgspec.Struct, kw_only=True):
+    """Allocated bytes of everything in the driver's folder."""
+
+    snapshots: dict[str, int]  # by key
+    others: dict[str, int]  # by name: .init, .trash, .new, and what belongs to nothing
 
 
 class Mounter(Protocol):
     """Does everything to file systems that needs privilege.
 
-    Keys are container ids or layer chain ids (sha256:…); the helper derives all paths from them.
+    Keys are container ids, layer chain ids (sha256:…) or names of staged layers; the helper derives
+    all paths from them. A layer is first unpacked (`unpack`: kind "staged") and then put on its
+    parent (`commit`: kind "committed"); both outlast a restart.
     A descriptor `root` stands for the root of a running container (/proc/PID/root, O_PATH); without
     it the snapshot `key` itself is used. Archives are uncompressed tar unless said otherwise.
     """
 
-    def unpack(self, archive: Fd, chain_id: str, parent: str | None) -> Unpacked:
-        """Apply a layer (tar, gzip or zstd; file or pipe) on `parent` as the snapshot `chain_id`.
+    def layers_stand_alone(self) -> bool:
+        """Layers can be unpacked in any order and at once, before their parents are there."""
 
-        Idempotent: if the snapshot is there already, the archive is not read. A broken or hostile
-        archive, or one whose digest does not lead from `parent` to `chain_id`, raises
-        InvalidArgument and leaves nothing.
+    def unpack(self, archive: Fd, key: str, parent: str | None = None) -> Unpacked:
+        """Unpack a layer (any compression; file or pipe) as the staged snapshot `key`.
+
+        `parent` is needed only where layers do not stand alone. Idempotent: if the snapshot is
+        there already, the archive is not read. A broken or hostile archive raises InvalidArgument
+        and leaves nothing.
         """
+
+    def commit(self, key: str, chain_id: str, parent: str | None) -> None:
+        """Make the staged layer `key` the committed snapshot `chain_id` on `parent`.
+
+        Idempotent: if `chain_id` is there, the staged one goes. InvalidArgument if the layer's
+        digest does not lead from `parent` to `chain_id`, above 127 layers, and for links to files
+        that the parents do not have; Conflict if it was unpacked for another parent.
+        """
+
+    def pack_layer(self, chain_id: str, into: Fd) -> None:
+        """Write a committed layer as the uncompressed tar that it came from, byte for byte.
+
+        NotFound if that cannot be told any more; a tar that does not have the layer's digest in
+        the end raises InvalidArgument.
+        """
+
+    def verify(self, chain_id: str) -> list[str]:
+        """Read a committed layer whole and return what is wrong with it; empty if it is intact."""
+
+    def disk_usage(self) -> DiskReport:
+        """Return where every byte below the driver's folder is."""
 
     def prepare(self, key: str, parent: str | None) -> None:
         """Make a writable snapshot. Conflict if it exists; InvalidArgument above 127 layers.

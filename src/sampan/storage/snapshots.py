@@ -3,19 +3,22 @@
 `<root>/snapshots/<driver>/<name>/` holds one snapshot: `snapshot.json` and what the driver keeps.
 A snapshot is made under another name and renamed when it is complete, so whatever has its name is
 whole; what is removed is renamed into `.trash` first. `.init/<name of a layer>/` holds the mount
-points that all containers on that layer share, between the layer and each of them.
+points that all containers on that layer share, between the layer and each of them. A layer is
+staged under a name of its own first; `commit` renames it, and `committed.json` is valid from then.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -24,7 +27,7 @@ from sampan.linux.libc import check, libc
 from sampan.storage import trees
 from sampan.storage.applying import Rules
 from sampan.storage.mount_points import make_mount_points
-from sampan.storage.mounter import Change, SnapshotInfo
+from sampan.storage.mounter import Change, DiskReport, Kind, SnapshotInfo
 from sampan.storage.tar_writer import TarWriter
 
 MAX_LAYERS: Final = 127
@@ -32,6 +35,9 @@ _KEY: Final = re.compile(r"sha256:[0-9a-f]{64}|[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}"
 _TRASH: Final = ".trash"
 _NEW: Final = ".new"
 _INIT: Final = ".init"
+_LOCK: Final = ".lock"
+_STATE: Final = "snapshot.json"
+_COMMITTED: Final = "committed.json"
 _OF_NOTHING: Final = "scratch"  # in _INIT: the mount points for images without layers
 
 
@@ -40,10 +46,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     key: str
     parent: str | None
-    kind: Literal["committed", "active"]
+    kind: Kind
     diff_id: str = ""
+    plain_size: int = 0
     size: int = 0
     entries: int = 0
+    bound: bool = False  # of a staged layer: it can be committed on `parent` only
     init: bool = False  # it lies on its parent's shared mount points
 
 
@@ -93,7 +101,6 @@ class SnapshotStore:
         self.driver = driver
         self.folder = root / "snapshots" / driver.name
         self._known: dict[str, Snapshot] = {}
-        self._lock = threading.Lock()
         for name in (_TRASH, _NEW, _INIT):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         os.chmod(root / "snapshots", 0o700)
@@ -115,8 +122,12 @@ class SnapshotStore:
             return None
 
     def _read(self, folder: Path) -> Snapshot:
-        snapshot = msgspec.json.decode((folder / "snapshot.json").read_bytes(), type=Snapshot)
-        self._known[snapshot.key] = snapshot  # it never changes while it has its name
+        state = folder / _STATE
+        if folder.name.startswith("sha256-") and (folder / _COMMITTED).exists():
+            state = folder / _COMMITTED
+        snapshot = msgspec.json.decode(state.read_bytes(), type=Snapshot)
+        if snapshot.kind != "staged":
+            self._known[snapshot.key] = snapshot  # it never changes while it has its name
         return snapshot
 
     def get(self, key: str) -> Snapshot:
@@ -127,7 +138,9 @@ class SnapshotStore:
         return snapshot
 
     def folders(self, snapshot: Snapshot) -> Folders:
-        """Return where a snapshot and its parents lie."""
+        """Return where a snapshot and its parents lie; of a staged one nothing can be used."""
+        if snapshot.kind == "staged":
+            raise InvalidArgument(f"snapshot {snapshot.key} is not committed")
         chain = self.chain(snapshot.parent)
         if snapshot.init:
             chain = self._init_path(snapshot.parent), *chain
@@ -140,7 +153,9 @@ class SnapshotStore:
             folders.append(self._path(parent))
             snapshot = self.get(parent)
             if snapshot.kind != "committed":
-                raise InvalidArgument(f"snapshot {parent} is writable: nothing can be put on it")
+                raise InvalidArgument(
+                    f"snapshot {parent} is writable or not committed: nothing can be put on it"
+                )
             parent = snapshot.parent
         if len(folders) > MAX_LAYERS:
             raise InvalidArgument("max depth exceeded")
@@ -155,10 +170,26 @@ class SnapshotStore:
                 continue
             with suppress(FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
                 snapshot = by_name.get(name) or self._read(self.folder / name)
-                found.append(
-                    SnapshotInfo(key=snapshot.key, parent=snapshot.parent, kind=snapshot.kind)
-                )
+                found.append(_info(snapshot))
         return found
+
+    def disk_usage(self) -> DiskReport:
+        """Return how much everything in the folder of the driver occupies."""
+        report = DiskReport(snapshots={}, others={})
+        keys = {_file_name(info.key): info.key for info in self.all()}
+        for name in os.listdir(self.folder):
+            size = 0
+            with suppress(FileNotFoundError):
+                size = _allocated(self.folder / name)
+            if key := keys.get(name):
+                report.snapshots[key] = size
+            else:
+                report.others[name] = size
+        return report
+
+    def path(self, snapshot: Snapshot) -> Path:
+        """Return the folder of a snapshot, whatever its kind."""
+        return self._path(snapshot.key)
 
     # --- changing --------------------------------------------------------------------------
 
@@ -202,13 +233,11 @@ class SnapshotStore:
 
         With `durable`, its whole content is on disk before it has the name.
         """
-        (folder / "snapshot.json").write_bytes(msgspec.json.encode(snapshot))
+        (folder / _STATE).write_bytes(msgspec.json.encode(snapshot))
         if durable:
             sync_filesystem(folder)
-        with self._lock:
-            if snapshot.parent is not None:
-                self._known.pop(snapshot.parent, None)
-                self.get(snapshot.parent)  # it may have been removed meanwhile
+        with self._exclusive():
+            self._check_parent(snapshot.parent)
             try:
                 os.rename(folder, self._path(snapshot.key))
             except OSError:
@@ -217,6 +246,33 @@ class SnapshotStore:
                 raise
         if durable:
             sync_folder(self.folder)
+        return True
+
+    def _check_parent(self, parent: str | None) -> None:
+        """Raise NotFound if a parent has been removed meanwhile."""
+        if parent is not None:
+            self._known.pop(parent, None)
+            self.get(parent)
+
+    def bind(self, staged: Snapshot) -> None:
+        """Write what has changed about a staged snapshot, durably."""
+        _replace(self._path(staged.key) / _STATE, msgspec.json.encode(staged))
+
+    def commit(self, staged: Snapshot, committed: Snapshot) -> bool:
+        """Make a staged layer a committed one, durably; False if somebody was faster."""
+        folder = self._path(staged.key)
+        try:
+            _replace(folder / _COMMITTED, msgspec.json.encode(committed))
+            with self._exclusive():
+                self._check_parent(committed.parent)
+                os.rename(folder, self._path(committed.key))
+        except FileNotFoundError as error:
+            raise NotFound(f"snapshot {staged.key} does not exist") from error
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                return False
+            raise
+        sync_folder(self.folder)
         return True
 
     def abandon(self, folder: Path) -> None:
@@ -229,7 +285,7 @@ class SnapshotStore:
 
     def remove(self, key: str) -> bool:
         """Put a snapshot into the trash; False if there is none, Conflict while it has children."""
-        with self._lock:
+        with self._exclusive():
             snapshot = self.find(key)
             if snapshot is None:
                 return False
@@ -256,6 +312,16 @@ class SnapshotStore:
         with os.scandir(self.folder / _TRASH) as entries:
             return next(entries, None) is not None
 
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Keep out other threads, and other processes that a helper forked."""
+        fd = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
     def _discard(self, folder: Path) -> None:
         with suppress(FileNotFoundError):
             os.rename(folder, self._unique(_TRASH))
@@ -277,6 +343,40 @@ class SnapshotStore:
 
 def _file_name(key: str) -> str:
     return key.replace(":", "-")
+
+
+def _info(snapshot: Snapshot) -> SnapshotInfo:
+    return SnapshotInfo(
+        key=snapshot.key,
+        parent=snapshot.parent,
+        kind=snapshot.kind,
+        diff_id=snapshot.diff_id,
+        plain_size=snapshot.plain_size,
+        size=snapshot.size,
+        entries=snapshot.entries,
+    )
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole and durably, or leave it as it is."""
+    new = path.with_name(path.name + ".new")
+    with new.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(new, path)
+    sync_folder(path.parent)
+
+
+def _allocated(path: Path) -> int:
+    try:
+        fd = os.open(path, trees.DIRECTORY)
+    except NotADirectoryError:
+        return path.lstat().st_blocks * 512
+    try:
+        return trees.allocated(fd)
+    finally:
+        os.close(fd)
 
 
 def sync_filesystem(folder: Path) -> None:

@@ -188,6 +188,21 @@ def usage(root: int) -> tuple[int, int]:
     return size, inodes
 
 
+def allocated(root: int) -> int:
+    """Return the bytes that a directory and all below it occupy; hard links count once."""
+    total = os.fstat(root).st_blocks
+    seen: set[tuple[int, int]] = set()
+    for node in Walk(root):
+        status = node.status
+        if status.st_nlink > 1 and not node.is_folder:
+            identity = status.st_dev, status.st_ino
+            if identity in seen:
+                continue
+            seen.add(identity)
+        total += status.st_blocks
+    return total * 512
+
+
 # --- copies --------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from sampan.engine.images.database import ImageDatabase, ImageRow, LayerRow
 from sampan.engine.undisturbed import undisturbed
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.rpc import Fd
-from sampan.spec.digest import Digest, chain_id, chain_ids
+from sampan.spec.digest import Digest, chain_id, chain_ids, encoded
 from sampan.spec.image import ImageConfig, parse_config
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference, parse_any
@@ -226,7 +226,13 @@ class ImageStore:
 
     async def add_layer(self, fd: int, layer: LayerBlob, chain: str, parent: str | None) -> None:
         """Unpack a layer, whose archive `fd` is, as the snapshot `chain`."""
-        unpacked = await undisturbed(self.mounter.unpack, Fd(fd), chain, parent)
+        staged = f"staged-{encoded(Digest(chain))}"
+        unpacked = await undisturbed(self.mounter.unpack, Fd(fd), staged, parent)
+        try:
+            await undisturbed(self.mounter.commit, staged, chain, parent)
+        except BaseException:
+            await undisturbed(self.mounter.remove, staged)
+            raise
         row = LayerRow(
             layer.diff_id, layer.blob, layer.blob_size, layer.plain_size, layer.media_type
         )
@@ -260,8 +266,11 @@ class ImageStore:
             self._unclean = False
             needed = self._needed()
             snapshots = await blocking(self.mounter.snapshots)
+            for info in snapshots:
+                if info.kind == "staged":
+                    await blocking(self.mounter.remove, info.key)
             parents = {info.key: info.parent for info in snapshots if info.kind == "committed"}
-            below = {info.parent for info in snapshots}
+            below = {info.parent for info in snapshots if info.kind != "staged"}
             removed: list[str] = []
             waiting = [key for key in parents if key not in below]
             while waiting:

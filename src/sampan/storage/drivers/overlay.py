@@ -95,7 +95,7 @@ class OverlayDriver:
 
     def rules(self, parents: tuple[Path, ...]) -> Rules:
         """Layers go into an empty directory; whiteouts become the kernel's."""
-        return Rules(whiteouts="overlay" if parents else "drop", fresh=True)
+        return Rules(whiteouts="overlay", fresh=True)
 
     def mount(self, folders: Folders, *, committed: bool, read_only: bool) -> int:
         """Return a detached overlay; of a committed snapshot always a read-only one.

@@ -433,6 +433,6 @@ def test_a_crash_between_layer_and_image_is_cleaned_up(shop: Shop) -> None:
     shop.make("app")
     stray = tarballs.archive(tarballs.file("stray"))
     shop.mounter.parents[tarballs.chain(stray)] = None
-    shop.mounter.committed.add(tarballs.chain(stray))
+    shop.mounter.committed[tarballs.chain(stray)] = stray
     assert run(shop.images.collect()) == [tarballs.chain(stray)]
     assert shop.listed() == ["app:latest"]
