@@ -73,6 +73,15 @@ class Engine:
                 raise RuntimeError(f"{method} {path}: {response.status} {answer.decode()}")
         return json.loads(answer) if answer.strip() else None
 
+    def upload(self, path: str, content: bytes) -> None:
+        """Post an archive; raises RuntimeError on refusal."""
+        with contextlib.closing(_Connection(self.socket)) as connection:
+            connection.request("POST", path, content, {"Content-Type": "application/x-tar"})
+            response = connection.getresponse()
+            answer = response.read()
+            if response.status >= 400 or b"errorDetail" in answer:
+                raise RuntimeError(f"POST {path}: {response.status} {answer.decode()}")
+
     def processes(self) -> list[int]:
         """Return the engine's own processes: in its network namespace, outside containers."""
         network = os.stat(f"/run/netns/{self.namespace}").st_ino

@@ -217,8 +217,9 @@ def registry(
     tokens: TokenServer | None = None,
     mirror_of: str = "",
     deletes: bool = True,
+    storage: Path | None = None,
 ) -> Iterator[Registry]:
-    """Run a registry in a network namespace ("" is the host's), with an empty storage.
+    """Run a registry in a network namespace ("" is the host's), with an empty or a given storage.
 
     `users` are checked by htpasswd, `tokens` by a token server, `mirror_of` is the URL of another
     registry. With `client_ca` only clients with a certificate of the same authority get in.
@@ -231,6 +232,8 @@ def registry(
     if authority and client_ca:
         authority.ca.issue_cert("test@example.com").configure_cert(site.context)
     settings = _settings(folder, mirror_of, deletes, authority, client_ca)
+    if storage:
+        settings["storage"]["filesystem"]["rootdirectory"] = str(storage)
     if users:
         lines = [
             f"{user}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()}"
