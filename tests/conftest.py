@@ -13,6 +13,7 @@ import pytest
 from sampan.engine import blocking as crossing
 from tests import session
 from tests.daemon import Daemon, running
+from tests.filesystems import Shop
 
 
 def pytest_configure() -> None:
@@ -56,6 +57,13 @@ def _threads_end() -> Iterator[None]:
     if crossing._pool._threads:
         crossing._pool.shutdown()
         crossing._pool = ThreadPoolExecutor(crossing.THREADS, thread_name_prefix="blocking")
+
+
+@pytest.fixture(scope="session")
+def filesystems() -> Iterator[Shop]:
+    """File systems of their own, made in files when they are asked for."""
+    with contextlib.ExitStack() as stack:
+        yield Shop(stack)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ carries `TOKEN` in its name, and every process that it starts carries it in its 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -47,6 +48,7 @@ def left(temporary: Path) -> list[str]:
     return [
         *_processes(marks),
         *(f"mount {path}" for path in _mounts() if any(mark in path for mark in marks)),
+        *(f"loop device {path}" for path in _loops() if TOKEN in path),
         *(f"folder {path}" for path in Path("/var/tmp").glob(f"{TOKEN}*")),
         *(f"folder {path}" for path in Path("/tmp").glob(f"{TOKEN}*")),
         *(f"network namespace {name}" for name in _names("/run/netns") if TOKEN in name),
@@ -69,6 +71,12 @@ def _names(folder: str) -> Iterable[str]:
 def _mounts() -> list[str]:
     lines = Path("/proc/self/mounts").read_text().splitlines()
     return [line.split()[1] for line in lines]
+
+
+def _loops() -> Iterable[str]:
+    for device in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):  # it was let go meanwhile
+            yield device.read_text()
 
 
 def _cgroups() -> list[str]:

@@ -11,101 +11,61 @@ from pathlib import Path
 import pytest
 
 from sampan.errors import Conflict, InvalidArgument, NotFound, Unsupported
-from sampan.rpc import Fd
+from sampan.storage import linux_mounter
+from sampan.storage.drivers.btrfs import BtrfsDriver
 from sampan.storage.drivers.overlay import OverlayDriver
 from sampan.storage.drivers.vfs import VfsDriver
 from sampan.storage.linux_mounter import LinuxMounter
 from sampan.storage.snapshots import SnapshotDriver
 from tests import tarballs
-from tests.layers import add
+from tests.filesystems import Shop, kernel_has
+from tests.snapshots import BASE, Snapshots
 from tests.tarballs import archive, file, folder, hardlink, pax, symlink
 
 pytestmark = pytest.mark.privileged
 
+# By the driver's name, "-" and a variant; "@" and a kind of file system to lie on.
 DRIVERS: dict[str, Callable[[Path], SnapshotDriver]] = {
     "overlay": OverlayDriver,
     "overlay-by-name": lambda root: OverlayDriver(root, "name"),
     "overlay-by-text": lambda root: OverlayDriver(root, "text"),
+    "overlay@btrfs": OverlayDriver,
+    "overlay@xfs": OverlayDriver,
     "vfs": VfsDriver,
+    "vfs@xfs": VfsDriver,
+    "btrfs@btrfs": BtrfsDriver,
 }
 
 
-class Snapshots:
-    """A mounter, and shorter words for what tests do with it."""
-
-    def __init__(self, mounter: LinuxMounter) -> None:
-        self.mounter = mounter
-
-    def layers(self, *layers: bytes) -> str:
-        """Unpack layers on one another; return the chain id of the last."""
-        parent = None
-        for count, layer in enumerate(layers, 1):
-            chain = tarballs.chain(*layers[:count])
-            add(self.mounter, layer, chain, parent)
-            parent = chain
-        assert parent is not None
-        return parent
-
-    def container(self, *layers: bytes) -> Path:
-        """Make a writable snapshot on layers; return a path to its mount."""
-        self.mounter.prepare("box", self.layers(*layers) if layers else None)
-        return self.mount("box")
-
-    def mount(self, key: str, *, read_only: bool = False) -> Path:
-        """Return a path to a mount that lasts as long as this object."""
-        fd = self.mounter.mount(key, read_only)
-        self.mounts.append(fd)
-        return Path(f"/proc/self/fd/{fd.number}")
-
-    def changes(self) -> list[tuple[str, str]]:
-        """Return the changes by docker diff's letters."""
-        return [("CAD"[change.kind], change.path) for change in self.mounter.changes("box")]
-
-    def diff(self) -> bytes:
-        """Return the layer of changes."""
-        fd = os.memfd_create("diff")
-        try:
-            self.mounter.diff("box", Fd(fd))
-            return tarballs.contents(fd)
-        finally:
-            os.close(fd)
-
-    mounts: list[Fd]
-
-
 @pytest.fixture(params=DRIVERS)
-def snapshots(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Snapshots]:
-    name = request.param.partition("-")[0]
-    monkeypatch.setitem(
-        __import__("sampan.storage.linux_mounter", fromlist=["DRIVERS"]).DRIVERS,
-        name,
-        DRIVERS[request.param],
-    )
+def variant(request: pytest.FixtureRequest) -> str:
+    """Which driver is used, and on what."""
+    return str(request.param)
+
+
+@pytest.fixture
+def root(variant: str, tmp_path: Path, filesystems: Shop) -> Iterator[Path]:
+    """The data root."""
+    kind = variant.partition("@")[2]
+    if not kind:
+        yield tmp_path
+        return
+    if not kernel_has(kind):
+        pytest.skip(f"this kernel has no {kind}")
+    with filesystems.folder(kind) as folder:
+        yield folder
+
+
+@pytest.fixture
+def snapshots(variant: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Snapshots]:
+    name = variant.partition("@")[0].removesuffix("-by-name").removesuffix("-by-text")
+    monkeypatch.setitem(linux_mounter.DRIVERS, name, DRIVERS[variant])
     try:
-        snapshots = Snapshots(LinuxMounter(tmp_path, name))
+        snapshots = Snapshots(LinuxMounter(root, name))
     except Unsupported as error:
         pytest.skip(str(error))
-    snapshots.mounts = []
-    yield snapshots
-    for fd in snapshots.mounts:
-        fd.close()
-    snapshots.mounter.close()
-
-
-BASE = archive(
-    folder("etc"),
-    file("etc/passwd", b"root"),
-    file("etc/group", b"root"),
-    folder("bin"),
-    file("bin/busybox", b"ELF", 0o4755),
-    symlink("bin/sh", "busybox"),
-    folder("var"),
-    folder("var/cache"),
-    file("var/cache/one", b"1"),
-    file("var/cache/two", b"2"),
-)
+    with snapshots:
+        yield snapshots
 
 
 # Below the root, and in /etc.
@@ -256,15 +216,15 @@ def test_folders_of_an_image_at_the_places_for_mounts_stay(snapshots: Snapshots)
 
 
 def test_the_places_for_mounts_are_made_once_for_an_image_and_go_with_it(
-    snapshots: Snapshots, tmp_path: Path
+    snapshots: Snapshots, root: Path
 ) -> None:
-    root = snapshots.container(BASE)
-    shared = next(tmp_path.glob("snapshots/*/.init"))
+    box = snapshots.container(BASE)
+    shared = next(root.glob("snapshots/*/.init"))
     (made,) = shared.iterdir()
     identity = made.stat().st_ino
     snapshots.mounter.prepare("second", tarballs.chain(BASE))
     assert [made.stat().st_ino for made in shared.iterdir()] == [identity]
-    (root / "etc/hosts").write_text("x")
+    (box / "etc/hosts").write_text("x")
     assert (snapshots.mount("second") / "etc/hosts").read_bytes() == b""
     assert sorted(info.key for info in snapshots.mounter.snapshots()) == sorted(
         ["box", "second", tarballs.chain(BASE)]
@@ -275,13 +235,13 @@ def test_the_places_for_mounts_are_made_once_for_an_image_and_go_with_it(
 
 
 def test_places_for_mounts_without_their_image_go_at_the_start(
-    snapshots: Snapshots, tmp_path: Path
+    snapshots: Snapshots, root: Path
 ) -> None:
     snapshots.container(BASE)
-    shared = next(tmp_path.glob("snapshots/*/.init"))
+    shared = next(root.glob("snapshots/*/.init"))
     (shared / ("sha256-" + "0" * 64)).mkdir()
     (kept,) = [made.name for made in shared.iterdir() if not made.name.endswith("0" * 64)]
-    LinuxMounter(tmp_path, shared.parent.name).close()
+    LinuxMounter(root, shared.parent.name).close()
     assert [made.name for made in shared.iterdir()] == [kept]
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Final, Literal
 
 from sampan.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
@@ -23,6 +24,8 @@ MODIFIED: Final = 0
 ADDED: Final = 1
 DELETED: Final = 2
 Found = dict[bytes, Kind]
+Altered = Callable[[Node, int, os.stat_result], bool]
+_AT_ONCE: Final = 1 << 18
 
 
 def overlay_changes(upper: int, lower: int | None) -> list[Change]:
@@ -48,6 +51,35 @@ def tree_changes(new: int, old: int | None) -> list[Change]:
     return _listed(_compare(new, old))
 
 
+def snapshot_changes(new: int, old: int | None) -> list[Change]:
+    """Return the differences of a tree and the one that it is a snapshot of.
+
+    Its inodes keep their numbers and the times of their last change, so nothing goes unnoticed.
+    """
+    return _listed(_compare(new, old, _altered))
+
+
+def snapshot_diff(new: int, old: int | None, writer: TarWriter) -> None:
+    """Write what differs between a tree and the one that it is a snapshot of as a layer."""
+    _write(_compare(new, old, _altered), new, writer)
+
+
+def snapshot_usage(new: int, old: int | None) -> tuple[int, int]:
+    """Return (bytes, inodes) of the files in which a tree differs from its original."""
+    found = _compare(new, old, _altered)
+    size = inodes = 0
+    seen: set[tuple[int, int]] = set()
+    for node in Walk(new):
+        identity = node.status.st_dev, node.status.st_ino
+        if node.path not in found or identity in seen:
+            continue
+        seen.add(identity)
+        inodes += 1
+        if not node.is_folder:
+            size += node.status.st_size
+    return size, inodes
+
+
 def overlay_diff(upper: int, writer: TarWriter) -> None:
     """Write an overlay's upper directory as a layer."""
     packer = Packer(writer)
@@ -64,7 +96,10 @@ def overlay_diff(upper: int, writer: TarWriter) -> None:
 
 def tree_diff(new: int, old: int | None, writer: TarWriter) -> None:
     """Write what differs between two whole trees as a layer."""
-    found = _compare(new, old)
+    _write(_compare(new, old), new, writer)
+
+
+def _write(found: Found, new: int, writer: TarWriter) -> None:
     needed = _with_folders(found)
     packer = Packer(writer)
     for node in Walk(new):
@@ -90,13 +125,13 @@ def _whiteout(writer: TarWriter, path: bytes, mtime: int) -> None:
     writer.header(entry)
 
 
-def _compare(new: int, old: int | None) -> Found:
+def _compare(new: int, old: int | None, altered: Altered | None = None) -> Found:
     found: Found = {}
     for node in Walk(new):
         before = _before(old, node.path)
-        if before is None:
+        if old is None or before is None:
             found[node.path] = ADDED
-        elif _differ(before, node.status):
+        elif _differ(before, node.status) or (altered and altered(node, old, before)):
             found[node.path] = MODIFIED
     if old is not None:
         walk = Walk(old)
@@ -152,6 +187,36 @@ def _differ(old: os.stat_result, new: os.stat_result) -> bool:
     if stat.S_ISDIR(new.st_mode):
         return False
     return old.st_size != new.st_size or not _same_time(old.st_mtime_ns, new.st_mtime_ns)
+
+
+def _altered(node: Node, old: int, before: os.stat_result) -> bool:
+    """Tell whether what looks the same in a snapshot has other content or attributes.
+
+    Only what was changed at all is read: its time of change is not that of the original.
+    """
+    now = node.status
+    if (now.st_ino, now.st_ctime_ns) == (before.st_ino, before.st_ctime_ns):
+        return False
+    if not stat.S_ISREG(now.st_mode):
+        return stat.S_ISLNK(now.st_mode) and now.st_ino != before.st_ino
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with ExitStack() as undo:
+        one = openat2(old, node.path, flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+        undo.callback(os.close, one)
+        other = os.open(node.name, flags, dir_fd=node.folder)
+        undo.callback(os.close, other)
+        return _attributes(one) != _attributes(other) or not _same_content(one, other)
+
+
+def _attributes(fd: int) -> dict[str, bytes]:
+    return {name: os.getxattr(fd, name) for name in os.listxattr(fd)}
+
+
+def _same_content(one: int, other: int) -> bool:
+    while (data := os.read(one, _AT_ONCE)) == os.read(other, _AT_ONCE):
+        if not data:
+            return True
+    return False
 
 
 def _same_time(one: int, other: int) -> bool:

@@ -15,6 +15,7 @@ from sampan.linux.paths import O_DIRECTORY, open_in_root
 from sampan.rpc import Fd
 from sampan.storage.applying import Applier, Rules
 from sampan.storage.compression import plain_chunks, reader_of
+from sampan.storage.drivers.btrfs import BtrfsDriver
 from sampan.storage.drivers.overlay import OverlayDriver
 from sampan.storage.drivers.vfs import VfsDriver
 from sampan.storage.fullness import told_when_full
@@ -38,6 +39,7 @@ from sampan.storage.trash import Collector
 
 DRIVERS: Final[dict[str, Callable[[Path], SnapshotDriver]]] = {
     "overlay": OverlayDriver,
+    "btrfs": BtrfsDriver,
     "vfs": VfsDriver,
 }
 
@@ -139,7 +141,7 @@ class LinuxMounter:
     def usage(self, key: str) -> Usage:
         """Return the disk use of one snapshot."""
         snapshot = self._store.get(key)
-        size, inodes = self._driver.usage(self._store.folders(snapshot).own)
+        size, inodes = self._driver.usage(self._store.folders(snapshot))
         return Usage(size=size, inodes=inodes)
 
     def changes(self, key: str) -> list[Change]:

@@ -81,7 +81,10 @@ class SnapshotDriver(Protocol):
     def mount(self, folders: Folders, *, committed: bool, read_only: bool) -> int:
         """Return a detached mount of a snapshot."""
 
-    def usage(self, folder: Path) -> tuple[int, int]:
+    def discard(self, folder: Path) -> None:
+        """Remove from a folder, before all of it is deleted, what files alone do not tell."""
+
+    def usage(self, folders: Folders) -> tuple[int, int]:
         """Return (bytes, inodes) of what the snapshot itself holds."""
 
     def changes(self, folders: Folders) -> list[Change]:
@@ -277,6 +280,7 @@ class SnapshotStore:
 
     def abandon(self, folder: Path) -> None:
         """Delete a folder that never became a snapshot, before the caller is told why."""
+        self.driver.discard(folder)
         parent = os.open(folder.parent, trees.DIRECTORY)
         try:
             trees.remove(parent, os.fsencode(folder.name))
@@ -303,6 +307,7 @@ class SnapshotStore:
         trash = os.open(self.folder / _TRASH, trees.DIRECTORY)
         try:
             for name in os.listdir(trash):
+                self.driver.discard(self.folder / _TRASH / name)
                 trees.remove(trash, os.fsencode(name))
         finally:
             os.close(trash)

@@ -143,6 +143,8 @@ def _remove_folder(folder: int, name: bytes) -> None:
 def _sweep(fd: int, top: int, depth: int) -> bool:
     """Empty a directory; return True if deep folders were moved to `top` and still wait there."""
     waiting = False
+    # btrfs lists what was there when the directory was opened or last rewound (Linux 6.5).
+    os.lseek(fd, 0, os.SEEK_SET)
     with os.scandir(fd) as entries:
         found = [
             (os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries

@@ -148,9 +148,12 @@ class OverlayDriver:
         empty.mkdir(mode=0o755, exist_ok=True)
         return empty
 
-    def usage(self, folder: Path) -> tuple[int, int]:
+    def discard(self, folder: Path) -> None:
+        """Nothing needs more than the removal of all files."""
+
+    def usage(self, folders: Folders) -> tuple[int, int]:
         """Measure the upper directory."""
-        fd = self.tree(folder)
+        fd = self.tree(folders.own)
         try:
             return trees.usage(fd)
         finally:

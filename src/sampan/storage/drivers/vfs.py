@@ -59,9 +59,12 @@ class VfsDriver:
             mounts.mount_setattr(bind, b"", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)
         return bind
 
-    def usage(self, folder: Path) -> tuple[int, int]:
+    def discard(self, folder: Path) -> None:
+        """Nothing needs more than the removal of all files."""
+
+    def usage(self, folders: Folders) -> tuple[int, int]:
         """Measure the copy: what it shares with its parent cannot be told."""
-        fd = self.tree(folder)
+        fd = self.tree(folders.own)
         try:
             return trees.usage(fd)
         finally:

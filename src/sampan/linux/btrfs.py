@@ -1,0 +1,107 @@
+"""Subvolumes and quota groups of btrfs, by ioctl(2). All calls raise OSError.
+
+Source: include/uapi/linux/btrfs.h, include/uapi/linux/btrfs_tree.h.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from fcntl import ioctl
+from typing import Final
+
+BTRFS_SUPER_MAGIC: Final = 0x9123683E  # linux/magic.h
+BTRFS_FIRST_FREE_OBJECTID: Final = 256  # the inode number of the root of every subvolume
+BTRFS_ROOT_TREE_OBJECTID: Final = 1
+BTRFS_ROOT_REF_KEY: Final = 156
+BTRFS_SUBVOL_SPEC_BY_ID: Final = 1 << 4
+BTRFS_QUOTA_CTL_ENABLE: Final = 1
+BTRFS_QGROUP_LIMIT_MAX_EXCL: Final = 1 << 1
+
+_SUBVOL_CREATE: Final = 0x5000940E  # _IOW(0x94, 14, struct btrfs_ioctl_vol_args)
+_SNAP_DESTROY: Final = 0x5000940F  # _IOW(0x94, 15, struct btrfs_ioctl_vol_args)
+_TREE_SEARCH: Final = 0xD0009411  # _IOWR(0x94, 17, struct btrfs_ioctl_search_args)
+_INO_LOOKUP: Final = 0xD0009412  # _IOWR(0x94, 18, struct btrfs_ioctl_ino_lookup_args)
+_SNAP_CREATE_V2: Final = 0x50009417  # _IOW(0x94, 23, struct btrfs_ioctl_vol_args_v2)
+_QUOTA_CTL: Final = 0xC0109428  # _IOWR(0x94, 40, struct btrfs_ioctl_quota_ctl_args)
+_QGROUP_CREATE: Final = 0x4010942A  # _IOW(0x94, 42, struct btrfs_ioctl_qgroup_create_args)
+_QGROUP_LIMIT: Final = 0x8030942B  # _IOR(0x94, 43, struct btrfs_ioctl_qgroup_limit_args)
+_QUOTA_RESCAN_WAIT: Final = 0x942E  # _IO(0x94, 46)
+_SNAP_DESTROY_V2: Final = 0x5000943F  # _IOW(0x94, 63, struct btrfs_ioctl_vol_args_v2)
+
+_VOLUME: Final = struct.Struct("=q4088s")  # struct btrfs_ioctl_vol_args
+_VOLUME_V2: Final = struct.Struct("=qQQ32x4040s")  # struct btrfs_ioctl_vol_args_v2
+_BY_ID: Final = struct.Struct("=qQQ32xQ4032x")  # the same with a subvolume's id for its name
+_LOOKUP: Final = struct.Struct("=QQ4080s")  # struct btrfs_ioctl_ino_lookup_args
+_SEARCH: Final = struct.Struct("=7Q4I32x3992s")  # struct btrfs_ioctl_search_args
+_FOUND: Final = struct.Struct("=QQQII")  # struct btrfs_ioctl_search_header
+_LIMIT: Final = struct.Struct("=6Q")  # struct btrfs_ioctl_qgroup_limit_args
+_EVERY: Final = (1 << 64) - 1
+
+
+def create_subvolume(folder: int, name: bytes) -> None:
+    """Make an empty subvolume in a directory."""
+    ioctl(folder, _SUBVOL_CREATE, bytearray(_VOLUME.pack(0, name)))
+
+
+def create_snapshot(source: int, folder: int, name: bytes) -> None:
+    """Make a writable snapshot of the subvolume whose root is `source`; one inside it is left out.
+
+    The inode numbers in a snapshot are those of its source.
+    """
+    ioctl(folder, _SNAP_CREATE_V2, bytearray(_VOLUME_V2.pack(source, 0, 0, name)))
+
+
+def destroy_subvolume(folder: int, name: bytes) -> None:
+    """Remove a subvolume with all its files, at once; ENOTEMPTY if it has subvolumes inside."""
+    ioctl(folder, _SNAP_DESTROY, bytearray(_VOLUME.pack(0, name)))
+
+
+def destroy_subvolume_by_id(filesystem: int, number: int) -> None:
+    """Remove a subvolume wherever it lies (since Linux 5.7)."""
+    arguments = _BY_ID.pack(0, 0, BTRFS_SUBVOL_SPEC_BY_ID, number)
+    ioctl(filesystem, _SNAP_DESTROY_V2, bytearray(arguments))
+
+
+def subvolume_id(fd: int) -> int:
+    """Return the number of the subvolume that a file or a directory lies in."""
+    answer = bytearray(_LOOKUP.pack(0, BTRFS_FIRST_FREE_OBJECTID, b""))
+    ioctl(fd, _INO_LOOKUP, answer)
+    number: int = _LOOKUP.unpack(answer)[0]
+    return number
+
+
+def subvolumes_inside(filesystem: int, number: int) -> Iterator[int]:
+    """Yield the numbers of the subvolumes directly inside another."""
+    first = 0
+    while True:
+        key = (BTRFS_ROOT_TREE_OBJECTID, number, number, first, _EVERY, 0, _EVERY)
+        kinds = (BTRFS_ROOT_REF_KEY, BTRFS_ROOT_REF_KEY)
+        answer = bytearray(_SEARCH.pack(*key, *kinds, 64, 0, b""))
+        ioctl(filesystem, _TREE_SEARCH, answer)
+        *_, count, _, buffer = _SEARCH.unpack(answer)
+        at = 0
+        for _ in range(count):
+            _, _, child, _, length = _FOUND.unpack_from(buffer, at)
+            at += _FOUND.size + length
+            first = child + 1
+            yield child
+        if not count:
+            return
+
+
+def enable_quota(filesystem: int) -> None:
+    """Have the space of each subvolume counted, and wait until it is; no error if it is already."""
+    ioctl(filesystem, _QUOTA_CTL, bytearray(struct.pack("=QQ", BTRFS_QUOTA_CTL_ENABLE, 0)))
+    ioctl(filesystem, _QUOTA_RESCAN_WAIT)
+
+
+def limit_exclusive(subvolume: int, size: int) -> None:
+    """Limit the bytes that a subvolume has for itself alone."""
+    limit = (BTRFS_QGROUP_LIMIT_MAX_EXCL, 0, size, 0, 0)
+    ioctl(subvolume, _QGROUP_LIMIT, bytearray(_LIMIT.pack(0, *limit)))
+
+
+def remove_quota_group(filesystem: int, number: int) -> None:
+    """Forget the quota group of a subvolume that was removed; newer kernels do so themselves."""
+    ioctl(filesystem, _QGROUP_CREATE, struct.pack("=QQ", 0, number))
