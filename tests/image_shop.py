@@ -16,8 +16,7 @@ from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.rpc import Fd
 from sampan.spec.digest import chain_ids
 from sampan.spec.reference import Reference
-from sampan.storage.compression import plain_chunks
-from sampan.storage.intake import whole
+from sampan.storage.compression import plain_chunks, reader_of
 from sampan.storage.mounter import DiskReport, Kind, Mounter, SnapshotInfo, Unpacked
 from tests import tarballs
 
@@ -38,7 +37,7 @@ class DictionaryMounter:
 
     def unpack(self, archive: Fd, key: str, parent: str | None = None) -> Unpacked:
         if key not in self.staged:
-            content = b"".join(plain_chunks(whole(archive.number)))
+            content = b"".join(plain_chunks(reader_of(archive.number)))
             self.staged[key] = content
         content = self.staged[key]
         size = len(content)
@@ -199,7 +198,7 @@ class Shop:
 
     def blobs(self) -> set[str]:
         """Return the digests in the content store."""
-        return set(self.images._store.content)
+        return set(self.images.store.content)
 
     def chains(self, name: str) -> list[str]:
         """Return the chain ids of an image, top first."""

@@ -203,7 +203,7 @@ def test_a_disk_that_fills_while_an_archive_comes_in_is_said_and_nothing_stays(
 def test_a_disk_that_fills_while_a_container_is_committed_is_said_and_nothing_stays(
     small: Daemon,
 ) -> None:
-    container = run(small, "busybox", "sh", "-c", "head -c 9000000 /dev/urandom > /big")
+    container = run(small, "busybox", "sh", "-c", "head -c 13000000 /dev/urandom > /big")
     before = stored(small)
     answer = commit(small, container, "committed")
     assert answer.status == 500

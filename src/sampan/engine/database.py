@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sampan.errors import Internal, NoSpace
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: images have targets, layers no archives
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (
     name TEXT PRIMARY KEY,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 from sampan.engine.blocking import blocking
 
@@ -18,11 +18,16 @@ async def undisturbed(func: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
     A descriptor that the thread uses must not be closed under it: its number may be another file
     by then.
     """
-    call = asyncio.ensure_future(blocking(func, *args, **kwargs))
+    return await waited_for(blocking(func, *args, **kwargs))
+
+
+async def waited_for(call: Coroutine[Any, Any, T]) -> T:
+    """Return what a call in a thread returns; if cancelled, wait for its end first."""
+    task = asyncio.ensure_future(call)
     try:
-        return await asyncio.shield(call)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([call])
-        if not call.cancelled():
-            call.exception()  # seen: nobody else will ask for it
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # seen: nobody else will ask for it
         raise

@@ -26,6 +26,12 @@ MEDIA_DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 MEDIA_DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 MEDIA_DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 MEDIA_DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+MEDIA_DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+INDEXES = (MEDIA_INDEX, MEDIA_DOCKER_INDEX)
+MANIFESTS = (MEDIA_MANIFEST, MEDIA_DOCKER_MANIFEST)
+# Old tools gave configurations the types of plain JSON: moby distribution/pull_v2.go.
+IMAGE_CONFIGS = (MEDIA_CONFIG, MEDIA_DOCKER_CONFIG, "application/octet-stream", "")
+DOCUMENT_LIMIT = 4 << 20  # bytes of a manifest or index; registries accept no larger ones
 ANNOTATION_REF_NAME = "org.opencontainers.image.ref.name"
 ANNOTATION_IMAGE_NAME = "io.containerd.image.name"
 
@@ -124,6 +130,7 @@ class Descriptor(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=Tru
     media_type: str = ""
     digest: str
     size: int
+    artifact_type: str = ""
     urls: list[str] | None = None
     annotations: dict[str, str] | None = None
     platform: PlatformBody | None = None
@@ -146,6 +153,29 @@ class Index(msgspec.Struct, rename="camel", kw_only=True):
     manifests: list[Descriptor]
 
 
+class Document(msgspec.Struct, rename="camel", kw_only=True):
+    """A manifest or an index that came from elsewhere, as it is."""
+
+    schema_version: int = 0
+    media_type: str = ""
+    artifact_type: str = ""
+    config: Descriptor | None = None
+    layers: list[Descriptor] | None = None
+    manifests: list[Descriptor] | None = None
+    subject: Descriptor | None = None
+    annotations: dict[str, str] | None = None
+
+    @property
+    def is_index(self) -> bool:
+        """It lists manifests, and is none."""
+        return self.manifests is not None
+
+    @property
+    def kind(self) -> str:
+        """Its media type; the one that its content has if it does not say."""
+        return self.media_type or (MEDIA_INDEX if self.is_index else MEDIA_MANIFEST)
+
+
 class ArchiveItem(msgspec.Struct, rename="pascal", kw_only=True, omit_defaults=True):
     """One image in the manifest.json of a Docker archive."""
 
@@ -153,6 +183,34 @@ class ArchiveItem(msgspec.Struct, rename="pascal", kw_only=True, omit_defaults=T
     repo_tags: list[str] | None = msgspec.field(name="RepoTags")
     layers: list[str] | None = msgspec.field(name="Layers")
     parent: str = ""
+
+
+def parse_document(content: bytes, media_type: str = "") -> Document:
+    """Return a manifest or an index; raise InvalidArgument if it is neither, or could be both.
+
+    `media_type` is what it was called by whoever gave it: content that says otherwise is refused,
+    so that nobody reads one document as two things (CVE-2021-41190).
+    """
+    try:
+        document = msgspec.json.decode(content, type=Document)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidArgument(f"invalid manifest: {error}") from error
+    if document.is_index:
+        if document.config is not None or document.layers is not None:
+            raise InvalidArgument("invalid manifest: it is an image and an index at once")
+        expected = INDEXES
+    elif document.config is not None:
+        expected = MANIFESTS
+    else:
+        raise InvalidArgument("invalid manifest: it has neither a configuration nor manifests")
+    for said in (document.media_type, media_type):
+        if said and said not in expected and said in (*INDEXES, *MANIFESTS):
+            raise InvalidArgument(f"invalid manifest: its content is not of the type {said}")
+    if media_type and document.media_type and media_type != document.media_type:
+        raise InvalidArgument(
+            f"invalid manifest: it is said to be {media_type}, and says {document.media_type}"
+        )
+    return document
 
 
 def parse_config(content: bytes) -> ImageConfig:

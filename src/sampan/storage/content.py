@@ -11,22 +11,23 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.digest import Digest, algorithm, encoded, parse_digest
 from sampan.storage.fullness import told_when_full
 
 CHUNK = 1 << 20
+ALGORITHMS: Final = ("sha256", "sha512")
 
 
 class ContentStore:
     """Blobs below one directory."""
 
     def __init__(self, root: Path) -> None:
-        self._blobs = root / "content" / "blobs" / "sha256"
+        self._blobs = root / "content" / "blobs"
         self._unfinished = root / "content" / "ingest"
-        for folder in (self._blobs, self._unfinished):
+        for folder in (*(self._blobs / name for name in ALGORITHMS), self._unfinished):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for left in self._unfinished.iterdir():
             left.unlink()
@@ -35,9 +36,10 @@ class ContentStore:
         """Return a file without a name on the store's disk; it is gone when it is closed."""
         return os.open(self._unfinished, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
-    def writer(self) -> Writer:
+    def writer(self, algorithm: str = "sha256") -> Writer:
         """Return a writer of a new blob; use it as a context manager."""
-        return Writer(self._unfinished, self._blobs)
+        _check(algorithm)
+        return Writer(self._unfinished, self._blobs / algorithm, algorithm)
 
     def ingest(
         self, chunks: Iterable[bytes], expected: Digest | None = None, size: int | None = None
@@ -46,16 +48,16 @@ class ContentStore:
 
         Raises InvalidArgument if the digest or the size is not the expected one.
         """
-        with self.writer() as writer:
+        with self.writer(algorithm(expected) if expected else "sha256") as writer:
             for chunk in chunks:
                 writer.write(chunk)
                 if size is not None and writer.size > size:
                     break
             return writer.commit(expected, size)
 
-    def add(self, content: bytes) -> Digest:
-        """Store a small blob and return its digest."""
-        return self.ingest([content])
+    def add(self, content: bytes, expected: Digest | None = None) -> Digest:
+        """Store a small blob and return its digest; InvalidArgument if it is not `expected`."""
+        return self.ingest([content], expected)
 
     def has(self, digest: Digest) -> bool:
         """Tell whether a blob is there."""
@@ -85,7 +87,7 @@ class ContentStore:
 
     def verify(self, digest: Digest) -> bool:
         """Read a blob and tell whether it still is what its name says."""
-        checksum = hashlib.sha256()
+        checksum = hashlib.new(algorithm(digest))
         with open(self.open(digest), "rb", buffering=0) as file:
             while chunk := file.read(CHUNK):
                 checksum.update(chunk)
@@ -97,14 +99,19 @@ class ContentStore:
 
     def __iter__(self) -> Iterator[Digest]:
         """Yield the digests of all blobs."""
-        for name in sorted(os.listdir(self._blobs)):
-            with suppress(InvalidArgument):
-                yield parse_digest(f"sha256:{name}")
+        for kind in ALGORITHMS:
+            for name in sorted(os.listdir(self._blobs / kind)):
+                with suppress(InvalidArgument):
+                    yield parse_digest(f"{kind}:{name}")
 
     def _path(self, digest: Digest) -> Path:
-        if algorithm(digest) != "sha256":
-            raise InvalidArgument("unsupported digest algorithm")
-        return self._blobs / encoded(parse_digest(digest))
+        _check(algorithm(digest))
+        return self._blobs / algorithm(digest) / encoded(parse_digest(digest))
+
+
+def _check(algorithm: str) -> None:
+    if algorithm not in ALGORITHMS:
+        raise InvalidArgument("unsupported digest algorithm")
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -118,11 +125,11 @@ def write_all(fd: int, data: bytes) -> None:
 class Writer:
     """Writes one blob; without `commit` nothing stays."""
 
-    def __init__(self, unfinished: Path, blobs: Path) -> None:
+    def __init__(self, unfinished: Path, blobs: Path, algorithm: str = "sha256") -> None:
         self._path = unfinished / os.urandom(8).hex()
         self._blobs = blobs
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._hash = hashlib.sha256()
+        self._algorithm, self._hash = algorithm, hashlib.new(algorithm)
         self.size = 0
 
     def write(self, chunk: bytes) -> int:
@@ -137,7 +144,7 @@ class Writer:
 
     def commit(self, expected: Digest | None = None, size: int | None = None) -> Digest:
         """Check, make durable and name the blob; return its digest."""
-        digest = Digest(f"sha256:{self._hash.hexdigest()}")
+        digest = Digest(f"{self._algorithm}:{self._hash.hexdigest()}")
         if size is not None and self.size != size:
             raise InvalidArgument(f"unexpected commit size {self.size}, expected {size}")
         if expected is not None and digest != expected:

@@ -1,13 +1,17 @@
-"""The tables of images: names, layers, sizes. Every change is durable before it is told."""
+"""The tables of images: names, layers, sizes, leases. Every change is durable before it is told."""
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sampan.engine.database import Database
+from sampan.engine.images.model import Layer, Name, Source
+from sampan.spec.digest import Digest
 
-SCHEMA = """
+SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS images (
     id TEXT PRIMARY KEY,
     parent TEXT NOT NULL DEFAULT '',
@@ -15,7 +19,8 @@ CREATE TABLE IF NOT EXISTS images (
 );
 CREATE TABLE IF NOT EXISTS image_references (
     reference TEXT PRIMARY KEY,
-    image TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE
+    image TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+    target TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS image_layers (
     diff_id TEXT PRIMARY KEY,
@@ -29,7 +34,20 @@ CREATE TABLE IF NOT EXISTS image_chains (
     diff_id TEXT NOT NULL,
     size INTEGER NOT NULL
 );
+CREATE TABLE IF NOT EXISTS layer_sources (
+    diff_id TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    media_type TEXT NOT NULL,
+    PRIMARY KEY (diff_id, repository, digest)
+);
+CREATE TABLE IF NOT EXISTS leases (
+    key TEXT PRIMARY KEY,
+    since INTEGER NOT NULL
+);
 """
+Statement = tuple[str, tuple[object, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +60,12 @@ class ImageRow:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerRow:
-    """One layer in the content store."""
+class Chain:
+    """A layer in its place: the snapshot that it makes on those below it."""
 
-    diff_id: str
-    blob: str
-    blob_size: int
-    plain_size: int
-    media_type: str
+    chain_id: Digest
+    diff_id: Digest
+    size: int  # bytes of its files
 
 
 class ImageDatabase:
@@ -60,72 +76,172 @@ class ImageDatabase:
         with database.transaction() as connection:
             for statement in SCHEMA.split(";"):
                 connection.execute(statement)
+            _migrate(connection)
+
+    # --- reading ---------------------------------------------------------------------------
 
     def images(self) -> list[ImageRow]:
         """Return all images."""
         return [ImageRow(*row) for row in self._rows("SELECT id, parent, last_tagged FROM images")]
 
-    def references(self) -> list[tuple[str, str]]:
-        """Return all (reference, image)."""
+    def references(self) -> list[tuple[str, Name]]:
+        """Return all references and what they stand for."""
+        rows = self._rows("SELECT reference, image, target FROM image_references")
+        return [(row[0], Name(row[1], Digest(row[2]) if row[2] else None)) for row in rows]
+
+    def layers(self) -> list[Layer]:
+        """Return all layers."""
+        query = "SELECT diff_id, plain_size, blob, blob_size, media_type FROM image_layers"
         return [
-            (row[0], row[1]) for row in self._rows("SELECT reference, image FROM image_references")
+            Layer(Digest(diff_id), plain_size, Digest(blob) if blob else None, size, media_type)
+            for diff_id, plain_size, blob, size, media_type in self._rows(query)
         ]
 
-    def layers(self) -> list[LayerRow]:
-        """Return all layers."""
-        columns = "diff_id, blob, blob_size, plain_size, media_type"
-        return [LayerRow(*row) for row in self._rows(f"SELECT {columns} FROM image_layers")]  # noqa: S608
+    def chains(self) -> list[Chain]:
+        """Return all layers in their places."""
+        return [
+            Chain(*row) for row in self._rows("SELECT chain_id, diff_id, size FROM image_chains")
+        ]
 
-    def chains(self) -> list[tuple[str, str, int]]:
-        """Return all (chain id, diff id of its top layer, bytes of its top layer)."""
-        rows = self._rows("SELECT chain_id, diff_id, size FROM image_chains")
-        return [(row[0], row[1], row[2]) for row in rows]
+    def sources(self) -> list[tuple[str, Source]]:
+        """Return all (diff id, where a compressed form of that layer lies)."""
+        rows = self._rows("SELECT diff_id, repository, digest, size, media_type FROM layer_sources")
+        return [(row[0], Source(*row[1:])) for row in rows]
 
-    def add_image(self, row: ImageRow) -> None:
-        """Store an image, or change its parent and time."""
-        statement = (
-            "INSERT INTO images VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE"
-            " SET parent = excluded.parent, last_tagged = excluded.last_tagged"
+    def leases(self) -> dict[str, int]:
+        """Return the snapshots that are kept although no image needs them, each with its time."""
+        return dict(self._rows("SELECT key, since FROM leases"))
+
+    # --- images and references -------------------------------------------------------------
+
+    def add_image(self, row: ImageRow, leased: Iterable[str] = ()) -> None:
+        """Store an image, or change its parent and time; it needs no leases on its layers."""
+        self._write(
+            (
+                "INSERT INTO images VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE"
+                " SET parent = excluded.parent, last_tagged = excluded.last_tagged",
+                (row.id, row.parent, row.last_tagged),
+            ),
+            *(_end_lease(key) for key in leased),
         )
-        self._write((statement, (row.id, row.parent, row.last_tagged)))
 
     def delete_image(self, id: str) -> None:
         """Forget an image and its references."""
         self._write(("DELETE FROM images WHERE id = ?", (id,)))
 
-    def set_reference(self, reference: str, row: ImageRow) -> None:
-        """Point a reference to an image, and store when that was."""
+    def set_reference(self, reference: str, name: Name, now: int) -> None:
+        """Let a reference stand for something, and note when that was."""
+        values = reference, name.image, name.target or ""
         self._write(
-            ("UPDATE images SET last_tagged = ? WHERE id = ?", (row.last_tagged, row.id)),
-            ("INSERT OR REPLACE INTO image_references VALUES (?, ?)", (reference, row.id)),
+            ("UPDATE images SET last_tagged = ? WHERE id = ?", (now, name.image)),
+            ("INSERT OR REPLACE INTO image_references VALUES (?, ?, ?)", values),
         )
+
+    def move_reference(self, reference: str, name: Name) -> None:
+        """Let a reference stand for something else, without noting a time."""
+        values = reference, name.image, name.target or ""
+        self._write(("INSERT OR REPLACE INTO image_references VALUES (?, ?, ?)", values))
 
     def delete_reference(self, reference: str) -> None:
         """Forget a reference."""
         self._write(("DELETE FROM image_references WHERE reference = ?", (reference,)))
 
-    def add_layer(self, layer: LayerRow, chain_id: str, size: int) -> None:
-        """Store a layer and the snapshot it makes; the first blob of a layer stays."""
-        values = layer.diff_id, layer.blob, layer.blob_size, layer.plain_size, layer.media_type
-        chain = chain_id, layer.diff_id, size
-        self._write(
-            ("INSERT OR IGNORE INTO image_layers VALUES (?, ?, ?, ?, ?)", values),
-            ("INSERT OR REPLACE INTO image_chains VALUES (?, ?, ?)", chain),
-        )
+    # --- layers ----------------------------------------------------------------------------
+
+    def add_layer(self, layer: Layer, chain: Chain, leased: int | None) -> None:
+        """Store a layer and its place; with `leased`, a time, also a lease on that place.
+
+        An archive that is kept already stays the archive of this layer.
+        """
+        statements = [
+            _layer_statement(layer),
+            (
+                "INSERT OR REPLACE INTO image_chains VALUES (?, ?, ?)",
+                (chain.chain_id, chain.diff_id, chain.size),
+            ),
+        ]
+        if leased is not None:
+            statements.append(_lease(chain.chain_id, leased))
+        self._write(*statements)
+
+    def keep_archive(self, layer: Layer) -> None:
+        """Store that the archive of a layer is kept, unless another one is."""
+        self._write(_layer_statement(layer))
+
+    def forget_archive(self, diff_id: str) -> None:
+        """Store that the archive of a layer is gone."""
+        statement = "UPDATE image_layers SET blob = '', blob_size = 0, media_type = ''"
+        self._write((f"{statement} WHERE diff_id = ?", (diff_id,)))
 
     def delete_layer(self, diff_id: str) -> None:
-        """Forget a layer."""
-        self._write(("DELETE FROM image_layers WHERE diff_id = ?", (diff_id,)))
+        """Forget a layer and where it came from."""
+        self._write(
+            ("DELETE FROM image_layers WHERE diff_id = ?", (diff_id,)),
+            ("DELETE FROM layer_sources WHERE diff_id = ?", (diff_id,)),
+        )
 
     def delete_chain(self, chain_id: str) -> None:
-        """Forget a snapshot."""
-        self._write(("DELETE FROM image_chains WHERE chain_id = ?", (chain_id,)))
+        """Forget the place of a layer, and the lease on it."""
+        self._write(
+            ("DELETE FROM image_chains WHERE chain_id = ?", (chain_id,)), _end_lease(chain_id)
+        )
+
+    def add_source(self, diff_id: str, source: Source) -> None:
+        """Note where a compressed form of a layer lies."""
+        values = diff_id, source.repository, source.digest, source.size, source.media_type
+        self._write(("INSERT OR REPLACE INTO layer_sources VALUES (?, ?, ?, ?, ?)", values))
+
+    def delete_source(self, diff_id: str, source: Source) -> None:
+        """Forget where a compressed form of a layer lay."""
+        statement = "DELETE FROM layer_sources WHERE diff_id = ? AND repository = ? AND digest = ?"
+        self._write((statement, (diff_id, source.repository, source.digest)))
+
+    # --- leases ----------------------------------------------------------------------------
+
+    def lease(self, key: str, since: int) -> None:
+        """Keep a snapshot although no image needs it, counted from now on."""
+        self._write(_lease(key, since))
+
+    def end_leases(self, keys: Iterable[str]) -> None:
+        """Keep snapshots no longer."""
+        self._write(*(_end_lease(key) for key in keys))
 
     def _rows(self, query: str) -> list[Any]:
         with self._database.transaction() as connection:
             return connection.execute(query).fetchall()
 
-    def _write(self, *statements: tuple[str, tuple[object, ...]]) -> None:
+    def _write(self, *statements: Statement) -> None:
         with self._database.transaction() as connection:
             for statement, values in statements:
                 connection.execute(statement, values)
+
+
+def _layer_statement(layer: Layer) -> Statement:
+    return (
+        "INSERT INTO image_layers (diff_id, plain_size, blob, blob_size, media_type)"
+        " VALUES (?, ?, ?, ?, ?) ON CONFLICT (diff_id) DO UPDATE SET"
+        " blob = excluded.blob, blob_size = excluded.blob_size, media_type = excluded.media_type"
+        " WHERE blob = ''",
+        (layer.diff_id, layer.plain_size, layer.blob or "", layer.blob_size, layer.media_type),
+    )
+
+
+def _lease(key: str, since: int) -> Statement:
+    return "INSERT OR REPLACE INTO leases VALUES (?, ?)", (key, since)
+
+
+def _end_lease(key: str) -> Statement:
+    return "DELETE FROM leases WHERE key = ?", (key,)
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring the tables of an older engine up to date.
+
+    Version 1 had no targets, and kept an archive of every layer: those stay until their layer
+    goes, because the snapshots of that version cannot give the archive again.
+    """
+    columns = {row[1] for row in connection.execute("PRAGMA table_info (image_references)")}
+    if "target" not in columns:
+        connection.execute(
+            "ALTER TABLE image_references ADD COLUMN target TEXT NOT NULL DEFAULT ''"
+        )

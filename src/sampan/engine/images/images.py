@@ -12,16 +12,12 @@ from sampan.engine.database import Database
 from sampan.engine.images import listing, removal
 from sampan.engine.images.database import ImageDatabase
 from sampan.engine.images.filters import Filters
-from sampan.engine.images.importing import (
-    CommitRequest,
-    commit,
-    decompressed,
-    import_archive,
-    spooled,
-)
+from sampan.engine.images.importing import CommitRequest, commit, import_archive
 from sampan.engine.images.loading import Archive, Loading
+from sampan.engine.images.model import Emit, Image, ImageUse
 from sampan.engine.images.saving import Saving
-from sampan.engine.images.store import Emit, Image, ImageStore, ImageUse
+from sampan.engine.images.spooling import decompressed, spooled
+from sampan.engine.images.store import ImageStore
 from sampan.engine.undisturbed import undisturbed
 from sampan.errors import Conflict, SampanError
 from sampan.spec.docker.images import (
@@ -60,7 +56,7 @@ class Images:
         emit: Emit = lambda _action, _image, _attributes: None,
     ) -> None:
         tables = ImageDatabase(database)
-        self._store = ImageStore(ContentStore(root), mounter, tables, uses, emit)
+        self.store = ImageStore(ContentStore(root), mounter, tables, uses, emit)
         self._driver = driver
         self._pruning = False
 
@@ -69,51 +65,52 @@ class Images:
 
         Raises NotFound ("No such image: alpine:latest"), InvalidArgument for what is no name.
         """
-        return self._store.find(name, platform)
+        return self.store.find(name, platform)
 
     def get(self, id: str) -> Image | None:
         """Return the image with exactly this id."""
-        return self._store.images.get(id)
+        return self.store.images.get(id)
 
     def references(self, id: str) -> list[Reference]:
         """Return the references to an image, sorted."""
-        return self._store.references(id)
+        return self.store.references(id)
 
     def size(self, image: Image) -> int:
         """Return the bytes of all layers of an image."""
-        return self._store.size(image)
+        return self.store.size(image)
 
     def count(self) -> int:
         """Return how many images there are."""
-        return len(self._store.images)
+        return len(self.store.images)
 
     def layers_size(self) -> int:
         """Return the bytes of all layers together, shared ones once (`docker system df`)."""
-        return sum(self._store.sizes.values())
+        return sum(chain.size for chain in self.store.layers.chains.values())
 
     async def summaries(
         self, filters: Filters, *, all: bool = False, shared_size: bool = False
     ) -> list[ImageSummary]:
         """Return what `docker images` lists, newest first."""
-        return listing.summaries(self._store, filters, all=all, shared_size=shared_size)
+        return listing.summaries(self.store, filters, all=all, shared_size=shared_size)
 
     async def inspect(self, name: str, platform: Platform | None = None) -> ImageInspect:
         """Return all that is known of an image."""
-        image = self._store.find(name, platform)
-        return await listing.inspect(self._store, image, self._driver)
+        image = self.store.find(name, platform)
+        return await listing.inspect(self.store, image, self._driver)
 
     async def history(self, name: str, platform: Platform | None = None) -> list[ImageHistoryItem]:
         """Return how an image was made, newest step first."""
-        return listing.history(self._store, self._store.find(name, platform))
+        return listing.history(self.store, self.store.find(name, platform))
 
     async def tag(self, name: str, repo: str, tag: str = "") -> None:
         """Give an image another name. Emits `tag`."""
         reference = from_repo_and_tag(repo, tag)
         if reference is None:
             return
-        image = self._store.find(name)
-        await self._store.tag(image.id, reference)
-        self._store.log("tag", image, reference.familiar)
+        async with self.store.intake():  # what `name` stands for stays meanwhile
+            image = self.store.find(name)
+            await self.store.tag(image.id, reference, self.store.target_for(name, image))
+        self.store.log("tag", image, reference.familiar)
 
     async def remove(
         self,
@@ -128,7 +125,7 @@ class Images:
         Raises NotFound, or Conflict if a container or a child image needs it. Emits `untag`,
         `delete`.
         """
-        removing = removal.Removal(self._store, force=force)
+        removing = removal.Removal(self.store, force=force)
         await removing.remove(name, prune_parents=prune_parents, platform=platform)
         return removing.done
 
@@ -138,15 +135,15 @@ class Images:
             raise Conflict("a prune operation is already running")
         self._pruning = True
         try:
-            report = await removal.prune(self._store, filters)
+            report = await removal.prune(self.store, filters)
         finally:
             self._pruning = False
-        self._store.log_prune(report.space_reclaimed)
+        self.store.log_prune(report.space_reclaimed)
         return report
 
     async def collect(self) -> list[str]:
         """Remove layers that no image and no container needs; for start-up and after `rm`."""
-        return await self._store.collect()
+        return await self.store.collect()
 
     async def collect_quietly(self) -> None:
         """Do `collect` for somebody whose own work is done: what fails is only logged."""
@@ -167,11 +164,11 @@ class Images:
     ) -> str:
         """Make an image of a root file system tar; return its id. Emits `import`, `tag`."""
         image = await import_archive(
-            self._store, archive, changes=changes, message=message, platform=platform
+            self.store, archive, changes=changes, message=message, platform=platform
         )
         if reference is not None:
-            await self._store.tag(image.id, reference)
-            self._store.log("tag", image, reference.with_default_tag().familiar)
+            await self.store.tag(image.id, reference)
+            self.store.log("tag", image, reference.with_default_tag().familiar)
         return image.id
 
     async def load(
@@ -181,11 +178,11 @@ class Images:
 
         Raises InvalidArgument for an archive that is broken or holds no images. Emits `load`.
         """
-        content = self._store.content
+        content = self.store.content
         async with spooled(content, archive) as packed, decompressed(content, packed) as plain:
             index = await undisturbed(Archive, plain)
-            async with self._store.intake():
-                loading = Loading(self._store, index, quiet=quiet, platform=platform)
+            async with self.store.intake():
+                loading = Loading(self.store, index, quiet=quiet, platform=platform)
                 async with aclosing(loading.run()) as messages:
                     async for message in messages:
                         yield message
@@ -194,9 +191,9 @@ class Images:
         self, names: Sequence[str], platform: Platform | None = None
     ) -> AsyncIterator[bytes]:
         """Yield a tar with the images `names`; NotFound comes before the first byte."""
-        saving = Saving(self._store, names, platform)
+        saving = Saving(self.store, names, platform)
         for image in saving.images():
-            self._store.log("save", image, image.id)
+            self.store.log("save", image, image.id)
         async with aclosing(saving.run()) as data:
             async for piece in data:
                 if piece:
@@ -204,4 +201,4 @@ class Images:
 
     async def commit(self, request: CommitRequest) -> str:
         """Make an image of a container; return its id. Emits `create`, `tag`."""
-        return (await commit(self._store, request)).id
+        return (await commit(self.store, request)).id

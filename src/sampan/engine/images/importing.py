@@ -6,29 +6,22 @@ Source: moby daemon/images/image_import.go, image_commit.go, daemon/commit.go.
 from __future__ import annotations
 
 import copy
-import os
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from sampan.engine.blocking import blocking
 from sampan.engine.images.changes import apply_changes, merge
-from sampan.engine.images.store import Image, ImageStore
-from sampan.engine.undisturbed import undisturbed
+from sampan.engine.images.feeding import from_pipe
+from sampan.engine.images.model import Image, Staged
+from sampan.engine.images.store import ImageStore
 from sampan.errors import InvalidArgument
 from sampan.rpc import Fd
-from sampan.spec.digest import EMPTY_LAYER, chain_id
+from sampan.spec.digest import EMPTY_LAYER, Digest, chain_id
 from sampan.spec.image import History, ImageConfig, RootFS, RunConfig, timestamp
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
-from sampan.storage.compression import kind_of, plain_chunks
-from sampan.storage.content import ContentStore, write_all
-from sampan.storage.intake import LayerBlob, take_in, whole
-
-SPOOL_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,42 +38,6 @@ class CommitRequest:
     reference: Reference | None = None
 
 
-@asynccontextmanager
-async def spooled(content: ContentStore, archive: AsyncIterable[bytes]) -> AsyncIterator[int]:
-    """Give a nameless file with everything that `archive` yields."""
-    fd = await blocking(content.scratch)
-    try:
-        collected = bytearray()
-        async for chunk in archive:
-            collected += chunk
-            if len(collected) >= SPOOL_CHUNK:
-                await undisturbed(write_all, fd, bytes(collected))
-                collected.clear()
-        await undisturbed(write_all, fd, bytes(collected))
-        yield fd
-    finally:
-        os.close(fd)
-
-
-@asynccontextmanager
-async def decompressed(content: ContentStore, fd: int) -> AsyncIterator[int]:
-    """Give the file itself if it is not compressed, else a nameless file with its content."""
-    if not kind_of(os.pread(fd, 8, 0)):
-        yield fd
-        return
-    plain = await blocking(content.scratch)
-    try:
-        await undisturbed(_decompress, fd, plain)
-        yield plain
-    finally:
-        os.close(plain)
-
-
-def _decompress(source: int, target: int) -> None:
-    for chunk in plain_chunks(whole(source)):
-        write_all(target, chunk)
-
-
 async def import_archive(
     store: ImageStore,
     archive: AsyncIterable[bytes],
@@ -93,9 +50,8 @@ async def import_archive(
     platform = platform or Platform.host()
     check_os(platform.os)
     config = apply_changes(RunConfig(), changes)
-    async with spooled(store.content, archive) as fd, store.intake():
-        layer = await undisturbed(take_in, store.content, whole(fd))
-        os.lseek(fd, 0, os.SEEK_SET)
+    async with store.intake():
+        layer = await store.layers.stage(archive)
         now = timestamp(time.time_ns())
         document = ImageConfig(
             architecture=platform.architecture,
@@ -107,7 +63,7 @@ async def import_archive(
             rootfs=RootFS(diff_ids=[layer.diff_id]),
             history=[History(created=now, comment=message)],
         )
-        await store.add_layer(fd, layer, layer.diff_id, None)
+        await store.layers.commit(layer, None, lease=False)
         image = await store.add(encode_config(document))
     store.log("import", image, image.id)
     return image
@@ -131,8 +87,9 @@ async def commit(store: ImageStore, request: CommitRequest) -> Image:
     parent = store.images.get(request.image)
     base = copy.deepcopy(parent.config) if parent else ImageConfig(rootfs=RootFS())
     async with store.intake():
-        diff_ids = list(base.diff_ids)
-        if layer := await _commit_layer(store, request.container, diff_ids):
+        diff_ids: list[str] = list(base.diff_ids)
+        layer = await _commit_layer(store, request.container, chain_id(diff_ids))
+        if layer is not None:
             diff_ids.append(layer.diff_id)
         document = _child(base, request, config, diff_ids, empty_layer=layer is None)
         image = await store.add(encode_config(document), parent.id if parent else "")
@@ -143,21 +100,15 @@ async def commit(store: ImageStore, request: CommitRequest) -> Image:
     return image
 
 
-async def _commit_layer(store: ImageStore, container: str, diff_ids: list[str]) -> LayerBlob | None:
-    """Store the container's changes as a layer on `diff_ids`; None if there are none."""
-    fd = await blocking(store.content.scratch)
-    try:
-        await undisturbed(store.mounter.diff, container, Fd(fd))
-        layer = await undisturbed(take_in, store.content, whole(fd))
-        if layer.diff_id == EMPTY_LAYER:
-            return None
-        os.lseek(fd, 0, os.SEEK_SET)
-        chain = chain_id([*diff_ids, layer.diff_id])
-        assert chain is not None
-        await store.add_layer(fd, layer, chain, chain_id(diff_ids))
-        return layer
-    finally:
-        os.close(fd)
+async def _commit_layer(store: ImageStore, container: str, parent: Digest | None) -> Staged | None:
+    """Make the container's changes a layer on `parent`; None if there are none."""
+    async with from_pipe(lambda fd: store.mounter.diff(container, Fd(fd))) as pieces:
+        layer = await store.layers.stage(pieces, parent=parent)
+    if layer.diff_id == EMPTY_LAYER:
+        await store.layers.discard(layer)
+        return None
+    await store.layers.commit(layer, parent, lease=False)
+    return layer
 
 
 def _child(

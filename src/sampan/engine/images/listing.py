@@ -9,9 +9,9 @@ import msgspec
 
 from sampan.engine.blocking import blocking
 from sampan.engine.images.filters import Filters, boolean, check_names, glob, matches_labels, until
-from sampan.engine.images.store import Image, ImageStore
+from sampan.engine.images.model import Image
+from sampan.engine.images.store import ImageStore
 from sampan.errors import InvalidArgument, NotFound
-from sampan.spec.digest import chain_ids
 from sampan.spec.docker.images import (
     DriverData,
     ImageHistoryItem,
@@ -85,8 +85,7 @@ def summaries(
             containers=containers[image.id],
         )
         if shared is not None:
-            chains = chain_ids(image.config.diff_ids)
-            summary.shared_size = sum(store.sizes.get(c, 0) for c in chains if shared[c] > 1)
+            summary.shared_size = sum(store.layers.size(c) for c in image.chains if shared[c] > 1)
         found.append(summary)
     return sorted(found, key=lambda summary: summary.created, reverse=True)
 
@@ -123,9 +122,7 @@ def _matches(pattern: Any, reference: Reference) -> bool:
 
 
 def _shared_layers(store: ImageStore) -> Counter[str]:
-    return Counter(
-        chain for image in store.images.values() for chain in chain_ids(image.config.diff_ids)
-    )
+    return Counter(chain for image in store.images.values() for chain in image.chains)
 
 
 async def inspect(store: ImageStore, image: Image, driver: str) -> ImageInspect:
@@ -173,7 +170,7 @@ def run_config(image: Image) -> dict[str, Any]:
 
 def history(store: ImageStore, image: Image) -> list[ImageHistoryItem]:
     """Return how an image was made, newest step first."""
-    chains = iter(chain_ids(image.config.diff_ids))
+    chains = iter(image.chains)
     items = []
     for step in image.config.history or []:
         size = 0
@@ -181,7 +178,7 @@ def history(store: ImageStore, image: Image) -> list[ImageHistoryItem]:
             chain = next(chains, None)
             if chain is None:
                 raise InvalidArgument("too many non-empty layers in History section")
-            size = store.sizes.get(chain, 0)
+            size = store.layers.size(chain)
         made = 0 if step.created is None else nanoseconds(step.created) // 10**9
         items.append(
             ImageHistoryItem(

@@ -13,12 +13,13 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from sampan.engine.blocking import blocking
 from sampan.engine.images.importing import check_os, encode_config
-from sampan.engine.images.store import Image, ImageStore
+from sampan.engine.images.layers import chain_of
+from sampan.engine.images.model import Image, Staged
+from sampan.engine.images.store import ImageStore
 from sampan.engine.undisturbed import undisturbed
 from sampan.errors import InvalidArgument
-from sampan.spec.digest import Digest, chain_ids, digest_of, encoded, parse_digest
+from sampan.spec.digest import Digest, digest_of, encoded, parse_digest
 from sampan.spec.docker.images import ProgressDetail, ProgressMessage
 from sampan.spec.image import (
     ANNOTATION_IMAGE_NAME,
@@ -38,10 +39,12 @@ from sampan.spec.names import short_id
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
 from sampan.storage.archive_index import ArchiveIndex, Member
-from sampan.storage.intake import LayerBlob, region, take_in, whole
+from sampan.storage.compression import kind_of
+from sampan.storage.intake import KEPT, chunks_of, region, whole
 
 T = TypeVar("T")
 
+PIECE: Final = 1 << 20  # bytes read at once
 _DOCUMENT: Final = 16 << 20  # bytes of one JSON document
 _INDEX_DEPTH: Final = 4
 _LEGACY_DEPTH: Final = 127
@@ -234,48 +237,50 @@ class Loading:
             )
         parent: Digest | None = None
         for place, (wanted, member) in enumerate(zip(expected, found.layers, strict=True)):
-            chain = None if wanted is None else list(chain_ids([*diff_ids, wanted]))[-1]
-            if wanted is None or chain not in self._store.sizes or wanted not in self._store.layers:
+            chain = None if wanted is None else chain_of(parent, Digest(wanted))
+            if wanted is None or chain not in self._store.layers.chains:
                 if member is None:
                     raise InvalidArgument(f"invalid archive: layer {place} is missing")
-                layer = await self._take(member)
-                if wanted is not None and layer.diff_id != wanted:
+                if wanted is not None and not self._quiet:
+                    yield _progress(wanted, 0, member.size)
+                staged = await self._stage(member, wanted, parent)
+                if wanted is not None and staged.diff_id != wanted:
+                    await self._store.layers.discard(staged)
                     raise InvalidArgument(
                         f"invalid diffID for layer {place}:"
-                        f' expected "{wanted}", got "{layer.diff_id}"'
+                        f' expected "{wanted}", got "{staged.diff_id}"'
                     )
-                wanted = layer.diff_id
-                chain = list(chain_ids([*diff_ids, wanted]))[-1]
-                if not self._quiet:
-                    yield _progress(wanted, 0, member.size)
-                await self._unpack(layer, member, chain, parent)
+                wanted = staged.diff_id
+                chain = await self._store.layers.commit(staged, parent)
+                await self._keep(member, wanted)
                 if not self._quiet:
                     yield _progress(wanted, member.size, member.size)
             diff_ids.append(wanted)
             parent = chain
 
-    async def _take(self, member: Member) -> LayerBlob:
+    async def _stage(self, member: Member, diff_id: str | None, parent: Digest | None) -> Staged:
         fd, offset, size = self._archive.layer(member)
-        return await undisturbed(take_in, self._store.content, region(fd, offset, size))
+        digest = None if diff_id is None else Digest(diff_id)
+        return await self._store.layers.stage(_pieces(fd, offset, size), digest, parent)
 
-    async def _unpack(
-        self, layer: LayerBlob, member: Member, chain: Digest, parent: Digest | None
-    ) -> None:
-        fd = await blocking(self._store.content.open, layer.blob)
-        try:
-            await self._store.add_layer(fd, layer, chain, parent)
-        finally:
-            os.close(fd)
+    async def _keep(self, member: Member, diff_id: str) -> None:
+        """Keep the archive of a compressed layer: nothing else has its digest."""
+        fd, offset, size = self._archive.layer(member)
+        media_type = KEPT.get(kind_of(os.pread(fd, 8, offset)))
+        if media_type is None:
+            return
+        blob = await undisturbed(self._store.content.ingest, chunks_of(region(fd, offset, size)))
+        await self._store.layers.keep_archive(diff_id, blob, size, media_type)
 
     async def _name(self, image: Image, name: str) -> AsyncIterator[ProgressMessage]:
         reference = Reference.parse(name)
         if not reference.tag:
             raise InvalidArgument(f'invalid tag "{name}"')
         old = self._store.named(reference)
-        if old is not None and old != image.id:
+        if old is not None and old.image != image.id:
             yield ProgressMessage(
                 stream=f"The image {reference.familiar} already exists, renaming the old one"
-                f" with ID {old} to empty string\n"
+                f" with ID {old.image} to empty string\n"
             )
         await self._store.tag(image.id, reference)
         yield ProgressMessage(stream=f"Loaded image: {reference.familiar}\n")
@@ -286,6 +291,16 @@ class Loading:
         for image, parent in loaded:
             if parent in ids and _is_parent(self._store.images[parent].config, image.config):
                 await self._store.set_parent(image.id, parent)
+
+
+async def _pieces(fd: int, offset: int, size: int) -> AsyncIterator[bytes]:
+    end = offset + size
+    while offset < end:
+        data = await undisturbed(os.pread, fd, min(PIECE, end - offset), offset)
+        if not data:
+            raise InvalidArgument("invalid archive: unexpected end")
+        offset += len(data)
+        yield data
 
 
 def _is_parent(parent: ImageConfig, child: ImageConfig) -> bool:

@@ -9,8 +9,10 @@ from typing import Final
 
 from sampan.engine.images.filters import Filters, boolean, check_names, matches_labels, until
 from sampan.engine.images.listing import created
-from sampan.engine.images.store import Image, ImageStore, ImageUse
+from sampan.engine.images.model import Image, ImageUse
+from sampan.engine.images.store import ImageStore
 from sampan.errors import Conflict, InvalidArgument, SampanError
+from sampan.spec.digest import Digest
 from sampan.spec.docker.images import ImageDeleteItem, ImagesPruneReport
 from sampan.spec.names import short_id
 from sampan.spec.platform import Platform
@@ -146,15 +148,15 @@ async def prune(store: ImageStore, filters: Filters) -> ImagesPruneReport:
     if len(filters.get("until", ())) > 1:
         raise InvalidArgument("more than one until filter specified")
     limit = next((until(value) for value in filters.get("until", ())), None)
-    sizes = dict(store.sizes)
+    sizes = {chain: found.size for chain, found in store.layers.chains.items()}
     done: list[ImageDeleteItem] = []
     for image in list(store.images.values()):
         if image.id in store.images and _is_prunable(store, image, filters, limit):
             done += await _prune_one(store, image, dangling_only=dangling_only)
-    for chain in await store.collect():
+    for chain in await store.collect(leased=True):
         done.append(ImageDeleteItem(deleted=chain))
     report = ImagesPruneReport(images_deleted=done or None)
-    report.space_reclaimed = sum(sizes.get(item.deleted, 0) for item in done)
+    report.space_reclaimed = sum(sizes.get(Digest(item.deleted), 0) for item in done)
     return report
 
 

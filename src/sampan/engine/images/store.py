@@ -1,6 +1,16 @@
 """What images there are: configurations, references and layers, in memory and on disk.
 
 Reading never waits. A change is written to the database first, then to memory.
+
+This is also what pull, push, load and save are written on. An image comes in like this::
+
+    async with store.intake():                             # nothing is removed meanwhile
+        staged = store.layers.staged(digest, diff_id)       # left by an interrupted attempt?
+            or await store.layers.stage(chunks, digest)     # in any order, at once
+        chain = await store.layers.commit(staged, parent)   # in order, lowest first
+        await store.documents.add(manifest)                 # as it came
+        image = await store.add(config)                     # all its layers are there
+        await store.tag(image.id, reference, target)        # visible from here on
 """
 
 from __future__ import annotations
@@ -8,52 +18,25 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sampan.engine.blocking import blocking
-from sampan.engine.images.database import ImageDatabase, ImageRow, LayerRow
-from sampan.engine.undisturbed import undisturbed
-from sampan.errors import Conflict, InvalidArgument, NotFound
-from sampan.rpc import Fd
-from sampan.spec.digest import Digest, chain_id, chain_ids, encoded
-from sampan.spec.image import ImageConfig, parse_config
+from sampan.engine.images.database import ImageDatabase, ImageRow
+from sampan.engine.images.documents import Documents, Member
+from sampan.engine.images.layers import Layers
+from sampan.engine.images.model import Emit, Image, ImageUse, Name
+from sampan.engine.images.names import Names
+from sampan.errors import InvalidArgument, NotFound
+from sampan.spec.digest import Digest, chain_ids
+from sampan.spec.image import parse_config
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference, parse_any
 from sampan.storage.content import ContentStore
-from sampan.storage.intake import LayerBlob
 from sampan.storage.mounter import Mounter
 
-Emit = Callable[[str, str, Mapping[str, str]], None]  # action, image id, attributes
-
 _ID_PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """One image of the store."""
-
-    id: str  # sha256:… of its configuration
-    config: ImageConfig
-    chain_id: str | None  # the snapshot that containers are made on; None for an image of no layers
-    parent: str = ""  # id of the image it was committed or built on, "" if it came from elsewhere
-    last_tagged: int = 0  # nanoseconds since the epoch
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """The labels of its configuration."""
-        return self.config.run.labels or {}
-
-
-@dataclass(frozen=True, slots=True)
-class ImageUse:
-    """A container, as far as images care."""
-
-    container: str
-    image: str  # sha256:…
-    running: bool
 
 
 class ImageStore:
@@ -70,10 +53,9 @@ class ImageStore:
         self.content, self.mounter, self.uses = content, mounter, uses
         self._database, self._emit = database, emit
         self.images: dict[str, Image] = {}
-        self.layers: dict[str, LayerRow] = {}  # by diff id
-        self.sizes: dict[str, int] = {}  # bytes of the top layer, by chain id
-        self._named: dict[Reference, str] = {}
-        self._names: defaultdict[str, set[Reference]] = defaultdict(set)
+        self.names = Names()
+        self.documents = Documents(content)
+        self.layers = Layers(mounter, content, database)
         self._reclaiming = asyncio.Lock()  # held while layers and content are removed
         self._intakes = 0
         self._unclean = False
@@ -82,33 +64,55 @@ class ImageStore:
     def _load(self) -> None:
         for row in self._database.images():
             config = parse_config(self.content.read(Digest(row.id)))
-            chain = chain_id(config.diff_ids)
-            self.images[row.id] = Image(row.id, config, chain, row.parent, row.last_tagged)
-        for text, named in self._database.references():
-            self._name(Reference.parse(text), named)
-        self.layers = {layer.diff_id: layer for layer in self._database.layers()}
-        self.sizes = {chain: size for chain, _, size in self._database.chains()}
+            chains = tuple(chain_ids(config.diff_ids))
+            self.images[row.id] = Image(row.id, config, chains, row.parent, row.last_tagged)
+        for text, name in self._database.references():
+            self._name(Reference.parse(text), name)
 
-    def _name(self, reference: Reference, id: str) -> None:
-        if old := self._named.get(reference):
-            self._names[old].discard(reference)
-        self._named[reference] = id
-        self._names[id].add(reference)
+    def _name(self, reference: Reference, name: Name) -> None:
+        """Note what a reference stands for, and what all others of the same target keep."""
+        images = [member.image for member in self.present(name.target)]
+        self.names.set(reference, name, images)
+        for other in self.names.of_target(name.target) if name.target else ():
+            if other != reference and (known := self.names.get(other)):
+                self.names.set(other, known, images)
 
     # --- reading ---------------------------------------------------------------------------
 
     def references(self, id: str) -> list[Reference]:
-        """Return the references to an image, sorted."""
-        return sorted(self._names.get(id, ()), key=str)
+        """Return the references that name an image, or an index that it is part of, sorted."""
+        return self.names.of_image(id)
 
-    def named(self, reference: Reference) -> str | None:
-        """Return the id of the image with exactly this name."""
-        return self._named.get(reference.with_default_tag())
+    def named(self, reference: Reference) -> Name | None:
+        """Return what exactly this reference stands for."""
+        return self.names.get(reference.with_default_tag())
 
-    def tags_of(self, repository: Reference) -> list[Reference]:
-        """Return all tagged references of a repository."""
-        found = (known for known in self._named if known.name == repository.name and known.tag)
-        return sorted(found, key=str)
+    def target_of(self, reference: Reference) -> Digest | None:
+        """Return the digest of the manifest or index that a reference means in a registry.
+
+        None for an image that was made here, or of which no manifest is known. NotFound if there
+        is no such reference.
+        """
+        name = self.named(reference)
+        if name is None:
+            raise NotFound(f"No such image: {reference.with_default_tag().familiar}")
+        return name.target
+
+    def target_for(self, name: str, image: Image) -> Digest | None:
+        """Return the target that a further name of an image gets, which was called `name`."""
+        meant = parse_any(name)
+        if not isinstance(meant, str) and (named := self.named(meant)):
+            return named.target
+        if isinstance(meant, str) and self.names.of_target(meant):
+            return meant
+        known = (self.names.get(reference) for reference in self.references(image.id))
+        return next((name.target for name in known if name and name.target), None)
+
+    def present(self, target: Digest | None) -> list[Member]:
+        """Return the images of a target that are here, in its order."""
+        if target is None:
+            return []
+        return [member for member in self.documents.members(target) if member.image in self.images]
 
     def children(self, id: str) -> list[str]:
         """Return the images that were made on an image."""
@@ -116,46 +120,84 @@ class ImageStore:
 
     def size(self, image: Image) -> int:
         """Return the bytes of all layers of an image."""
-        return sum(self.sizes.get(chain, 0) for chain in chain_ids(image.config.diff_ids))
+        return sum(self.layers.size(chain) for chain in image.chains)
 
     def find(self, name: str, platform: Platform | None = None) -> Image:
-        """Return the image that `name` means; NotFound if there is none."""
-        meant = parse_any(name)
-        image = self._find(name, meant)
-        if image is None:
-            shown = meant if isinstance(meant, str) else meant.with_default_tag().familiar
-            raise NotFound(f"No such image: {shown}")
-        if platform is not None and not platform.runs(image.config.platform):
+        """Return the image that `name` means; NotFound if there is none.
+
+        Of several platforms, `platform` or else this machine's is meant, or else the first.
+        """
+        found = self.find_all(name)
+        if fitting := best(found, platform or Platform.host()):
+            return fitting
+        if platform is not None:
             raise NotFound(
                 f"image with reference {name} was found but its platform"
-                f" ({image.config.platform}) does not match the specified platform ({platform})"
+                f" ({found[0].config.platform}) does not match the specified platform ({platform})"
             )
-        return image
+        return found[0]
 
-    def _find(self, name: str, meant: Reference | Digest) -> Image | None:
+    def find_all(self, name: str, platform: Platform | None = None) -> list[Image]:
+        """Return the images that `name` means, one for each platform; NotFound if none.
+
+        With `platform` only the one that `find` returns.
+        """
+        if platform is not None:
+            return [self.find(name, platform)]
+        meant = parse_any(name)
+        found = self._find(name, meant)
+        if not found:
+            shown = meant if isinstance(meant, str) else meant.with_default_tag().familiar
+            raise NotFound(f"No such image: {shown}")
+        return found
+
+    def _find(self, name: str, meant: Reference | Digest) -> list[Image]:
+        """Return the images that a name means: several, if it stands for an index."""
         if isinstance(meant, str):
-            return self.images.get(meant)
+            return self._of_digest(meant)
         if named := self.named(meant):
-            return self.images.get(named)
+            members = [self.images[member.image] for member in self.present(named.target)]
+            return members or [self.images[named.image]]
         match = _ID_PREFIX.fullmatch(name)
         if match is None:
-            return None
+            return []
         prefix = f"sha256:{match[1]}"
         found = [image for image in self.images.values() if image.id.startswith(prefix)]
-        return found[0] if len(found) == 1 else None
+        return found if len(found) == 1 else []
+
+    def _of_digest(self, digest: Digest) -> list[Image]:
+        """Return the image with an id, or the images of a target."""
+        if image := self.images.get(digest):
+            return [image]
+        if not self.names.of_target(digest):
+            return []
+        return [self.images[member.image] for member in self.present(digest)]
 
     # --- images ----------------------------------------------------------------------------
 
     async def add(self, config: bytes, parent: str = "") -> Image:
-        """Store an image whose layers are there; return it, or the one that is there already."""
+        """Store an image whose layers are there; return it, or the one that is there already.
+
+        Raises InvalidArgument for what is no configuration, NotFound if a layer is missing.
+        """
         parsed = parse_config(config)
+        chains = tuple(chain_ids(parsed.diff_ids))
+        for chain in chains:
+            if chain not in self.layers.chains:
+                raise NotFound(f"layer {chain} is missing")
         digest = await blocking(self.content.add, config)
         if there := self.images.get(digest):
+            await self.layers.end_leases(chains)
             return there
-        image = Image(digest, parsed, chain_id(parsed.diff_ids), parent)
-        await blocking(self._database.add_image, ImageRow(digest, parent, 0))
+        image = Image(digest, parsed, chains, parent)
+        await blocking(self._database.add_image, ImageRow(digest, parent, 0), chains)
         self.images[digest] = image
+        self.layers.forget_leases(chains)
         return image
+
+    async def add_document(self, content: bytes, expected: Digest | None = None) -> Digest:
+        """Store a manifest, an index, or a small blob that one mentions; return its digest."""
+        return await self.documents.add(content, expected)
 
     async def set_parent(self, id: str, parent: str) -> None:
         """Note what an image was made on."""
@@ -163,26 +205,25 @@ class ImageStore:
         await blocking(self._database.add_image, ImageRow(id, parent, image.last_tagged))
         self.images[id] = image
 
-    async def tag(self, id: str, reference: Reference) -> None:
-        """Give an image a name; another image loses it."""
+    async def tag(self, id: str, reference: Reference, target: Digest | None = None) -> None:
+        """Let a reference stand for an image and the manifest or index that it is part of.
+
+        The documents of `target` are stored before. What the reference stood for loses it.
+        """
         if reference.familiar_name == "sha256":
             raise InvalidArgument(
                 "refusing to create an ambiguous tag using digest algorithm as name"
             )
-        reference = reference.with_default_tag()
-        now = time.time_ns()
-        parent = self.images[id].parent
-        await blocking(self._database.set_reference, str(reference), ImageRow(id, parent, now))
+        reference, name, now = reference.with_default_tag(), Name(id, target), time.time_ns()
+        await blocking(self._database.set_reference, str(reference), name, now)
         self.images[id] = replace(self.images[id], last_tagged=now)
-        self._name(reference, id)
+        self._name(reference, name)
 
     async def untag(self, reference: Reference) -> Reference:
         """Take a name away; return it as it was stored."""
         reference = reference.with_default_tag()
         await blocking(self._database.delete_reference, str(reference))
-        named = self._named.pop(reference, None)
-        if named is not None:
-            self._names[named].discard(reference)
+        self.names.remove(reference)
         return reference
 
     async def delete(self, id: str) -> list[str]:
@@ -193,7 +234,10 @@ class ImageStore:
         image = self.images[id]
         await blocking(self._database.delete_image, id)
         del self.images[id]
-        self._names.pop(id, None)
+        for reference in self.names.of_image(id):
+            name = self.names.remove(reference)
+            if name and name.image != id:  # it named others of the same index, too
+                self._name(reference, name)
         return await self._release(image)
 
     def log(self, action: str, image: Image, name: str) -> None:
@@ -204,13 +248,14 @@ class ImageStore:
         """Emit the event of a prune."""
         self._emit("prune", "", {"reclaimed": str(reclaimed)})
 
-    # --- layers ----------------------------------------------------------------------------
+    # --- reclaiming ------------------------------------------------------------------------
 
     @asynccontextmanager
     async def intake(self) -> AsyncIterator[None]:
         """Keep all layers and content while new ones come in that no image has yet.
 
-        What should have gone meanwhile, or was left by an error, goes afterwards.
+        What should have gone meanwhile, or was left by an error, goes afterwards; layers that
+        were complete and can be found again are kept for a day.
         """
         async with self._reclaiming:
             self._intakes += 1
@@ -224,95 +269,74 @@ class ImageStore:
             if self._unclean:
                 await self.collect()
 
-    async def add_layer(self, fd: int, layer: LayerBlob, chain: str, parent: str | None) -> None:
-        """Unpack a layer, whose archive `fd` is, as the snapshot `chain`."""
-        staged = f"staged-{encoded(Digest(chain))}"
-        unpacked = await undisturbed(self.mounter.unpack, Fd(fd), staged, parent)
-        try:
-            await undisturbed(self.mounter.commit, staged, chain, parent)
-        except BaseException:
-            await undisturbed(self.mounter.remove, staged)
-            raise
-        row = LayerRow(
-            layer.diff_id, layer.blob, layer.blob_size, layer.plain_size, layer.media_type
-        )
-        await blocking(self._database.add_layer, row, chain, unpacked.size)
-        self.layers.setdefault(layer.diff_id, row)
-        self.sizes[chain] = unpacked.size
-
     async def _release(self, image: Image) -> list[str]:
         """Remove what only a deleted image needed; return the layers, top first."""
         async with self._reclaiming:
             if self._intakes:
                 self._unclean = True
                 return []
-            if image.id not in self.images:
-                await blocking(self.content.delete, Digest(image.id))
             needed = self._needed()
             removed: list[str] = []
-            for chain in reversed(list(chain_ids(image.config.diff_ids))):
-                if chain in needed or not await self._remove_chain(chain):
+            for chain in reversed(image.chains):
+                if chain in needed or not await self.layers.remove(chain):
                     break
                 removed.append(chain)
-            await self._release_blobs()
+            await self.layers.forget_unplaced()
+            await self._sweep()
             return removed
 
-    async def collect(self) -> list[str]:
-        """Remove all layers and content that nothing needs: what crashes and containers left."""
+    async def collect(self, *, leased: bool = False) -> list[str]:
+        """Remove all layers and content that nothing needs: what crashes and containers left.
+
+        With `leased` also what interrupted intakes had completed. Returns the chain ids of the
+        layers that went.
+        """
         async with self._reclaiming:
             if self._intakes:
                 self._unclean = True
                 return []
             self._unclean = False
-            needed = self._needed()
+            layers = self.layers
+            over = list(layers.leases) if leased else layers.expired(time.time_ns())
+            await layers.end_leases(over)
             snapshots = await blocking(self.mounter.snapshots)
-            for info in snapshots:
-                if info.kind == "staged":
-                    await blocking(self.mounter.remove, info.key)
-            parents = {info.key: info.parent for info in snapshots if info.kind == "committed"}
-            below = {info.parent for info in snapshots if info.kind != "staged"}
+            await layers.found(snapshots)
+            needed = self._needed() | layers.leases.keys()
+            parents = {
+                Digest(info.key): info.parent for info in snapshots if info.kind == "committed"
+            }
+            below = {info.parent for info in snapshots}
             removed: list[str] = []
             waiting = [key for key in parents if key not in below]
             while waiting:
                 key = waiting.pop()
-                if key in needed or not await self._remove_chain(key):
+                if key in needed or not await layers.remove(key):
                     continue
                 removed.append(key)
                 if (parent := parents[key]) is not None:
-                    waiting.append(parent)
-            for chain in self.sizes.keys() - parents.keys() - needed:
-                await self._forget_chain(chain)  # it was removed, but a crash kept its row
-            await self._release_blobs()
+                    waiting.append(Digest(parent))
+            for chain in layers.chains.keys() - parents.keys() - needed:
+                await layers.forget(chain)  # it was removed, but a crash kept its row
+            await layers.forget_unplaced()
             await self._sweep()
             return removed
 
-    async def _remove_chain(self, chain: str) -> bool:
-        """Remove a snapshot of a layer; False if something stands on it."""
-        try:
-            await blocking(self.mounter.remove, chain)
-        except Conflict:
-            return False
-        await self._forget_chain(chain)
-        return True
-
-    async def _forget_chain(self, chain: str) -> None:
-        await blocking(self._database.delete_chain, chain)
-        self.sizes.pop(chain, None)
-
-    async def _release_blobs(self) -> None:
-        used = {diff_id for image in self.images.values() for diff_id in image.config.diff_ids}
-        for diff_id in set(self.layers) - used:
-            layer = self.layers.pop(diff_id)
-            await blocking(self._database.delete_layer, diff_id)
-            await blocking(self.content.delete, Digest(layer.blob))
-
     async def _sweep(self) -> None:
-        """Remove content that is neither a configuration nor a layer."""
-        known = {layer.blob for layer in self.layers.values()} | self.images.keys()
+        """Remove content that no image, no reference and no layer needs."""
+        known: set[str] = {layer.blob for layer in self.layers.kept() if layer.blob}
+        known |= self.images.keys()
+        for target in self.names.targets():
+            known.update(self.documents.blobs(target))
         for digest in set(await blocking(list, self.content)) - known:
             await blocking(self.content.delete, digest)
+            self.documents.forget(digest)
 
     def _needed(self) -> set[str]:
-        return {
-            chain for image in self.images.values() for chain in chain_ids(image.config.diff_ids)
-        }
+        return {chain for image in self.images.values() for chain in image.chains}
+
+
+def best(images: list[Image], platform: Platform) -> Image | None:
+    """Return the image that serves `platform` best; None if none does."""
+    fitting = [image for image in images if platform.runs(image.config.platform)]
+    same = [image for image in fitting if image.config.platform == platform]
+    return next(iter(same or fitting), None)

@@ -64,7 +64,7 @@ def test_an_unknown_image_is_named_as_docker_names_it(shop: Shop, name: str, sho
 def test_an_id_that_begins_two_images_is_none(shop: Shop) -> None:
     for count in range(17):
         shop.make(f"app:{count}")
-    first = [image[7] for image in shop.images._store.images]
+    first = [image[7] for image in shop.images.store.images]
     twice = next(digit for digit in first if first.count(digit) > 1)
     with pytest.raises(NotFound):
         run(shop.images.resolve(twice))

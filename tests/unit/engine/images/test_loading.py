@@ -147,7 +147,7 @@ def test_what_was_saved_is_loaded_with_the_same_ids(
     other_root.mkdir()
     other = Shop(other_root)
     assert other.load(content) == ["Loaded image: base:1", "Loaded image: app:2"]
-    assert {image.id for image in other.images._store.images.values()} == {base, top}
+    assert {image.id for image in other.images.store.images.values()} == {base, top}
     loaded = other.images.get(top)
     assert loaded is not None
     assert loaded.parent == base

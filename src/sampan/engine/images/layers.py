@@ -1,0 +1,311 @@
+"""The layers of an engine: unpacked once, staged, put on their parents, and read back.
+
+A layer comes in by `stage` (or `stage_stream`) and becomes the snapshot of its chain id by
+`commit`. Until an image needs it, a *lease* keeps it for a day, so that what an interrupted pull
+or load had completed is there for the next attempt. The lease is written before the snapshot: a
+snapshot that has neither a lease nor an image is left over, whenever the daemon ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
+from typing import Final
+
+from sampan.engine.blocking import blocking, in_own_thread
+from sampan.engine.images.database import Chain, ImageDatabase
+from sampan.engine.images.feeding import from_pipe, through_pipe
+from sampan.engine.images.model import Layer, Source, Staged
+from sampan.engine.undisturbed import undisturbed, waited_for
+from sampan.errors import Conflict, NotFound, SampanError
+from sampan.rpc import Fd
+from sampan.spec.digest import Digest, digest_of, encoded
+from sampan.storage.compression import plain_chunks
+from sampan.storage.content import ContentStore, write_all
+from sampan.storage.mounter import Mounter, SnapshotInfo, Unpacked
+
+LEASE: Final = 24 * 3600 * 10**9  # nanoseconds
+_SOURCES: Final = 16  # of one layer; the oldest goes
+
+
+class Layers:
+    """Belongs to one event loop. Reading never waits; a change is durable before it shows."""
+
+    def __init__(self, mounter: Mounter, content: ContentStore, database: ImageDatabase) -> None:
+        self.mounter, self._content, self._database = mounter, content, database
+        self.chains: dict[Digest, Chain] = {}  # by chain id
+        self._places: defaultdict[str, set[Digest]] = defaultdict(set)  # chain ids, by diff id
+        self._layers: dict[str, Layer] = {layer.diff_id: layer for layer in database.layers()}
+        self._sources: defaultdict[str, list[Source]] = defaultdict(list)
+        self._staged: dict[str, Staged] = {}  # by the key of the snapshot
+        self.leases = database.leases()
+        self._arriving: dict[str, asyncio.Future[Staged]] = {}
+        for chain in database.chains():
+            self._place(chain)
+        for diff_id, source in database.sources():
+            self._sources[diff_id].append(source)
+
+    def _place(self, chain: Chain) -> None:
+        self.chains[chain.chain_id] = chain
+        self._places[chain.diff_id].add(chain.chain_id)
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def size(self, chain: str) -> int:
+        """Return the bytes of the files of a layer in its place; 0 if it is not there."""
+        found = self.chains.get(Digest(chain))
+        return found.size if found else 0
+
+    def find(self, diff_id: str) -> Layer | None:
+        """Return a layer that lies in some chain."""
+        return self._layers.get(diff_id) if self._places.get(diff_id) else None
+
+    def kept(self) -> list[Layer]:
+        """Return the layers whose archives are in the content store."""
+        return [layer for layer in self._layers.values() if layer.blob]
+
+    def sources(self, diff_id: str) -> list[Source]:
+        """Return where compressed forms of a layer lie, newest first."""
+        return self._sources.get(diff_id, [])[::-1]
+
+    def staged(self, digest: Digest, diff_id: str | None = None) -> Staged | None:
+        """Return a layer that was staged under `digest` (of its archive, or its diff id).
+
+        With `diff_id`, only if that is its content; an archive's digest is the word of whoever
+        staged it, the diff id was computed while it was unpacked.
+        """
+        found = self._staged.get(staged_key(digest))
+        return found if found and diff_id in (None, found.diff_id) else None
+
+    def waiting(self) -> list[Staged]:
+        """Return all staged layers."""
+        return list(self._staged.values())
+
+    def packed(self, diff_id: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Give the uncompressed tar of a layer, byte for byte; NotFound if it is nowhere.
+
+        What is wrong with it is raised at the end: whoever reads has nothing before that.
+        """
+        chain = next(iter(self._places.get(diff_id, ())), None)
+        if chain is None:
+            raise NotFound(f"layer {diff_id} is missing")
+        blob = self._layers[diff_id].blob
+        return from_pipe(lambda fd: self._pack(fd, chain, blob))
+
+    def _pack(self, fd: int, chain: Digest, blob: Digest | None) -> None:
+        try:
+            self.mounter.pack_layer(chain, Fd(fd))
+        except NotFound:
+            if blob is None:
+                raise
+            # A snapshot of an older engine: it kept the archive of every layer.
+            with open(self._content.open(blob), "rb", buffering=0) as file:
+                for chunk in plain_chunks(file.read):
+                    write_all(fd, chunk)
+
+    # --- coming in -------------------------------------------------------------------------
+
+    def stands_alone(self) -> bool:
+        """Layers can be staged in any order and at once; else each needs its parent."""
+        return self.mounter.layers_stand_alone()
+
+    async def stage(
+        self,
+        source: AsyncIterable[bytes] | int,
+        digest: Digest | None = None,
+        parent: Digest | None = None,
+    ) -> Staged:
+        """Unpack the archive (any compression) that `source` gives, under the name `digest`.
+
+        `source` is a stream, or a descriptor that is read to its end: a pipe, whose writer must
+        end by himself when the caller is cancelled, or a file. If a stream raises (because its
+        digest is not the announced one, say), that is raised and nothing stays.
+        `digest` is the archive's or the diff id; without it nobody finds the layer again, and it
+        goes with the intake that it came in. What is staged under it already is returned, and
+        `source` is not read. `parent` is needed where layers do not stand alone.
+        """
+        key = staged_key(digest) if digest else f"staged-{secrets.token_hex(16)}"
+        while other := self._arriving.get(key):
+            await asyncio.wait([other])
+        if there := self._staged.get(key):
+            return there
+        arriving = asyncio.ensure_future(self._stage(source, key, parent, lease=digest is not None))
+        self._arriving[key] = arriving
+        try:
+            return await asyncio.shield(arriving)
+        except asyncio.CancelledError:
+            arriving.cancel()
+            await asyncio.wait([arriving])
+            raise
+        finally:
+            del self._arriving[key]
+
+    async def _stage(
+        self, source: AsyncIterable[bytes] | int, key: str, parent: Digest | None, *, lease: bool
+    ) -> Staged:
+        if lease:
+            await self._lease(key)
+        try:
+            unpacked = await self._unpack(source, key, parent)
+        except BaseException:
+            with suppress(SampanError):  # else the next collection takes it
+                await undisturbed(self.mounter.remove, key)
+            raise
+        staged = Staged(key, Digest(unpacked.diff_id), unpacked.plain_size, unpacked.size)
+        self._staged[key] = staged
+        return staged
+
+    async def _unpack(
+        self, source: AsyncIterable[bytes] | int, key: str, parent: Digest | None
+    ) -> Unpacked:
+        def unpack(fd: int) -> Unpacked:
+            return self.mounter.unpack(Fd(fd), key, parent)
+
+        if isinstance(source, int):
+            return await waited_for(in_own_thread(unpack, source))
+        return await through_pipe(source, unpack)
+
+    async def stage_copy(self, diff_id: str, parent: Digest | None = None) -> Staged:
+        """Stage a layer that lies in another chain: it is written from there and read again."""
+        async with self.packed(diff_id) as pieces:
+            return await self.stage(pieces, Digest(diff_id), parent)
+
+    async def discard(self, staged: Staged) -> None:
+        """Remove a staged layer that is not what it should be."""
+        self._staged.pop(staged.key, None)
+        await undisturbed(self.mounter.remove, staged.key)
+
+    async def commit(self, staged: Staged, parent: Digest | None, *, lease: bool = True) -> Digest:
+        """Put a staged layer on its parent; return the chain id that this makes.
+
+        It is there until the intake has ended; with `lease` for a day more, or as long as an
+        image needs it.
+        """
+        chain_id = chain_of(parent, staged.diff_id)
+        chain = Chain(chain_id, staged.diff_id, staged.size)
+        if chain_id not in self.chains:
+            now = time.time_ns()
+            layer = Layer(staged.diff_id, staged.plain_size)
+            await blocking(self._database.add_layer, layer, chain, now if lease else None)
+            if lease:
+                self.leases[chain_id] = now
+            self._layers.setdefault(layer.diff_id, layer)
+        try:
+            await self._put(staged, chain_id, parent)
+        except BaseException:
+            if chain_id not in self.chains:
+                await blocking(self._database.delete_chain, chain_id)
+                self.leases.pop(chain_id, None)
+            raise
+        self._staged.pop(staged.key, None)
+        self._place(chain)
+        return chain_id
+
+    async def _put(self, staged: Staged, chain_id: Digest, parent: Digest | None) -> None:
+        try:
+            await undisturbed(self.mounter.commit, staged.key, chain_id, parent)
+        except NotFound:
+            # Another intake has put the same staged layer on another parent meanwhile.
+            if not self._places.get(staged.diff_id):
+                raise
+            self._staged.pop(staged.key, None)
+            copy = await self.stage_copy(staged.diff_id, parent)
+            await undisturbed(self.mounter.commit, copy.key, chain_id, parent)
+            self._staged.pop(copy.key, None)
+
+    async def keep_archive(self, diff_id: str, blob: Digest, size: int, media_type: str) -> None:
+        """Note that the content store keeps the archive of a layer: nothing else has its digest."""
+        layer = replace(self._layers[diff_id], blob=blob, blob_size=size, media_type=media_type)
+        await blocking(self._database.keep_archive, layer)
+        self._layers[diff_id] = layer
+
+    async def note_source(self, diff_id: str, source: Source) -> None:
+        """Remember where a compressed form of a layer lies."""
+        known = self._sources[diff_id]
+        if known and known[-1] == source:
+            return
+        await blocking(self._database.add_source, diff_id, source)
+        known[:] = [*(one for one in known if one != source), source]
+        for old in known[:-_SOURCES]:
+            await blocking(self._database.delete_source, diff_id, old)
+        del known[:-_SOURCES]
+
+    # --- leases ----------------------------------------------------------------------------
+
+    async def _lease(self, key: str) -> None:
+        now = time.time_ns()
+        await blocking(self._database.lease, key, now)
+        self.leases[key] = now
+
+    def forget_leases(self, keys: Iterable[str]) -> None:
+        """Note that leases have ended in the database."""
+        for key in keys:
+            self.leases.pop(key, None)
+
+    async def end_leases(self, keys: Iterable[str]) -> None:
+        """Keep layers no longer that no image needs."""
+        ended = [key for key in keys if key in self.leases]
+        if ended:
+            await blocking(self._database.end_leases, ended)
+            self.forget_leases(ended)
+
+    def expired(self, now: int) -> list[str]:
+        """Return the leases that have lasted long enough."""
+        return [key for key, since in self.leases.items() if not 0 <= now - since < LEASE]
+
+    # --- going -----------------------------------------------------------------------------
+
+    async def found(self, snapshots: Iterable[SnapshotInfo]) -> None:
+        """Compare what is known with the snapshots that there are.
+
+        Leases on nothing end, and staged layers without a lease go.
+        """
+        infos = {info.key: info for info in snapshots}
+        await self.end_leases([key for key in self.leases if key not in infos])
+        self._staged = {}
+        for info in infos.values():
+            if info.kind == "staged":
+                if info.key in self.leases:
+                    staged = Staged(info.key, Digest(info.diff_id), info.plain_size, info.size)
+                    self._staged[info.key] = staged
+                else:
+                    await blocking(self.mounter.remove, info.key)
+
+    async def remove(self, chain: Digest) -> bool:
+        """Remove a layer from its place; False if something stands on it."""
+        try:
+            await blocking(self.mounter.remove, chain)
+        except Conflict:
+            return False
+        await self.forget(chain)
+        return True
+
+    async def forget(self, chain: Digest) -> None:
+        """Note that a layer is not in its place any more."""
+        await blocking(self._database.delete_chain, chain)
+        self.leases.pop(chain, None)
+        if gone := self.chains.pop(chain, None):
+            self._places[gone.diff_id].discard(chain)
+
+    async def forget_unplaced(self) -> None:
+        """Forget everything of layers that lie nowhere any more."""
+        for diff_id in [diff_id for diff_id in self._layers if not self._places.get(diff_id)]:
+            await blocking(self._database.delete_layer, diff_id)
+            self._layers.pop(diff_id, None)
+            self._sources.pop(diff_id, None)
+            self._places.pop(diff_id, None)
+
+
+def staged_key(digest: Digest) -> str:
+    """Return the key of the snapshot that a layer is staged as."""
+    return f"staged-{encoded(digest)[:64]}"
+
+
+def chain_of(parent: Digest | None, diff_id: Digest) -> Digest:
+    """Return the chain id of a layer on a parent."""
+    return diff_id if parent is None else digest_of(f"{parent} {diff_id}".encode())
