@@ -132,9 +132,9 @@ def _pull(cli: Invocation, options: ContainerOptions, image: str) -> None:
 
     reference = Reference.parse(image).with_default_tag()
     messages = cli.client.images.pull(
-        reference.familiar_name,
+        reference.name,
         str(reference.digest) if reference.digest else reference.tag,
         options.platform,
-        authorization(cli.settings, reference.domain),
+        authorization(cli, reference.domain, strict=True),
     )
     show(messages, None if options.quiet else cli.err)

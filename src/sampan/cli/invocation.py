@@ -37,6 +37,7 @@ class Invocation:
         self.err = Output(2)
         self._client: Client | None = None
         self._settings: dict[str, Any] | None = None
+        self._unreadable = ""  # why config.json must not be written
 
     @property
     def client(self) -> Client:
@@ -71,20 +72,40 @@ class Invocation:
         value = self.settings.get(name)
         return value if isinstance(value, str) else ""
 
-    def _read_settings(self) -> dict[str, Any]:
+    def settings_path(self) -> str:
+        """Return the path of the user's config.json."""
         from sampan.client.endpoint import config_folder
 
-        path = os.path.join(self.folder or config_folder(os.environ), "config.json")
+        return os.path.join(self.folder or config_folder(os.environ), "config.json")
+
+    def save_settings(self, changes: dict[str, Any]) -> None:
+        """Change settings in config.json. Raises Exit if that cannot be done, or is not safe."""
+        settings = self.settings
+        if self._unreadable:
+            raise Exit(1, f"refusing to overwrite {self.settings_path()}: {self._unreadable}")
+        from sampan.cli.settings_file import write
+
+        settings.update(changes)
+        write(self.settings_path(), settings)
+
+    def _read_settings(self) -> dict[str, Any]:
+        path = self.settings_path()
         try:
             with open(path, "rb") as file:
                 content = file.read()
-        except OSError:
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            self._unreadable = (error.strerror or str(error)).lower()
             return {}
         from sampan.client import documents
 
         try:
-            document = documents.decode(content)
+            document = documents.decode(content) if content.strip() else {}
+            if not isinstance(document, dict):
+                raise ValueError("no JSON object")
         except ValueError as error:
-            self.err.line(f"WARNING: Error loading config file: {path}: {error}")
+            self._unreadable = str(error)
+            self.err.line(f"WARNING: Error parsing config file ({path}): {error}")
             return {}
-        return document if isinstance(document, dict) else {}
+        return document

@@ -19,17 +19,22 @@ if TYPE_CHECKING:
 PROGRAM = "sampan"
 VERSION = "0.1.0"
 LOG_LEVELS = ("panic", "fatal", "error", "warn", "warning", "info", "debug", "trace")
-COMMON = ("run", "exec", "ps", "images", "version", "info")
+COMMON = (
+    *("run", "exec", "ps", "pull", "push", "images", "login", "logout", "search"),
+    *("version", "info"),
+)
 # A command's name, and the module below sampan.cli.commands that is the command.
 COMMANDS = {
     name: name
     for name in (
         *("attach", "commit", "cp", "create", "diff", "doctor", "events", "exec", "export"),
-        *("history", "images", "info", "inspect", "kill", "load", "logs", "pause", "port", "ps"),
-        *("rename", "restart", "rm", "rmi", "run", "save", "start", "stats", "stop", "tag"),
-        *("top", "unpause", "update", "version", "wait"),
+        *("history", "images", "info", "inspect", "kill", "load", "login", "logout", "logs"),
+        *("pause", "port", "ps", "pull", "push", "rename", "restart", "rm", "rmi", "run", "save"),
+        *("search", "start", "stats", "stop", "tag", "top", "unpause", "update", "version"),
+        "wait",
     )
 } | {"import": "import_"}
+_IMAGE_VERBS = ("history", "import", "load", "pull", "push", "save", "tag")
 GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     "container": (
         "Work with containers",
@@ -45,7 +50,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "image": (
         "Work with images",
-        {name: COMMANDS[name] for name in ("history", "import", "load", "save", "tag")}
+        {name: COMMANDS[name] for name in _IMAGE_VERBS}
         | {
             "inspect": "image.inspect",
             "ls": "images",
@@ -125,8 +130,17 @@ def main(arguments: list[str]) -> int:
 def _report(invocation: Invocation, message: str, status: int) -> int:
     invocation.out.flush()
     if message:
-        invocation.err.line(message)
+        invocation.err.line(_harmless(message))
     return status
+
+
+def _harmless(message: str) -> str:
+    """Take the controls out of what may come from a daemon or a registry."""
+    if message.isascii() and message.replace("\n", "").isprintable():
+        return message
+    from sampan.cli import harmless
+
+    return harmless.lines(message)
 
 
 def _sentence(error: OSError) -> str:

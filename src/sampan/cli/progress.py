@@ -1,7 +1,12 @@
-"""Progress messages of pull, load, import and the like: lines, or redrawn on a terminal."""
+"""Progress messages of pull, push, load, import and the like: lines, or rows on a terminal.
+
+Rules of what is shown and when: moby pkg/jsonmessage. How rows are redrawn is ours
+(`cli/rows.py`), since docker's way garbles more rows than the terminal has, and resized ones.
+"""
 
 from __future__ import annotations
 
+from sampan.cli import harmless
 from sampan.errors import Internal
 
 TYPE_CHECKING = False
@@ -10,64 +15,142 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sampan.cli.output import Output
+    from sampan.cli.rows import Rows
 
 BAR = 50  # characters
+BAR_WIDTH = 110  # terminals up to this width show numbers without a bar
+LEFT_WIDTH = 50  # and up to this one no time that is left
+NO_TERMINAL = 200
 
 
-def show(messages: Iterable[dict[str, Any]], output: Output | None) -> list[dict[str, Any]]:
-    """Print messages as they come (nowhere: None) and return those of `aux`.
+def show(
+    messages: Iterable[dict[str, Any]],
+    output: Output | None,
+    auxiliary: list[Any] | None = None,
+) -> None:
+    """Print messages as they come (nowhere: None); what is in `aux` goes to `auxiliary`.
 
     Raises Internal with the daemon's sentence if a message is an error.
     """
-    auxiliary: list[dict[str, Any]] = []
-    rows: dict[str, int] = {}
-    terminal = output is not None and output.is_terminal()
-    for message in messages:
-        error = (message.get("errorDetail") or {}).get("message") or message.get("error")
-        if error:
-            raise Internal(str(error))
-        if message.get("aux"):
-            auxiliary.append(message["aux"])
-        if output is None:
-            continue
-        if terminal and message.get("id") and "stream" not in message:
-            _redraw(output, rows, message)
-        else:
-            _line(output, message)
-        output.flush()
-    return auxiliary
+    rows = _rows(output) if output is not None and output.is_terminal() else None
+    try:
+        for message in messages:
+            if not isinstance(message, dict):
+                raise Internal("the daemon sent what is no message")
+            _raise_error(message)
+            if message.get("aux") is not None:
+                if auxiliary is not None:
+                    auxiliary.append(message["aux"])
+            elif output is not None:
+                _show_one(message, output, rows)
+    finally:
+        if rows:
+            rows.end()
 
 
-def _line(output: Output, message: dict[str, Any]) -> None:
-    if "stream" in message:
-        output.write(str(message["stream"]))
-        return
-    if message.get("progressDetail") and message["progressDetail"].get("total"):
-        return  # half-way marks are for terminals
-    name = f"{message['id']}: " if message.get("id") else ""
-    if message.get("status"):
-        output.line(f"{name}{message['status']}")
+def _rows(output: Output) -> Rows:
+    from sampan.cli.rows import Rows
+
+    return Rows(output)
 
 
-def _redraw(output: Output, rows: dict[str, int], message: dict[str, Any]) -> None:
-    name = str(message["id"])
-    if name not in rows:
-        rows[name] = len(rows)
-        output.write("\n")
-    up = len(rows) - rows[name]
-    text = f"{name}: {message.get('status', '')} {bar(message.get('progressDetail') or {})}"
-    output.write(f"\x1b[{up}A\r\x1b[2K{text.rstrip()}\x1b[{up}B\r")
+def _raise_error(message: dict[str, Any]) -> None:
+    detail = message.get("errorDetail")
+    if isinstance(detail, dict):
+        raise Internal(str(detail.get("message", "")))
+    if message.get("error"):
+        raise Internal(str(message["error"]))
 
 
-def bar(detail: dict[str, Any]) -> str:
-    """Format `current` of `total`: `[====>   ]  1.2MB/3.4MB`; nothing without a current value."""
+def _show_one(message: dict[str, Any], output: Output, rows: Rows | None) -> None:
+    detail = message.get("progressDetail")
+    given = isinstance(detail, dict)
+    words = _words(message)
+    if message.get("stream"):
+        if rows:
+            rows.end()
+        output.write(words + harmless.stream(str(message["stream"])))
+    elif given and rows:
+        shown = f"{words} {progress(detail, rows.width())}"
+        name = str(message.get("id") or "")
+        if name:
+            rows.set(name, shown)
+            return
+        rows.end()
+        output.write(f"\x1b[2K\r{shown}\r".encode("utf-8", "surrogateescape"))
+    elif not given or not progress(detail, NO_TERMINAL):
+        if rows:
+            rows.end()
+        output.line(words)
+    output.flush()
+
+
+def _words(message: dict[str, Any]) -> str:
+    name, source = message.get("id"), message.get("from")
+    text = _time(message)
+    text += f"{harmless.line(str(name))}: " if name else ""
+    text += f"(from {harmless.line(str(source))}) " if source else ""
+    if message.get("stream"):
+        return text
+    text += harmless.line(str(message.get("status") or ""))
+    if message.get("progress") and not isinstance(message.get("progressDetail"), dict):
+        text += f" {harmless.line(str(message['progress']))}"
+    return text
+
+
+def _time(message: dict[str, Any]) -> str:
+    nanoseconds = message.get("timeNano") or (message.get("time") or 0) * 10**9
+    if not isinstance(nanoseconds, int) or not nanoseconds:
+        return ""
+    import time
+
+    local = time.localtime(nanoseconds // 10**9)
+    zone = time.strftime("%z", local)
+    zone = "Z" if zone == "+0000" else f"{zone[:3]}:{zone[3:]}"
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", local)
+    return f"{moment}.{nanoseconds % 10**9:09d}{zone} "
+
+
+def progress(detail: Any, width: int) -> str:
+    """Format `current` of `total` for a terminal of this width: `[====>   ]  1.2MB/3.4MB`."""
+    current, total, start = (_number(detail, name) for name in ("current", "total", "start"))
+    unit = harmless.line(str(detail.get("units") or ""))
+    if current <= 0 and total <= 0:
+        return ""
+    if total <= 0:
+        return f"{current} {unit}" if unit else f"{_size(current):>8}"
+    half = min(100 * max(current, 0) // total // 2, BAR)
+    bar = f"[{'=' * half}>{' ' * (BAR - half)}] " if width > BAR_WIDTH else ""
+    counts = "" if detail.get("hidecounts") else _counts(current, total, unit)
+    left = ""
+    if width > LEFT_WIDTH and current > 0 and start > 0 and half < BAR:
+        left = _time_left(current, total, start)
+    return bar + counts + left
+
+
+def _number(detail: Any, name: str) -> int:
+    value = detail.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def _counts(current: int, total: int, unit: str) -> str:
+    if unit:
+        return f"{current} {unit}" if current > total else f"{current}/{total} {unit}"
+    text = f"{_size(current):>8}"
+    return text if current > total else f"{text}/{_size(total)}"
+
+
+def _size(value: int) -> str:
     from sampan.cli.units import human_size
 
-    current, total = detail.get("current") or 0, detail.get("total") or 0
-    if current <= 0:
-        return ""
-    if total <= 0 or current > total:
-        return f"{human_size(current):>8}"
-    done = BAR * current // total
-    arrow = ("=" * done + ">")[:BAR]
-    return f"[{arrow:<{BAR}}] {human_size(current):>8}/{human_size(total)}"
+    return human_size(value)
+
+
+def _time_left(current: int, total: int, start: int) -> str:
+    import time
+
+    seconds = round((time.time() - start) / current * (total - current))
+    hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60
+    text = f"{hours}h" if hours else ""
+    text += f"{minutes}m" if hours or minutes else ""
+    return f" {text}{seconds}s"

@@ -4,38 +4,54 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from sampan.cli.credentials import Login
+    from sampan.cli.invocation import Invocation
 
-HUB = "docker.io"
+HUB_DOMAINS = ("docker.io", "index.docker.io")
 HUB_KEY = "https://index.docker.io/v1/"
 
 
-def authorization(settings: Mapping[str, Any], domain: str) -> str:
-    """Return the header for a registry's domain; empty without a login in config.json."""
-    key = HUB_KEY if domain == HUB else domain
-    logins = settings.get("auths")
-    login = logins.get(key) if isinstance(logins, dict) else None
-    if not isinstance(login, dict):
+def key_of(domain: str) -> str:
+    """Return the key under which the login at a registry's domain is stored."""
+    return HUB_KEY if domain in HUB_DOMAINS else domain
+
+
+def authorization(cli: Invocation, domain: str, strict: bool = False) -> str:
+    """Return the header for a registry's domain; empty without a login.
+
+    A credential helper that fails counts as no login, unless `strict`: then Internal is raised.
+    """
+    if not _may_have_login(cli):
         return ""
-    import base64
-    import json
-
-    name, _, password = _decoded(login.get("auth", "")).partition(":")
-    document = {
-        "username": login.get("username", name),
-        "password": login.get("password", password),
-        "identitytoken": login.get("identitytoken", ""),
-        "serveraddress": key,
-    }
-    text = json.dumps({name: value for name, value in document.items() if value})
-    return base64.urlsafe_b64encode(text.encode()).decode()
-
-
-def _decoded(text: str) -> str:
-    import base64
+    from sampan.cli.credentials import find
+    from sampan.errors import SampanError
 
     try:
-        return base64.b64decode(text).decode().rstrip("\0")
-    except ValueError:
+        login = find(cli, key_of(domain))
+    except SampanError:
+        if strict:
+            raise
         return ""
+    return header(login)
+
+
+def header(login: Login) -> str:
+    """Return a login as URL-safe base64 of its JSON document; empty if it is empty."""
+    document = login.document()
+    if not document:
+        return ""
+    from binascii import b2a_base64
+
+    from sampan.client import documents
+
+    text = b2a_base64(documents.encode(document), newline=False)
+    return text.translate(bytes.maketrans(b"+/", b"-_")).decode()
+
+
+def _may_have_login(cli: Invocation) -> bool:
+    """Whether there can be any login: else the import of what reads them is saved."""
+    if any(cli.settings.get(name) for name in ("auths", "credsStore", "credHelpers")):
+        return True
+    from sampan.cli.credential_helpers import default_store
+
+    return bool(default_store())

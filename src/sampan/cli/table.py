@@ -47,7 +47,8 @@ class Row:
     def column(self, name: str, default: Any) -> Any:
         """Return a column's value, or the function that is a method."""
         if name in self._columns:
-            return self._columns[name](self._item)
+            value = self._columns[name](self._item)
+            return _harmless(value) if isinstance(value, str) else value
         if name in self._methods:
             method = self._methods[name]
             return lambda *arguments: method(self._item, *arguments)
@@ -56,6 +57,15 @@ class Row:
     def document(self) -> dict[str, Any]:
         """Return all columns, for `json`."""
         return {name: self._columns[name](self._item) for name in sorted(self._columns)}
+
+
+def _harmless(text: str) -> str:
+    """Take the controls out of a value: names and descriptions are often other people's."""
+    if text.isascii() and text.isprintable():
+        return text
+    from sampan.cli import harmless
+
+    return harmless.lines(text)
 
 
 class _Header:

@@ -16,7 +16,7 @@ from sampan.client import documents
 from sampan.client.connection import Connection, Response
 from sampan.client.endpoint import Endpoint, resolve
 from sampan.client.errors import error_of, unreachable
-from sampan.errors import SampanError, Unavailable
+from sampan.errors import Internal, SampanError, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,8 +143,10 @@ class Client:
         head = self._head(method, path, query, body, headers)
         response = self._exchange(method, head, body)
         if response.status >= 300:
-            error = error_of(response.status, b"" if method == "HEAD" else response.read())
-            response.close()
+            try:
+                error = error_of(response.status, b"" if method == "HEAD" else response.read())
+            finally:
+                response.close()
             raise error
         return response
 
@@ -227,13 +229,17 @@ class Client:
         path: str,
         query: Mapping[str, object] | None = None,
         document: object = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Send a JSON document, or nothing, and return the JSON answer; None if it is empty."""
-        body, headers = json_body(document)
-        data = self.finish(self.open(method, path, query, body, headers))
+        body, lines = json_body(document)
+        data = self.finish(self.open(method, path, query, body, {**lines, **(headers or {})}))
         if not data.strip():
             return None
-        return documents.decode(data)
+        try:
+            return documents.decode(data)
+        except ValueError as error:
+            raise Internal(f"the daemon sent what is no JSON: {error}") from None
 
     def stream(
         self,
@@ -243,14 +249,11 @@ class Client:
         body: bytes | Iterable[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Iterator[Any]:
-        """Send a request and yield the JSON documents of the answer, one per line, as they come."""
-        response = self.open(method, path, query, body, headers)
-        try:
-            for line in response.lines():
-                if line.strip():
-                    yield documents.decode(line)
-        finally:
-            response.close()
+        """Send a request and return the JSON documents of the answer, as they come.
+
+        The request is answered when this returns; the answer is closed with the iterator.
+        """
+        return _documents(self.open(method, path, query, body, headers))
 
     def hijack(
         self, path: str, query: Mapping[str, object] | None = None, document: object = None
@@ -259,6 +262,18 @@ class Client:
         body, headers = json_body(document)
         headers |= {"Connection": "Upgrade", "Upgrade": "tcp"}
         return self.open("POST", path, query, body, headers).connection
+
+
+def _documents(response: Response) -> Iterator[Any]:
+    try:
+        for line in response.lines():
+            yield from documents.decode_all(line)
+    except ValueError as error:
+        raise Internal(f"the daemon sent what is no JSON: {error}") from None
+    except OSError as error:
+        raise Unavailable(f"error during connect: {error.strerror or error}") from None
+    finally:
+        response.close()
 
 
 def json_body(document: object) -> tuple[bytes | None, dict[str, str]]:

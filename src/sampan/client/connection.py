@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 HEAD_BYTES = 64 << 10  # more than any Docker server sends
 READ_BYTES = 64 << 10
+BODY_BYTES = 256 << 20  # of an answer that is read as a whole
+LINE_BYTES = 16 << 20  # of one message of a stream
+LENGTH_DIGITS = 18  # of a Content-Length or a chunk's size
 
 
 class Connection:
@@ -162,7 +165,7 @@ class Response:
         if bodyless or status in (101, 204, 304):
             self._left, self._chunked = 0, False
         elif not self._chunked and length:
-            if not (length.isascii() and length.isdigit()):
+            if not (length.isascii() and length.isdigit() and len(length) <= LENGTH_DIGITS):
                 raise Internal("the server sent a wrong Content-Length")
             self._left = int(length)
         self.reusable = (self._chunked or self._left is not None) and (
@@ -188,7 +191,7 @@ class Response:
     def _chunks(self) -> Iterator[bytes]:
         while True:
             size = self.connection.read_line().split(b";", 1)[0].strip()
-            if not size or size.strip(b"0123456789abcdefABCDEF"):
+            if size.strip(b"0123456789abcdefABCDEF") or not 0 < len(size) <= LENGTH_DIGITS:
                 raise Internal("the server sent a wrong chunk")
             left = int(size, 16)
             if left == 0:
@@ -203,18 +206,33 @@ class Response:
                 yield piece
             self.connection.read_exactly(2)
 
-    def read(self) -> bytes:
-        """Return the rest of the body."""
-        return b"".join(self.pieces())
-
-    def lines(self) -> Iterator[bytes]:
-        """Yield the body's lines, without their ends, as they arrive."""
-        rest = b""
+    def read(self, limit: int = BODY_BYTES) -> bytes:
+        """Return the rest of the body. Raises Internal if it is longer than `limit` bytes."""
+        data = bytearray()
         for piece in self.pieces():
-            *lines, rest = (rest + piece).split(b"\n")
-            yield from lines
+            data += piece
+            if len(data) > limit:
+                raise Internal(f"the server's answer is longer than {limit} bytes")
+        return bytes(data)
+
+    def lines(self, limit: int = LINE_BYTES) -> Iterator[bytes]:
+        """Yield the body's lines, without their ends, as they arrive.
+
+        Raises Internal for a line of more than `limit` bytes.
+        """
+        rest = bytearray()
+        for piece in self.pieces():
+            first, newline, others = piece.partition(b"\n")
+            rest += first
+            if len(rest) > limit:
+                raise Internal(f"the server sent a message of more than {limit} bytes")
+            if newline:
+                yield bytes(rest)
+                *lines, last = others.split(b"\n")
+                yield from lines
+                rest = bytearray(last)
         if rest:
-            yield rest
+            yield bytes(rest)
 
     def close(self) -> None:
         self.connection.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 SPACE = " \t\n\r"
@@ -28,25 +29,46 @@ class _Rules:
 
 def decode(data: bytes) -> Any:
     """Return the value of a JSON document. Raises ValueError."""
+    values = decode_all(data)
+    if len(values) != 1:
+        raise ValueError("no JSON value" if not values else "more than one JSON value")
+    return values[0]
+
+
+def decode_all(data: bytes) -> list[Any]:
+    """Return the values of JSON documents that follow each other. Raises ValueError."""
     text = data.decode("utf-8", "surrogatepass")
+    scan = _scanner()
+    values = []
+    at = len(text) - len(text.lstrip(SPACE))
+    while at < len(text):
+        try:
+            value, at = scan(text, at)
+        except StopIteration as error:
+            raise ValueError(f"no JSON value at character {error.value}") from None
+        except RecursionError:
+            raise ValueError("too deeply nested") from None
+        values.append(value)
+        while at < len(text) and text[at] in SPACE:
+            at += 1
+    return values
+
+
+def _scanner() -> Callable[[str, int], tuple[Any, int]]:
     try:
         from _json import make_scanner
     except ImportError:
-        return _decode_slowly(text)
-    start = len(text) - len(text.lstrip(SPACE))
+        return _scan_slowly
+    return make_scanner(_Rules())  # type: ignore[arg-type]
+
+
+def _scan_slowly(text: str, at: int) -> tuple[Any, int]:
+    from json import JSONDecodeError, JSONDecoder
+
     try:
-        value, end = make_scanner(_Rules())(text, start)  # type: ignore[arg-type]
-    except StopIteration as error:
-        raise ValueError(f"no JSON value at character {error.value}") from None
-    if text[end:].strip(SPACE):
-        raise ValueError(f"more than one JSON value: character {end}")
-    return value
-
-
-def _decode_slowly(text: str) -> Any:
-    import json
-
-    return json.loads(text)
+        return JSONDecoder().raw_decode(text, at)
+    except JSONDecodeError as error:
+        raise StopIteration(error.pos) from None
 
 
 def encode(value: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Images of the API: local ones, and the request to fetch one."""
+"""Images of the API: local ones, and their ways from and to registries."""
 
 from __future__ import annotations
 
@@ -117,15 +117,53 @@ class Images:
             "tag": tag or None,
             "platform": platform.lower() or None,
         }
-        headers = {"X-Registry-Auth": authorization} if authorization else None
-        return self._client.stream("POST", "/images/create", query, None, headers)
+        return self._client.stream(
+            "POST", "/images/create", query, None, _login_header(authorization)
+        )
+
+    def push(
+        self, repository: str, tag: str = "", platform: str = "", authorization: str = ""
+    ) -> Iterator[dict[str, Any]]:
+        """Send an image to its registry; yields messages. Without `tag` all tags are sent."""
+        query = {"tag": tag or None, "platform": platform_json(platform)}
+        return self._client.stream(
+            "POST", f"/images/{quoted(repository)}/push", query, None, _login_header(authorization)
+        )
+
+    def search(
+        self,
+        term: str,
+        limit: int = 0,
+        filters: Mapping[str, Iterable[str]] | None = None,
+        authorization: str = "",
+    ) -> Documents:
+        """Find images in the registry that the term names, or on Docker Hub."""
+        query = {"term": term, "limit": limit or None, "filters": filters_of(filters)}
+        found: Documents = self._client.call(
+            "GET", "/images/search", query, headers=_login_header(authorization)
+        )
+        return found
 
 
 def platform_json(platform: str) -> str | None:
-    """Format `os/architecture/variant` as the API's JSON document; None if it is empty."""
+    """Format a platform, `os[/arch[/variant]]`, as the API's JSON document; None if it is empty.
+
+    Raises InvalidArgument for what is no platform.
+    """
     if not platform:
         return None
-    import json
+    from sampan.client import documents
+    from sampan.spec.platform import Platform
 
-    names = ("os", "architecture", "variant")
-    return json.dumps(dict(zip(names, platform.split("/"), strict=False)))
+    parsed = Platform.parse(platform)
+    fields = {
+        "architecture": parsed.architecture,
+        "os": parsed.os,
+        "os.version": parsed.os_version,
+        "variant": parsed.variant,
+    }
+    return documents.encode({name: value for name, value in fields.items() if value}).decode()
+
+
+def _login_header(authorization: str) -> dict[str, str]:
+    return {"X-Registry-Auth": authorization} if authorization else {}

@@ -32,6 +32,14 @@ class System:
         document: dict[str, Any] = self._client.call("GET", "/info")
         return document
 
+    def auth(self, login: Mapping[str, str]) -> dict[str, Any]:
+        """Try a login at a registry (`username`, `password`, `serveraddress`).
+
+        The answer has `Status` and perhaps an `IdentityToken`. Raises Unauthorized.
+        """
+        answer: dict[str, Any] = self._client.call("POST", "/auth", document=login) or {}
+        return answer
+
     def df(self, verbose: bool = False) -> dict[str, Any]:
         """Return what images, containers, volumes and the build cache take on disk."""
         document: dict[str, Any] = self._client.call("GET", "/system/df", {"verbose": verbose})

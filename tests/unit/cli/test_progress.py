@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from sampan.cli.output import Output
-from sampan.cli.progress import bar, show
+from sampan.cli.progress import progress, show
 from sampan.errors import Internal
 
+WIDE, NARROW = 120, 80
 
-def printed(*messages: dict[str, object]) -> str:
+
+def printed(*messages: Any) -> str:
     read, write = os.pipe()
     try:
         output = Output(write)
@@ -41,9 +45,70 @@ def test_half_way_marks_are_not_for_files() -> None:
 def test_an_error_in_the_stream_is_an_error() -> None:
     with pytest.raises(Internal, match="no space"):
         show([{"errorDetail": {"message": "no space"}, "error": "no space"}], None)
+    with pytest.raises(Internal, match="no space"):
+        show([{"error": "no space"}], None)
+
+
+@pytest.mark.parametrize("message", [[], 1, None, "text"])
+def test_what_is_no_message_is_an_error(message: Any) -> None:
+    with pytest.raises(Internal, match="no message"):
+        show([message], None)
+
+
+def test_the_rest_of_the_stream_is_not_read_after_an_error() -> None:
+    def messages() -> Iterator[dict[str, str]]:
+        yield {"error": "enough"}
+        raise AssertionError("read on")
+
+    with pytest.raises(Internal, match="enough"):
+        show(messages(), None)
+
+
+def test_what_is_auxiliary_is_collected_and_not_printed() -> None:
+    found: list[Any] = []
+    show([{"status": "a", "aux": {"ID": "x"}}, {"aux": {}}], None, found)
+    assert found == [{"ID": "x"}, {}]
+    assert printed({"status": "a", "aux": {"ID": "x"}}) == ""
+
+
+def test_the_times_and_origins_of_messages_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    assert printed({"status": "s", "id": "i", "from": "f", "time": 1}) == (
+        "1970-01-01T00:00:01.000000000Z i: (from f) s\n"
+    )
+
+
+def test_escape_sequences_are_shown_and_not_obeyed() -> None:
+    hostile = "\x1b]0;owned\x07\x9b2J\r\nnext"
+    shown = printed({"id": hostile, "status": hostile})
+    assert shown.count("\n") == 1
+    assert not set(shown) & {"\x1b", "\x07", "\x9b", "\r"}
+    assert "\\x1b]0;owned\\x07" in shown
+    assert printed({"stream": "a\x1b[2Jb\r\n"}) == "a\\x1b[2Jb\r\n"
 
 
 def test_a_bar_is_as_long_as_the_work_done() -> None:
-    text = bar({"current": 50, "total": 100})
-    assert text.startswith("[" + "=" * 25 + ">" + " " * 24 + "]")
-    assert bar({}) == ""
+    text = progress({"current": 50, "total": 100}, WIDE)
+    assert text == "[" + "=" * 25 + ">" + " " * 25 + "]      50B/100B"
+    assert progress({"current": 100, "total": 100}, WIDE).startswith("[" + "=" * 50 + ">]")
+    assert progress({}, WIDE) == ""
+
+
+def test_a_narrow_terminal_has_numbers_without_a_bar() -> None:
+    assert progress({"current": 50, "total": 100}, NARROW) == "     50B/100B"
+    assert progress({"current": 1200}, NARROW) == "   1.2kB"
+    assert progress({"current": 3, "total": 9, "units": "files"}, NARROW) == "3/9 files"
+    assert progress({"current": 3, "total": 9, "hidecounts": True}, NARROW) == ""
+
+
+def test_wrong_numbers_do_no_harm() -> None:
+    assert progress({"current": 300, "total": 100}, WIDE).endswith("]     300B")
+    assert progress({"current": -300, "total": 100}, WIDE).startswith("[>" + " " * 50)
+    assert progress({"current": "x", "total": None}, WIDE) == ""
+
+
+def test_the_time_that_is_left_is_told() -> None:
+    text = progress({"current": 1, "total": 101, "start": 1}, NARROW)
+    assert text.endswith("s")
+    assert "h" in text
+    assert progress({"current": 1, "total": 101, "start": 1}, 50) == "      1B/101B"
