@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sampan.http.client import ClientLimits
+from sampan.http.limits import ClientLimits
 from sampan.http.proxies import Proxies
 
 
@@ -24,6 +24,7 @@ class RegistryConfig:
     certificates: tuple[Path, ...] = (Path("/etc/docker/certs.d"),)
     """Folders with a folder per `host[:port]`: *.crt to trust, *.cert and *.key to show."""
     max_attempts: int = 5
+    backoff_seconds: float = 0.5  # before the second attempt; doubled each time
     user_agent: str = "sampan"
     limits: ClientLimits = field(default_factory=ClientLimits)
     proxies: Proxies = field(default_factory=Proxies.from_environment)

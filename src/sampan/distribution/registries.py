@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Coroutine
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from sampan.distribution.config import RegistryConfig
-from sampan.distribution.credentials import Credentials
+from sampan.distribution.credentials import ANONYMOUS, Credentials
+from sampan.distribution.endpoints import Endpoint
+from sampan.distribution.login import Login, log_in
 from sampan.distribution.repository import Repository
-from sampan.errors import Unsupported
+from sampan.distribution.search import SearchResult, search
+from sampan.distribution.session import Memory, Session
+from sampan.distribution.tokens import Tokens
+from sampan.distribution.transport import Transport
 from sampan.spec.reference import Reference
 
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """What a registry said to credentials."""
-
-    status: str
-    identity_token: str
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """One repository that a search has found."""
-
-    name: str
-    description: str
-    star_count: int
-    is_official: bool
-    is_automated: bool
+_FAREWELL_SECONDS = 2.0
 
 
 class Registries:
@@ -37,6 +26,10 @@ class Registries:
 
     def __init__(self, config: RegistryConfig | None = None) -> None:
         self.config = config or RegistryConfig()
+        self._transport = Transport(self.config)
+        self._tokens = Tokens(self._transport)
+        self._memory = Memory()
+        self._farewells: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -47,7 +40,13 @@ class Registries:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        raise Unsupported("registries are not served yet")
+        """Let what is being ended at registries finish, for a moment, and hang up."""
+        if self._farewells:
+            _, late = await asyncio.wait(self._farewells, timeout=_FAREWELL_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        self._transport.client.close()
 
     def repository(
         self, reference: Reference, credentials: Credentials | None = None, *, push: bool = False
@@ -56,7 +55,18 @@ class Registries:
 
         With `push`, the right to push is asked for, and mirrors are left out.
         """
-        raise Unsupported("registries are not served yet")
+        endpoints = self._transport.endpoints
+        mirrors = [] if push else endpoints.mirrors_of(reference.domain)
+        actions = "pull,push" if push else "pull"
+
+        def session(endpoint: Endpoint) -> Session:
+            # Credentials are for the registry itself: a mirror is somebody else.
+            shown = ANONYMOUS if endpoint.is_mirror else credentials or ANONYMOUS
+            scope = f"repository:{endpoint.prefix}{reference.path}:{actions}"
+            return Session(self._transport, self._tokens, self._memory, endpoint, shown, (scope,))
+
+        sessions = [session(endpoint) for endpoint in (*mirrors, endpoints.of(reference.domain))]
+        return Repository(reference, sessions, self._memory, self._bid_farewell)
 
     async def login(self, server: str, credentials: Credentials) -> Login:
         """Check credentials with a registry: "Login Succeeded" and, if it gives one, a token.
@@ -64,7 +74,7 @@ class Registries:
         `server` is host[:port], an address with a scheme, or "" for Docker Hub. Raises
         Unauthorized if they are wrong, Upstream if the registry cannot be asked.
         """
-        raise Unsupported("registries are not served yet")
+        return await log_in(self._transport, self._tokens, server, credentials)
 
     async def search(
         self, term: str, limit: int = 25, credentials: Credentials | None = None
@@ -73,4 +83,9 @@ class Registries:
 
         Raises InvalidArgument for a bad term or limit, Upstream if the registry fails.
         """
-        raise Unsupported("registries are not served yet")
+        return await search(self._transport, self._tokens, term, limit, credentials or ANONYMOUS)
+
+    def _bid_farewell(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._farewells.add(task)
+        task.add_done_callback(self._farewells.discard)

@@ -17,3 +17,17 @@ class Limits:
     linger_seconds: float = 3.0  # for the client to read the last bytes before the close
     connections: int = 8192  # at the same time
     grace_seconds: float = 10.0  # for running requests when the server stops
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """How much a server may ask of the client; every time limit ends the exchange."""
+
+    head_bytes: int = 64 << 10  # status line and headers
+    connect_seconds: float = 30.0  # name, connection, proxy and TLS together
+    answer_seconds: float = 60.0  # from the end of a request to the end of the answer's head
+    document_seconds: float = 60.0  # for a body that is read as a whole
+    stall_seconds: float = 60.0  # without progress of a large body
+    stall_bytes: int = 16 << 10  # less than this in `stall_seconds` is no progress
+    idle_seconds: float = 45.0  # a connection is kept for the next request
+    idle_connections: int = 8  # kept per host

@@ -51,7 +51,7 @@ class Stream(Protocol):
         """
 
 
-async def _ready(add: Callable[..., None], remove: Callable[[int], bool], fd: int) -> None:
+async def ready(add: Callable[..., None], remove: Callable[[int], bool], fd: int) -> None:
     """Wait until the event loop says that `fd` is ready; nothing is read or written."""
     ready = asyncio.get_running_loop().create_future()
 
@@ -80,7 +80,7 @@ class SocketStream:
     async def readable(self) -> None:
         """Wait until a receive would not block."""
         if not self._early:
-            await _ready(self._loop.add_reader, self._loop.remove_reader, self.sock.fileno())
+            await ready(self._loop.add_reader, self._loop.remove_reader, self.sock.fileno())
 
     async def receive(self, size: int = CHUNK) -> bytes:
         while True:
@@ -103,7 +103,7 @@ class SocketStream:
             try:
                 view = view[self.sock.send(view) :]
             except BlockingIOError:
-                await _ready(self._loop.add_writer, self._loop.remove_writer, self.sock.fileno())
+                await ready(self._loop.add_writer, self._loop.remove_writer, self.sock.fileno())
 
     async def close_write(self) -> None:
         try:
@@ -141,7 +141,7 @@ class SocketStream:
         # of a hang-up, and can itself be watched: no loop turns while nothing happens.
         with select.epoll(1) as watcher:
             watcher.register(self.sock, 0)
-            await _ready(self._loop.add_reader, self._loop.remove_reader, watcher.fileno())
+            await ready(self._loop.add_reader, self._loop.remove_reader, watcher.fileno())
 
     def peer_credentials(self) -> tuple[int, int, int] | None:
         """Return pid, uid and gid of the process at the other end, if the kernel knows them."""

@@ -1,0 +1,148 @@
+"""How a client gets a connection: names, sockets, proxies, TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import socket
+import ssl
+from typing import Any
+from urllib.parse import unquote
+
+import h11
+
+from sampan.http.faults import (
+    DialFault,
+    Fault,
+    RefusedProxyFault,
+    TimeoutFault,
+    exchange_fault,
+    lookup_fault,
+    malformed,
+    tls_fault,
+    words_of,
+)
+from sampan.http.urls import Url
+from sampan.http.wire import Wire
+
+_PROXY_HEAD_BYTES = 16 << 10
+
+
+async def connect(url: Url, proxy: Url | None, tls: ssl.SSLContext | None, seconds: float) -> Wire:
+    """Return a connection over which `url` can be asked. Raises a Fault."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await _connect(url, proxy, tls, seconds)
+    except TimeoutError:
+        via = proxy or url
+        raise TimeoutFault(f"dial tcp {via.netloc}: i/o timeout") from None
+
+
+async def _connect(url: Url, proxy: Url | None, tls: ssl.SSLContext | None, seconds: float) -> Wire:
+    if proxy is None:
+        wire = Wire(await _dial(url, seconds))
+    else:
+        try:
+            wire = Wire(await _dial(proxy, seconds))
+        except DialFault as error:
+            raise DialFault(f"proxyconnect tcp: {error}") from None
+    try:
+        if proxy is not None and url.scheme == "https":
+            await _tunnel(wire, url, proxy)
+        return await _secure(wire, url, tls) if tls is not None else wire
+    except BaseException:
+        wire.close()
+        raise
+
+
+async def _dial(url: Url, seconds: float) -> socket.socket:
+    """Try each address of a host in turn; the last one's error is told."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise lookup_fault(url.host, error) from None
+    except UnicodeError:
+        raise DialFault(f"dial tcp: lookup {url.host}: no such host") from None
+    fault = DialFault(f"dial tcp: lookup {url.host}: no such host")
+    share = seconds / max(1, len(found))
+    for family, _, _, _, address in found:
+        try:
+            async with asyncio.timeout(share):
+                return await _dial_address(family, address)
+        except OSError as error:
+            host = str(address[0])
+            where = f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
+            how = "" if isinstance(error, TimeoutError) else "connect: "
+            fault = DialFault(f"dial tcp {where}: {how}{words_of(error)}")
+    raise fault
+
+
+async def _dial_address(family: int, address: tuple[Any, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _secure(wire: Wire, url: Url, tls: ssl.SSLContext) -> Wire:
+    try:
+        sock = tls.wrap_socket(
+            wire.sock, server_hostname=url.host.rstrip("."), do_handshake_on_connect=False
+        )
+        secured = Wire(sock)
+    except OSError as error:
+        raise exchange_fault(error, url.host) from None
+    except ValueError as error:  # a name that cannot be checked
+        raise DialFault(f"tls: {error}") from None
+    try:
+        await secured.handshake()
+    except ssl.SSLError as error:
+        secured.close()
+        raise tls_fault(error, url.host) from None
+    except OSError as error:
+        secured.close()
+        raise exchange_fault(error, url.host) from None
+    except BaseException:
+        secured.close()
+        raise
+    return secured
+
+
+async def _tunnel(wire: Wire, url: Url, proxy: Url) -> None:
+    """Ask a proxy for a connection to the host of `url` (RFC 9110, 9.3.6)."""
+    if proxy.scheme != "http":
+        raise DialFault(f"proxyconnect tcp: proxies over {proxy.scheme} are not supported")
+    talk = h11.Connection(h11.CLIENT, max_incomplete_event_size=_PROXY_HEAD_BYTES)
+    headers = [("Host", url.netloc), *proxy_headers(proxy)]
+    try:
+        request = h11.Request(method="CONNECT", target=url.netloc, headers=headers)
+        await wire.send(talk.send(request) or b"")
+        await wire.send(talk.send(h11.EndOfMessage()) or b"")
+        while (event := talk.next_event()) is h11.NEED_DATA or isinstance(
+            event, h11.InformationalResponse
+        ):
+            if event is h11.NEED_DATA:
+                talk.receive_data(await wire.receive())
+    except h11.RemoteProtocolError as error:
+        raise malformed(error) from None
+    except OSError as error:
+        raise exchange_fault(error, proxy.host) from None
+    if not isinstance(event, h11.Response):
+        raise Fault("proxyconnect tcp: EOF")
+    if not 200 <= event.status_code < 300:
+        raise RefusedProxyFault(bytes(event.reason).decode("latin-1") or str(event.status_code))
+
+
+def proxy_headers(proxy: Url) -> list[tuple[str, str]]:
+    """Return the headers that show a proxy who we are, if its address holds a name."""
+    if not proxy.user_info:
+        return []
+    name, _, password = proxy.user_info.partition(":")
+    pair = f"{unquote(name)}:{unquote(password)}".encode()
+    return [("Proxy-Authorization", f"Basic {base64.b64encode(pair).decode()}")]
