@@ -218,6 +218,7 @@ def registry(
     mirror_of: str = "",
     deletes: bool = True,
     storage: Path | None = None,
+    port: int = 0,
 ) -> Iterator[Registry]:
     """Run a registry in a network namespace ("" is the host's), with an empty or a given storage.
 
@@ -228,7 +229,7 @@ def registry(
     assert namespace or host == LOOPBACK, "only the loopback network of the host is ours"
     folder = scratch()
     authority = Authority(host) if tls else None
-    site = Site(namespace, host, context=authority.context() if authority else None)
+    site = Site(namespace, host, port, context=authority.context() if authority else None)
     if authority and client_ca:
         authority.ca.issue_cert("test@example.com").configure_cert(site.context)
     settings = _settings(folder, mirror_of, deletes, authority, client_ca)
