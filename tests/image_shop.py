@@ -30,6 +30,7 @@ class DictionaryMounter:
         self.parents: dict[str, str | None] = {}
         self.staged: dict[str, bytes] = {}  # key → uncompressed tar
         self.committed: dict[str, bytes] = {}
+        self.unpacked: list[str] = []  # keys whose archives were read
         self.changed: dict[str, bytes] = {}  # key → the layer that `diff` gives
 
     def layers_stand_alone(self) -> bool:
@@ -37,6 +38,7 @@ class DictionaryMounter:
 
     def unpack(self, archive: Fd, key: str, parent: str | None = None) -> Unpacked:
         if key not in self.staged:
+            self.unpacked.append(key)
             content = b"".join(plain_chunks(reader_of(archive.number)))
             self.staged[key] = content
         content = self.staged[key]
@@ -215,6 +217,11 @@ async def stream(content: bytes, size: int = 5000) -> AsyncIterator[bytes]:
     """Yield bytes in pieces."""
     for at in range(0, len(content), size):
         yield content[at : at + size]
+
+
+def names(content: bytes) -> list[str]:
+    """Return the names in an archive."""
+    return tarballs.names(content)
 
 
 def member(content: bytes, name: str) -> Any:

@@ -208,4 +208,4 @@ def test_a_layer_that_is_no_archive_is_refused(store: Store, tmp_path: Path) -> 
     with pytest.raises(Exception, match="invalid tar header"):
         store.load(broken)
     assert len(store.mounter.snapshots()) == 1
-    assert len(list(store.images.store.content)) == 2
+    assert len(list(store.images.store.content)) == 1

@@ -114,7 +114,7 @@ def _check(algorithm: str) -> None:
         raise InvalidArgument("unsupported digest algorithm")
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | memoryview) -> None:
     """Write all of `data`; NoSpace if the disk is full."""
     rest = memoryview(data)
     with told_when_full():
@@ -132,7 +132,7 @@ class Writer:
         self._algorithm, self._hash = algorithm, hashlib.new(algorithm)
         self.size = 0
 
-    def write(self, chunk: bytes) -> int:
+    def write(self, chunk: bytes | memoryview) -> int:
         """Append bytes; return how many."""
         self._hash.update(chunk)
         write_all(self._fd, chunk)

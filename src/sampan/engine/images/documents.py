@@ -114,9 +114,9 @@ class Documents:
             for entry in document.manifests or () if depth < DEPTH else ():
                 yield from self._members(entry, depth + 1)
             return
-        yield self._member(descriptor, document)
+        yield self._member(descriptor, document, alone=depth == 0)
 
-    def _member(self, descriptor: Descriptor, manifest: Document | None) -> Member:
+    def _member(self, descriptor: Descriptor, manifest: Document | None, *, alone: bool) -> Member:
         annotations = descriptor.annotations or {}
         if annotations.get(_TYPE) == "attestation-manifest":
             subject = annotations.get(_SUBJECT, "")
@@ -124,7 +124,8 @@ class Documents:
         if manifest is None or manifest.config is None:
             is_image = descriptor.media_type in MANIFESTS and not _is_unknown(descriptor)
             return Member(descriptor, "image" if is_image else "unknown")
-        if manifest.config.media_type not in IMAGE_CONFIGS or _is_unknown(descriptor):
+        strange = manifest.config.media_type not in IMAGE_CONFIGS or _is_unknown(descriptor)
+        if strange and not alone:
             return Member(descriptor, "unknown", manifest)
         return Member(descriptor, "image", manifest, self._image_of(manifest.config.digest))
 

@@ -13,12 +13,10 @@ from sampan.engine.images import listing, removal
 from sampan.engine.images.database import ImageDatabase
 from sampan.engine.images.filters import Filters
 from sampan.engine.images.importing import CommitRequest, commit, import_archive
-from sampan.engine.images.loading import Archive, Loading
+from sampan.engine.images.loading import Loading
 from sampan.engine.images.model import Emit, Image, ImageUse
 from sampan.engine.images.saving import Saving
-from sampan.engine.images.spooling import decompressed, spooled
 from sampan.engine.images.store import ImageStore
-from sampan.engine.undisturbed import undisturbed
 from sampan.errors import Conflict, SampanError
 from sampan.spec.docker.images import (
     ImageDeleteItem,
@@ -178,14 +176,11 @@ class Images:
 
         Raises InvalidArgument for an archive that is broken or holds no images. Emits `load`.
         """
-        content = self.store.content
-        async with spooled(content, archive) as packed, decompressed(content, packed) as plain:
-            index = await undisturbed(Archive, plain)
-            async with self.store.intake():
-                loading = Loading(self.store, index, quiet=quiet, platform=platform)
-                async with aclosing(loading.run()) as messages:
-                    async for message in messages:
-                        yield message
+        async with self.store.intake():
+            loading = Loading(self.store, quiet=quiet, platform=platform)
+            async with aclosing(loading.run(archive)) as messages:
+                async for message in messages:
+                    yield message
 
     async def save(
         self, names: Sequence[str], platform: Platform | None = None

@@ -42,6 +42,7 @@ class Layers:
         self._places: defaultdict[str, set[Digest]] = defaultdict(set)  # chain ids, by diff id
         self._layers: dict[str, Layer] = {layer.diff_id: layer for layer in database.layers()}
         self._sources: defaultdict[str, list[Source]] = defaultdict(list)
+        self._digests: dict[Digest, Digest] = {}  # of archives, to diff ids
         self._staged: dict[str, Staged] = {}  # by the key of the snapshot
         self.leases = database.leases()
         self._arriving: dict[str, asyncio.Future[Staged]] = {}
@@ -49,6 +50,10 @@ class Layers:
             self._place(chain)
         for diff_id, source in database.sources():
             self._sources[diff_id].append(source)
+            self._digests[source.digest] = Digest(diff_id)
+        for layer in self.kept():
+            if layer.blob:
+                self._digests[layer.blob] = layer.diff_id
 
     def _place(self, chain: Chain) -> None:
         self.chains[chain.chain_id] = chain
@@ -73,6 +78,11 @@ class Layers:
         """Return where compressed forms of a layer lie, newest first."""
         return self._sources.get(diff_id, [])[::-1]
 
+    def diff_id_of(self, digest: Digest) -> Digest | None:
+        """Return the diff id of a layer that is here, by that or by the digest of an archive."""
+        diff_id = self._digests.get(digest, digest)
+        return diff_id if self.find(diff_id) else None
+
     def staged(self, digest: Digest, diff_id: str | None = None) -> Staged | None:
         """Return a layer that was staged under `digest` (of its archive, or its diff id).
 
@@ -81,6 +91,10 @@ class Layers:
         """
         found = self._staged.get(staged_key(digest))
         return found if found and diff_id in (None, found.diff_id) else None
+
+    def is_waiting(self, staged: Staged) -> bool:
+        """Tell whether a staged layer has not been put anywhere yet."""
+        return staged.key in self._staged
 
     def waiting(self) -> list[Staged]:
         """Return all staged layers."""
@@ -223,6 +237,7 @@ class Layers:
         layer = replace(self._layers[diff_id], blob=blob, blob_size=size, media_type=media_type)
         await blocking(self._database.keep_archive, layer)
         self._layers[diff_id] = layer
+        self._digests[blob] = layer.diff_id
 
     async def note_source(self, diff_id: str, source: Source) -> None:
         """Remember where a compressed form of a layer lies."""
@@ -230,6 +245,7 @@ class Layers:
         if known and known[-1] == source:
             return
         await blocking(self._database.add_source, diff_id, source)
+        self._digests[source.digest] = Digest(diff_id)
         known[:] = [*(one for one in known if one != source), source]
         for old in known[:-_SOURCES]:
             await blocking(self._database.delete_source, diff_id, old)
@@ -297,6 +313,8 @@ class Layers:
         for diff_id in [diff_id for diff_id in self._layers if not self._places.get(diff_id)]:
             await blocking(self._database.delete_layer, diff_id)
             self._layers.pop(diff_id, None)
+            for digest in [key for key, known in self._digests.items() if known == diff_id]:
+                del self._digests[digest]
             self._sources.pop(diff_id, None)
             self._places.pop(diff_id, None)
 

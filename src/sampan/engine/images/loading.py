@@ -1,234 +1,141 @@
-"""Loading images: Docker's archive in all its forms, and the OCI layout.
-
-Source: moby daemon/internal/image/tarexport/load.go; opencontainers/image-spec image-layout.md.
-Everything in an archive is hostile: names stay inside it, sizes have limits, digests are checked.
-"""
+"""Loading images: what an archive holds becomes images, layer by layer, and gets its names."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import msgspec
 
+from sampan.engine.blocking import blocking
+from sampan.engine.images.archives import Archive, Entry, Found
+from sampan.engine.images.feeding import through_pipe
 from sampan.engine.images.importing import check_os, encode_config
 from sampan.engine.images.layers import chain_of
 from sampan.engine.images.model import Image, Staged
-from sampan.engine.images.store import ImageStore
+from sampan.engine.images.receiving import Part, Parts, Receiving
+from sampan.engine.images.store import ImageStore, best
 from sampan.engine.undisturbed import undisturbed
 from sampan.errors import InvalidArgument
-from sampan.spec.digest import Digest, digest_of, encoded, parse_digest
+from sampan.spec.digest import Digest
 from sampan.spec.docker.images import ProgressDetail, ProgressMessage
-from sampan.spec.image import (
-    ANNOTATION_IMAGE_NAME,
-    ANNOTATION_REF_NAME,
-    MEDIA_DOCKER_INDEX,
-    MEDIA_INDEX,
-    ArchiveItem,
-    Descriptor,
-    History,
-    ImageConfig,
-    Index,
-    Manifest,
-    RootFS,
-    parse_config,
-)
+from sampan.spec.image import History, ImageConfig, RootFS, parse_config
 from sampan.spec.names import short_id
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
-from sampan.storage.archive_index import ArchiveIndex, Member
 from sampan.storage.compression import kind_of
-from sampan.storage.intake import KEPT, chunks_of, region, whole
-
-T = TypeVar("T")
+from sampan.storage.intake import KEPT, chunks_of, region
 
 PIECE: Final = 1 << 20  # bytes read at once
-_DOCUMENT: Final = 16 << 20  # bytes of one JSON document
-_INDEX_DEPTH: Final = 4
-_LEGACY_DEPTH: Final = 127
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """An image in an archive: its configuration and where its layers lie."""
-
-    config: bytes
-    layers: list[Member | None]  # None: missing in the archive
-    names: list[str] = field(default_factory=list)
-    parent: str = ""
-
-
-class Archive:
-    """A plain tar file with images."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        try:
-            self._index = ArchiveIndex(whole(fd))
-        except InvalidArgument as error:
-            raise InvalidArgument(f"invalid archive: {error}") from error
-
-    def images(self) -> list[Found]:
-        """Return all images, in the archive's order."""
-        if self._index.find("manifest.json"):
-            return self._docker()
-        if self._index.find("index.json") and self._index.find("oci-layout"):
-            return self._layout()
-        if self._index.find("repositories"):
-            return self._legacy()
-        raise InvalidArgument("invalid archive: does not contain a manifest.json")
-
-    def layer(self, member: Member) -> tuple[int, int, int]:
-        """Return where a layer lies: descriptor, offset, size."""
-        return self._fd, member.offset, member.size
-
-    def _read(self, name: str) -> bytes:
-        member = self._index.find(name)
-        if member is None:
-            raise InvalidArgument(f"invalid archive: does not contain a {name}")
-        if member.size > _DOCUMENT:
-            raise InvalidArgument(f"invalid archive: {name} is too large")
-        return os.pread(self._fd, member.size, member.offset)
-
-    def _decode(self, name: str, kind: type[T]) -> T:
-        try:
-            return msgspec.json.decode(self._read(name), type=kind)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise InvalidArgument(f"invalid archive: failed to decode {name}: {error}") from error
-
-    # --- Docker's archive ------------------------------------------------------------------
-
-    def _docker(self) -> list[Found]:
-        items: Any = self._decode("manifest.json", list[ArchiveItem] | None)  # type: ignore[arg-type]
-        if items is None:
-            raise InvalidArgument("invalid manifest, manifest cannot be null (but can be [])")
-        return [
-            Found(
-                self._read(item.config),
-                [self._index.find(path) for path in item.layers or []],
-                item.repo_tags or [],
-                item.parent,
-            )
-            for item in items
-        ]
-
-    # --- OCI layout ------------------------------------------------------------------------
-
-    def _layout(self) -> list[Found]:
-        found: dict[str, Found] = {}
-        for descriptor in self._decode("index.json", Index).manifests:
-            annotations = descriptor.annotations or {}
-            name = annotations.get(ANNOTATION_IMAGE_NAME) or _full_name(
-                annotations.get(ANNOTATION_REF_NAME, "")
-            )
-            for digest, image in self._manifests(descriptor, 0):
-                known = found.setdefault(digest, image)
-                if name and name not in known.names:
-                    known.names.append(name)
-        return list(found.values())
-
-    def _manifests(self, descriptor: Descriptor, depth: int) -> list[tuple[str, Found]]:
-        path = _blob_path(descriptor.digest)
-        content = self._read(path)
-        if digest_of(content) != descriptor.digest:
-            raise InvalidArgument(f"invalid archive: {path} does not match its digest")
-        if descriptor.media_type in (MEDIA_INDEX, MEDIA_DOCKER_INDEX):
-            if depth >= _INDEX_DEPTH:
-                raise InvalidArgument("invalid archive: index in index in index")
-            below = [
-                entry
-                for entry in self._decode(path, Index).manifests
-                if self._index.find(_blob_path(entry.digest))
-                and not (entry.platform and entry.platform.os == "unknown")
-            ]
-            return [item for entry in below for item in self._manifests(entry, depth + 1)]
-        manifest = self._decode(path, Manifest)
-        config = self._read(_blob_path(manifest.config.digest))
-        if digest_of(config) != manifest.config.digest:
-            raise InvalidArgument("invalid archive: a configuration does not match its digest")
-        layers = [self._index.find(_blob_path(layer.digest)) for layer in manifest.layers]
-        return [(descriptor.digest, Found(config, layers))]
-
-    # --- before manifest.json (Docker 1.9 and older) -----------------------------------------
-
-    def _legacy(self) -> list[Found]:
-        repositories = self._decode("repositories", dict[str, dict[str, str]])
-        found: dict[str, Found] = {}
-        for repository, tags in repositories.items():
-            for tag, top in tags.items():
-                image = found.get(top) or self._legacy_image(top)
-                image.names.append(f"{repository}:{tag}")
-                found[top] = image
-        return list(found.values())
-
-    def _legacy_image(self, top: str) -> Found:
-        steps: list[dict[str, Any]] = []
-        layers: list[Member | None] = []
-        at = top
-        while at:
-            if len(steps) >= _LEGACY_DEPTH:
-                raise InvalidArgument("max depth exceeded")
-            step = self._decode(f"{at}/json", dict[str, Any])
-            steps.insert(0, step)
-            layers.insert(0, self._index.find(f"{at}/layer.tar"))
-            parent = step.get("parent", "")
-            at = parent.removeprefix("sha256:") if isinstance(parent, str) else ""
-        return Found(msgspec.json.encode({"legacy": steps}), layers)
-
-
-def _full_name(name: str) -> str:
-    """Return an image name of a layout; a bare tag, as many tools write, names no image."""
-    return name if "/" in name or ":" in name else ""
-
-
-def _blob_path(digest: str) -> str:
-    return f"blobs/sha256/{encoded(parse_digest(digest))}"
 
 
 class Loading:
     """One load: yields what Docker prints."""
 
-    def __init__(
-        self, store: ImageStore, archive: Archive, *, quiet: bool, platform: Platform | None
-    ) -> None:
-        self._store, self._archive = store, archive
-        self._quiet, self._platform = quiet, platform
+    def __init__(self, store: ImageStore, *, quiet: bool, platform: Platform | None) -> None:
+        self._store, self._quiet, self._platform = store, quiet, platform
+        self._spool = -1
+        self._parents: list[tuple[Image, str]] = []
 
-    async def run(self) -> AsyncGenerator[ProgressMessage, None]:
-        """Add all images of the archive."""
-        unnamed: list[Image] = []
-        loaded: list[tuple[Image, str]] = []
-        for found in await undisturbed(self._archive.images):
-            config = parse_config(found.config) if not _is_legacy(found) else None
-            if config and not self._is_wanted(config):
+    async def run(self, source: AsyncIterable[bytes]) -> AsyncGenerator[ProgressMessage, None]:
+        """Add all images of an archive."""
+        self._spool = await blocking(self._store.content.scratch)
+        parts: Parts | None = None
+        try:
+            async with self._receiving(source) as (told, receiving):
+                while (message := await told.get()) is not None:
+                    yield message
+                parts = await receiving
+            archive = Archive(parts, self._spool)
+            for entry in await undisturbed(archive.entries):
+                async for message in self._entry(archive, entry):
+                    yield message
+            await self._link()
+        finally:
+            os.close(self._spool)
+            if parts:
+                await self._discard_unused(parts)
+
+    @asynccontextmanager
+    async def _receiving(
+        self, source: AsyncIterable[bytes]
+    ) -> AsyncIterator[tuple[asyncio.Queue[ProgressMessage | None], asyncio.Task[Parts]]]:
+        """Read the archive beside what is told of it; None is the last that is told."""
+        told: asyncio.Queue[ProgressMessage | None] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def advance(name: str, current: int, total: int) -> None:
+            if not self._quiet:
+                message = _progress(_label(name), current, total)
+                loop.call_soon_threadsafe(told.put_nowait, message)
+
+        # Which layers a platform needs is known at the end of the archive: then all are spooled.
+        eager = self._platform is None and await blocking(self._store.layers.stands_alone)
+        layers, content = self._store.layers, self._store.content
+        one = Receiving(content, layers, self._spool, eager=eager, advance=advance)
+        task = asyncio.ensure_future(through_pipe(source, one.run))
+        task.add_done_callback(lambda _: told.put_nowait(None))
+        try:
+            yield told, task
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.exception()  # seen
+
+    async def _discard_unused(self, parts: Parts) -> None:
+        """Remove layers of the archive that no image has: they need not wait for a next attempt."""
+        for part in parts.files.values():
+            if part.staged and self._store.layers.is_waiting(part.staged):
+                await self._store.layers.discard(part.staged)
+            if part.blob and self._store.layers.diff_id_of(part.blob) is None:
+                self._store.collect_later()
+
+    async def _entry(self, archive: Archive, entry: Entry) -> AsyncIterator[ProgressMessage]:
+        """Add an image, or the images of an index, and name them."""
+        images: list[Image] = []
+        for found in entry.images:
+            config = None if found.legacy else parse_config(found.config)
+            if config and not self._is_wanted(config, alone=len(entry.images) == 1):
                 continue
-            diff_ids: list[str] = []
+            diff_ids: list[Digest] = []
             async for message in self._layers(found, config, diff_ids):
                 yield message
-            document = found.config if config else _modern(found, diff_ids)
+            document = _modern(found.legacy, list(diff_ids)) if found.legacy else found.config
             image = await self._store.add(document)
-            loaded.append((image, found.parent))
-            for name in found.names:
-                async for message in self._name(image, name):
-                    yield message
-            if not found.names:
-                unnamed.append(image)
+            images.append(image)
+            self._parents.append((image, found.parent))
+        if not images:
+            return
+        target = entry.target
+        for digest, part in entry.blobs if target else ():
+            await undisturbed(self._store.content.ingest, self._chunks(part), digest)
+        main = best(images, Platform.host()) or images[0]
+        for name in entry.names:
+            async for message in self._name(main, name, target):
+                yield message
+        for image in images:
             self._store.log("load", image, image.id)
-        await self._link(loaded)
-        for image in unnamed:
-            yield ProgressMessage(stream=f"Loaded image ID: {image.id}\n")
+        if not entry.names:
+            for image in images:
+                yield ProgressMessage(stream=f"Loaded image ID: {image.id}\n")
 
-    def _is_wanted(self, config: ImageConfig) -> bool:
+    def _is_wanted(self, config: ImageConfig, *, alone: bool) -> bool:
         if config.os not in ("", "linux"):
-            raise InvalidArgument(f"cannot load {config.os} image on linux")
+            if alone:
+                raise InvalidArgument(f"cannot load {config.os} image on linux")
+            return False
         return self._platform is None or self._platform.runs(config.platform)
 
+    # --- layers ----------------------------------------------------------------------------
+
     async def _layers(
-        self, found: Found, config: ImageConfig | None, diff_ids: list[str]
+        self, found: Found, config: ImageConfig | None, diff_ids: list[Digest]
     ) -> AsyncIterator[ProgressMessage]:
-        """Unpack the layers that are not there yet; collect their diff ids."""
+        """Put the layers in their places that are not there yet; collect their diff ids."""
         expected = config.diff_ids if config else [None] * len(found.layers)
         if len(expected) != len(found.layers):
             raise InvalidArgument(
@@ -236,14 +143,14 @@ class Loading:
                 f" expected {len(found.layers)}, got {len(expected)}"
             )
         parent: Digest | None = None
-        for place, (wanted, member) in enumerate(zip(expected, found.layers, strict=True)):
-            chain = None if wanted is None else chain_of(parent, Digest(wanted))
+        for place, (wanted, part) in enumerate(zip(expected, found.layers, strict=True)):
+            chain = chain_of(parent, Digest(wanted)) if wanted else None
             if wanted is None or chain not in self._store.layers.chains:
-                if member is None:
+                if part is None:
                     raise InvalidArgument(f"invalid archive: layer {place} is missing")
-                if wanted is not None and not self._quiet:
-                    yield _progress(wanted, 0, member.size)
-                staged = await self._stage(member, wanted, parent)
+                if tells := not self._quiet and not part.is_layer:
+                    yield _progress(_label(wanted or part.name), 0, part.size)
+                staged = await self._stage(part, wanted, parent)
                 if wanted is not None and staged.diff_id != wanted:
                     await self._store.layers.discard(staged)
                     raise InvalidArgument(
@@ -252,27 +159,47 @@ class Loading:
                     )
                 wanted = staged.diff_id
                 chain = await self._store.layers.commit(staged, parent)
-                await self._keep(member, wanted)
-                if not self._quiet:
-                    yield _progress(wanted, member.size, member.size)
-            diff_ids.append(wanted)
+                if tells:
+                    yield _progress(_label(wanted), part.size, part.size)
+            if part is not None:
+                await self._keep(part, wanted)
+            diff_ids.append(Digest(wanted))
             parent = chain
 
-    async def _stage(self, member: Member, diff_id: str | None, parent: Digest | None) -> Staged:
-        fd, offset, size = self._archive.layer(member)
+    async def _stage(self, part: Part, diff_id: str | None, parent: Digest | None) -> Staged:
+        """Return a layer of the archive, staged."""
+        if part.error:
+            raise part.error
+        if part.staged:
+            return part.staged
+        if part.known:
+            return await self._store.layers.stage_copy(part.known, parent)
         digest = None if diff_id is None else Digest(diff_id)
-        return await self._store.layers.stage(_pieces(fd, offset, size), digest, parent)
+        pieces = _pieces(self._spool, part.offset, part.size)
+        return await self._store.layers.stage(pieces, digest, parent)
 
-    async def _keep(self, member: Member, diff_id: str) -> None:
+    async def _keep(self, part: Part, diff_id: str) -> None:
         """Keep the archive of a compressed layer: nothing else has its digest."""
-        fd, offset, size = self._archive.layer(member)
-        media_type = KEPT.get(kind_of(os.pread(fd, 8, offset)))
-        if media_type is None:
+        layer = self._store.layers.find(diff_id)
+        if layer is None or layer.blob or part.known:
             return
-        blob = await undisturbed(self._store.content.ingest, chunks_of(region(fd, offset, size)))
-        await self._store.layers.keep_archive(diff_id, blob, size, media_type)
+        blob, media_type = part.blob, part.media_type
+        if not part.is_layer:
+            media_type = KEPT.get(kind_of(os.pread(self._spool, 8, part.offset)), "")
+            if media_type:
+                chunks = self._chunks(part)
+                blob = await undisturbed(self._store.content.ingest, chunks, part.digest)
+        if blob:
+            await self._store.layers.keep_archive(diff_id, blob, part.size, media_type)
 
-    async def _name(self, image: Image, name: str) -> AsyncIterator[ProgressMessage]:
+    def _chunks(self, part: Part) -> Iterator[bytes]:
+        return chunks_of(region(self._spool, part.offset, part.size))
+
+    # --- names -----------------------------------------------------------------------------
+
+    async def _name(
+        self, image: Image, name: str, target: Digest | None
+    ) -> AsyncIterator[ProgressMessage]:
         reference = Reference.parse(name)
         if not reference.tag:
             raise InvalidArgument(f'invalid tag "{name}"')
@@ -282,13 +209,13 @@ class Loading:
                 stream=f"The image {reference.familiar} already exists, renaming the old one"
                 f" with ID {old.image} to empty string\n"
             )
-        await self._store.tag(image.id, reference)
+        await self._store.tag(image.id, reference, target)
         yield ProgressMessage(stream=f"Loaded image: {reference.familiar}\n")
 
-    async def _link(self, loaded: list[tuple[Image, str]]) -> None:
+    async def _link(self) -> None:
         """Note the parents that came in the same archive, where their histories agree."""
-        ids = {image.id for image, _ in loaded}
-        for image, parent in loaded:
+        ids = {image.id for image, _ in self._parents}
+        for image, parent in self._parents:
             if parent in ids and _is_parent(self._store.images[parent].config, image.config):
                 await self._store.set_parent(image.id, parent)
 
@@ -303,6 +230,20 @@ async def _pieces(fd: int, offset: int, size: int) -> AsyncIterator[bytes]:
         yield data
 
 
+def _label(name: str) -> str:
+    """Return what a layer is called while it comes: the start of the digest in its name."""
+    name = name.removesuffix("/layer.tar").removesuffix(".tar")
+    return short_id(name.rpartition("/")[2])
+
+
+def _progress(label: str, current: int, total: int) -> ProgressMessage:
+    return ProgressMessage(
+        status="Loading layer",
+        progress_detail=ProgressDetail(current=current, total=total),
+        id=label,
+    )
+
+
 def _is_parent(parent: ImageConfig, child: ImageConfig) -> bool:
     before, after = parent.history or [], child.history or []
     return (not before and not after) or (
@@ -310,21 +251,8 @@ def _is_parent(parent: ImageConfig, child: ImageConfig) -> bool:
     )
 
 
-def _progress(diff_id: str, current: int, total: int) -> ProgressMessage:
-    return ProgressMessage(
-        status="Loading layer",
-        progress_detail=ProgressDetail(current=current, total=total),
-        id=short_id(diff_id),
-    )
-
-
-def _is_legacy(found: Found) -> bool:
-    return found.config.startswith(b'{"legacy":')
-
-
-def _modern(found: Found, diff_ids: list[str]) -> bytes:
+def _modern(steps: list[dict[str, Any]], diff_ids: list[str]) -> bytes:
     """Return a configuration of today for an image of Docker 1.9 or older."""
-    steps = msgspec.json.decode(found.config)["legacy"]
     top = {
         name: value
         for name, value in steps[-1].items()

@@ -269,6 +269,10 @@ class ImageStore:
             if self._unclean:
                 await self.collect()
 
+    def collect_later(self) -> None:
+        """Have everything collected that nothing needs, as soon as no intake is going on."""
+        self._unclean = True
+
     async def _release(self, image: Image) -> list[str]:
         """Remove what only a deleted image needed; return the layers, top first."""
         async with self._reclaiming:
