@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from sampan.distribution.challenges import challenge_for, parse_challenges
 from sampan.distribution.credentials import Credentials
 from sampan.distribution.endpoints import HUB, HUB_INDEX, Endpoint
-from sampan.distribution.refusals import refusal
+from sampan.distribution.refusals import plain
 from sampan.distribution.tokens import Tokens, Wish
 from sampan.distribution.transport import Call, FailedRequest, Transport, basic
-from sampan.errors import InvalidArgument, Unauthorized, Upstream
+from sampan.errors import InvalidArgument, SampanError, Unauthorized, Upstream
 from sampan.http.exchange import Answer
 from sampan.http.faults import RefusedProxyFault
 from sampan.http.urls import Url
@@ -43,17 +43,17 @@ async def log_in(
     """Check credentials. Raises Unauthorized, Upstream, InvalidArgument for no server's name."""
     host = host_of(server)
     endpoint = Endpoint(HUB if host == DEFAULT_DOMAIN else host, ("https", "http"))
-    secure, plain = (endpoint.url(scheme) for scheme in endpoint.schemes)
+    secure, bare = (endpoint.url(scheme) for scheme in endpoint.schemes)
     try:
         return await _log_in_at(transport, tokens, secure, credentials)
     except FailedRequest as error:
         insecure = await transport.endpoints.is_insecure(secure)
         if not insecure or isinstance(error.fault, RefusedProxyFault):
-            raise Upstream(str(error)) from None
+            raise error.error() from None
     try:
-        return await _log_in_at(transport, tokens, plain, credentials)
+        return await _log_in_at(transport, tokens, bare, credentials)
     except FailedRequest as error:
-        raise Upstream(str(error)) from None
+        raise error.error() from None
 
 
 async def _log_in_at(
@@ -86,12 +86,10 @@ async def _log_in_at(
     async with await transport.send(ping, Call("GET", (shown,))) as answer:
         if answer.status == 200:
             return Login(SUCCEEDED, refresh or credentials.identity_token)
-        if answer.status == 401:
-            raise Unauthorized(f'Get "{ping}": {await refusal(answer)}')
         raise _failed(answer)
 
 
-def _failed(answer: Answer) -> Upstream:
-    return Upstream(
-        f"login attempt to {answer.url} failed with status: {answer.status} {answer.reason}"
-    )
+def _failed(answer: Answer) -> SampanError:
+    kind = Unauthorized if answer.status == 401 else Upstream
+    status = plain(f"{answer.status} {answer.reason}")
+    return kind(f"login attempt to {answer.url} failed with status: {status}")

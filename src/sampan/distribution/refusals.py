@@ -49,13 +49,16 @@ class _Details(msgspec.Struct):
 
 
 class Refusal(Exception):
-    """An answer of a registry that is not the one hoped for: `str` is Docker's sentence."""
+    """An answer of a registry that is not the one hoped for: `str` is Docker's sentence.
 
-    def __init__(self, status: int, code: str, sentence: str, wait: str = "") -> None:
+    `request` is what Docker puts before the sentence when it pulls: `Get "https://…": `.
+    """
+
+    def __init__(self, status: int, code: str, sentence: str, request: str = "") -> None:
         super().__init__(sentence)
         self.status = status
         self.code = code
-        self.wait = wait  # the Retry-After header
+        self.request = request
 
     @property
     def is_missing(self) -> bool:
@@ -67,10 +70,10 @@ class Refusal(Exception):
         """Another attempt may succeed."""
         return self.status in (429, 500, 502, 503, 504)
 
-    def error(self, request: str = "") -> SampanError:
-        """Return the error that tells a user of this; `request` is put before an unauthorized."""
+    def error(self) -> SampanError:
+        """Return the error that tells a user of this."""
         if self.code == "UNAUTHORIZED" or (not self.code and self.status == 401):
-            return Unauthorized(f"{request}{self}")
+            return Unauthorized(str(self))
         if self.code == "DENIED" or (not self.code and self.status == 403):
             return Forbidden(str(self))
         return NotFound(str(self)) if self.is_missing else Upstream(str(self))
@@ -91,10 +94,8 @@ async def refusal(answer: Answer) -> Refusal:
 
 
 def _refusal(answer: Answer, body: bytes) -> Refusal:
-    wait = answer.headers.get("retry-after")
-
     def make(code: str, sentence: str) -> Refusal:
-        return Refusal(answer.status, code, sentence, wait)
+        return Refusal(answer.status, code, sentence)
 
     if answer.status >= 500 or answer.status < 400:
         return make("", f"received unexpected HTTP status: {_status_line(answer)}")

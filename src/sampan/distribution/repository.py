@@ -258,7 +258,7 @@ class Repository:
         except Refusal as error:
             raise self._refused_pull(error, reference) from None
         except FailedRequest as error:
-            raise Upstream(str(error)) from None
+            raise error.error() from None
 
     async def _pull_if_there(self, ask: Callable[[Session], Awaitable[T]]) -> T | None:
         try:
@@ -268,7 +268,7 @@ class Repository:
                 return None
             raise self._refused_pull(error, "") from None
         except FailedRequest as error:
-            raise Upstream(str(error)) from None
+            raise error.error() from None
 
     async def _ask_each(self, ask: Callable[[Session], Awaitable[T]]) -> T:
         """Ask the mirrors, and then the registry itself."""
@@ -297,7 +297,7 @@ class Repository:
         except Refusal as error:
             raise error.error() from None
         except FailedRequest as error:
-            raise Upstream(str(error)) from None
+            raise error.error() from None
 
     def _refused_pull(self, error: Refusal, reference: str) -> SampanError:
         """Return a refusal as Docker says it.
@@ -316,7 +316,8 @@ class Repository:
         if error.code == "MANIFEST_UNKNOWN":
             return NotFound(f"manifest for {self._name(reference)} not found: {error}")
         if isinstance(told, Unauthorized):
-            return Unauthorized(f'Get "{self._origin.url()}": {error}')
+            request = error.request or f'Get "{self._origin.url()}": '
+            return Unauthorized(f"{request}{error}")
         return told
 
     def _name(self, reference: str) -> str:

@@ -66,9 +66,7 @@ async def search(
 def _split(term: str) -> tuple[str, str]:
     """Return the host that a term begins with, Docker Hub's if with none, and the rest."""
     if "://" in term:
-        raise InvalidArgument(
-            f'invalid repository name: repository name "{plain(term)}" should not have a scheme'
-        )
+        raise InvalidArgument('Invalid repository name (ex: "registry.domain.tld/myrepos")')
     first, slash, rest = term.partition("/")
     if not slash or not ("." in first or ":" in first or first == "localhost"):
         return HUB_INDEX, term
@@ -94,7 +92,13 @@ async def _base(transport: Transport, host: str) -> Url:
                 f" simply place the CA certificate at /etc/docker/certs.d/{host}/ca.crt"
             ) from None
         base = Url.parse(f"http://{host}/v1/")
-        (await transport.send(base.join("_ping"), Call("GET"))).close()
+        try:
+            (await transport.send(base.join("_ping"), Call("GET"))).close()
+        except FailedRequest as second:
+            raise Upstream(
+                f'invalid registry endpoint "{base}". HTTPS attempt: {error}.'
+                f" HTTP attempt: {second}"
+            ) from None
     return base
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from sampan.distribution.challenges import Challenge, challenge_for, parse_challenges
 from sampan.distribution.credentials import Credentials
 from sampan.distribution.endpoints import Endpoint
-from sampan.distribution.refusals import refusal
+from sampan.distribution.refusals import Refusal, refusal
 from sampan.distribution.tokens import Tokens, Wish
 from sampan.distribution.transport import Call, FailedRequest, Header, Transport, basic
-from sampan.errors import Unauthorized, Upstream
+from sampan.errors import Unauthorized
 from sampan.http.exchange import Answer
 from sampan.http.faults import RefusedProxyFault
 from sampan.http.urls import Url
@@ -63,7 +63,8 @@ class Session:
         """Send a request to a path below /v2/ or to an address that the endpoint has given.
 
         The answer may have any status; a 401 means that there is nothing more to show. Raises
-        FailedRequest, Unauthorized, Upstream.
+        FailedRequest, Upstream, Refusal for
+        wrong credentials.
         """
         if isinstance(where, Url):
             return await self._send(where, call, more_scopes)
@@ -119,7 +120,8 @@ class Session:
         is_basic = challenge_for(challenges, "basic") and not challenge_for(challenges, "bearer")
         if is_basic and not self._credentials.username:
             answer.close()
-            raise Unauthorized(f'{call.verb} "{url}": no basic auth credentials')
+            request = f'{call.verb} "{url}": '
+            raise Refusal(401, "UNAUTHORIZED", "no basic auth credentials", request)
 
     async def _authorization(
         self, url: Url, more_scopes: Sequence[str], stale: Header | None = None
@@ -136,7 +138,8 @@ class Session:
             try:
                 token = await self._tokens.get(wish, stale=refused)
             except Unauthorized as error:
-                raise Unauthorized(f'Get "{self.endpoint.url(url.scheme)}": {error}') from None
+                request = f'Get "{self.endpoint.url(url.scheme)}": '
+                raise Refusal(401, "UNAUTHORIZED", str(error), request) from None
             return "Authorization", f"Bearer {token}"
         if challenge_for(challenges, "basic") and self._credentials.username:
             return basic(self._credentials)
@@ -150,8 +153,3 @@ async def expect(answer: Answer, *statuses: int) -> None:
             raise await refusal(answer)
         finally:
             answer.close()
-
-
-def failed(error: FailedRequest) -> Upstream:
-    """Return the error that tells a user of a request without an answer."""
-    return Upstream(str(error))

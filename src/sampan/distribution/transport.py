@@ -60,11 +60,15 @@ class FailedRequest(Exception):
     """A request that found no answer; inside this package only. `fault` says why."""
 
     def __init__(self, verb: str, url: Url, fault: Fault) -> None:
-        # A server that cannot be reached is named by the page that Docker asks for first.
-        at_all = isinstance(fault, DialFault | CertificateFault | PlainTextFault)
-        where = f"{url.scheme}://{url.authority}/v2/" if at_all else str(url)
-        super().__init__(f'{"Get" if at_all else verb} "{where}": {fault}')
+        super().__init__(f'{verb} "{url}": {fault}')
+        self.url = url
         self.fault = fault
+
+    def error(self) -> Upstream:
+        """Return the error that tells a user; Docker asks for /v2/ first, so that is named."""
+        if isinstance(self.fault, DialFault | CertificateFault | PlainTextFault):
+            return Upstream(f'Get "{self.url.scheme}://{self.url.authority}/v2/": {self.fault}')
+        return Upstream(str(self))
 
 
 class Transport:
@@ -136,7 +140,7 @@ class Transport:
             answer.close()
             url = await self._next(url, location, call)
             if str(url) in seen or len(seen) > REDIRECTS:
-                raise Upstream(f'{call.verb} "{first}": stopped after {len(seen)} redirects')
+                raise Upstream(f'{call.verb} "{first}": stopped after {REDIRECTS} redirects')
             seen.add(str(url))
 
     async def _next(self, url: Url, location: str, call: Call) -> Url:

@@ -1,0 +1,634 @@
+"""The client of HTTP, against servers that behave and servers that do not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trustme
+
+from sampan.http.client import Client
+from sampan.http.exchange import Source
+from sampan.http.faults import (
+    BrokenFault,
+    CertificateFault,
+    DialFault,
+    Fault,
+    MalformedFault,
+    PlainTextFault,
+    RefusedProxyFault,
+    TimeoutFault,
+)
+from sampan.http.limits import ClientLimits
+from sampan.http.proxies import Proxies
+from sampan.http.pump import Halt
+from sampan.http.urls import Url
+from tests.scripted import Peer, Script, answering, nothing_leaks, ok, scripted
+
+QUICK = ClientLimits(
+    head_bytes=16 << 10,
+    connect_seconds=2.0,
+    answer_seconds=0.3,
+    document_seconds=0.3,
+    stall_seconds=0.3,
+    stall_bytes=1024,
+    idle_connections=2,
+)
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def run(work: Callable[[Client], Awaitable[Any]], **options: Any) -> Any:
+    """Do `work` with a client; nothing may be left after it."""
+
+    async def main() -> Any:
+        async with Client(limits=options.pop("limits", QUICK), **options) as client:
+            return await work(client)
+
+    with nothing_leaks():
+        return asyncio.run(main())
+
+
+async def get(client: Client, url: str, limit: int = 1000) -> bytes:
+    async with await client.send("GET", Url.parse(url)) as answer:
+        return await answer.read(limit)
+
+
+async def poured(client: Client, url: str) -> bytes:
+    found = bytearray()
+
+    def sink(view: memoryview, _: Halt) -> None:
+        found.extend(view)
+
+    async with await client.send("GET", Url.parse(url)) as answer:
+        await answer.pour(sink)
+    return bytes(found)
+
+
+def fails(kind: type[Fault], script: Script, work: Callable[[Client, str], Any] = get) -> str:
+    """Return what the fault says."""
+    with scripted(script) as server, pytest.raises(kind) as caught:
+        run(lambda client: work(client, f"http://{server.address}/x"))
+    return str(caught.value)
+
+
+# --- requests, answers and kept connections --------------------------------------------------
+
+
+def test_a_request_is_answered() -> None:
+    heads = []
+
+    def script(peer: Peer) -> None:
+        heads.append(peer.head())
+        peer.say(ok(b"hello"))
+        peer.drain()
+
+    with scripted(script) as server:
+        assert run(lambda client: get(client, f"http://{server.address}/a?b=c d")) == b"hello"
+    assert heads[0].split(b"\r\n") == [
+        b"GET /a?b=c%20d HTTP/1.1",
+        b"Host: " + server.address.encode(),
+        b"User-Agent: sampan",
+    ]
+
+
+def test_connections_are_kept_for_the_next_request() -> None:
+    async def work(client: Client, url: str) -> None:
+        for _ in range(3):
+            assert await get(client, url) == b"x"
+        assert await poured(client, url) == b"x"
+        assert await get(client, url) == b"x"
+
+    with scripted(answering(*[ok(b"x")] * 5)) as server:
+        run(lambda client: work(client, f"http://{server.address}/"))
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ok(b"x", b"Connection: close"),
+        b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\n\r\nx",
+        ok(b"x") + b"unasked",
+    ],
+)
+def test_connections_that_cannot_be_kept_are_not(answer: bytes) -> None:
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.say(answer)
+
+    with scripted(script) as server:
+
+        async def work(client: Client) -> None:
+            for _ in range(2):
+                assert await get(client, f"http://{server.address}/") == b"x"
+
+        run(work)
+        assert server.connections == 2
+
+
+def test_a_kept_connection_that_has_died_is_replaced() -> None:
+    gone = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.say(ok(b"x"))
+        gone.set()
+
+    with scripted(script) as server:
+
+        async def work(client: Client) -> None:
+            for _ in range(3):
+                gone.clear()
+                assert await get(client, f"http://{server.address}/") == b"x"
+                await asyncio.to_thread(gone.wait, 5)
+
+        run(work)
+
+
+def test_a_connection_with_an_unread_body_is_not_kept() -> None:
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel")
+        peer.drain()
+
+    with scripted(script) as server:
+
+        async def work(client: Client) -> None:
+            for _ in range(2):
+                async with await client.send("GET", Url.parse(f"http://{server.address}/")):
+                    pass
+
+        run(work)
+        assert server.connections == 2
+
+
+def test_head_has_a_length_and_no_body() -> None:
+    with scripted(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 77\r\n\r\n", ok())) as server:
+
+        async def work(client: Client) -> None:
+            for method in ("HEAD", "GET"):
+                url = Url.parse(f"http://{server.address}/")
+                async with await client.send(method, url) as answer:
+                    assert answer.content_length == (77 if method == "HEAD" else 0)
+
+        run(work)
+        assert server.connections == 1
+
+
+def test_answers_before_the_real_one_are_skipped() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    with scripted(answering(early * 3 + ok(b"x"))) as server:
+        assert run(lambda client: get(client, f"http://{server.address}/")) == b"x"
+    assert "broken" in fails(MalformedFault, answering(early * 9 + ok(b"x")))
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 300_000, 3_000_000])
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+def test_bodies_are_poured_by_a_thread(size: int, framing: str) -> None:
+    body = os.urandom(size)
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        if framing == "length":
+            peer.say(ok(body))
+            peer.drain()
+        elif framing == "close":
+            peer.say(b"HTTP/1.1 200 OK\r\n\r\n", body)
+        else:
+            peer.say(CHUNKED)
+            for at in range(0, size, 70_000):
+                piece = body[at : at + 70_000]
+                peer.say(b"%x\r\n%b\r\n" % (len(piece), piece))
+            peer.say(b"0\r\n\r\n")
+            peer.drain()
+
+    with scripted(script) as server:
+        assert run(lambda client: poured(client, f"http://{server.address}/")) == body
+
+
+# --- servers that do not behave --------------------------------------------------------------
+
+
+def test_silence_ends_with_the_time_for_an_answer() -> None:
+    assert fails(TimeoutFault, Peer.wait) == "net/http: timeout awaiting response headers"
+
+
+def test_a_drop_now_and_then_is_silence_too() -> None:
+    def drip(peer: Peer) -> None:
+        peer.head()
+        for byte in ok(b"x" * 100):
+            peer.say(bytes([byte]))
+            if peer.ending.wait(0.02):
+                return
+
+    fails(TimeoutFault, drip)
+
+
+@pytest.mark.parametrize("work", [get, poured])
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n", CHUNKED])
+def test_a_body_that_stalls_ends(head: bytes, work: Any) -> None:
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.say(head)
+        while not peer.ending.wait(0.05):
+            peer.say(b"1\r\nx\r\n" if head is CHUNKED else b"x")
+
+    assert "timeout" in fails(TimeoutFault, script, work)
+
+
+@pytest.mark.parametrize("work", [get, poured])
+@pytest.mark.parametrize(
+    "part", [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n12345", CHUNKED + b"9\r\n12345"]
+)
+def test_a_body_that_breaks_off_is_a_fault(part: bytes, work: Any) -> None:
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.say(part)
+
+    assert fails(BrokenFault, script, work) == "unexpected EOF"
+
+
+def test_a_connection_that_ends_without_a_word_is_a_fault() -> None:
+    assert fails(BrokenFault, lambda peer: None) in ("EOF", "connection reset by peer")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nbad header\x00\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"\x00" * 100 + b"\r\n\r\n",
+    ],
+)
+def test_what_is_not_http_is_refused(answer: bytes) -> None:
+    assert fails(MalformedFault, answering(answer))
+
+
+def test_huge_headers_are_refused() -> None:
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.say(b"HTTP/1.1 200 OK\r\n")
+        while not peer.ending.is_set():
+            peer.say(b"X-Padding: " + b"x" * 1000 + b"\r\n")
+
+    assert "headers exceeded" in fails(MalformedFault, script)
+
+
+@pytest.mark.parametrize(
+    "answer", [ok(b"x" * 1001), CHUNKED + (b"100\r\n" + b"x" * 256 + b"\r\n") * 5]
+)
+def test_a_document_is_not_read_beyond_its_limit(answer: bytes) -> None:
+    assert "larger than 1000" in fails(MalformedFault, answering(answer))
+
+
+def test_a_broken_chunk_is_refused() -> None:
+    for work in (get, poured):
+        fails(MalformedFault, answering(CHUNKED + b"zz\r\nhello\r\n"), work)
+
+
+# --- sending bodies --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [None, 1_000_000])
+def test_a_body_is_read_while_it_is_sent(length: int | None) -> None:
+    body = os.urandom(1_000_000)
+    got = []
+
+    def script(peer: Peer) -> None:
+        head = peer.head().lower()
+        assert (b"transfer-encoding: chunked" in head) is (length is None)
+        data = peer.seen
+        while len(data) < 1_000_000 or not (length or data.endswith(b"0\r\n\r\n")):
+            data += peer.sock.recv(65536)
+        got.append(data)
+        peer.say(ok(b"done"))
+        peer.drain()
+
+    async def work(client: Client) -> bytes:
+        pieces = iter([body[at : at + 100_000] for at in range(0, len(body), 100_000)])
+        source = Source(lambda _: next(pieces, b""), length)
+        url = Url.parse(f"http://{server.address}/")
+        async with await client.send("PATCH", url, body=source) as answer:
+            return await answer.read(100)
+
+    with scripted(script) as server:
+        assert run(work) == b"done"
+    if length:
+        assert got[0] == body
+    else:
+        assert got[0].startswith(b"%x\r\n" % 100_000)
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_an_answer_before_the_end_of_a_body_ends_the_sending(closes: bool) -> None:
+    sent = 0
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.say(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nno!")
+        if not closes:
+            peer.wait()
+
+    def read(size: int) -> bytes:
+        nonlocal sent
+        sent += size
+        return bytes(size)
+
+    async def work(client: Client) -> tuple[int, bytes]:
+        url = Url.parse(f"http://{server.address}/")
+        async with await client.send("PUT", url, body=Source(read)) as answer:
+            return answer.status, await answer.read(100)
+
+    with scripted(script) as server:
+        try:
+            assert run(work) == (413, b"no!")
+        except BrokenFault:
+            assert closes  # the reset was faster than the answer
+    assert sent < 1 << 30
+
+
+def test_a_body_shorter_than_announced_is_our_own_fault() -> None:
+    def work(client: Client) -> Any:
+        source = Source(lambda _: b"", 5)
+        return client.send("PUT", Url.parse(f"http://{server.address}/"), body=source)
+
+    with scripted(Peer.wait) as server, pytest.raises(ValueError, match="length"):
+        run(work)
+
+
+def test_a_reader_that_fails_ends_the_request() -> None:
+    def read(_: int) -> bytes:
+        raise KeyError("lost")
+
+    with scripted(Peer.wait) as server, pytest.raises(KeyError):
+        run(lambda c: c.send("PUT", Url.parse(f"http://{server.address}/"), body=Source(read)))
+
+
+def test_a_server_that_takes_nothing_stops_an_upload() -> None:
+    with scripted(Peer.wait) as server, pytest.raises(TimeoutFault):
+        run(lambda c: c.send("PUT", Url.parse(f"http://{server.address}/"), body=Source(bytes)))
+
+
+# --- cancelling ------------------------------------------------------------------------------
+
+
+def cancelled(work: Callable[[Client], Awaitable[Any]], ready: threading.Event) -> float:
+    """Cancel `work` once it is ready; return how long it took to end."""
+
+    async def main(client: Client) -> float:
+        task = asyncio.ensure_future(work(client))
+        await asyncio.to_thread(ready.wait, 10)
+        began = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return time.monotonic() - began
+
+    return float(run(main, limits=ClientLimits()))
+
+
+def test_a_cancelled_download_ends_at_once() -> None:
+    ready = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\nhalf")
+        ready.set()
+        peer.wait()
+
+    with scripted(script) as server:
+        assert cancelled(lambda client: poured(client, f"http://{server.address}/"), ready) < 1
+
+
+def test_a_cancelled_download_into_a_full_pipe_ends_at_once() -> None:
+    from sampan.http.pump import unblocked
+
+    ready = threading.Event()
+    reading, writing = os.pipe()
+
+    async def work(client: Client) -> None:
+        def sink(view: memoryview, halt: Halt) -> None:
+            ready.set()
+            halt.write(writing, view)
+
+        url = Url.parse(f"http://{server.address}/")
+        async with await client.send("GET", url) as answer:
+            with unblocked(writing):
+                await answer.pour(sink)
+
+    with scripted(answering(ok(bytes(1 << 20)))) as server:
+        assert cancelled(work, ready) < 1
+    assert os.get_blocking(writing)
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_cancelled_upload_ends_at_once() -> None:
+    ready = threading.Event()
+    count = 0
+
+    def read(size: int) -> bytes:
+        nonlocal count
+        count += 1
+        if count > 20:
+            ready.set()
+        return bytes(size)
+
+    with scripted(Peer.drain) as server:
+        url = Url.parse(f"http://{server.address}/")
+        assert cancelled(lambda client: client.send("PUT", url, body=Source(read)), ready) < 1
+
+
+def test_a_cancelled_request_ends_at_once() -> None:
+    ready = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        ready.set()
+        peer.wait()
+
+    with scripted(script) as server:
+        assert cancelled(lambda client: get(client, f"http://{server.address}/"), ready) < 1
+
+
+# --- dialling --------------------------------------------------------------------------------
+
+
+def test_a_refused_connection_is_told_as_go_does() -> None:
+    with pytest.raises(DialFault, match=r"^dial tcp 127.0.0.1:1: connect: connection refused$"):
+        run(lambda client: get(client, "http://127.0.0.1:1/"))
+    with pytest.raises(DialFault, match=r"^dial tcp \[::1\]:1: connect: "):
+        run(lambda client: get(client, "http://[::1]:1/"))
+
+
+def test_an_unknown_host_is_told_as_go_does() -> None:
+    with pytest.raises(DialFault, match=r"^dial tcp: lookup no-such-host.invalid: "):
+        run(lambda client: get(client, "http://no-such-host.invalid/"))
+    with pytest.raises(DialFault, match="lookup"):
+        run(lambda client: get(client, f"http://{'a' * 64}.invalid/"))
+
+
+# --- TLS -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def server_context(authority: trustme.CA, *names: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*names).configure_cert(context)
+    return context
+
+
+def trusting(authority: trustme.CA) -> Callable[[Url], ssl.SSLContext]:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return lambda _: context
+
+
+def test_tls_is_spoken_with_who_is_trusted(authority: trustme.CA) -> None:
+    body = os.urandom(1_000_000)
+    tls = server_context(authority, "127.0.0.1", "localhost")
+    with scripted(answering(ok(b"x"), ok(body)), tls) as server:
+
+        async def work(client: Client) -> None:
+            assert await get(client, f"https://{server.address}/") == b"x"
+            assert await poured(client, f"https://{server.address}/") == body
+
+        run(work, trust=trusting(authority))
+        assert server.connections == 1
+
+
+def test_an_unknown_authority_is_refused(authority: trustme.CA) -> None:
+    tls = server_context(authority, "127.0.0.1")
+    with (
+        scripted(answering(ok()), tls) as server,
+        pytest.raises(CertificateFault, match="x509: certificate signed by unknown authority"),
+    ):
+        run(lambda client: get(client, f"https://{server.address}/"))
+
+
+def test_a_certificate_of_somebody_else_is_refused(authority: trustme.CA) -> None:
+    tls = server_context(authority, "somebody.example")
+    with (
+        scripted(answering(ok()), tls) as server,
+        pytest.raises(CertificateFault, match=r"x509: certificate is not valid for 127.0.0.1"),
+    ):
+        run(lambda client: get(client, f"https://{server.address}/"), trust=trusting(authority))
+
+
+def test_plain_http_on_a_tls_port_is_told_as_go_does() -> None:
+    def script(peer: Peer) -> None:
+        peer.sock.recv(1)
+        peer.say(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        peer.drain()
+
+    with (
+        scripted(script) as server,
+        pytest.raises(PlainTextFault, match=r"^http: server gave HTTP response to HTTPS client$"),
+    ):
+        run(lambda client: get(client, f"https://{server.address}/"))
+
+
+def test_a_handshake_that_never_ends_does() -> None:
+    limits = ClientLimits(connect_seconds=0.2)
+    with scripted(Peer.wait) as server, pytest.raises(TimeoutFault, match="i/o timeout"):
+        run(lambda client: get(client, f"https://{server.address}/"), limits=limits)
+
+
+def test_a_cut_tls_connection_is_a_fault(authority: trustme.CA) -> None:
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1234")
+        peer.sock.shutdown(socket.SHUT_RDWR)  # no close_notify
+
+    tls = server_context(authority, "127.0.0.1")
+    for work in (get, poured):
+        with scripted(script, tls) as server, pytest.raises(BrokenFault):
+            run(
+                lambda client: work(client, f"https://{server.address}/"),  # noqa: B023
+                trust=trusting(authority),
+            )
+
+
+# --- proxies ---------------------------------------------------------------------------------
+
+
+def test_plain_requests_go_to_the_proxy_with_their_whole_address() -> None:
+    heads = []
+
+    def proxy(peer: Peer) -> None:
+        heads.append(peer.head())
+        peer.say(ok(b"by proxy"))
+        peer.drain()
+
+    with scripted(proxy) as server:
+        proxies = Proxies(http=f"http://user:p%40ss@{server.address}")
+        assert run(lambda client: get(client, "http://far.example/x"), proxies=proxies) == (
+            b"by proxy"
+        )
+    lines = heads[0].split(b"\r\n")
+    assert lines[0] == b"GET http://far.example/x HTTP/1.1"
+    assert b"Host: far.example" in lines
+    assert b"Proxy-Authorization: Basic dXNlcjpwQHNz" in lines
+
+
+def test_tls_goes_through_the_proxy(authority: trustme.CA) -> None:
+    heads = []
+    tls = server_context(authority, "far.example")
+
+    def proxy(peer: Peer) -> None:
+        heads.append(peer.head())
+        peer.say(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        with tls.wrap_socket(peer.sock, server_side=True) as inner:
+            heads.append(Peer(inner, peer.ending).head())
+            inner.sendall(ok(b"inside", b"Connection: close"))
+
+    with scripted(proxy) as server:
+        found = run(
+            lambda client: get(client, "https://far.example/x"),
+            proxies=Proxies(https=server.address),
+            trust=trusting(authority),
+        )
+    assert found == b"inside"
+    assert heads[0].startswith(b"CONNECT far.example:443 HTTP/1.1\r\nHost: far.example:443")
+    assert heads[1].startswith(b"GET /x HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", RefusedProxyFault),
+        (b"nonsense\r\n\r\n", MalformedFault),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000, MalformedFault),
+    ],
+)
+def test_a_proxy_may_refuse(answer: bytes, fault: type[Fault]) -> None:
+    with scripted(answering(answer)) as server, pytest.raises(fault):
+        run(
+            lambda client: get(client, "https://far.example/"),
+            proxies=Proxies(https=server.address),
+        )
+
+
+def test_a_proxy_that_is_not_there_is_named() -> None:
+    with pytest.raises(DialFault, match=r"^proxyconnect tcp: dial tcp 127.0.0.1:1: connect: "):
+        run(
+            lambda client: get(client, "https://far.example/"),
+            proxies=Proxies(https="http://127.0.0.1:1"),
+        )
