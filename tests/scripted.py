@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import select
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
+from sampan.http.client import Client
+from sampan.http.limits import ClientLimits
+from sampan.http.pump import Halt
+from sampan.http.urls import Url
 from tests.session import PATIENCE, eventually
 
 Script = Callable[["Peer"], None]
+QUICK = ClientLimits(
+    head_bytes=16 << 10,
+    connect_seconds=2.0,
+    answer_seconds=0.3,
+    document_seconds=0.3,
+    stall_seconds=0.3,
+    stall_bytes=1024,
+    idle_connections=2,
+)
 
 
 @dataclass
@@ -146,5 +161,34 @@ def nothing_leaks() -> Iterator[None]:
         return {thread.name for thread in threading.enumerate()}
 
     before, running = len(descriptors()), threads()
-    yield
-    eventually(lambda: len(descriptors()) <= before and not threads() - running, 5)
+    try:
+        yield
+    finally:
+        eventually(lambda: len(descriptors()) <= before and not threads() - running, 5)
+
+
+def run(work: Callable[[Client], Awaitable[Any]], **options: Any) -> Any:
+    """Do `work` with a client; nothing may be left after it."""
+
+    async def main() -> Any:
+        async with Client(limits=options.pop("limits", QUICK), **options) as client:
+            return await work(client)
+
+    with nothing_leaks():
+        return asyncio.run(main())
+
+
+async def get(client: Client, url: str, limit: int = 1000) -> bytes:
+    async with await client.send("GET", Url.parse(url)) as answer:
+        return await answer.read(limit)
+
+
+async def poured(client: Client, url: str) -> bytes:
+    found = bytearray()
+
+    def sink(view: memoryview, _: Halt) -> None:
+        found.extend(view)
+
+    async with await client.send("GET", Url.parse(url)) as answer:
+        await answer.pour(sink)
+    return bytes(found)
