@@ -13,12 +13,16 @@ from typing import Any
 
 import pytest
 
+from tests.compat.image_cases import DIGEST, FOREST, IMAGE_CASES, LONE_TREE, NOTHING
 from tests.fake_daemon import Reply, document, error, stream
-from tests.side_by_side import Case, differences, scene
+from tests.side_by_side import Case, differences, is_docker_28, scene
 
-pytestmark = [pytest.mark.compat, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.compat,
+    pytest.mark.slow,
+    pytest.mark.skipif(not is_docker_28(), reason="the docker CLI is not version 28"),
+]
 
-DIGEST = "sha256:" + "0" * 64
 HUB = "https://index.docker.io/v1/"
 
 
@@ -239,9 +243,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *IMAGE_CASES])
 def test_both_say_and_ask_the_same(name: str, tmp_path: Path) -> None:
-    found = differences(CASES[name], tmp_path)
+    found = differences((CASES | IMAGE_CASES)[name], tmp_path)
     print(*found, sep="\n")
     assert not found
 
@@ -370,6 +374,15 @@ def test_both_show_the_same_on_a_terminal(name: str, tmp_path: Path) -> None:
     theirs = scene("docker", line, case, tmp_path / "docker", size, answers)
     assert ours.history + ours.screen == theirs.history + theirs.screen
     assert ours.status == theirs.status
+
+
+@pytest.mark.parametrize("width", [10, 24, 40, 80, 160])
+@pytest.mark.parametrize("replies", [FOREST, LONE_TREE, NOTHING], ids=["some", "one", "none"])
+def test_trees_fit_into_any_terminal(width: int, replies: dict[str, Reply], tmp_path: Path) -> None:
+    case = Case("", replies)
+    ours = scene("sampan", "images --tree -a", case, tmp_path / "sampan", (40, width))
+    theirs = scene("docker", "images --tree -a", case, tmp_path / "docker", (40, width))
+    assert ours.screen == theirs.screen
 
 
 def test_more_layers_than_lines_are_all_there_in_the_end(tmp_path: Path) -> None:

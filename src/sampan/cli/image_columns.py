@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Summary = dict[str, Any]
 
 NONE = "<none>"
+NO_TIME = -62135596800  # Go's time without a value, in seconds since 1970
 HEADINGS = {
     "ID": "IMAGE ID",
     "Repository": "REPOSITORY",
@@ -40,23 +41,27 @@ def is_dangling(image: Summary) -> bool:
     )
 
 
-def rows(images: Iterable[Summary], digests: bool) -> Iterator[Summary]:
-    """Yield each image once per tag (and digest), with `repository`, `tag` and `digest`."""
+def rows(images: Iterable[Summary], digests: bool, alone: bool | None = None) -> Iterator[Summary]:
+    """Yield each image once per tag (and digest), with `repository`, `tag` and `digest`.
+
+    `alone`: digests of repositories without a tag have a row each; as `digests` if not given.
+    """
     for image in images:
-        names = [*_names(image, digests)] if not is_dangling(image) else []
+        each = digests if alone is None else alone
+        names = [*_names(image, digests, each)] if not is_dangling(image) else []
         for repository, tag, digest in names or [(NONE, NONE, NONE)]:
             yield {**image, "repository": repository, "tag": tag, "digest": digest}
 
 
-def _names(image: Summary, digests: bool) -> Iterator[tuple[str, str, str]]:
+def _names(image: Summary, digests: bool, alone: bool) -> Iterator[tuple[str, str, str]]:
     tags: dict[str, list[str]] = {}
     for name in image.get("RepoTags") or []:
         repository, _, tag = name.rpartition(":")
-        tags.setdefault(repository, []).append(tag)
+        tags.setdefault(_familiar(repository), []).append(tag)
     known: dict[str, list[str]] = {}
     for name in image.get("RepoDigests") or []:
         repository, _, digest = name.partition("@")
-        known.setdefault(repository, []).append(digest)
+        known.setdefault(_familiar(repository), []).append(digest)
     for repository, found in tags.items():
         if not digests:
             yield from ((repository, tag, NONE) for tag in found)
@@ -66,8 +71,11 @@ def _names(image: Summary, digests: bool) -> Iterator[tuple[str, str, str]]:
                 yield repository, tag, digest
     for repository, values in known.items():
         if repository not in tags:
-            shown = values if digests else values[:1]
-            yield from ((repository, NONE, digest if digests else NONE) for digest in shown)
+            yield from ((repository, NONE, digest) for digest in (values if alone else [""]))
+
+
+def _familiar(repository: str) -> str:
+    return repository.removeprefix("docker.io/library/").removeprefix("docker.io/")
 
 
 def _unique(item: Summary) -> str:
@@ -93,7 +101,9 @@ def columns(truncated: bool) -> dict[str, Callable[[Summary], Any]]:
         "Tag": lambda item: item["tag"],
         "Digest": lambda item: item["digest"],
         "CreatedSince": lambda item: (
-            human_duration(time.time() - item["Created"]) + " ago" if item["Created"] > 0 else ""
+            human_duration(time.time() - item["Created"]) + " ago"
+            if item["Created"] != NO_TIME
+            else ""
         ),
         "CreatedAt": lambda item: local_time(item["Created"]),
         "Size": lambda item: human_size(item["Size"], 3),

@@ -65,6 +65,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     "system": (
         "Look after the daemon",
         {
+            "check": "system.check",
             "df": "system.df",
             "doctor": "doctor",
             "events": "events",

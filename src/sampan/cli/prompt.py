@@ -12,18 +12,17 @@ if TYPE_CHECKING:
 
 
 def confirm(cli: Invocation, question: str) -> None:
-    """Ask; anything but y ends the command without a message, as docker does."""
+    """Ask; anything but y ends the command without a message, and well, as docker does."""
     cli.out.write(f"{question} [y/N] ")
     cli.out.flush()
     answer = b""
     while not answer.endswith(b"\n"):
         character = os.read(0, 1)
         if not character:
-            cli.out.line()
             break
         answer += character
     if answer.strip().lower() != b"y":
-        raise Exit(1)
+        raise Exit(0)
 
 
 def with_default_filters(cli: Invocation, filters: dict[str, list[str]]) -> dict[str, list[str]]:

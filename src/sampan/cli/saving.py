@@ -26,15 +26,16 @@ def save(cli: Invocation, path: str, failure: str, open_source: Callable[[], Res
         return 0
     import tempfile
 
-    folder = os.path.dirname(os.path.abspath(path))
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise Exit(1, f"{failure}: cannot write to {path}: not a regular file")
+    complaint = _complaint(path)
+    if complaint:
+        raise Exit(1, f"{failure}: {complaint}")
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=folder)
+        descriptor, temporary = tempfile.mkstemp(
+            prefix=".tmp-", dir=os.path.dirname(os.path.abspath(path))
+        )
     except OSError as error:
-        raise Exit(
-            1, f"{failure}: invalid output path: {folder}: {(error.strerror or '').lower()}"
-        ) from None
+        reason = (error.strerror or "").lower()
+        raise Exit(1, f"{failure}: open {path}: {reason}") from None
     try:
         with os.fdopen(descriptor, "wb") as file:
             for piece in open_source().pieces():
@@ -46,3 +47,29 @@ def save(cli: Invocation, path: str, failure: str, open_source: Callable[[], Res
         os.unlink(temporary)
         raise
     return 0
+
+
+def _complaint(path: str) -> str:
+    """Return what docker says about a place that cannot be written to; nothing if it can."""
+    import stat
+
+    folder = os.path.dirname(path)
+    try:
+        if folder and not stat.S_ISDIR(os.stat(folder).st_mode):
+            return f"invalid output path: stat {folder}: not a directory"
+    except OSError as error:
+        return f"invalid output path: stat {folder}: {(error.strerror or '').lower()}"
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return ""
+    kinds = {
+        stat.S_IFDIR: "a directory",
+        stat.S_IFLNK: "a symbolic link directly",
+        stat.S_IFIFO: "a named pipe (FIFO)",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a character device file",
+        stat.S_IFBLK: "a block device file",
+    }
+    kind = kinds.get(stat.S_IFMT(mode), "")
+    return f"cannot write to {kind}" if kind else ""

@@ -37,12 +37,15 @@ INSPECT_FORMAT_HELP = (
 class Row:
     """One item of a list as templates see it: columns, computed when they are asked for."""
 
-    __slots__ = ("_columns", "_item", "_methods")
+    __slots__ = ("_columns", "_in_json", "_item", "_methods")
 
-    def __init__(self, columns: Columns, item: Any, methods: Methods) -> None:
+    def __init__(
+        self, columns: Columns, item: Any, methods: Methods, in_json: Columns | None = None
+    ) -> None:
         self._columns = columns
         self._item = item
         self._methods = methods  # columns that take an argument
+        self._in_json = columns if in_json is None else in_json
 
     def column(self, name: str, default: Any) -> Any:
         """Return a column's value, or the function that is a method."""
@@ -56,7 +59,7 @@ class Row:
 
     def document(self) -> dict[str, Any]:
         """Return all columns, for `json`."""
-        return {name: self._columns[name](self._item) for name in sorted(self._columns)}
+        return {name: self._in_json[name](self._item) for name in sorted(self._in_json)}
 
 
 def _harmless(text: str) -> str:
@@ -89,15 +92,20 @@ def render(
     columns: Columns,
     headings: Mapping[str, str],
     methods: Methods | None = None,
+    in_json: Columns | None = None,
 ) -> str:
     """Return the list in a format; `table …` begins with the headings.
+
+    `in_json` are the columns of a row's JSON document, where they are others.
 
     Raises Exit with docker's message for a template that does not parse or apply.
     """
     is_table = format.startswith("table")
     try:
         template = Template(template_text(format))
-        lines = [template.apply(Row(columns, item, methods or {})) + "\n" for item in items]
+        lines = [
+            template.apply(Row(columns, item, methods or {}, in_json)) + "\n" for item in items
+        ]
     except TemplateError as error:
         raise Exit(1, f"template parsing error: {error}") from None
     if not is_table:

@@ -22,9 +22,13 @@ class Images:
         self._client = client
 
     def list(
-        self, all: bool = False, filters: Mapping[str, Iterable[str]] | None = None
+        self,
+        all: bool = False,
+        filters: Mapping[str, Iterable[str]] | None = None,
+        manifests: bool = False,
     ) -> Documents:
-        query = {"all": all, "filters": filters_of(filters)}
+        """List images; with `manifests` each has those of its platforms in `Manifests`."""
+        query = {"all": all, "filters": filters_of(filters), "manifests": manifests}
         found: Documents = self._client.call("GET", "/images/json", query)
         return found
 

@@ -45,6 +45,19 @@ class System:
         document: dict[str, Any] = self._client.call("GET", "/system/df", {"verbose": verbose})
         return document
 
+    def check(self, repair: bool = False) -> dict[str, Any]:
+        """Have everything the daemon keeps verified, and perhaps repaired; Sampan's own.
+
+        The report has `Problems` (`Kind`, `Object`, `Message`, `Repaired`) and the numbers of
+        what was `Checked`.
+        """
+        report: dict[str, Any] = (
+            self._client.call("POST", "/system/check", {"repair": True})
+            if repair
+            else self._client.call("GET", "/system/check")
+        )
+        return report
+
     def events(
         self,
         since: str = "",

@@ -6,6 +6,7 @@ import time
 
 from sampan.cli.container_columns import short_id
 from sampan.cli.flags import flag
+from sampan.cli.platform_flag import check
 from sampan.cli.table import FORMAT_HELP, render
 from sampan.cli.tabwriter import ellipsis
 from sampan.cli.units import human_duration, human_size, local_time
@@ -42,6 +43,7 @@ class Options:
 
 
 def run(cli: Invocation, options: Options, operands: list[str]) -> int:
+    check([options.platform])
     layers = cli.client.images.history(operands[0], options.platform)
     layout = options.format or "table"
     if layout == "table":

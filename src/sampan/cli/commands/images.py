@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sampan.cli.flags import flag
 from sampan.cli.image_columns import HEADINGS, columns, rows
+from sampan.cli.invocation import Exit
 from sampan.cli.table import FORMAT_HELP, render
 
 TYPE_CHECKING = False
@@ -15,6 +16,8 @@ ALIASES = "image ls, image list, images"
 OPERANDS = (0, 1)
 _CREATED = "{{if .CreatedSince }}{{.CreatedSince}}{{else}}N/A{{end}}"
 TABLE = rf"table {{{{.Repository}}}}\t{{{{.Tag}}}}\t{{{{.ID}}}}\t{_CREATED}\t{{{{.Size}}}}"
+# What people mean who type `images ls`: that searches for an image of this name.
+VERBS = frozenset(("build history import inspect list load ls prune pull push rm save tag").split())
 DIGESTS = r"table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t" + _CREATED + r"\t{{.Size}}"
 
 
@@ -25,12 +28,15 @@ class Options:
     format: str = flag("", FORMAT_HELP, default="")
     no_trunc: bool = flag("", "Show everything at full length")
     quiet: bool = flag("q", "Show ids only")
+    tree: bool = flag("", "Show the platforms of each image below it (experimental)")
 
 
 def run(cli: Invocation, options: Options, operands: list[str]) -> int:
     filters = dict(options.filter)
     if operands:
         filters["reference"] = [*filters.get("reference", []), operands[0]]
+    if options.tree:
+        return _tree(cli, options, filters)
     found = cli.client.images.list(options.all, filters)
     layout = options.format or (cli.setting("imagesFormat") if not options.quiet else "") or "table"
     if layout == "table":
@@ -39,9 +45,29 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
         layout = _raw(options)
     elif options.digests and layout.startswith("table") and "{{.Digest}}" not in layout:
         layout += r"\t{{.Digest}}"
-    digests = options.digests or "{{.Digest}}" in layout
-    items = rows(found, digests)
+    items = rows(found, options.digests or "{{.Digest}}" in layout, options.digests)
     cli.out.write(render(layout, items, columns(not options.no_trunc), HEADINGS))
+    if operands and not found and cli.path == "images" and operands[0] in VERBS:
+        cli.err.line(
+            f'\nNo images found matching "{operands[0]}": '
+            f'did you mean "sampan image {operands[0]}"?'
+        )
+    return 0
+
+
+def _tree(cli: Invocation, options: Options, filters: dict[str, list[str]]) -> int:
+    contradictions = {
+        "quiet": options.quiet,
+        "no-trunc": options.no_trunc,
+        "show-digest": options.digests,
+        "format": options.format,
+    }
+    for name, given in contradictions.items():
+        if given:
+            raise Exit(1, f"--{name} is not yet supported with --tree")
+    from sampan.cli.image_tree import print_tree
+
+    print_tree(cli.out, cli.client.images.list(options.all, filters, manifests=True), options.all)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sampan.cli.flags import flag
 from sampan.cli.invocation import Exit
+from sampan.cli.platform_flag import check
 from sampan.cli.progress import show
 from sampan.cli.uploads import file_pieces
 
@@ -27,6 +28,7 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
 
     if not options.input and size_of(0) != (0, 0):
         raise Exit(1, "requested load from stdin, but stdin is empty")
+    check(options.platform)
     quiet = options.quiet or not cli.out.is_terminal()
     with file_pieces(options.input or "-") as archive:
         show(cli.client.images.load(archive, quiet, options.platform), cli.out)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from sampan.cli.flags import flag
 from sampan.cli.image_transfer import TransferOptions, reference_of, with_login
-from sampan.cli.invocation import Exit
 from sampan.cli.progress import show
-from sampan.errors import InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,12 +59,9 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
 
 def _announce_platform(cli: Invocation, platform: str) -> None:
     from sampan.cli.notes import note
-    from sampan.spec.platform import Platform
+    from sampan.cli.platform_flag import check
 
-    try:
-        Platform.parse(platform)
-    except InvalidArgument as error:
-        raise Exit(1, f"Invalid platform {platform}{error}") from None
+    check([platform], f"Invalid platform {platform}")
     note(cli.out, ONE_PLATFORM)
 
 

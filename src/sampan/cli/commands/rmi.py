@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sampan.cli.flags import flag
 from sampan.cli.invocation import Exit
+from sampan.cli.platform_flag import check
 from sampan.errors import NotFound, SampanError
 
 TYPE_CHECKING = False
@@ -22,6 +23,7 @@ class Options:
 
 
 def run(cli: Invocation, options: Options, operands: list[str]) -> int:
+    check(options.platform, "")
     errors: list[str] = []
     fatal = False
     for image in operands:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sampan.cli.flags import flag
+from sampan.cli.platform_flag import check
 from sampan.cli.saving import save
 
 TYPE_CHECKING = False
@@ -20,6 +21,7 @@ class Options:
 
 
 def run(cli: Invocation, options: Options, operands: list[str]) -> int:
+    check(options.platform)
     return save(
         cli,
         options.output,

@@ -58,8 +58,9 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
         lambda login: cli.client.images.search(term, options.limit, filters, login),
     )
     layout = TABLE if options.format in ("", "table") else options.format
-    is_json = options.format == "json"
-    cli.out.write(render(layout, found, _columns(not options.no_trunc, is_json), HEADINGS))
+    truncated = not options.no_trunc
+    shown, in_json = _columns(truncated, "[OK]", ""), _columns(truncated, "true", "false")
+    cli.out.write(render(layout, found, shown, HEADINGS, in_json=in_json))
     return 0
 
 
@@ -71,9 +72,7 @@ def _domain(term: str) -> str:
     return "docker.io"
 
 
-def _columns(truncated: bool, is_json: bool) -> dict[str, Callable[[dict[str, Any]], Any]]:
-    words = ("true", "false") if is_json else ("[OK]", "")
-
+def _columns(truncated: bool, true: str, false: str) -> dict[str, Callable[[dict[str, Any]], Any]]:
     def description(item: dict[str, Any]) -> str:
         text = str(item.get("description") or "").replace("\n", " ").replace("\r", " ")
         return ellipsis(text, DESCRIPTION_COLUMNS) if truncated else text
@@ -82,5 +81,5 @@ def _columns(truncated: bool, is_json: bool) -> dict[str, Callable[[dict[str, An
         "Name": lambda item: item.get("name", ""),
         "Description": description,
         "StarCount": lambda item: str(item.get("star_count") or 0),
-        "IsOfficial": lambda item: words[0] if item.get("is_official") else words[1],
+        "IsOfficial": lambda item: true if item.get("is_official") else false,
     }

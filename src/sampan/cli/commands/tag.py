@@ -31,5 +31,5 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
     if reference.digest:
         raise Exit(1, "refusing to create a tag with a digest reference")
     reference = reference.with_default_tag()
-    cli.client.images.tag(source, reference.familiar_name, reference.tag)
+    cli.client.images.tag(source, reference.name, reference.tag)
     return 0

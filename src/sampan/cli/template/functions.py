@@ -59,12 +59,19 @@ def to_json(value: Any) -> str:
     """Format as Go's encoder does: no spaces, keys in order."""
     import json
 
-    row = getattr(value, "document", None)
-    if not callable(row):
-        return json.dumps(
-            value, separators=(",", ":"), ensure_ascii=False, default=lambda nil: None
-        )
-    text = json.dumps(row(), separators=(",", ":"), ensure_ascii=False)
+    rows = False
+
+    def plain(item: Any) -> Any:
+        nonlocal rows
+        document = getattr(item, "document", None)
+        if not callable(document):
+            return None
+        rows = True
+        return document()
+
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=plain)
+    if not rows:
+        return text
     # docker passes rows through an encoder that keeps them safe for HTML
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sampan.cli.flags import flag
 from sampan.cli.inspection import inspect
+from sampan.cli.platform_flag import check
 from sampan.cli.table import INSPECT_FORMAT_HELP
 
 TYPE_CHECKING = False
@@ -20,6 +21,7 @@ class Options:
 
 
 def run(cli: Invocation, options: Options, operands: list[str]) -> int:
+    check([options.platform], "")
     return inspect(
         cli,
         operands,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sampan.cli import pruning
 from sampan.cli.flags import flag
+from sampan.cli.invocation import Exit
 from sampan.cli.natural import natural_order
 from sampan.cli.prompt import confirm, with_default_filters
 from sampan.errors import NotFound, Unsupported
@@ -28,6 +29,8 @@ class Options:
 
 
 def run(cli: Invocation, options: Options, operands: list[str]) -> int:
+    if options.volumes and "until" in options.filter:
+        raise Exit(1, 'ERROR: The "until" filter is not supported with "--volumes"')
     if not options.force:
         confirm(cli, _warning(cli, options))
     given = options.filter

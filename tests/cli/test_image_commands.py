@@ -1,0 +1,162 @@
+"""What our command line says beyond docker's, on a daemon of canned answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fake_daemon import document, stream
+from tests.side_by_side import Case, Told, told
+
+pytestmark = pytest.mark.slow
+
+
+def said(case: Case, folder: Path) -> list[Told]:
+    return told("sampan", case, folder)
+
+
+def report(*problems: dict[str, Any]) -> dict[str, Any]:
+    counts = {"Images": 3, "Layers": 1, "Blobs": 0, "References": 4, "Mounts": 0}
+    return {"Problems": list(problems), "Checked": {**counts, "Bytes": 1234567}}
+
+
+def problem(repaired: bool) -> dict[str, Any]:
+    return {
+        "Kind": "layer",
+        "Object": "sha256:abc",
+        "Message": "content has another digest",
+        "Repaired": repaired,
+    }
+
+
+def test_a_check_without_problems_is_one_line(tmp_path: Path) -> None:
+    case = Case("system check", {"GET /system/check": document(report())})
+    (found,) = said(case, tmp_path)
+    assert found.out == "Checked 3 images, 1 layer, 4 references (1.235MB): no problems\n"
+    assert (found.status, found.err) == (0, "")
+
+
+def test_a_check_tells_of_problems_and_fails(tmp_path: Path) -> None:
+    replies = {
+        "GET /system/check": document(report(problem(False))),
+        "POST /system/check": document(report(problem(True), problem(True))),
+    }
+    found, repaired = said(Case("system check\nsystem check --repair", replies), tmp_path)
+    lines = found.out.splitlines()
+    assert lines[0].split() == ["KIND", "OBJECT", "PROBLEM", "REPAIRED"]
+    assert lines[1].split(maxsplit=2)[:2] == ["layer", "sha256:abc"]
+    assert lines[-1].endswith(": 1 problem")
+    assert found.status == 1
+    assert repaired.out.endswith(": 2 problems, 2 repaired\n")
+    assert repaired.asked[0].query == {"repair": ["1"]}
+    assert repaired.status == 0
+
+
+def test_a_check_has_the_formats_of_lists(tmp_path: Path) -> None:
+    case = Case(
+        """
+        system check --format json
+        system check --format '{{.Kind}} {{.Repaired}}'
+        """,
+        {"GET /system/check": document(report(problem(False)))},
+    )
+    whole, lines = said(case, tmp_path)
+    assert json.loads(whole.out) == report(problem(False))
+    assert (whole.status, lines.out) == (1, "layer no\n")
+
+
+def test_disk_usage_accounts_for_every_byte(tmp_path: Path) -> None:
+    usage = {
+        "LayersSize": 0,
+        "Storage": [
+            {"Kind": "Layers", "Count": 2, "Size": 1000, "Reclaimable": 0},
+            {"Kind": "Staged layers", "Count": 1, "Size": 500, "Reclaimable": 500},
+        ],
+    }
+    case = Case("system df -v\nsystem df", {"GET /system/df": document(usage)})
+    verbose, short = said(case, tmp_path)
+    own = verbose.out.partition("\nStorage usage: 1.5kB\n\n")[2].splitlines()
+    assert [line.split() for line in own] == [
+        ["KIND", "COUNT", "SIZE", "RECLAIMABLE"],
+        ["Layers", "2", "1kB", "0B"],
+        ["Staged", "layers", "1", "500B", "500B"],
+    ]
+    assert "Storage" not in short.out
+
+
+def test_old_flags_of_search_are_filters_now(tmp_path: Path) -> None:
+    case = Case(
+        """
+        search -s 3 x
+        search --stars=10 --automated x
+        search --automated=false x
+        """,
+        {"GET /images/search": document([])},
+    )
+    short, long, no = said(case, tmp_path)
+    assert short.asked[0].query["filters"] == [{"stars": {"3": True}}]
+    assert short.err == "Flag --stars has been deprecated, use --filter=stars=3 instead\n"
+    assert long.asked[0].query["filters"] == [
+        {"stars": {"10": True}, "is-automated": {"true": True}}
+    ]
+    assert no.asked[0].query["filters"] == [{"is-automated": {"false": True}}]
+
+
+@pytest.mark.parametrize("line", ["pull --disable-content-trust=false x", "push x"])
+def test_a_check_of_signatures_is_not_promised(line: str, tmp_path: Path) -> None:
+    (found,) = said(Case(line, environment={"DOCKER_CONTENT_TRUST": "1"}), tmp_path)
+    assert (found.status, found.out, found.asked) == (1, "", [])
+    assert "content trust is not supported" in found.err
+
+
+def test_an_index_with_missing_parts_is_explained(tmp_path: Path) -> None:
+    case = Case(
+        "push x",
+        {"POST /images/docker.io/library/x/push": stream({"aux": {"contentMissing": True}})},
+    )
+    (found,) = said(case, tmp_path)
+    assert "Info -> The image is an index of several platforms" in found.out
+
+
+def test_descriptions_of_others_do_not_write_on_the_terminal(tmp_path: Path) -> None:
+    evil = [{"name": "a\x1b[2J", "description": "b\x1b]0;c\x07", "star_count": 1}]
+    (found,) = said(Case("search x", {"GET /images/search": document(evil)}), tmp_path)
+    assert not set(found.out) & {"\x1b", "\x07"}
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b'{"status": "' + b"x" * (17 << 20) + b'"}\n',
+        b"[" * 100_000 + b"\n",
+        b"\xff\xfe\n",
+        b"null\n",
+        b"<html>\n",
+    ],
+    ids=["endless line", "deep", "no text", "null", "no JSON"],
+)
+def test_what_is_no_stream_of_messages_is_one_clear_error(piece: bytes, tmp_path: Path) -> None:
+    case = Case("pull x", {"POST /images/create": stream({"status": "begins"}, piece)})
+    (found,) = said(case, tmp_path)
+    assert found.status == 1
+    assert found.out == "Using default tag: latest\nbegins\n"
+    assert len(found.err.splitlines()) == 1
+    assert "Traceback" not in found.err
+
+
+@pytest.mark.parametrize("line", ["images", "search x", "system df", "image inspect x"])
+def test_what_is_no_json_is_one_clear_error(line: str, tmp_path: Path) -> None:
+    case = Case(
+        line,
+        {
+            f"GET {path}": stream(b"<html>")
+            for path in ("/images/json", "/images/search", "/system/df", "/images/x/json")
+        },
+    )
+    (found,) = said(case, tmp_path)
+    assert found.status == 1
+    assert "Traceback" not in found.err
+    assert found.err == "the daemon sent what is no JSON: no JSON value at character 0\n"
