@@ -7,7 +7,7 @@ from sampan.api.filters import parse_filters
 from sampan.api.handler import Backend, Handler
 from sampan.api.platforms import platform_of, platforms_of
 from sampan.api.versions import shaped
-from sampan.errors import Conflict, Forbidden, InvalidArgument, Unsupported
+from sampan.errors import Forbidden, InvalidArgument, Unsupported
 from sampan.http.request import Request
 from sampan.http.response import Response
 from sampan.http.router import Routes
@@ -25,7 +25,10 @@ async def list_images(backend: Backend, request: Request) -> Response:
         filters.setdefault("reference", []).append(query.get("filter"))
     shared_size = version >= (1, 42) and query.boolean("shared-size")
     summaries = await backend.images.summaries(
-        filters, all=query.boolean("all"), shared_size=shared_size
+        filters,
+        all=query.boolean("all"),
+        shared_size=shared_size,
+        manifests=version >= (1, 47) and query.boolean("manifests"),
     )
     return json_response(200, shaped("ImageSummary", summaries, version))
 
@@ -46,7 +49,7 @@ async def inspect(backend: Backend, request: Request, name: str) -> Response:
         raise InvalidArgument(
             "conflicting options: manifests and platform options cannot both be set"
         )
-    image = await backend.images.inspect(name, platform)
+    image = await backend.images.inspect(name, platform, manifests=manifests)
     return json_response(200, shaped("ImageInspect", image, request.version))
 
 
@@ -81,13 +84,11 @@ async def remove(backend: Backend, request: Request, name: str) -> Response:
     if not name.strip():
         raise InvalidArgument("image name cannot be blank")
     platforms = platforms_of(request, "platforms") if request.version >= (1, 50) else []
-    if len(platforms) > 1:
-        raise Conflict("an image of this engine has one platform")
     removed = await backend.images.remove(
         name,
         force=request.query.boolean("force"),
         prune_parents=not request.query.boolean("noprune"),
-        platform=platforms[0] if platforms else None,
+        platforms=platforms,
     )
     return json_response(200, removed)
 

@@ -123,6 +123,17 @@ class ImageConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
         host = Platform.host()
         return Platform.of(self.os, self.architecture or host.architecture, self.variant)
 
+    @property
+    def platform_body(self) -> PlatformBody:
+        """What the image runs on, as an index says it."""
+        return PlatformBody(
+            architecture=self.architecture,
+            os=self.os or "linux",
+            os_version=self.os_version,
+            os_features=self.os_features,
+            variant=self.variant,
+        )
+
 
 class Descriptor(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
     """A pointer to content: type, digest, size."""

@@ -7,7 +7,7 @@ nobody waits for a disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -107,14 +107,17 @@ class Documents:
         return list(self._members(descriptor, 0)) if descriptor else []
 
     def _members(self, descriptor: Descriptor, depth: int) -> Iterator[Member]:
-        digest = _checked(descriptor.digest)
-        known = descriptor.media_type in ("", *INDEXES, *MANIFESTS)
-        document = self.find(digest) if digest and known else None
+        _, document = self._open(descriptor)
         if document is not None and document.is_index:
             for entry in document.manifests or () if depth < DEPTH else ():
                 yield from self._members(entry, depth + 1)
             return
         yield self._member(descriptor, document, alone=depth == 0)
+
+    def _open(self, descriptor: Descriptor) -> tuple[Digest | None, Document | None]:
+        digest = _checked(descriptor.digest)
+        known = descriptor.media_type in ("", *INDEXES, *MANIFESTS)
+        return digest, self.find(digest) if digest and known else None
 
     def _member(self, descriptor: Descriptor, manifest: Document | None, *, alone: bool) -> Member:
         annotations = descriptor.annotations or {}
@@ -139,18 +142,37 @@ class Documents:
         except (NotFound, InvalidArgument):
             return ""
 
-    def blobs(self, target: Digest, depth: int = 0) -> Iterator[Digest]:
-        """Yield the digest of everything that a target is made of, here or not."""
+    def blobs(self, target: Digest, images: Container[str]) -> Iterator[Digest]:
+        """Yield the digests of what a target needs, layers of images not counted.
+
+        What belongs to images that are not among `images` is not needed.
+        """
         yield target
-        document = self.find(target)
-        if document is None or depth > DEPTH:
+        if descriptor := self.descriptor(target):
+            yield from self._blobs(descriptor, images, 0)
+
+    def _blobs(
+        self, descriptor: Descriptor, images: Container[str], depth: int
+    ) -> Iterator[Digest]:
+        digest, document = self._open(descriptor)
+        if digest is None:
             return
-        for entry in document.manifests or ():
-            if digest := _checked(entry.digest):
-                yield from self.blobs(digest, depth + 1)
+        if document is not None and document.is_index:
+            yield digest
+            for entry in document.manifests or () if depth < DEPTH else ():
+                yield from self._blobs(entry, images, depth + 1)
+            return
+        member = self._member(descriptor, document, alone=depth == 0)
+        if member.kind == "image" and member.image not in images:
+            return
+        yield digest
+        if document is None:
+            return
         for entry in (document.config, *(document.layers or ())):
-            if entry and (digest := _checked(entry.digest)):
-                yield digest
+            if entry and (found := _checked(entry.digest)):
+                yield found
+            if member.kind == "image":
+                return  # its layers are looked after by those who unpacked them
 
 
 def _checked(text: str) -> Digest | None:

@@ -86,15 +86,24 @@ class Images:
         return sum(chain.size for chain in self.store.layers.chains.values())
 
     async def summaries(
-        self, filters: Filters, *, all: bool = False, shared_size: bool = False
+        self,
+        filters: Filters,
+        *,
+        all: bool = False,
+        shared_size: bool = False,
+        manifests: bool = False,
     ) -> list[ImageSummary]:
-        """Return what `docker images` lists, newest first."""
-        return listing.summaries(self.store, filters, all=all, shared_size=shared_size)
+        """Return what `docker images` lists, newest first; with `manifests` what a tree needs."""
+        return listing.summaries(
+            self.store, filters, all=all, shared_size=shared_size, manifests=manifests
+        )
 
-    async def inspect(self, name: str, platform: Platform | None = None) -> ImageInspect:
+    async def inspect(
+        self, name: str, platform: Platform | None = None, *, manifests: bool = False
+    ) -> ImageInspect:
         """Return all that is known of an image."""
         image = self.store.find(name, platform)
-        return await listing.inspect(self.store, image, self._driver)
+        return await listing.inspect(self.store, image, self._driver, manifests=manifests)
 
     async def history(self, name: str, platform: Platform | None = None) -> list[ImageHistoryItem]:
         """Return how an image was made, newest step first."""
@@ -116,7 +125,7 @@ class Images:
         *,
         force: bool = False,
         prune_parents: bool = True,
-        platform: Platform | None = None,
+        platforms: Sequence[Platform] = (),
     ) -> list[ImageDeleteItem]:
         """Remove a name of an image, and the image with its last one.
 
@@ -124,7 +133,7 @@ class Images:
         `delete`.
         """
         removing = removal.Removal(self.store, force=force)
-        await removing.remove(name, prune_parents=prune_parents, platform=platform)
+        await removing.remove(name, prune_parents=prune_parents, platforms=platforms)
         return removing.done
 
     async def prune(self, filters: Filters) -> ImagesPruneReport:

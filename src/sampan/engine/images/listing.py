@@ -9,6 +9,8 @@ import msgspec
 
 from sampan.engine.blocking import blocking
 from sampan.engine.images.filters import Filters, boolean, check_names, glob, matches_labels, until
+from sampan.engine.images.manifests import manifests as manifests_of
+from sampan.engine.images.manifests import target_among
 from sampan.engine.images.model import Image
 from sampan.engine.images.store import ImageStore
 from sampan.errors import InvalidArgument, NotFound
@@ -39,55 +41,93 @@ _ALWAYS: Final[dict[str, Any]] = {
 }
 
 
-def created(image: Image) -> int | None:
-    """Return when an image was made, in nanoseconds since the epoch; None if it does not say."""
-    return None if image.config.created is None else nanoseconds(image.config.created)
-
-
 def summaries(
-    store: ImageStore, filters: Filters, *, all: bool, shared_size: bool
+    store: ImageStore,
+    filters: Filters,
+    *,
+    all: bool,
+    shared_size: bool = False,
+    manifests: bool = False,
 ) -> list[ImageSummary]:
     """Return the list of images, newest first."""
     check_names(filters, _ACCEPTED)
-    dangling_only = boolean(filters, "dangling", False)
-    before, since = _limits(store, filters)
-    patterns = [glob(pattern) for pattern in filters.get("reference", ())]
+    chosen = _Choice(store, filters, all=all)
     containers = Counter(use.image for use in store.uses())
-    parents = {image.parent for image in store.images.values()}
     shared = _shared_layers(store) if shared_size else None
     found = []
     for image in store.images.values():
-        if dangling_only and image.id in parents:
+        if (names := chosen.names(image)) is None:
             continue
-        made = created(image)
-        if before is not None and (made is None or made >= before):
-            continue
-        if since is not None and (made is None or made <= since):
-            continue
-        if "label" in filters and not matches_labels(filters["label"], image.labels):
-            continue
-        tags, digests = _names(store, image, patterns)
-        if not tags and not digests:
-            if not all and image.id in parents:
-                continue
-            if ("dangling" in filters and not dangling_only) or "reference" in filters:
-                continue
-        elif dangling_only and tags:
-            continue
+        parts = _platforms(store, image, names)
         summary = ImageSummary(
             id=image.id,
             parent_id=image.parent,
-            created=(made or 0) // 10**9,
+            created=(image.created or 0) // 10**9,
             labels=image.config.run.labels,
-            repo_tags=tags,
-            repo_digests=digests,
-            size=store.size(image),
-            containers=containers[image.id],
+            repo_tags=[it.familiar for it in names if it.digest is None],
+            repo_digests=[it.familiar for it in names if it.digest is not None],
+            size=_size(store, parts),
+            containers=sum(containers[part.id] for part in parts),
         )
+        if target := target_among(store, names):
+            summary.descriptor = store.documents.descriptor(target) or msgspec.UNSET
+            if manifests:
+                summary.manifests = manifests_of(store, target)
         if shared is not None:
-            summary.shared_size = sum(store.layers.size(c) for c in image.chains if shared[c] > 1)
+            layers = {chain for part in parts for chain in part.chains}
+            summary.shared_size = sum(store.layers.size(it) for it in layers if shared[it] > 1)
         found.append(summary)
     return sorted(found, key=lambda summary: summary.created, reverse=True)
+
+
+class _Choice:
+    """Which images a list shows, and by which names."""
+
+    def __init__(self, store: ImageStore, filters: Filters, *, all: bool) -> None:
+        self._store, self._filters, self._all = store, filters, all
+        self._dangling_only = boolean(filters, "dangling", False)
+        self._before, self._since = _limits(store, filters)
+        self._patterns = [glob(pattern) for pattern in filters.get("reference", ())]
+        self._parents = {image.parent for image in store.images.values()}
+
+    def names(self, image: Image) -> list[Reference] | None:
+        """Return the names to show of an image; None if it is not in the list."""
+        references = self._store.references(image.id)
+        own = [it for it in references if self._store.is_main(it, image.id)]
+        if (references and not own) or not self._passes(image):
+            return None  # a further platform of what is in the list
+        names = [it for it in own if not self._patterns or _matches_any(self._patterns, it)]
+        if names:
+            is_tagged = any(name.digest is None for name in names)
+            return None if self._dangling_only and is_tagged else names
+        if not self._all and image.id in self._parents:
+            return None
+        no_dangling = "dangling" in self._filters and not self._dangling_only
+        return None if no_dangling or "reference" in self._filters else names
+
+    def _passes(self, image: Image) -> bool:
+        if self._dangling_only and image.id in self._parents:
+            return False
+        if self._before is not None or self._since is not None:
+            made = image.created
+            if self._before is not None and (made is None or made >= self._before):
+                return False
+            if self._since is not None and (made is None or made <= self._since):
+                return False
+        labels = self._filters.get("label")
+        return not labels or matches_labels(labels, image.labels)
+
+
+def _platforms(store: ImageStore, image: Image, names: list[Reference]) -> list[Image]:
+    """Return what an entry of the list stands for: an image, with its other platforms."""
+    ids = {it for name in names for it in store.names.images(name)} - {image.id}
+    return [image, *(store.images[it] for it in ids if it in store.images)]
+
+
+def _size(store: ImageStore, images: list[Image]) -> int:
+    if len(images) == 1:
+        return store.size(images[0])
+    return sum(store.layers.size(it) for it in {it for image in images for it in image.chains})
 
 
 def _limits(store: ImageStore, filters: Filters) -> tuple[int | None, int | None]:
@@ -98,37 +138,29 @@ def _limits(store: ImageStore, filters: Filters) -> tuple[int | None, int | None
 
 
 def _made(store: ImageStore, name: str) -> int | None:
-    return created(store.find(name))
+    return store.find(name).created
 
 
-def _names(store: ImageStore, image: Image, patterns: list[Any]) -> tuple[list[str], list[str]]:
-    tags: list[str] = []
-    digests: list[str] = []
-    for reference in store.references(image.id):
-        if patterns and not any(_matches(pattern, reference) for pattern in patterns):
-            continue
-        (digests if reference.digest else tags).append(reference.familiar)
-    return tags, digests
-
-
-def _matches(pattern: Any, reference: Reference) -> bool:
+def _matches_any(patterns: list[Any], reference: Reference) -> bool:
     targets = (
         reference.familiar,
         reference.familiar_name,
         str(reference.with_default_tag()),
         reference.name,
     )
-    return any(pattern.fullmatch(target) for target in targets)
+    return any(pattern.fullmatch(target) for pattern in patterns for target in targets)
 
 
 def _shared_layers(store: ImageStore) -> Counter[str]:
     return Counter(chain for image in store.images.values() for chain in image.chains)
 
 
-async def inspect(store: ImageStore, image: Image, driver: str) -> ImageInspect:
+async def inspect(
+    store: ImageStore, image: Image, driver: str, *, manifests: bool = False
+) -> ImageInspect:
     """Return all that is known of an image."""
     config = image.config
-    tags, digests = _names(store, image, [])
+    names = store.references(image.id)
     graph = None
     if image.chain_id is not None:
         try:
@@ -138,8 +170,8 @@ async def inspect(store: ImageStore, image: Image, driver: str) -> ImageInspect:
     history = config.history or []
     body = ImageInspect(
         id=image.id,
-        repo_tags=tags,
-        repo_digests=digests,
+        repo_tags=[it.familiar for it in names if it.digest is None],
+        repo_digests=[it.familiar for it in names if it.digest is not None],
         parent=image.parent,
         comment=config.comment or (history[-1].comment if history else ""),
         docker_version=config.docker_version,
@@ -151,6 +183,10 @@ async def inspect(store: ImageStore, image: Image, driver: str) -> ImageInspect:
         graph_driver=DriverData(name=driver, data=graph),
         root_fs=InspectRootFS(type="layers", layers=config.diff_ids or None),
     )
+    if target := target_among(store, names):
+        body.descriptor = store.documents.descriptor(target) or msgspec.UNSET
+        if manifests:
+            body.manifests = manifests_of(store, target)
     if image.last_tagged:
         body.metadata = InspectMetadata(last_tag_time=timestamp(image.last_tagged))
     if config.created is not None:

@@ -204,7 +204,8 @@ class Loading:
         if not reference.tag:
             raise InvalidArgument(f'invalid tag "{name}"')
         old = self._store.named(reference)
-        if old is not None and old.image != image.id:
+        same = old is not None and target is not None and old.target == target
+        if old is not None and old.image != image.id and not same:
             yield ProgressMessage(
                 stream=f"The image {reference.familiar} already exists, renaming the old one"
                 f" with ID {old.image} to empty string\n"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sampan.spec.digest import Digest
-from sampan.spec.image import ImageConfig
+from sampan.spec.image import ImageConfig, nanoseconds
 
 Emit = Callable[[str, str, Mapping[str, str]], None]  # action, image id, attributes
 
@@ -25,6 +25,11 @@ class Image:
     def chain_id(self) -> Digest | None:
         """The snapshot that containers are made on; None for an image of no layers."""
         return self.chains[-1] if self.chains else None
+
+    @property
+    def created(self) -> int | None:
+        """When it was made, in nanoseconds since the epoch; None if it does not say."""
+        return None if self.config.created is None else nanoseconds(self.config.created)
 
     @property
     def labels(self) -> dict[str, str]:

@@ -52,6 +52,10 @@ class Names:
         """Return what exactly this reference stands for."""
         return self._names.get(reference)
 
+    def images(self, reference: Reference) -> frozenset[str]:
+        """Return the images that a reference keeps."""
+        return self._images.get(reference, frozenset())
+
     def of_image(self, id: str) -> list[Reference]:
         """Return the references that name or keep an image, sorted."""
         found = self._sorted.get(id)

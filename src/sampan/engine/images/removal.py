@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from sampan.engine.images.filters import Filters, boolean, check_names, matches_labels, until
-from sampan.engine.images.listing import created
 from sampan.engine.images.model import Image, ImageUse
 from sampan.engine.images.store import ImageStore
 from sampan.errors import Conflict, InvalidArgument, SampanError
@@ -16,7 +15,7 @@ from sampan.spec.digest import Digest
 from sampan.spec.docker.images import ImageDeleteItem, ImagesPruneReport
 from sampan.spec.names import short_id
 from sampan.spec.platform import Platform
-from sampan.spec.reference import Reference
+from sampan.spec.reference import Reference, parse_any
 
 log = logging.getLogger(__name__)
 
@@ -31,41 +30,79 @@ class Removal:
         self.done: list[ImageDeleteItem] = []
 
     async def remove(
-        self, name: str, *, prune_parents: bool, platform: Platform | None = None
+        self, name: str, *, prune_parents: bool, platforms: Sequence[Platform] = ()
     ) -> None:
-        """Remove a name, and the image with its last name; or an image by its id."""
-        image = self._store.find(name, platform)
-        by_name = not _is_id_prefix(image.id, name)
-        if by_name:
-            if await self._remove_name(image, name):
-                return
-        elif is_single(references := self._store.references(image.id)):
-            if obstacle := self._obstacle(image, references=False):
-                raise obstacle.conflict(image)
-            for reference in references:
-                await self._untag(image, reference)
-        await self._delete(image, prune_parents=prune_parents, quiet=by_name)
+        """Remove a name, and the images with their last name; or an image by its id.
 
-    async def _remove_name(self, image: Image, name: str) -> bool:
-        """Remove a name; True if the image has others left."""
-        store = self._store
-        if not self._force and is_single(store.references(image.id)):
-            use = next((use for use in store.uses() if use.image == image.id), None)
-            if use:
+        With `platforms` only those of an image that has others, too; its names stay.
+        """
+        images = self._store.find_all(name)
+        found = {(image := self._store.find(name, it)).id: image for it in platforms}
+        chosen = list(found.values())
+        by_id = len(images) == 1 and _is_id_prefix(images[0].id, name)
+        if by_id and not chosen and len(self._siblings(images[0])) > 1:
+            images, chosen = self._siblings(images[0]), [images[0]]
+        if chosen and len(chosen) < len(images):
+            await self._remove_platforms(chosen)
+            return
+        if not by_id:
+            if await self._remove_names(images, name):
+                return
+        elif is_single(references := self._store.references(images[0].id)):
+            if obstacle := self._obstacle(images[0], references=False):
+                raise obstacle.conflict(images[0])
+            for reference in references:
+                await self._untag(images[0], reference)
+        for image in images:
+            if by_id or not self._store.references(image.id):
+                await self._delete(image, prune_parents=prune_parents, quiet=not by_id)
+
+    def _siblings(self, image: Image) -> list[Image]:
+        """Return the images that share all names of an image: the platforms of one index."""
+        targets = {self._store.target_of(it) for it in self._store.references(image.id)}
+        if len(targets) != 1:
+            return [image]
+        members = self._store.present(targets.pop())
+        return [self._store.images[member.image] for member in members] or [image]
+
+    async def _remove_platforms(self, images: Sequence[Image]) -> None:
+        for image in images:
+            obstacle = self._obstacle(image, references=False)
+            if obstacle is None and not self._force and len(self._siblings(image)) < 2:
+                obstacle = _Obstacle("image is referenced in multiple repositories")
+            if obstacle:
+                raise obstacle.conflict(image)
+        for image in images:
+            await self._erase(image)
+
+    async def _remove_names(self, images: Sequence[Image], name: str) -> bool:
+        """Remove what names the images; True if the first of them has other names left."""
+        store, main = self._store, images[0]
+        meant = parse_any(name)
+        if not self._force and is_single(store.references(main.id)):
+            ids = {image.id for image in images}
+            if use := next((use for use in store.uses() if use.image in ids), None):
                 raise Conflict(
                     f'conflict: unable to remove repository reference "{name}" (must force) -'
                     f" container {short_id(use.container)} is using its referenced image"
-                    f" {short_id(image.id)}"
+                    f" {short_id(use.image)}"
                 )
-        removed = await self._untag(image, Reference.parse(name))
-        left = store.references(image.id)
+        if isinstance(meant, str):  # the digest of a manifest or an index
+            named = store.names.of_target(meant)
+            if not self._force and not is_single(named):
+                raise _Obstacle("image is referenced in multiple repositories").conflict(main)
+            for reference in named:
+                await self._untag(main, reference)
+            return bool(store.references(main.id))
+        removed = await self._untag(main, meant)
+        left = store.references(main.id)
         if removed.digest is None and not any(
             other.digest is None and other.name == removed.name for other in left
         ):
             for other in [other for other in left if other.name == removed.name]:
                 await store.untag(other)
                 self.done.append(ImageDeleteItem(untagged=other.familiar))
-        return bool(store.references(image.id))
+        return bool(store.references(main.id))
 
     async def _untag(self, image: Image, reference: Reference) -> Reference:
         removed = await self._store.untag(reference)
@@ -83,14 +120,17 @@ class Removal:
             raise obstacle.conflict(image)
         for reference in store.references(image.id):
             await self._untag(image, reference)
-        layers = await store.delete(image.id)
-        store.log("delete", image, image.id)
-        self.done.append(ImageDeleteItem(deleted=image.id))
-        self.done += [ImageDeleteItem(deleted=layer) for layer in layers]
+        await self._erase(image)
         if prune_parents and (parent := store.images.get(image.parent)):
             unforced = Removal(store, force=False)
             unforced.done = self.done
             await unforced._delete(parent, prune_parents=True, quiet=True)
+
+    async def _erase(self, image: Image) -> None:
+        layers = await self._store.delete(image.id)
+        self._store.log("delete", image, image.id)
+        self.done.append(ImageDeleteItem(deleted=image.id))
+        self.done += [ImageDeleteItem(deleted=layer) for layer in layers]
 
     def _obstacle(self, image: Image, *, references: bool) -> _Obstacle | None:
         """Return what stands against the deletion."""
@@ -163,7 +203,7 @@ async def prune(store: ImageStore, filters: Filters) -> ImagesPruneReport:
 def _is_prunable(store: ImageStore, image: Image, filters: Filters, limit: int | None) -> bool:
     if not store.references(image.id) and store.children(image.id):
         return False
-    made = created(image)
+    made = image.created
     if limit is not None and (made is None or made > limit):
         return False
     if "label" in filters and not matches_labels(filters["label"], image.labels):

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import msgspec
 
 from sampan.engine.blocking import blocking
-from sampan.engine.images.listing import created
 from sampan.engine.images.model import Image
 from sampan.engine.images.store import ImageStore, best
 from sampan.errors import InvalidArgument, NotFound
@@ -31,7 +30,7 @@ from sampan.spec.image import (
     Index,
     Manifest,
 )
-from sampan.spec.platform import Platform, PlatformBody
+from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference, parse_any
 from sampan.storage.tar_writer import TarWriter, file_entry, folder_entry
 
@@ -124,7 +123,7 @@ class Saving:
             self._written.add(diff_id)
             size = self._plain_size(diff_id)
             name = f"blobs/sha256/{encoded(Digest(diff_id))}"
-            self._tar.header(file_entry(name, size, created(image) or 0))
+            self._tar.header(file_entry(name, size, image.created or 0))
             self._tar.flush()
             yield self._take()
             async with self._store.layers.packed(diff_id) as pieces:
@@ -144,7 +143,7 @@ class Saving:
         entry = manifests[0]
         if len(manifests) > 1:
             for manifest, image in zip(manifests, chosen.images, strict=True):
-                manifest.platform = platform_body(image)
+                manifest.platform = image.config.platform_body
             content = msgspec.json.encode(Index(manifests=manifests))
             entry = Descriptor(
                 media_type=MEDIA_INDEX, digest=self._blob(content, 0), size=len(content)
@@ -156,7 +155,7 @@ class Saving:
 
     async def _manifest(self, image: Image) -> Descriptor:
         config = await blocking(self._store.content.read, Digest(image.id))
-        self._blob(config, created(image) or 0)
+        self._blob(config, image.created or 0)
         layers = [
             Descriptor(media_type=MEDIA_LAYER, digest=diff_id, size=self._plain_size(diff_id))
             for diff_id in image.config.diff_ids
@@ -196,18 +195,6 @@ class Saving:
         data = bytes(self._output)
         self._output.clear()
         return data
-
-
-def platform_body(image: Image) -> PlatformBody:
-    """Return the platform of an image as an index says it."""
-    config = image.config
-    return PlatformBody(
-        architecture=config.architecture,
-        os=config.os or "linux",
-        os_version=config.os_version,
-        os_features=config.os_features,
-        variant=config.variant,
-    )
 
 
 def _named(entry: Descriptor, reference: Reference) -> Descriptor:

@@ -98,6 +98,11 @@ class ImageStore:
             raise NotFound(f"No such image: {reference.with_default_tag().familiar}")
         return name.target
 
+    def is_main(self, reference: Reference, id: str) -> bool:
+        """Tell whether an image is the one that a reference means on this machine."""
+        kept = self.names.images(reference)
+        return kept == {id} or (len(kept) > 1 and self.find(str(reference)).id == id)
+
     def target_for(self, name: str, image: Image) -> Digest | None:
         """Return the target that a further name of an image gets, which was called `name`."""
         meant = parse_any(name)
@@ -232,12 +237,20 @@ class ImageStore:
         Returns the chain ids of the layers that went, top first.
         """
         image = self.images[id]
+        shared: list[tuple[Reference, Name]] = []  # that stand for other platforms, too
+        for reference in self.names.of_image(id):
+            name = self.names.get(reference)
+            others = [it.image for it in self.present(name.target if name else None)]
+            if name and (other := next((it for it in others if it != id), None)):
+                moved = replace(name, image=other if name.image == id else name.image)
+                await blocking(self._database.move_reference, str(reference), moved)
+                shared.append((reference, moved))
         await blocking(self._database.delete_image, id)
         del self.images[id]
         for reference in self.names.of_image(id):
-            name = self.names.remove(reference)
-            if name and name.image != id:  # it named others of the same index, too
-                self._name(reference, name)
+            self.names.remove(reference)
+        for reference, name in shared:
+            self._name(reference, name)
         return await self._release(image)
 
     def log(self, action: str, image: Image, name: str) -> None:
@@ -330,7 +343,7 @@ class ImageStore:
         known: set[str] = {layer.blob for layer in self.layers.kept() if layer.blob}
         known |= self.images.keys()
         for target in self.names.targets():
-            known.update(self.documents.blobs(target))
+            known.update(self.documents.blobs(target, self.images))
         for digest in set(await blocking(list, self.content)) - known:
             await blocking(self.content.delete, digest)
             self.documents.forget(digest)

@@ -10,6 +10,46 @@ from typing import Any
 import msgspec
 
 from sampan.spec.image import Descriptor
+from sampan.spec.platform import PlatformBody
+
+
+class ManifestSize(msgspec.Struct, rename="pascal", kw_only=True):
+    """Bytes of one manifest of an image."""
+
+    content: int = 0  # of its blobs in the content store
+    total: int = 0  # with its files
+
+
+class UnpackedSize(msgspec.Struct, rename="pascal", kw_only=True):
+    """Bytes of the files of an image."""
+
+    unpacked: int = 0
+
+
+class ImageProperties(msgspec.Struct, rename="pascal", kw_only=True):
+    """What is special to manifests of images."""
+
+    platform: PlatformBody
+    size: UnpackedSize
+    containers: list[str] = []  # ids of all that use it
+
+
+class AttestationProperties(msgspec.Struct, kw_only=True):
+    """What is special to attestations."""
+
+    subject: str = msgspec.field(name="For")  # digest of the manifest that it is about
+
+
+class ManifestSummary(msgspec.Struct, rename="pascal", kw_only=True):
+    """One manifest of an image: a platform, an attestation or something else."""
+
+    id: str = msgspec.field(name="ID")  # digest of the manifest
+    descriptor: Descriptor
+    available: bool = False  # all of it is here
+    size: ManifestSize
+    kind: str  # image, attestation or unknown
+    image_data: ImageProperties | msgspec.UnsetType = msgspec.UNSET
+    attestation_data: AttestationProperties | msgspec.UnsetType = msgspec.UNSET
 
 
 class ImageSummary(msgspec.Struct, rename="pascal", kw_only=True):
@@ -21,6 +61,7 @@ class ImageSummary(msgspec.Struct, rename="pascal", kw_only=True):
     labels: dict[str, str] | None = None
     parent_id: str = ""
     descriptor: Descriptor | msgspec.UnsetType = msgspec.UNSET
+    manifests: list[ManifestSummary] | msgspec.UnsetType = msgspec.UNSET  # only with manifests=1
     repo_digests: list[str] = []
     repo_tags: list[str] = []
     shared_size: int = -1  # -1: not computed
@@ -68,6 +109,7 @@ class ImageInspect(msgspec.Struct, rename="pascal", kw_only=True):
     root_fs: InspectRootFS = msgspec.field(default_factory=InspectRootFS, name="RootFS")
     metadata: InspectMetadata = msgspec.field(default_factory=InspectMetadata)
     descriptor: Descriptor | msgspec.UnsetType = msgspec.UNSET
+    manifests: list[ManifestSummary] | msgspec.UnsetType = msgspec.UNSET  # only with manifests=1
 
 
 class ImageHistoryItem(msgspec.Struct, rename="pascal", kw_only=True):
