@@ -17,7 +17,7 @@ from sampan.rpc import Fd
 from sampan.spec.digest import chain_ids
 from sampan.spec.reference import Reference
 from sampan.storage.compression import plain_chunks, reader_of
-from sampan.storage.mounter import DiskReport, Kind, Mounter, SnapshotInfo, Unpacked
+from sampan.storage.mounter import DiskReport, DriverInfo, Kind, Mounter, SnapshotInfo, Unpacked
 from tests import tarballs
 
 T = TypeVar("T")
@@ -32,6 +32,9 @@ class DictionaryMounter:
         self.committed: dict[str, bytes] = {}
         self.unpacked: list[str] = []  # keys whose archives were read
         self.changed: dict[str, bytes] = {}  # key → the layer that `diff` gives
+
+    def driver(self) -> DriverInfo:
+        return DriverInfo(name="overlay")
 
     def layers_stand_alone(self) -> bool:
         return True
@@ -72,7 +75,7 @@ class DictionaryMounter:
             snapshots={key: len(content) for key, content in layers.items()}, others={}
         )
 
-    def prepare(self, key: str, parent: str | None) -> None:
+    def prepare(self, key: str, parent: str | None, size: int | None = None) -> None:
         self.parents[key] = parent
 
     def remove(self, key: str) -> None:

@@ -20,7 +20,7 @@ __all__ = ["__version__", "open_engine"]
 
 
 def open_engine(
-    data_root: str | os.PathLike[str], *, network: bool = True, storage_driver: str = "overlay"
+    data_root: str | os.PathLike[str], *, network: bool = True, storage_driver: str = ""
 ) -> LibraryEngine:
     """Open an engine whose images and containers live below `data_root`; needs root.
 

@@ -13,10 +13,11 @@ from typing import Any
 
 from sampan.daemon.flags import UsageError, parse_bytes, parse_flags
 from sampan.daemon.options import BY_FLAG, BY_KEY, FIXED, NOT_IN_FILE, OPTIONS, REFUSED, Option
+from sampan.errors import Unsupported
+from sampan.storage.driver_names import named
 
 LOG_LEVELS = ("panic", "fatal", "error", "warn", "info", "debug", "trace")
 LOG_DRIVERS = ("json-file", "local", "none")
-STORAGE_DRIVERS = {"": "", "overlay": "overlay", "overlay2": "overlay", "vfs": "vfs"}
 DEFAULT_SOCKET = "sampan.sock"
 TLS_PORT, PLAIN_PORT = 2376, 2375
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:/]*):([0-9]{1,5})\Z")
@@ -191,8 +192,12 @@ def check(config: Config) -> None:
         raise UsageError(f"invalid log format: {config['log-format']}")
     if config["log-driver"] not in LOG_DRIVERS:
         raise UsageError(f"logger: no log driver named '{config['log-driver']}' is registered")
-    if config["storage-driver"] not in STORAGE_DRIVERS:
-        raise UsageError(f"driver not supported: {config['storage-driver']}")
+    try:
+        if config["storage-driver"]:
+            named(config["storage-driver"])
+    except Unsupported as error:
+        refusal = f"failed to start daemon: error initializing graphdriver: {error}"
+        raise UsageError(refusal) from error
     for flag in ("data-root", "exec-root"):
         if not os.path.isabs(config[flag]):
             raise UsageError(f"--{flag} must be an absolute path: {config[flag]}")

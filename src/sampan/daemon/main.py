@@ -115,7 +115,6 @@ def _read_reload(path: str) -> bytes:
 
 def _helpers(config: Config, who: privileges.Identity) -> list[Helper]:
     data_root, run_root = config["data-root"], config["exec-root"]
-    driver = configuration.STORAGE_DRIVERS[config["storage-driver"]] or "overlay"
     path = os.path.join(run_root, "spawner.sock")
 
     def start_spawner() -> int:
@@ -124,7 +123,7 @@ def _helpers(config: Config, who: privileges.Identity) -> list[Helper]:
         )
 
     return [
-        Helper("storage", "sampan.helpers.mount", [data_root, driver]),
+        Helper("storage", "sampan.helpers.mount", [data_root, config["storage-driver"]]),
         Helper("network", "sampan.helpers.network", [os.path.join(run_root, "network")]),
         Lasting("spawner", path, start_spawner),
     ]

@@ -28,6 +28,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # between restarts of something that kee
 STABLE_SECONDS = 30.0  # after which a restart counts as the first again
 LAST_WORDS = 4  # messages of a dead daemon that are still read
 KILL_SECONDS = 5.0  # beyond the daemon's own time limit
+HOPELESS = 78  # the exit code of a helper that could never work: see sampan.helpers.mount
 WATCHED = (
     signal.SIGTERM,
     signal.SIGINT,
@@ -258,6 +259,16 @@ class Supervisor:
                 return
             if pid == self._pid:
                 self._child_died(status)
+            elif os.waitstatus_to_exitcode(status) == HOPELESS and not self._ready:
+                self._give_up(pid)
+
+    def _give_up(self, pid: int) -> None:
+        """End at once: a helper has said why nothing can work."""
+        if pid in [helper.pid for helper in self._helpers]:
+            self._exit_code = 1
+            self._due.clear()
+            self._stopping_until = time.monotonic()
+            self._signal_child(signal.SIGKILL)
 
     def _child_died(self, status: int) -> None:
         self._pid = 0

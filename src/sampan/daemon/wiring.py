@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sampan.api.handler import Backend
-from sampan.daemon.config import STORAGE_DRIVERS, Config
+from sampan.daemon.config import Config
 from sampan.daemon.flags import UsageError
 from sampan.daemon.reconnecting import Reconnecting
 from sampan.engine.engine import Engine, EngineOptions
@@ -110,6 +110,7 @@ def _inventory(engine: Engine) -> Inventory:
         containers=all_containers,
         images=all_images,
         layers_size=engine.images.layers_size,
+        storage=lambda: engine.storage.info,
         listeners=lambda: engine.events.listeners,
     )
 
@@ -124,7 +125,7 @@ def engine_options(config: Config) -> EngineOptions:
         init=config["init"],
         shutdown_timeout=config["shutdown-timeout"],
         live_restore=config["live-restore"],
-        storage_driver=_storage_driver(config),
+        storage_options=tuple(config["storage-opt"]),
         network=NetworkOptions(
             bridge=config["bridge"] or NetworkOptions().bridge,
             bip=config["bip"],
@@ -146,7 +147,6 @@ def system_options(config: Config, degraded: Sequence[str] = ()) -> SystemOption
     return SystemOptions(
         id=engine_id(Path(config["data-root"])),
         root=config["data-root"],
-        storage_driver=_storage_driver(config),
         logging_driver=config["log-driver"],
         labels=tuple(config["label"]),
         debug=config["debug"],
@@ -167,10 +167,6 @@ def _exposed(config: Config) -> list[str]:
                 "Access to the remote API is equivalent to root access on the host."
             )
     return warnings
-
-
-def _storage_driver(config: Config) -> str:
-    return STORAGE_DRIVERS[config["storage-driver"]] or "overlay"
 
 
 def engine_id(data_root: Path) -> str:

@@ -24,6 +24,7 @@ from sampan.engine.networks import Networks
 from sampan.engine.notices import Notices
 from sampan.engine.oci_checks import check_create
 from sampan.engine.oci_mounts import mount_points
+from sampan.engine.snapshot_driver import SnapshotDriver
 from sampan.engine.store import ContainerStore
 from sampan.engine.wishes import wish
 from sampan.errors import Conflict, InvalidArgument, NotFound
@@ -51,7 +52,7 @@ class Creation:
         mounter: Mounter,
         notices: Notices,
         data_root: Path,
-        driver: str,
+        driver: SnapshotDriver,
         default_shm_size: int,
         log_driver: str,
         log_options: Mapping[str, str],
@@ -78,6 +79,7 @@ class Creation:
         self._log_defaults(host_config)
         warnings = check_create(config, host_config, shm_size=self._shm_size)
         path, arguments = _command(config)
+        size = self._driver.size(host_config)
         container_id = new_id()
         networking = request.networking_config
         async with AsyncExitStack() as undo:
@@ -96,7 +98,7 @@ class Creation:
                 mounts=mount_points(
                     container_id, config, host_config, self._data_root, self._mounts_of
                 ),
-                driver=self._driver,
+                driver=self._driver.name,
             )
             self._name_host(record)
             if not platform:
@@ -104,7 +106,7 @@ class Creation:
             self._check_joins(record)
             self._links.settle(record)
             warnings += await self._networks.check(wish(record))
-            await blocking(self._mounter.prepare, container_id, image.chain_id)
+            await blocking(self._mounter.prepare, container_id, image.chain_id, size)
             undo.push_async_callback(blocking, self._mounter.remove, container_id)
             await self._make_working_folder(record, image)
             container = Container(record)

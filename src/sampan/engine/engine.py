@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypedDict
@@ -26,6 +26,7 @@ from sampan.engine.notices import Notices
 from sampan.engine.oci import Specifications
 from sampan.engine.reconcile import Reconciliation
 from sampan.engine.removal import Removal
+from sampan.engine.snapshot_driver import SnapshotDriver
 from sampan.engine.stats import Stats
 from sampan.engine.store import ContainerStore
 from sampan.engine.tasks import Tasks
@@ -48,7 +49,7 @@ class EngineOptions:
     init: bool = False
     shutdown_timeout: int = 15
     live_restore: bool = True
-    storage_driver: str = "overlay"
+    storage_options: Sequence[str] = ()  # --storage-opt of the daemon
     network: NetworkOptions = field(default_factory=NetworkOptions)
 
 
@@ -81,11 +82,12 @@ class Engine:
         self._tasks = Tasks()
         self._database = Database(data_root / "database.sqlite")
         self._table = Table()
+        self.storage = SnapshotDriver(mounter, options.storage_options)
         self.images = Images(
             data_root,
             self._database,
             mounter,
-            driver=options.storage_driver,
+            driver=self.storage,
             uses=self._image_uses,
             emit=self._emitter("image"),
         )
@@ -114,7 +116,11 @@ class Engine:
         )
         self._membership = Membership(self._table, store, self.networks, spawner)
         self._reconciliation = Reconciliation(
-            **common, spawner=spawner, lifecycle=lifecycle, tasks=self._tasks
+            **common,
+            driver=self.storage,
+            spawner=spawner,
+            lifecycle=lifecycle,
+            tasks=self._tasks,
         )
 
     def _containers(
@@ -149,7 +155,7 @@ class Engine:
                 images=self.images,
                 notices=notices,
                 data_root=data_root,
-                driver=options.storage_driver,
+                driver=self.storage,
                 default_shm_size=options.default_shm_size,
                 log_driver=options.log_driver,
                 log_options=options.log_options,
@@ -179,6 +185,7 @@ class Engine:
         )
 
     async def __aenter__(self) -> Self:
+        await self.storage.learn()
         await self._reconciliation.run()
         await self.images.collect_quietly()
         return self

@@ -128,8 +128,6 @@ def _validate_host(config: Config, host: HostConfig) -> None:
         )
     if (host.runtime or "") not in RUNTIMES:
         raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
-    if host.storage_opt:
-        raise InvalidArgument("--storage-opt is not supported by this storage driver")
 
 
 def _validate_ports(config: Config, host: HostConfig) -> None:

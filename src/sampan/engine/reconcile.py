@@ -6,11 +6,12 @@ import logging
 import time
 
 from sampan.engine.blocking import blocking
-from sampan.engine.container import Container
+from sampan.engine.container import Container, Record
 from sampan.engine.lifecycle import UNKNOWN_EXIT, Lifecycle
 from sampan.engine.lookup import Table
 from sampan.engine.networks import Networks
 from sampan.engine.restart import wants_restart
+from sampan.engine.snapshot_driver import SnapshotDriver
 from sampan.engine.store import ContainerStore
 from sampan.engine.tasks import Tasks
 from sampan.engine.wishes import wish
@@ -33,6 +34,7 @@ class Reconciliation:
         store: ContainerStore,
         networks: Networks,
         mounter: Mounter,
+        driver: SnapshotDriver,
         spawner: Spawner,
         lifecycle: Lifecycle,
         tasks: Tasks,
@@ -40,10 +42,15 @@ class Reconciliation:
         self._table, self._store, self._networks = table, store, networks
         self._mounter, self._spawner = mounter, spawner
         self._lifecycle, self._tasks = lifecycle, tasks
+        self._driver = driver
+        self._elsewhere: set[str] = set()  # containers of another storage driver
 
     async def run(self) -> None:
         """Repair everything, and start what its policy wants started."""
         for record in self._store.load():
+            if record.driver != self._driver.name:
+                self._leave_out(record)
+                continue
             container = Container(record)
             container.ended.set()
             self._table.add(container)
@@ -62,9 +69,17 @@ class Reconciliation:
             else:
                 await self._settle(container, statuses.get(container.id))
 
+    def _leave_out(self, record: Record) -> None:
+        """Let a container be whose file system is with another storage driver, as Docker does."""
+        self._elsewhere.add(record.id)
+        log.warning(
+            "container %s (%s) is with the storage driver %s, and not shown while %s is used",
+            *(record.id[:12], record.name, record.driver, self._driver.name),
+        )
+
     async def _clean(self, statuses: dict[str, TaskStatus]) -> None:
         """Take away what belongs to no container: tasks, folders, snapshots."""
-        known = {container.id for container in self._table}
+        known = {container.id for container in self._table} | self._elsewhere
         for gone in statuses.keys() - known:
             log.warning("a task of the unknown container %s is removed", gone[:12])
             await self._quietly(self._spawner.signal, gone, signal=9)

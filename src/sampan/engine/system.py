@@ -26,6 +26,7 @@ from sampan.spec.docker.system import (
     SystemInfo,
     SystemVersion,
 )
+from sampan.storage.mounter import DriverInfo
 
 # Tools compare the version with Docker's, so it is that of the engine whose API is served; what
 # follows the plus sign is ours (Semantic Versioning: it does not count in comparisons).
@@ -52,7 +53,6 @@ class SystemOptions:
 
     id: str  # of this engine, made once
     root: str
-    storage_driver: str = "overlay"
     logging_driver: str = "json-file"
     labels: Sequence[str] = ()
     debug: bool = False
@@ -70,6 +70,7 @@ class Inventory:
     containers: Callable[[], Awaitable[list[Any]]]  # summaries of all, with sizes
     images: Callable[[], Awaitable[list[ImageSummary]]]  # with shared sizes
     layers_size: Callable[[], int]
+    storage: Callable[[], DriverInfo]
     listeners: Callable[[], int]  # of events
 
 
@@ -99,8 +100,8 @@ class System:
             containers_paused=states.paused,
             containers_stopped=states.stopped,
             images=await self.inventory.count_images(),
-            driver=self.options.storage_driver,
-            driver_status=[["Mounts", "detached"]],
+            driver=self.inventory.storage().name,
+            driver_status=[list(row) for row in self.inventory.storage().status],
             plugins=PluginsInfo(
                 volume=["local"],
                 network=["bridge", "host", "null"],

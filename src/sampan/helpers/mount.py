@@ -1,6 +1,7 @@
-"""The storage helper: python -m sampan.helpers.mount FD ROOT DRIVER.
+"""The storage helper: python -m sampan.helpers.mount FD ROOT [DRIVER].
 
-Serves the Mounter contract on an inherited socket until the other end closes it.
+Serves the Mounter contract on an inherited socket until the other end closes it. Ends at once with
+the exit code HOPELESS if no storage driver can be used: starting it again would not help.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from sampan import rpc
+from sampan.errors import Unsupported
 from sampan.linux import capabilities
 from sampan.storage.linux_mounter import LinuxMounter, forking
 from sampan.storage.mounter import Mounter
 
+HOPELESS: Final = 78  # sysexits.h, EX_CONFIG; known to the supervisor
 # SYS_ADMIN: mounts and trusted.* attributes. The others: files of any owner, mode and kind.
 NEEDED: Final = (
     "CAP_SYS_ADMIN CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_MKNOD"
@@ -27,15 +30,20 @@ NEEDED: Final = (
 
 def main() -> None:
     """Limit what this process can do, and serve."""
-    number, root, driver = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    number, root, driver = int(sys.argv[1]), Path(sys.argv[2]), "".join(sys.argv[3:])
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C is for the daemon
     os.umask(0)
     keep, _ = capabilities.bits(NEEDED.split())
     capabilities.drop_bounding(keep)
     capabilities.capset(keep, keep, 0)
-    mounter = LinuxMounter(root, driver, forks=True)
-    rpc.serve(socket.socket(fileno=number), Mounter, mounter, forking=forking(driver))
+    try:
+        mounter = LinuxMounter(root, driver, forks=True)
+    except Unsupported as error:
+        sys.stderr.write(f"failed to start daemon: {error}\n")
+        sys.exit(HOPELESS)
+    slow = forking(mounter.driver().name)
+    rpc.serve(socket.socket(fileno=number), Mounter, mounter, forking=slow)
 
 
 if __name__ == "__main__":

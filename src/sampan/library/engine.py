@@ -57,9 +57,7 @@ class LibraryEngine:
             self._loop = _Loop()
             undo.callback(self._loop.close)
             bridge = f"sampan-{tag}" if network else "none"
-            options = EngineOptions(
-                storage_driver=storage_driver, network=NetworkOptions(bridge=bridge)
-            )
+            options = EngineOptions(network=NetworkOptions(bridge=bridge))
             self.engine = self.call(
                 _entered(
                     mounter=mounter,
@@ -128,7 +126,7 @@ async def _entered(**parts: Any) -> Engine:
 
 
 def open_engine(
-    data_root: str | os.PathLike[str], *, network: bool = True, storage_driver: str = "overlay"
+    data_root: str | os.PathLike[str], *, network: bool = True, storage_driver: str = ""
 ) -> LibraryEngine:
     """Open an engine below `data_root`; see `sampan.open_engine`."""
     if os.geteuid():

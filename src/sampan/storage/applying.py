@@ -32,6 +32,7 @@ from sampan.storage.tar_reader import (
     TarReader,
 )
 
+OVERLAYS_OWN: Final = ("user.overlay.", "user.fuseoverlayfs.")  # attributes that are no file's own
 OPAQUE: Final = "trusted.overlay.opaque"
 WHITEOUT: Final = b".wh."
 _META: Final = b".wh..wh."
@@ -56,12 +57,14 @@ class Rules:
     ignores them (nothing is below), "plain" takes them for ordinary files. `fresh`: the tree was
     empty, so nothing has to be undone that a directory passes on. `owner`: of all that is made.
     `strict_kinds`: a directory is never replaced by something else, nor the other way round.
+    `opaque`: the attribute of a directory that hides what is below.
     """
 
     whiteouts: Whiteouts
     fresh: bool = False
     owner: tuple[int, int] | None = None
     strict_kinds: bool = False
+    opaque: str = OPAQUE
 
 
 class Applier:
@@ -204,7 +207,7 @@ class Applier:
         how = self._rules.whiteouts
         if name == _OPAQUE_NAME:
             if how == "overlay":
-                os.setxattr(f"/proc/self/fd/{parent}", OPAQUE, b"y")
+                os.setxattr(f"/proc/self/fd/{parent}", self._rules.opaque, b"y")
             elif how == "delete":
                 self._remove_old(parent, path.rpartition(b"/")[0])
             return
@@ -247,7 +250,7 @@ class Applier:
     def _set_opaque(self, parent: int, name: bytes) -> None:
         fd = os.open(name, trees.DIRECTORY, dir_fd=parent)
         try:
-            os.setxattr(fd, OPAQUE, b"y")
+            os.setxattr(fd, self._rules.opaque, b"y")
         finally:
             os.close(fd)
 
@@ -294,7 +297,7 @@ class Applier:
                 _set_xattrs(fd, entry)
                 self._exact = self._exact and _XATTRS[2] not in entry.xattrs
             if opaque:
-                os.setxattr(fd, OPAQUE, b"y")
+                os.setxattr(fd, self._rules.opaque, b"y")
         except BaseException:
             os.close(fd)
             raise
@@ -442,7 +445,7 @@ def _write_sparse(fd: int, entry: Entry, reader: TarReader) -> None:
 def _set_xattrs(fd: int, entry: Entry) -> None:
     """Set the attributes that an image may bring; others (trusted, security, overlay's) never."""
     for name, value in entry.xattrs.items():
-        if name in _XATTRS or (name.startswith("user.") and not name.startswith("user.overlay.")):
+        if name in _XATTRS or (name.startswith("user.") and not name.startswith(OVERLAYS_OWN)):
             try:
                 os.setxattr(fd, name, value)
             except OSError as error:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from sampan.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
-from sampan.storage.applying import OPAQUE, is_whiteout
+from sampan.storage.applying import WHITEOUT, is_whiteout
 from sampan.storage.mounter import Change
 from sampan.storage.packing import Packer
 from sampan.storage.tar_writer import TarWriter, file_entry
@@ -25,23 +26,48 @@ ADDED: Final = 1
 DELETED: Final = 2
 Found = dict[bytes, Kind]
 Altered = Callable[[Node, int, os.stat_result], bool]
+_NOTHING: Final = b"/"  # no path in a tree
+_OPAQUE_NAME: Final = b".wh..wh..opq"
 _AT_ONCE: Final = 1 << 18
 
 
-def overlay_changes(upper: int, lower: int | None) -> list[Change]:
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """How an upper directory says what is gone, besides devices with the number 0:0.
+
+    `opaque`: attributes of a directory that hides what is below; the first is the one to write.
+    `named`: files may also be marks by their names, as in archives.
+    """
+
+    opaque: tuple[str, ...]
+    named: bool = False
+
+
+KERNEL_MARKS: Final = Marks(("trusted.overlay.opaque",))
+USER_MARKS: Final = Marks(("user.overlay.opaque",))  # with the option userxattr
+# Source: containers/fuse-overlayfs, main.c and utils.c
+FUSE_MARKS: Final = Marks(
+    ("trusted.overlay.opaque", "user.overlay.opaque", "user.fuseoverlayfs.opaque"), named=True
+)
+
+
+def overlay_changes(upper: int, lower: int | None, marks: Marks = KERNEL_MARKS) -> list[Change]:
     """Return the changes that an overlay's upper directory makes to the tree `lower`."""
     found: Found = {}
     for node in Walk(upper):
-        before = _before(lower, node.path)
-        if is_whiteout(node.status):
-            if before is not None:
-                found[node.path] = DELETED
+        hidden = _hidden_by(node, marks)
+        if hidden == _NOTHING:
             continue
+        if hidden:
+            if _before(lower, hidden) is not None:
+                found[hidden] = DELETED
+            continue
+        before = _before(lower, node.path)
         if before is None:
             found[node.path] = ADDED
         elif _differ(before, node.status):
             found[node.path] = MODIFIED
-        if node.is_folder and before and stat.S_ISDIR(before.st_mode) and is_opaque(node):
+        if node.is_folder and before and stat.S_ISDIR(before.st_mode) and is_opaque(node, marks):
             found |= dict.fromkeys(_hidden(node, lower), DELETED)
     return _listed(found)
 
@@ -80,15 +106,18 @@ def snapshot_usage(new: int, old: int | None) -> tuple[int, int]:
     return size, inodes
 
 
-def overlay_diff(upper: int, writer: TarWriter) -> None:
+def overlay_diff(upper: int, writer: TarWriter, marks: Marks = KERNEL_MARKS) -> None:
     """Write an overlay's upper directory as a layer."""
     packer = Packer(writer)
     for node in Walk(upper):
-        if is_whiteout(node.status):
-            _whiteout(writer, node.path, node.status.st_mtime_ns)
+        hidden = _hidden_by(node, marks)
+        if hidden == _NOTHING:
+            continue
+        if hidden:
+            _whiteout(writer, hidden, node.status.st_mtime_ns)
             continue
         packer.add(node, node.path)
-        if node.is_folder and is_opaque(node):
+        if node.is_folder and is_opaque(node, marks):
             entry = file_entry("", 0, node.status.st_mtime_ns, 0o600)
             entry.name = node.path + b"/.wh..wh..opq"
             writer.header(entry)
@@ -109,13 +138,25 @@ def _write(found: Found, new: int, writer: TarWriter) -> None:
         _whiteout(writer, path, 0)
 
 
-def is_opaque(node: Node) -> bool:
+def is_opaque(node: Node, marks: Marks = KERNEL_MARKS) -> bool:
     """Tell whether an overlay directory hides what lies below it."""
-    try:
-        path = b"/proc/self/fd/%d/%s" % (node.folder, node.name)
-        return os.getxattr(path, OPAQUE, follow_symlinks=False) == b"y"
-    except OSError:
-        return False
+    path = b"/proc/self/fd/%d/%s" % (node.folder, node.name)
+    for name in marks.opaque:
+        with suppress(OSError):
+            if os.getxattr(path, name, follow_symlinks=False) == b"y":
+                return True
+    return marks.named and os.path.lexists(path + b"/" + _OPAQUE_NAME)
+
+
+def _hidden_by(node: Node, marks: Marks) -> bytes:
+    """Return the path that a node says is gone; "" if it is no mark, _NOTHING for other marks."""
+    if marks.named and node.name.startswith(WHITEOUT):
+        name = node.name.removeprefix(WHITEOUT)
+        # Devices with such names are its marks, too, but for no file that there ever was.
+        if name.startswith(WHITEOUT) or not stat.S_ISREG(node.status.st_mode):
+            return _NOTHING
+        return node.path[: -len(node.name)] + name
+    return node.path if is_whiteout(node.status) else b""
 
 
 def _whiteout(writer: TarWriter, path: bytes, mtime: int) -> None:

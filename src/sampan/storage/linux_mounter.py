@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
-from sampan.errors import Conflict, InvalidArgument, NotFound, Unavailable, Unsupported
+from sampan.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from sampan.linux import users
 from sampan.linux.paths import O_DIRECTORY, open_in_root
 from sampan.rpc import Fd
 from sampan.storage.applying import Applier, Rules
+from sampan.storage.choosing import open_driver
 from sampan.storage.compression import plain_chunks, reader_of
-from sampan.storage.drivers.btrfs import BtrfsDriver
-from sampan.storage.drivers.overlay import OverlayDriver
-from sampan.storage.drivers.vfs import VfsDriver
 from sampan.storage.fullness import told_when_full
 from sampan.storage.inside import evaluate
 from sampan.storage.mounter import (
     Change,
     DiskReport,
+    DriverInfo,
     ExtractOptions,
     PathStat,
     SnapshotInfo,
@@ -31,17 +29,11 @@ from sampan.storage.mounter import (
 )
 from sampan.storage.packing import ABSENT, Packer, clean, stat_path
 from sampan.storage.refusals import refusals_of
-from sampan.storage.snapshots import Snapshot, SnapshotDriver, SnapshotStore
+from sampan.storage.snapshots import Snapshot, SnapshotStore
 from sampan.storage.staging import Staging
 from sampan.storage.tar_reader import TarReader
 from sampan.storage.tar_writer import TarWriter
 from sampan.storage.trash import Collector
-
-DRIVERS: Final[dict[str, Callable[[Path], SnapshotDriver]]] = {
-    "overlay": OverlayDriver,
-    "btrfs": BtrfsDriver,
-    "vfs": VfsDriver,
-}
 
 
 def forking(driver: str) -> tuple[str, ...]:
@@ -50,23 +42,19 @@ def forking(driver: str) -> tuple[str, ...]:
         *("unpack", "commit", "pack_layer", "verify", "disk_usage"),
         *("changes", "diff", "pack", "extract", "usage"),
     )
-    return (*long, "prepare") if driver == "vfs" else long
+    more = {"vfs": ("prepare",), "fuse-overlayfs": ("prepare", "mount", "stat")}
+    return *long, *more.get(driver, ())
 
 
 class LinuxMounter:
-    """Snapshots below `root`, by the driver named `driver`.
+    """Snapshots below `root`, by the driver named `driver`; without one, see `choosing`.
 
     With `forks` the trash is emptied by a child process instead of a thread: for a helper, which
     has one thread only.
     """
 
-    def __init__(self, root: Path, driver: str = "overlay", *, forks: bool = False) -> None:
-        make = DRIVERS.get(driver)
-        if make is None:
-            raise Unsupported(f"[graphdriver] driver not supported: {driver}")
-        folder = root / "snapshots" / driver
-        folder.mkdir(parents=True, exist_ok=True)
-        self._driver = make(folder)
+    def __init__(self, root: Path, driver: str = "", *, forks: bool = False) -> None:
+        self._driver = open_driver(root, driver)
         self._store = SnapshotStore(root, self._driver)
         self._staging = Staging(self._store)
         self._trash = Collector(self._store.empty_trash, forks=forks)
@@ -76,6 +64,14 @@ class LinuxMounter:
     def close(self) -> None:
         """Finish the removals that were begun."""
         self._trash.close()
+
+    def driver(self) -> DriverInfo:
+        """Return which driver this is."""
+        return DriverInfo(
+            name=self._driver.name,
+            status=self._driver.status(),
+            sizes_problem=self._driver.sizes_problem,
+        )
 
     # --- snapshots -------------------------------------------------------------------------
 
@@ -105,13 +101,15 @@ class LinuxMounter:
         """Return how much every snapshot, and all else, occupies."""
         return self._store.disk_usage()
 
-    def prepare(self, key: str, parent: str | None) -> None:
+    def prepare(self, key: str, parent: str | None, size: int | None = None) -> None:
         """Make a writable snapshot on the mount points that its parent shares; see Mounter."""
         if self._store.find(key):
             raise Conflict(f"snapshot {key} exists already")
+        if size is not None and self._driver.sizes_problem:
+            raise InvalidArgument(self._driver.sizes_problem)
         snapshot = Snapshot(key=key, parent=parent, kind="active", init=True)
         with told_when_full():
-            folder = self._store.begin(self._store.init(parent))
+            folder = self._store.begin(self._store.init(parent), size)
             try:
                 if not self._store.finish(folder, snapshot, durable=False):
                     raise Conflict(f"snapshot {key} exists already")

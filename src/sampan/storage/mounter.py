@@ -71,6 +71,14 @@ class DiskReport(msgspec.Struct, kw_only=True):
     others: dict[str, int]  # by name: .init, .trash, .new, and what belongs to nothing
 
 
+class DriverInfo(msgspec.Struct, kw_only=True):
+    """How snapshots are kept."""
+
+    name: str
+    status: list[tuple[str, str]] = []  # what `docker info` shows
+    sizes_problem: str = ""  # why `prepare` takes no size; "" if it does
+
+
 class Mounter(Protocol):
     """Does everything to file systems that needs privilege.
 
@@ -80,6 +88,9 @@ class Mounter(Protocol):
     A descriptor `root` stands for the root of a running container (/proc/PID/root, O_PATH); without
     it the snapshot `key` itself is used. Archives are uncompressed tar unless said otherwise.
     """
+
+    def driver(self) -> DriverInfo:
+        """Return which storage driver is used."""
 
     def layers_stand_alone(self) -> bool:
         """Layers can be unpacked in any order and at once, before their parents are there."""
@@ -113,8 +124,11 @@ class Mounter(Protocol):
     def disk_usage(self) -> DiskReport:
         """Return where every byte below the driver's folder is."""
 
-    def prepare(self, key: str, parent: str | None) -> None:
+    def prepare(self, key: str, parent: str | None, size: int | None = None) -> None:
         """Make a writable snapshot. Conflict if it exists; InvalidArgument above 127 layers.
+
+        With a `size`, writing more bytes than that to it fails with ENOSPC or EDQUOT;
+        InvalidArgument where driver and file system cannot do that.
 
         It has the places that are mounted on in every container (/proc, /etc/hosts, /.dockerenv
         …), which are no changes of its own.

@@ -52,6 +52,7 @@ _GO_KINDS: Final = {
 # File systems whose content is no file of the container. Source: linux/magic.h
 _PSEUDO: Final = frozenset((0x9FA0, 0x62656572, 0x1CD1, 0x27E0EB, 0x63677270, 0x19800202))
 ABSENT: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+_OVERLAYS_OWN: Final = ("user.overlay.", "user.fuseoverlayfs.")
 _CAPABILITY: Final = "security.capability"
 _ACLS: Final = ("system.posix_acl_access", "system.posix_acl_default")
 
@@ -250,7 +251,7 @@ def xattrs(node: Node) -> dict[str, bytes]:
         for name in os.listxattr(path, follow_symlinks=False):
             if name == _CAPABILITY:
                 found[name] = _portable_capability(os.getxattr(path, name, follow_symlinks=False))
-            elif name in _ACLS or (name[:5] == "user." and not name.startswith("user.overlay.")):
+            elif name in _ACLS or (name[:5] == "user." and not name.startswith(_OVERLAYS_OWN)):
                 found[name] = os.getxattr(path, name, follow_symlinks=False)
     except OSError:
         return found  # a file system without attributes, or a file that has gone

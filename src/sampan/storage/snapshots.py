@@ -69,8 +69,19 @@ class SnapshotDriver(Protocol):
     name: str
     copies: bool  # a snapshot holds the content of its parents, too
 
-    def create(self, folder: Path, parents: tuple[Path, ...]) -> None:
-        """Fill the new folder of a snapshot: of a layer to be applied, or a writable one."""
+    @property
+    def sizes_problem(self) -> str:
+        """Why `create` takes no size here; "" if it does."""
+
+    def status(self) -> list[tuple[str, str]]:
+        """Return what `docker info` shows of the driver."""
+
+    def create(self, folder: Path, parents: tuple[Path, ...], size: int | None = None) -> None:
+        """Fill the new folder of a snapshot: of a layer to be applied, or a writable one.
+
+        With a `size`, no more bytes than that can be written to it; InvalidArgument if this file
+        system cannot limit that.
+        """
 
     def tree(self, folder: Path) -> int:
         """Open the directory that a layer is applied to."""
@@ -196,12 +207,12 @@ class SnapshotStore:
 
     # --- changing --------------------------------------------------------------------------
 
-    def begin(self, parents: tuple[Path, ...]) -> Path:
+    def begin(self, parents: tuple[Path, ...], size: int | None = None) -> Path:
         """Return a new folder that the driver has filled; end it with `finish` or `abandon`."""
         folder = self._unique(_NEW)
         folder.mkdir(mode=0o700)
         try:
-            self.driver.create(folder, parents)
+            self.driver.create(folder, parents, size)
         except BaseException:
             self.abandon(folder)
             raise

@@ -9,6 +9,7 @@ from typing import Any
 from sampan.engine.host import HostFacts, host_facts
 from sampan.engine.system import Inventory, StateCounts, System, SystemOptions
 from sampan.spec.docker.images import ImageSummary
+from sampan.storage.mounter import DriverInfo
 
 ALL_THERE = HostFacts(
     cgroup_version="2",
@@ -45,6 +46,7 @@ def system(facts: HostFacts = ALL_THERE, **options: Any) -> System:
         containers=containers,
         images=images,
         layers_size=lambda: 7,
+        storage=lambda: DriverInfo(name="overlay", status=[("Backing Filesystem", "xfs")]),
         listeners=lambda: 5,
     )
     return System(SystemOptions(id="x", root="/data", **options), inventory, lambda: facts)
@@ -56,6 +58,7 @@ def test_info_counts_containers_by_state() -> None:
     assert (info.containers_paused, info.containers_stopped) == (1, 3)
     assert (info.images, info.n_events_listener) == (4, 5)
     assert info.labels == ["a=b"]
+    assert (info.driver, info.driver_status) == ("overlay", [["Backing Filesystem", "xfs"]])
     assert info.warnings is None
 
 

@@ -17,6 +17,7 @@ from sampan.engine.images.loading import Loading
 from sampan.engine.images.model import Emit, Image, ImageUse
 from sampan.engine.images.saving import Saving
 from sampan.engine.images.store import ImageStore
+from sampan.engine.snapshot_driver import SnapshotDriver
 from sampan.errors import Conflict, SampanError
 from sampan.spec.docker.images import (
     ImageDeleteItem,
@@ -29,9 +30,10 @@ from sampan.spec.docker.images import (
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference, from_repo_and_tag
 from sampan.storage.content import ContentStore
-from sampan.storage.mounter import Mounter
+from sampan.storage.mounter import DriverInfo, Mounter
 
 log = logging.getLogger(__name__)
+_OVERLAY = DriverInfo(name="overlay")
 
 __all__ = ["CommitRequest", "Filters", "Image", "ImageUse", "Images"]
 
@@ -40,7 +42,7 @@ class Images:
     """The images of an engine whose data lies below `root`.
 
     `uses` tells which containers there are; `emit` takes events: action, image id, attributes.
-    `driver` is the name of the snapshot driver, for inspect.
+    `driver` has the name of the snapshot driver, for inspect.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class Images:
         database: Database,
         mounter: Mounter,
         *,
-        driver: str = "overlay",
+        driver: SnapshotDriver | DriverInfo = _OVERLAY,
         uses: Callable[[], Iterable[ImageUse]] = lambda: (),
         emit: Emit = lambda _action, _image, _attributes: None,
     ) -> None:
@@ -103,7 +105,7 @@ class Images:
     ) -> ImageInspect:
         """Return all that is known of an image."""
         image = self.store.find(name, platform)
-        return await listing.inspect(self.store, image, self._driver, manifests=manifests)
+        return await listing.inspect(self.store, image, self._driver.name, manifests=manifests)
 
     async def history(self, name: str, platform: Platform | None = None) -> list[ImageHistoryItem]:
         """Return how an image was made, newest step first."""

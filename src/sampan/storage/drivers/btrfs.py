@@ -41,21 +41,43 @@ class BtrfsDriver(VfsDriver):
                 f" {found}, not on btrfs"
             )
 
-    def create(self, folder: Path, parents: tuple[Path, ...]) -> None:
+    @property
+    def sizes_problem(self) -> str:
+        """Say why a snapshot's size cannot be limited."""
+        return ""
+
+    def create(self, folder: Path, parents: tuple[Path, ...], size: int | None = None) -> None:
         """Make an empty subvolume, or a snapshot of the parent's."""
         into = os.open(folder, trees.DIRECTORY)
         try:
-            if not parents:
+            if parents:
+                source = self.tree(parents[0])
+                try:
+                    btrfs.create_snapshot(source, into, _NAME)
+                finally:
+                    os.close(source)
+            else:
                 btrfs.create_subvolume(into, _NAME)
                 os.chmod(folder / "fs", 0o755)  # noqa: S103 - the root directory of a container
-                return
-            source = self.tree(parents[0])
-            try:
-                btrfs.create_snapshot(source, into, _NAME)
-            finally:
-                os.close(source)
         finally:
             os.close(into)
+        if size is not None:
+            self._limit(folder, size)
+
+    def _limit(self, folder: Path, size: int) -> None:
+        """Limit what the snapshot has for itself: what it shares with its parent is not counted."""
+        fs = self.tree(folder)
+        try:
+            try:
+                btrfs.limit_exclusive(fs, size)
+            except OSError as error:
+                if error.errno not in (errno.ENOTCONN, errno.EINVAL):
+                    raise
+                log.info("quotas of btrfs are switched on, for --storage-opt size")
+                btrfs.enable_quota(fs)
+                btrfs.limit_exclusive(fs, size)
+        finally:
+            os.close(fs)
 
     def discard(self, folder: Path) -> None:
         """Remove the subvolume, and those that were made inside it by a container."""

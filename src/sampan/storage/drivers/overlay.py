@@ -17,11 +17,13 @@ from typing import Final
 
 from sampan.errors import Unsupported
 from sampan.linux import mounts
+from sampan.linux.filesystems import filesystem_name, has_kinds
 from sampan.linux.namespaces import CLONE_NEWNS, unshare
 from sampan.storage import trees
 from sampan.storage.applying import Rules
-from sampan.storage.diffing import overlay_changes, overlay_diff
+from sampan.storage.diffing import KERNEL_MARKS, overlay_changes, overlay_diff
 from sampan.storage.mounter import Change
+from sampan.storage.projects import Projects
 from sampan.storage.snapshots import Folders
 from sampan.storage.tar_writer import TarWriter
 
@@ -52,12 +54,14 @@ class OverlayDriver:
 
     name = "overlay"
     copies = False
+    marks = KERNEL_MARKS
 
     def __init__(self, root: Path, method: str | None = None) -> None:
         self._options = list(_OPTIONS)
         self._root = root
+        self._projects = Projects(root, self.name)
         self.method = method or ""
-        with _scratch(root) as folders:
+        with scratch(root) as folders:
             self._probe(folders, [method] if method else ["descriptor", "name", "text"])
 
     def _probe(self, folders: list[Path], methods: list[str]) -> None:
@@ -77,8 +81,25 @@ class OverlayDriver:
             f"this kernel, or the file system of the data root, has no overlay: {problem}"
         )
 
-    def create(self, folder: Path, parents: tuple[Path, ...]) -> None:
+    @property
+    def sizes_problem(self) -> str:
+        """Say why a snapshot's size cannot be limited."""
+        return self._projects.problem
+
+    def status(self) -> list[tuple[str, str]]:
+        """Return what `docker info` shows."""
+        return [
+            ("Backing Filesystem", filesystem_name(self._root)),
+            ("Supports d_type", str(has_kinds(self._root)).lower()),
+            ("Using metacopy", "false"),
+            ("Native Overlay Diff", "true"),
+            ("userxattr", "false"),
+            ("Mounts", "detached"),
+        ]
+
+    def create(self, folder: Path, parents: tuple[Path, ...], size: int | None = None) -> None:
         """Make the empty upper and work directories."""
+        self._projects.limit(folder, size)
         upper = folder / "fs"
         upper.mkdir()
         (folder / "work").mkdir(mode=0o700)
@@ -95,7 +116,7 @@ class OverlayDriver:
 
     def rules(self, parents: tuple[Path, ...]) -> Rules:
         """Layers go into an empty directory; whiteouts become the kernel's."""
-        return Rules(whiteouts="overlay", fresh=True)
+        return Rules(whiteouts="overlay", fresh=True, opaque=self.marks.opaque[0])
 
     def mount(self, folders: Folders, *, committed: bool, read_only: bool) -> int:
         """Return a detached overlay; of a committed snapshot always a read-only one.
@@ -149,7 +170,8 @@ class OverlayDriver:
         return empty
 
     def discard(self, folder: Path) -> None:
-        """Nothing needs more than the removal of all files."""
+        """Take the limit away."""
+        self._projects.release(folder)
 
     def usage(self, folders: Folders) -> tuple[int, int]:
         """Measure the upper directory."""
@@ -162,13 +184,13 @@ class OverlayDriver:
     def changes(self, folders: Folders) -> list[Change]:
         """Compare the upper directory with what lies below it."""
         with self._upper_and_lower(folders) as (upper, lower):
-            return overlay_changes(upper, lower)
+            return overlay_changes(upper, lower, self.marks)
 
     def diff(self, folders: Folders, writer: TarWriter) -> None:
         """Write the upper directory."""
         fd = self.tree(folders.own)
         try:
-            overlay_diff(fd, writer)
+            overlay_diff(fd, writer, self.marks)
         finally:
             os.close(fd)
 
@@ -241,7 +263,7 @@ def _in_private_tree(
 
 
 @contextmanager
-def _scratch(root: Path) -> Iterator[list[Path]]:
+def scratch(root: Path) -> Iterator[list[Path]]:
     """Make an upper and two lower snapshots for a trial mount."""
     top = root / f".probe-{os.getpid()}-{os.urandom(4).hex()}"
     folders = [top / name for name in ("upper", "lower1", "lower2")]

@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 from sampan.linux import mounts
+from sampan.linux.filesystems import filesystem_name
 from sampan.storage import trees
 from sampan.storage.applying import Rules
 from sampan.storage.diffing import tree_changes, tree_diff
 from sampan.storage.mounter import Change
+from sampan.storage.projects import Projects
 from sampan.storage.snapshots import Folders
 from sampan.storage.tar_writer import TarWriter
 
@@ -22,9 +24,21 @@ class VfsDriver:
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
+        self._root = root
+        self._projects = Projects(root, self.name)
 
-    def create(self, folder: Path, parents: tuple[Path, ...]) -> None:
-        """Copy the parent."""
+    @property
+    def sizes_problem(self) -> str:
+        """Say why a snapshot's size cannot be limited."""
+        return self._projects.problem
+
+    def status(self) -> list[tuple[str, str]]:
+        """Return what `docker info` shows."""
+        return [("Backing Filesystem", filesystem_name(self._root)), ("Mounts", "detached")]
+
+    def create(self, folder: Path, parents: tuple[Path, ...], size: int | None = None) -> None:
+        """Copy the parent; what is copied counts, too."""
+        self._projects.limit(folder, size)
         tree = folder / "fs"
         tree.mkdir()
         os.chmod(tree, 0o755)  # noqa: S103 - the root directory of a container
@@ -60,7 +74,8 @@ class VfsDriver:
         return bind
 
     def discard(self, folder: Path) -> None:
-        """Nothing needs more than the removal of all files."""
+        """Take the limit away."""
+        self._projects.release(folder)
 
     def usage(self, folders: Folders) -> tuple[int, int]:
         """Measure the copy: what it shares with its parent cannot be told."""
