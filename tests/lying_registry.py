@@ -248,7 +248,9 @@ class Handler(BaseHTTPRequestHandler):
 
 def error(status: int, code: str, message: str) -> Answer:
     """Return an error as registries word it."""
-    body = json.dumps({"errors": [{"code": code, "message": message, "detail": {"told": True}}]}).encode()
+    body = json.dumps(
+        {"errors": [{"code": code, "message": message, "detail": {"told": True}}]}
+    ).encode()
     return Answer(status, {"Content-Type": "application/json"}, body)
 
 

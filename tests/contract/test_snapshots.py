@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -444,8 +445,12 @@ def own_mounts() -> list[str]:
 
 def test_a_tree_deeper_than_any_path_is_removed(snapshots: Snapshots) -> None:
     here = os.open(snapshots.container(), os.O_RDONLY)
-    for _ in range(300):
-        os.mkdir("d" * 100, dir_fd=here)
+    for depth in range(300):
+        try:
+            os.mkdir("d" * 100, dir_fd=here)
+        except OSError as error:  # fuse-overlayfs puts whole paths together
+            assert (error.errno, depth > 30) == (errno.ENAMETOOLONG, True)
+            break
         below = os.open("d" * 100, os.O_RDONLY, dir_fd=here)
         os.close(here)
         here = below
