@@ -449,7 +449,8 @@ def test_a_tree_deeper_than_any_path_is_removed(snapshots: Snapshots) -> None:
         try:
             os.mkdir("d" * 100, dir_fd=here)
         except OSError as error:  # fuse-overlayfs puts whole paths together
-            assert (error.errno, depth > 30) == (errno.ENAMETOOLONG, True)
+            if error.errno != errno.ENAMETOOLONG or depth < 30:
+                raise
             break
         below = os.open("d" * 100, os.O_RDONLY, dir_fd=here)
         os.close(here)
