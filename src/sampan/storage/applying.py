@@ -20,7 +20,8 @@ from sampan.linux.paths import O_DIRECTORY, open_in_root
 from sampan.storage import trees
 from sampan.storage.deferred import Deferred
 from sampan.storage.inside import evaluate, parts_of
-from sampan.storage.tar_reader import (
+from sampan.storage.recording import Recorder
+from sampan.storage.tar_fields import (
     BLOCK_DEVICE,
     CHARACTER,
     DIRECTORY,
@@ -29,8 +30,8 @@ from sampan.storage.tar_reader import (
     REGULAR,
     SYMLINK,
     Entry,
-    TarReader,
 )
+from sampan.storage.tar_reader import TarReader, write_all
 
 OVERLAYS_OWN: Final = ("user.overlay.", "user.fuseoverlayfs.")  # attributes that are no file's own
 OPAQUE: Final = "trusted.overlay.opaque"
@@ -71,7 +72,7 @@ class Applier:
     """Writes one archive below `base` in the tree whose root directory is `root`.
 
     `deferred` collects what depends on the parents of this layer, which may not be there yet;
-    without it nothing lies below the tree.
+    without it nothing lies below the tree. `recorder` writes the recipe of the layer.
     """
 
     def __init__(
@@ -80,8 +81,11 @@ class Applier:
         rules: Rules,
         base: bytes = b"",
         deferred: Deferred | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        self._root, self._rules, self._deferred = root, rules, deferred
+        self._root, self._rules = root, rules
+        self._deferred, self._recorder = deferred, recorder
+        self._remove = recorder.discard if recorder else trees.remove
         self._base = tuple(parts_of(base))
         self._parents: dict[bytes, int] = {}
         self._folders: dict[bytes, Entry] = {}  # finished at the end: files change their times
@@ -191,7 +195,7 @@ class Applier:
                 raise InvalidArgument(
                     f'cannot overwrite non-directory "{shown}" with directory "{where}"'
                 )
-        trees.remove(parent, name)
+        self._remove(parent, name)
         if not stat.S_ISREG(status.st_mode):
             self._drop_cache_but(parent)
         return status
@@ -219,7 +223,7 @@ class Applier:
             folder = path.rpartition(b"/")[0]
             target = folder + b"/" + hidden if folder else hidden
             if self._made is not None and target not in self._made:
-                trees.remove(parent, hidden)
+                self._remove(parent, hidden)
                 self._drop_cache_but(parent)
             return
         try:
@@ -238,7 +242,7 @@ class Applier:
         for child in map(os.fsencode, os.listdir(f"/proc/self/fd/{folder}")):
             whole = path + b"/" + child if path else child
             if self._made is not None and whole not in self._made:
-                trees.remove(folder, child)
+                self._remove(folder, child)
                 continue
             with suppress(NotADirectoryError):
                 below = os.open(child, trees.DIRECTORY, dir_fd=folder)
@@ -264,8 +268,7 @@ class Applier:
             fd = os.open(name, _NEW_FILE, entry.mode & 0o777, dir_fd=parent)
         try:
             if entry.sparse is None:
-                for piece in reader.data():
-                    _write(fd, piece)
+                reader.write_to(fd)
             else:
                 _write_sparse(fd, entry, reader)
             uid, gid = self._rules.owner or (entry.uid, entry.gid)
@@ -277,6 +280,8 @@ class Applier:
                 _set_xattrs(fd, entry)
             times = _bounded(entry.mtime)
             os.utime(fd, ns=(times, times))
+            if self._recorder:
+                self._recorder.content(path, fd, entry)
         finally:
             os.close(fd)
         self.size += entry.size
@@ -423,11 +428,6 @@ def is_whiteout(status: os.stat_result) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
-def _write(fd: int, data: memoryview) -> None:
-    while (count := os.write(fd, data)) < len(data):
-        data = data[count:]
-
-
 def _write_sparse(fd: int, entry: Entry, reader: TarReader) -> None:
     pieces = iter(entry.sparse or [])
     offset = length = 0
@@ -437,7 +437,7 @@ def _write_sparse(fd: int, entry: Entry, reader: TarReader) -> None:
                 offset, length = next(pieces)
             part = data[:length]
             os.lseek(fd, offset, os.SEEK_SET)
-            _write(fd, part)
+            write_all(fd, part)
             offset, length, data = offset + len(part), length - len(part), data[len(part) :]
     os.ftruncate(fd, entry.size)
 

@@ -17,6 +17,7 @@ from sampan.errors import InvalidArgument
 from sampan.storage.applying import Applier, Rules
 from sampan.storage.compression import Read, plain_chunks
 from sampan.storage.deferred import Deferred
+from sampan.storage.recording import Recorder
 from sampan.storage.tar_reader import TarReader
 
 _AHEAD: Final = 8  # chunks
@@ -32,22 +33,22 @@ class Applied:
     entries: int
 
 
-def apply_layer(read: Read, root: int, rules: Rules, deferred: Deferred | None = None) -> Applied:
+def apply_layer(
+    read: Read,
+    root: int,
+    rules: Rules,
+    deferred: Deferred | None = None,
+    recorder: Recorder | None = None,
+) -> Applied:
     """Write the layer that `read` yields into the directory `root`."""
     with HashedChunks(read) as chunks:
-        reader = TarReader(chunks)
-        applier = Applier(root, rules, deferred=deferred)
+        reader = TarReader(chunks, recorder.literal if recorder else None)
+        applier = Applier(root, rules, deferred=deferred, recorder=recorder)
         applier.apply(reader)
         reader.drain()
+        if recorder:
+            recorder.finish()
         return Applied(chunks.digest(), chunks.size, applier.size, reader.entries)
-
-
-def hash_layer(read: Read) -> str:
-    """Return the digest of the decompressed content of an archive."""
-    digest = hashlib.sha256()
-    for chunk in plain_chunks(read):
-        digest.update(chunk)
-    return f"sha256:{digest.hexdigest()}"
 
 
 class HashedChunks:

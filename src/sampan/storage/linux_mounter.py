@@ -29,6 +29,7 @@ from sampan.storage.mounter import (
 )
 from sampan.storage.packing import ABSENT, Packer, clean, stat_path
 from sampan.storage.refusals import refusals_of
+from sampan.storage.repacking import Repacker
 from sampan.storage.snapshots import Snapshot, SnapshotStore
 from sampan.storage.staging import Staging
 from sampan.storage.tar_reader import TarReader
@@ -91,11 +92,27 @@ class LinuxMounter:
 
     def pack_layer(self, chain_id: str, into: Fd) -> None:
         """Write a layer as the tar that it came from; see Mounter."""
-        raise NotFound(f"layer {chain_id} has no recipe")
+        with self._repacker(chain_id) as repacker, _readers_there():
+            repacker.pack(lambda data: _write(into, data))
 
     def verify(self, chain_id: str) -> list[str]:
         """Return what is wrong with a layer."""
-        raise NotFound(f"layer {chain_id} has no recipe")
+        if self._store.find(chain_id) is None:
+            return [f"snapshot {chain_id} does not exist"]
+        with self._repacker(chain_id) as repacker:
+            return repacker.verify()
+
+    @contextmanager
+    def _repacker(self, chain_id: str) -> Iterator[Repacker]:
+        snapshot = self._store.get(chain_id)
+        if not snapshot.diff_id:
+            raise InvalidArgument(f"snapshot {chain_id} is no layer")
+        folder = self._store.path(snapshot)
+        tree = self._driver.tree(folder)
+        try:
+            yield Repacker(snapshot, folder, tree)
+        finally:
+            os.close(tree)
 
     def disk_usage(self) -> DiskReport:
         """Return how much every snapshot, and all else, occupies."""
@@ -228,16 +245,23 @@ def _encoded(path: str) -> bytes:
     return encoded
 
 
+def _write(into: Fd, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(into.number, rest) :]
+
+
 @contextmanager
 def _writer(into: Fd) -> Iterator[TarWriter]:
-    def write(data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(into.number, rest) :]
-
-    writer = TarWriter(write)
-    try:
+    writer = TarWriter(lambda data: _write(into, data))
+    with _readers_there():
         yield writer
         writer.close()
+
+
+@contextmanager
+def _readers_there() -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError as error:
         raise Unavailable("nobody reads the archive any more") from error

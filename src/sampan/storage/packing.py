@@ -17,7 +17,7 @@ from sampan.linux.paths import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from sampan.spec.image import timestamp
 from sampan.storage.inside import evaluate
 from sampan.storage.mounter import PathStat
-from sampan.storage.tar_reader import (
+from sampan.storage.tar_fields import (
     BLOCK_DEVICE,
     CHARACTER,
     DIRECTORY,

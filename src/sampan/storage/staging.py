@@ -17,6 +17,7 @@ from sampan.storage.deferred import FILE, HOLDERS, Deferred, Pending, read_pendi
 from sampan.storage.fullness import told_when_full
 from sampan.storage.layers import Applied, apply_layer
 from sampan.storage.mounter import Unpacked
+from sampan.storage.recording import Recorder
 from sampan.storage.settling import Settler, take_root
 from sampan.storage.snapshots import (
     MAX_LAYERS,
@@ -78,8 +79,9 @@ class Staging:
             deferred = (
                 None if self._driver.copies else undo.enter_context(closing(Deferred(folder)))
             )
+            recorder = undo.enter_context(closing(Recorder(folder, tree)))
             rules = self._driver.rules(parents)
-            applied = apply_layer(reader_of(archive), tree, rules, deferred)
+            applied = apply_layer(reader_of(archive), tree, rules, deferred, recorder)
             if deferred:
                 deferred.save()
             return applied

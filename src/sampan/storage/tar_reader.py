@@ -7,64 +7,55 @@ Source: tar(5) of libarchive; POSIX pax; GNU tar manual, "Sparse Formats".
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from struct import Struct
 from typing import Final
 
 from sampan.errors import InvalidArgument
-
-BLOCK: Final = 512
-MAX_ENTRIES: Final = 4_000_000
-MAX_NAME: Final = 4095  # PATH_MAX without its zero byte
-MAX_EXTENSION: Final = 1 << 20  # of one PAX header or GNU long name, with its records
-MAX_XATTRS: Final = 64  # of one entry
-MAX_XATTR_VALUE: Final = 1 << 16  # XATTR_SIZE_MAX
-MAX_SIZE: Final = 1 << 43  # 8 TiB, of one file
-MAX_SPARSE: Final = 1 << 18  # pieces of one file
-MAX_TOTAL: Final = 1 << 44  # of a whole archive
-
-REGULAR, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = (
-    b"0",
-    b"1",
-    b"2",
-    b"3",
-    b"4",
-    b"5",
-    b"6",
+from sampan.storage.tar_fields import (
+    BLOCK,
+    BLOCK_DEVICE,
+    CHARACTER,
+    DIRECTORY,
+    FIFO,
+    HARDLINK,
+    MAX_ENTRIES,
+    MAX_EXTENSION,
+    MAX_SIZE,
+    MAX_SPARSE,
+    MAX_TOTAL,
+    REGULAR,
+    SYMLINK,
+    Entry,
+    apply_records,
+    check_names,
+    decimal,
+    number,
+    parse_header,
+    records_of,
 )
-_HEADER: Final = Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x")
-_XATTR: Final = b"SCHILY.xattr."
+
 _ZEROS: Final = bytes(BLOCK)
-_UNSIGNED: Final = 2**32 - 2  # largest uid or gid; the last value means "unchanged" to chown(2)
 
 
-@dataclass(slots=True)
-class Entry:
-    """One member of an archive."""
-
-    name: bytes
-    kind: bytes
-    mode: int
-    uid: int
-    gid: int
-    size: int  # of the file that results
-    mtime: int  # nanoseconds since the epoch
-    link: bytes
-    major: int
-    minor: int
-    xattrs: dict[str, bytes] = field(default_factory=dict)
-    sparse: list[tuple[int, int]] | None = None  # (offset, length) of the data in the stream
-    stored: int = 0  # bytes in the stream
+Literals = Callable[[memoryview], object]
 
 
 class TarReader:
-    """Reads a stream of chunks as a tar archive."""
+    """Reads a stream of chunks as a tar archive.
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
+    `literals` gets every byte that is not handed out as content (by `data` or `write_to`), in order
+    and before the content that follows it.
+    """
+
+    def __init__(self, chunks: Iterable[bytes], literals: Literals | None = None) -> None:
         self._chunks = iter(chunks)
-        self._chunk = memoryview(b"")
+        self._literals = literals
+        self._chunk = b""
+        self._view = memoryview(b"")
+        self._size = 0  # of the chunk
         self._at = 0
+        self._mark = 0  # what lies between here and `_at` was not given to `literals` yet
         self._before = 0  # bytes in the chunks before this one
         self._left = 0  # of the current entry's data, not yet read
         self._padding = 0
@@ -74,24 +65,31 @@ class TarReader:
     # --- bytes -----------------------------------------------------------------------------
 
     def _fill(self) -> bool:
+        self._flush(self._size)
         for chunk in self._chunks:
             if chunk:
-                self._before += len(self._chunk)
-                self._chunk, self._at = memoryview(chunk), 0
+                self._before += self._size
+                self._chunk, self._view, self._size = chunk, memoryview(chunk), len(chunk)
+                self._at = self._mark = 0
                 return True
         return False
+
+    def _flush(self, end: int) -> None:
+        if self._literals and self._mark < end:
+            self._literals(self._view[self._mark : end])
+        self._mark = end
 
     def _take(self, size: int) -> bytes:
         """Return exactly `size` bytes; InvalidArgument if the stream ends before."""
         at, end = self._at, self._at + size
-        if end <= len(self._chunk):
+        if end <= self._size:
             self._at = end
-            return bytes(self._chunk[at:end])
+            return bytes(self._view[at:end])
         pieces = []
         while size:
-            if self._at >= len(self._chunk) and not self._fill():
+            if self._at >= self._size and not self._fill():
                 raise InvalidArgument("archive/tar: the archive ends too early (unexpected EOF)")
-            piece = self._chunk[self._at : self._at + size]
+            piece = self._view[self._at : self._at + size]
             self._at += len(piece)
             size -= len(piece)
             pieces.append(bytes(piece))
@@ -99,21 +97,36 @@ class TarReader:
 
     def _skip(self, size: int) -> None:
         while size:
-            if self._at >= len(self._chunk) and not self._fill():
+            if self._at >= self._size and not self._fill():
                 raise InvalidArgument("archive/tar: the archive ends too early (unexpected EOF)")
-            step = min(size, len(self._chunk) - self._at)
+            step = min(size, self._size - self._at)
             self._at += step
             size -= step
 
     def data(self) -> Iterator[memoryview]:
         """Yield the stored bytes of the current entry, once."""
         while self._left:
-            if self._at >= len(self._chunk) and not self._fill():
+            if self._at >= self._size and not self._fill():
                 raise InvalidArgument("archive/tar: the archive ends too early (unexpected EOF)")
-            piece = self._chunk[self._at : self._at + self._left]
+            self._flush(self._at)
+            piece = self._view[self._at : self._at + self._left]
             self._at += len(piece)
             self._left -= len(piece)
+            self._mark = self._at
             yield piece
+
+    def write_to(self, fd: int) -> None:
+        """Write the stored bytes of the current entry to a file."""
+        at = self._at
+        end = at + self._left
+        if end > self._size:
+            for piece in self.data():
+                write_all(fd, piece)
+        elif self._left:
+            self._flush(at)
+            write_all(fd, self._view[at:end])
+            self._at = self._mark = end
+            self._left = 0
 
     def read_whole(self, limit: int) -> bytes:
         """Return the current entry's data; InvalidArgument if it is longer than `limit`."""
@@ -139,8 +152,9 @@ class TarReader:
             yield entry
 
     def _next(self) -> Entry | None:
-        self._skip(self._left + self._padding)
-        self._left = self._padding = 0
+        if rest := self._left + self._padding:
+            self._skip(rest)
+            self._left = self._padding = 0
         records: dict[bytes, bytes] | None = None
         long_name = long_link = None
         for _ in range(16):  # extension headers before one entry
@@ -149,10 +163,10 @@ class TarReader:
                 if records or long_name or long_link:
                     raise InvalidArgument("archive/tar: invalid tar header")
                 return None
-            entry = _parse(block)
+            entry = parse_header(block)
             kind = entry.kind
             if kind == b"x":
-                records = _records(self._extension(entry))
+                records = records_of(self._extension(entry))
             elif kind == b"g":
                 self._extension(entry)  # global headers are ignored, as Docker does
             elif kind == b"L":
@@ -165,11 +179,11 @@ class TarReader:
 
     def _header_block(self) -> bytes | None:
         at, end = self._at, self._at + BLOCK
-        if end <= len(self._chunk):
+        if end <= self._size:
             self._at = end
-            block = bytes(self._chunk[at:end])
+            block = self._chunk[at:end]
         else:
-            if at >= len(self._chunk) and not self._fill():
+            if at >= self._size and not self._fill():
                 return None  # no end marker: accepted, as Go's and GNU's readers do
             block = self._take(BLOCK)
         return block if block != _ZEROS else None
@@ -198,8 +212,8 @@ class TarReader:
             entry.link = long_link
         entry.stored = entry.size
         if records:
-            _apply_records(entry, records)
-        if entry.kind in b"\07" or entry.kind == b"0":
+            apply_records(entry, records)
+        if entry.kind in (b"0", b"\0", b"7"):
             entry.kind = DIRECTORY if entry.name.endswith(b"/") else REGULAR
         if entry.kind in (HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO):
             entry.size = entry.stored = 0  # POSIX: their size field says nothing about data
@@ -212,7 +226,7 @@ class TarReader:
         self.total += entry.stored
         if self.total > MAX_TOTAL or entry.size > MAX_SIZE:
             raise InvalidArgument("the archive is larger than any disk: refused")
-        _check_names(entry)
+        check_names(entry)
         return entry
 
     # --- sparse files ----------------------------------------------------------------------
@@ -227,20 +241,20 @@ class TarReader:
             for at in range(0, 21 * 24, 24):
                 _append_piece(pieces, extension[at : at + 12], extension[at + 12 : at + 24])
             more = extension[504]
-        entry.size = _number(block[483:495])
+        entry.size = number(block[483:495])
         entry.kind = REGULAR
         entry.sparse = _checked(pieces, entry.size, entry.stored)
 
     def _pax_sparse(self, entry: Entry, records: dict[bytes, bytes]) -> None:
         version = records.get(b"GNU.sparse.major", b"0"), records.get(b"GNU.sparse.minor", b"1")
-        entry.size = _decimal(
+        entry.size = decimal(
             records.get(b"GNU.sparse.realsize") or records.get(b"GNU.sparse.size") or b""
         )
         entry.name = records.get(b"GNU.sparse.name", entry.name)
         if version == (b"1", b"0"):
             numbers = self._sparse_map()
         else:
-            numbers = [_decimal(part) for part in records[b"GNU.sparse.map"].split(b",")]
+            numbers = [decimal(part) for part in records[b"GNU.sparse.map"].split(b",")]
         if entry.kind != REGULAR or len(numbers) % 2:
             raise InvalidArgument("archive/tar: invalid sparse file")
         pieces = list(zip(numbers[::2], numbers[1::2], strict=True))
@@ -259,15 +273,15 @@ class TarReader:
             *complete, text = text.split(b"\n")
             lines += complete
             if wanted == 1 and lines:
-                wanted = 1 + 2 * _decimal(lines[0])
+                wanted = 1 + 2 * decimal(lines[0])
                 if wanted > 2 * MAX_SPARSE:
                     raise InvalidArgument("archive/tar: a sparse file has too many pieces")
-        return [_decimal(line) for line in lines[1:wanted]]
+        return [decimal(line) for line in lines[1:wanted]]
 
 
 def _append_piece(pieces: list[tuple[int, int]], offset: bytes, length: bytes) -> None:
     if offset.strip(b"\0 ") or length.strip(b"\0 "):
-        pieces.append((_number(offset), _number(length)))
+        pieces.append((number(offset), number(length)))
     if len(pieces) > MAX_SPARSE:
         raise InvalidArgument("archive/tar: a sparse file has too many pieces")
 
@@ -283,128 +297,7 @@ def _checked(pieces: list[tuple[int, int]], size: int, stored: int) -> list[tupl
     return pieces
 
 
-# --- fields --------------------------------------------------------------------------------
-
-
-def _parse(block: bytes) -> Entry:
-    """Return the entry of one header block, extensions not applied."""
-    (name, mode, uid, gid, size, mtime, checksum, kind, link, magic, _, _, major, minor, prefix) = (
-        _HEADER.unpack(block)
-    )
-    stated = _number(checksum)
-    total = sum(block) - sum(checksum) + 256
-    if stated != total:
-        raise InvalidArgument("archive/tar: invalid tar header")
-    name = name.partition(b"\0")[0]
-    if magic[:6] == b"ustar\0" and prefix[0]:
-        name = prefix.partition(b"\0")[0] + b"/" + name
-    return Entry(
-        name,
-        kind,
-        _number(mode) & 0o7777,
-        _number(uid),
-        _number(gid),
-        _number(size),
-        _signed(mtime) * 10**9,
-        link.partition(b"\0")[0],
-        _number(major) if kind in (CHARACTER, BLOCK_DEVICE) else 0,
-        _number(minor) if kind in (CHARACTER, BLOCK_DEVICE) else 0,
-    )
-
-
-def _number(text: bytes) -> int:
-    """Read an unsigned number: octal digits, or base 256 if the first bit is set."""
-    value = _signed(text)
-    if value < 0:
-        raise InvalidArgument("archive/tar: invalid tar header")
-    return value
-
-
-def _signed(text: bytes) -> int:
-    if text[0] & 0x80:
-        value = int.from_bytes(text, "big")
-        bits = 8 * len(text)
-        return value - (1 << bits) if text[0] & 0x40 else value & ~(1 << (bits - 1))
-    try:
-        digits = text.partition(b"\0")[0].strip(b" ")
-        if digits.startswith((b"-", b"+")) or b"_" in digits:
-            raise ValueError
-        return int(digits, 8) if digits else 0
-    except ValueError as error:
-        raise InvalidArgument("archive/tar: invalid tar header") from error
-
-
-def _decimal(text: bytes) -> int:
-    if not text.isdigit() or len(text) > 20:
-        raise InvalidArgument("archive/tar: invalid extended header")
-    return int(text)
-
-
-def _time(text: bytes) -> int:
-    """Read seconds with a fraction as nanoseconds."""
-    whole, _, fraction = text.partition(b".")
-    sign = -1 if whole.startswith(b"-") else 1
-    if fraction and not fraction.isdigit():
-        raise InvalidArgument("archive/tar: invalid extended header")
-    nanoseconds = int(fraction[:9].ljust(9, b"0")) if fraction else 0
-    return sign * (_decimal(whole.lstrip(b"-")) * 10**9 + nanoseconds)
-
-
-def _records(content: bytes) -> dict[bytes, bytes]:
-    """Return the records `LENGTH KEY=VALUE\\n` of a PAX header."""
-    records: dict[bytes, bytes] = {}
-    sparse: list[bytes] = []
-    at = 0
-    while at < len(content):
-        space = content.find(b" ", at, at + 8)
-        if space < 0:
-            if not content[at:].strip(b"\0"):
-                break
-            raise InvalidArgument("archive/tar: invalid extended header")
-        length = _decimal(content[at:space])
-        end = at + length
-        key, equals, value = content[space + 1 : end - 1].partition(b"=")
-        if end > len(content) or end <= space + 2 or content[end - 1 : end] != b"\n" or not equals:
-            raise InvalidArgument("archive/tar: invalid extended header")
-        if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
-            sparse.append(value)  # version 0.0 repeats its keys
-        else:
-            records[key] = value
-        at = end
-    if sparse:
-        records[b"GNU.sparse.map"] = b",".join(sparse)
-    return records
-
-
-def _apply_records(entry: Entry, records: dict[bytes, bytes]) -> None:
-    for key, value in records.items():
-        if key.startswith(_XATTR):
-            if len(entry.xattrs) >= MAX_XATTRS or len(value) > MAX_XATTR_VALUE:
-                raise InvalidArgument("archive/tar: too many or too large extended attributes")
-            name = key[len(_XATTR) :].decode("utf-8", "surrogateescape")
-            entry.xattrs[name] = value
-        elif value and (apply := _RECORDS.get(key)):  # an empty value stands for none
-            apply(entry, value)
-
-
-def _set_size(entry: Entry, value: bytes) -> None:
-    entry.size = entry.stored = _decimal(value)
-
-
-_RECORDS: Final[dict[bytes, Callable[[Entry, bytes], None]]] = {
-    b"path": lambda entry, value: setattr(entry, "name", value),
-    b"linkpath": lambda entry, value: setattr(entry, "link", value),
-    b"size": _set_size,
-    b"uid": lambda entry, value: setattr(entry, "uid", _decimal(value)),
-    b"gid": lambda entry, value: setattr(entry, "gid", _decimal(value)),
-    b"mtime": lambda entry, value: setattr(entry, "mtime", _time(value)),
-}
-
-
-def _check_names(entry: Entry) -> None:
-    if not entry.name or len(entry.name) > MAX_NAME or b"\0" in entry.name:
-        raise InvalidArgument("archive/tar: a member's name is empty, too long or not a name")
-    if len(entry.link) > MAX_NAME or b"\0" in entry.link:
-        raise InvalidArgument("archive/tar: a link's target is too long or not a path")
-    if entry.uid > _UNSIGNED or entry.gid > _UNSIGNED:
-        raise InvalidArgument("archive/tar: a member's owner is out of range")
+def write_all(fd: int, data: memoryview) -> None:
+    """Write all of `data`."""
+    while (count := os.write(fd, data)) < len(data):
+        data = data[count:]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from sampan.errors import InvalidArgument
-from sampan.storage.tar_reader import (
+from sampan.storage.tar_fields import (
     BLOCK,
     BLOCK_DEVICE,
     CHARACTER,

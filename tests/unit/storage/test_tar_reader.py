@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
 from sampan.storage import tar_reader
-from sampan.storage.tar_reader import Entry, TarReader
+from sampan.storage.tar_fields import (
+    Entry,
+)
+from sampan.storage.tar_reader import TarReader
 from tests import tarballs
 from tests.tarballs import archive, file, pax, raw
 

@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
-from sampan.storage.tar_reader import Entry, TarReader
+from sampan.storage.tar_fields import (
+    Entry,
+)
+from sampan.storage.tar_reader import TarReader
 from sampan.storage.tar_writer import TarWriter, file_entry, folder_entry
 from tests import tarballs
 

@@ -29,7 +29,8 @@ from sampan.storage.applying import entry_parts
 from sampan.storage.compression import kind_of, plain_chunks, reader_of
 from sampan.storage.content import ContentStore, Writer, write_all
 from sampan.storage.intake import KEPT
-from sampan.storage.tar_reader import HARDLINK, REGULAR, SYMLINK, Entry, TarReader
+from sampan.storage.tar_fields import HARDLINK, REGULAR, SYMLINK, Entry
+from sampan.storage.tar_reader import TarReader
 
 T = TypeVar("T")
 Advance = Callable[[str, int, int], None]  # name, bytes that are here, bytes of all
