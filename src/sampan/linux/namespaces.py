@@ -37,6 +37,9 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
 }
 
 
+_ALL_IDS: Final = (0, 0, (1 << 32) - 1)  # what /proc/self/uid_map says in the first namespace
+
+
 class _CloneArgs(ctypes.Structure):
     _fields_ = tuple(
         (name, ctypes.c_uint64)
@@ -179,3 +182,12 @@ def sethostname(name: bytes) -> None:
 def setdomainname(name: bytes) -> None:
     """Set the NIS domain name of the current UTS namespace."""
     syscall(NR["setdomainname"], name, len(name))
+
+
+def in_user_namespace() -> bool:
+    """Tell whether this process is in a user namespace other than the first."""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            return tuple(map(int, file.read().split())) != _ALL_IDS
+    except OSError:
+        return False  # a kernel without user namespaces

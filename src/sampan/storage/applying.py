@@ -8,6 +8,7 @@ never followed. Parents stay open in a small cache, because archives list neighb
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from sampan.errors import InvalidArgument
+from sampan.linux.namespaces import in_user_namespace
 from sampan.linux.paths import O_DIRECTORY, open_in_root
 from sampan.storage import trees
 from sampan.storage.deferred import Deferred
@@ -32,6 +34,8 @@ from sampan.storage.tar_fields import (
     Entry,
 )
 from sampan.storage.tar_reader import TarReader, write_all
+
+log = logging.getLogger(__name__)
 
 OVERLAYS_OWN: Final = ("user.overlay.", "user.fuseoverlayfs.")  # attributes that are no file's own
 OPAQUE: Final = "trusted.overlay.opaque"
@@ -370,6 +374,9 @@ class Applier:
             raise InvalidArgument(f'invalid device number of "{os.fsdecode(entry.name)}"')
         kind = {CHARACTER: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK}.get(entry.kind, stat.S_IFIFO)
         mode, device = kind | entry.mode & 0o777, os.makedev(entry.major, entry.minor)
+        if device and in_user_namespace():
+            log.info("the device %s is left out: a user namespace has none", os.fsdecode(path))
+            return
         try:
             os.mknod(name, mode, device, dir_fd=parent)
         except FileExistsError:
@@ -472,6 +479,8 @@ def blamed(error: OSError, name: bytes) -> Exception:
     if error.errno in _OURS:
         return error
     reason = os.strerror(error.errno or 0).lower()
+    if error.errno == errno.EINVAL and in_user_namespace():
+        reason += " (its owner may be none of the ids of this user namespace: see subuid(5))"
     return InvalidArgument(f"{os.fsdecode(name[:256])}: {reason}")
 
 

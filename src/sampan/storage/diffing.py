@@ -49,6 +49,7 @@ USER_MARKS: Final = Marks(("user.overlay.opaque",))  # with the option userxattr
 FUSE_MARKS: Final = Marks(
     ("trusted.overlay.opaque", "user.overlay.opaque", "user.fuseoverlayfs.opaque"), named=True
 )
+FUSE_USER_MARKS: Final = Marks(FUSE_MARKS.opaque[::-1], named=True)
 
 
 def overlay_changes(upper: int, lower: int | None, marks: Marks = KERNEL_MARKS) -> list[Change]:

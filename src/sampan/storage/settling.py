@@ -14,7 +14,7 @@ from typing import Final
 
 from sampan.linux.paths import O_DIRECTORY, open_in_root
 from sampan.storage import trees
-from sampan.storage.applying import OPAQUE, blamed, is_whiteout
+from sampan.storage.applying import blamed, is_whiteout
 from sampan.storage.deferred import HOLDERS, Pending
 from sampan.storage.inside import evaluate, parts_of
 
@@ -24,11 +24,13 @@ _IN_THE_WAY: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 class Settler:
     """Finishes one layer: `tree` is its own directory, `lower` what its parents show, or None.
 
-    `folder` is the snapshot's own folder, where the placeholders of links are.
+    `folder` is the snapshot's own folder, where the placeholders of links are; `opaque` the
+    attribute of a directory that hides what is below.
     """
 
-    def __init__(self, folder: int, tree: int, lower: int | None) -> None:
+    def __init__(self, folder: int, tree: int, lower: int | None, opaque: str) -> None:
         self._folder, self._tree, self._lower = folder, tree, lower
+        self._opaque = opaque
 
     def settle(self, pending: Pending) -> None:
         """Finish the layer; InvalidArgument if it links to what its parents do not have."""
@@ -146,7 +148,7 @@ class Settler:
         here = os.open(b".", trees.DIRECTORY, dir_fd=self._tree)
         try:
             for depth, part in enumerate(parts, 1):
-                if _is_opaque(here):
+                if self._is_opaque(here):
                     return
                 try:
                     below = os.open(part, trees.DIRECTORY, dir_fd=here)
@@ -161,11 +163,17 @@ class Settler:
                     return
                 os.close(here)
                 here = below
-            if not _is_opaque(here):
+            if not self._is_opaque(here):
                 with suppress(FileExistsError), _same_time(here):
                     os.link(name, last, src_dir_fd=holders, dst_dir_fd=here, follow_symlinks=False)
         finally:
             os.close(here)
+
+    def _is_opaque(self, folder: int) -> bool:
+        try:
+            return os.getxattr(folder, self._opaque) == b"y"
+        except OSError:
+            return False
 
 
 def _fill(node: trees.Node, holders: int, name: bytes) -> None:
@@ -182,13 +190,6 @@ def _fill(node: trees.Node, holders: int, name: bytes) -> None:
             os.close(target)
     finally:
         os.close(source)
-
-
-def _is_opaque(folder: int) -> bool:
-    try:
-        return os.getxattr(folder, OPAQUE) == b"y"
-    except OSError:
-        return False
 
 
 @contextmanager

@@ -152,7 +152,7 @@ class Staging:
                 below = Folders(parents[0], parents[1:])
                 lower = self._driver.mount(below, committed=True, read_only=True)
                 undo.callback(os.close, lower)
-            Settler(own, tree, lower).settle(pending)
+            Settler(own, tree, lower, self._driver.rules(parents).opaque).settle(pending)
             trees.remove(own, HOLDERS.encode())  # first: they are links to files of the layer
             trees.remove(own, FILE.encode())
         sync_filesystem(folder)

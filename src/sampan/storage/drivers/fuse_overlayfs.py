@@ -19,8 +19,9 @@ from typing import Final
 from sampan.errors import Unsupported
 from sampan.linux import mounts
 from sampan.linux.filesystems import filesystem_name, has_kinds
+from sampan.linux.namespaces import in_user_namespace
 from sampan.storage import trees
-from sampan.storage.diffing import FUSE_MARKS
+from sampan.storage.diffing import FUSE_MARKS, FUSE_USER_MARKS
 from sampan.storage.drivers.overlay import OverlayDriver, scratch
 from sampan.storage.projects import Projects
 
@@ -35,11 +36,11 @@ class FuseOverlayfsDriver(OverlayDriver):
     """Snapshots as file systems of fuse-overlayfs; on disk they look as overlay's."""
 
     name = "fuse-overlayfs"
-    marks = FUSE_MARKS
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._projects = Projects(root, self.name)
+        self.marks = FUSE_USER_MARKS if in_user_namespace() else FUSE_MARKS
         self._program = shutil.which(PROGRAM) or ""
         if not self._program:
             raise Unsupported(f"driver not supported: the program {PROGRAM} is not installed")

@@ -18,10 +18,16 @@ from typing import Final
 from sampan.errors import Unsupported
 from sampan.linux import mounts
 from sampan.linux.filesystems import filesystem_name, has_kinds
-from sampan.linux.namespaces import CLONE_NEWNS, unshare
+from sampan.linux.namespaces import CLONE_NEWNS, in_user_namespace, unshare
 from sampan.storage import trees
 from sampan.storage.applying import Rules
-from sampan.storage.diffing import KERNEL_MARKS, overlay_changes, overlay_diff
+from sampan.storage.diffing import (
+    KERNEL_MARKS,
+    USER_MARKS,
+    Marks,
+    overlay_changes,
+    overlay_diff,
+)
 from sampan.storage.mounter import Change
 from sampan.storage.projects import Projects
 from sampan.storage.snapshots import Folders
@@ -33,6 +39,12 @@ log = logging.getLogger(__name__)
 # reference, no copies of metadata alone. `index` off: a snapshot may be read as a lower layer
 # while it is mounted to be written.
 _OPTIONS: Final = ((b"redirect_dir", b"off"), (b"metacopy", b"off"), (b"index", b"off"))
+# In a user namespace attributes are user.overlay.* (since Linux 5.11); redirect_dir=off would be
+# refused there by a kernel that follows redirections whatever it is told.
+_USER_OPTIONS: Final = (
+    (b"userxattr", None),
+    *((b"redirect_dir", b"nofollow"), (b"metacopy", b"off"), (b"index", b"off")),
+)
 
 SetLayer = Callable[[int, bytes, int], None]
 
@@ -54,11 +66,13 @@ class OverlayDriver:
 
     name = "overlay"
     copies = False
-    marks = KERNEL_MARKS
+    marks: Marks = KERNEL_MARKS
 
     def __init__(self, root: Path, method: str | None = None) -> None:
-        self._options = list(_OPTIONS)
+        self._options: list[tuple[bytes, bytes | None]] = []
         self._root = root
+        if in_user_namespace():
+            self.marks = USER_MARKS
         self._projects = Projects(root, self.name)
         self.method = method or ""
         with scratch(root) as folders:
@@ -67,19 +81,26 @@ class OverlayDriver:
     def _probe(self, folders: list[Path], methods: list[str]) -> None:
         problem: OSError | None = None
         for self.method in methods:
-            for options in (_OPTIONS, _OPTIONS[2:], ()):
+            for options in self._options_to_try():
                 self._options = list(options)
                 try:
                     os.close(self._mount(folders[0], folders[1:], read_only=False))
                 except OSError as error:
                     problem = error
                 else:
-                    if options is not _OPTIONS:
+                    if len(options) < len(_OPTIONS):
                         log.warning("overlay: this kernel lacks options; going on without")
                     return
+        where = " in a user namespace" if self.marks is USER_MARKS else ""
         raise Unsupported(
-            f"this kernel, or the file system of the data root, has no overlay: {problem}"
+            f"driver not supported: no overlay{where} with this kernel on"
+            f" {filesystem_name(self._root)}: {problem}"
         )
+
+    def _options_to_try(self) -> list[tuple[tuple[bytes, bytes | None], ...]]:
+        if self.marks is USER_MARKS:
+            return [_USER_OPTIONS]
+        return [_OPTIONS, _OPTIONS[2:], ()]
 
     @property
     def sizes_problem(self) -> str:
@@ -93,7 +114,7 @@ class OverlayDriver:
             ("Supports d_type", str(has_kinds(self._root)).lower()),
             ("Using metacopy", "false"),
             ("Native Overlay Diff", "true"),
-            ("userxattr", "false"),
+            ("userxattr", str(self.marks is USER_MARKS).lower()),
             ("Mounts", "detached"),
         ]
 
@@ -156,7 +177,8 @@ class OverlayDriver:
                 put(context, b"upperdir", fds[-2])
                 put(context, b"workdir", fds[-1])
             for key, value in self._options:
-                mounts.fsconfig(context, mounts.FSCONFIG_SET_STRING, key, value)
+                kind = mounts.FSCONFIG_SET_FLAG if value is None else mounts.FSCONFIG_SET_STRING
+                mounts.fsconfig(context, kind, key, value)
             mounts.fsconfig(context, mounts.FSCONFIG_SET_STRING, b"source", b"overlay")
             mounts.fsconfig(context, mounts.FSCONFIG_CMD_CREATE)
             flags = mounts.MOUNT_ATTR_RDONLY if read_only else 0
@@ -232,7 +254,7 @@ def _in_private_tree(
     target: Path,
     lower: list[Path],
     above: list[Path],
-    options: list[tuple[bytes, bytes]],
+    options: list[tuple[bytes, bytes | None]],
     read_only: bool,
 ) -> int:
     """Mount by mount(2), in a mount namespace of a thread that ends at once; return the mount.
@@ -251,7 +273,7 @@ def _in_private_tree(
             parts = [b"lowerdir=" + b":".join(names[: len(lower)])]
             if above:
                 parts.append(b"upperdir=%s,workdir=%s" % (names[-2], names[-1]))
-            parts += [b"%s=%s" % option for option in options]
+            parts += [key if value is None else b"%s=%s" % (key, value) for key, value in options]
             mounts.mount(b"overlay", where, b"overlay", 0, b",".join(parts))
         fd = mounts.open_tree(mounts.AT_FDCWD, where, mounts.OPEN_TREE_CLONE)
         if read_only:
