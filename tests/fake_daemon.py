@@ -8,7 +8,7 @@ import json
 import socketserver
 import threading
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -55,21 +55,25 @@ class Asked:
     query: dict[str, Any]
     login: dict[str, Any]
     body: Any
+    media_type: str = ""
+    raw: bytes = b""
+
+
+Compute = Callable[[Asked], Reply]
+Replies = Mapping[str, Reply | Compute | Sequence[Reply]]
 
 
 class FakeDaemon:
-    """Answers "GET /images/json" and the like from a table.
+    """Answers "GET /images/json" and the like from a table, or by functions in it.
 
     A list in the table is answered one by one; its last reply stays. Paths may end with `*`.
     """
 
-    def __init__(
-        self, folder: Path, replies: Mapping[str, Reply | Sequence[Reply]] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, replies: Replies | None = None) -> None:
         self.path = folder / "engine.sock"
         self.asked: list[Asked] = []
-        self.replies = {
-            name: [reply] if isinstance(reply, Reply) else [*reply]
+        self.replies: dict[str, list[Reply | Compute]] = {
+            name: [*reply] if isinstance(reply, Sequence) else [reply]
             for name, reply in (replies or {}).items()
         }
         self._lock = threading.Lock()
@@ -84,7 +88,8 @@ class FakeDaemon:
             line = f"{asked.method} {asked.path}"
             for pattern, replies in self.replies.items():
                 if line == pattern or (pattern[-1:] == "*" and line.startswith(pattern[:-1])):
-                    return replies.pop(0) if len(replies) > 1 else replies[0]
+                    chosen = replies.pop(0) if len(replies) > 1 else replies[0]
+                    return chosen if isinstance(chosen, Reply) else chosen(asked)
         return error(404, "page not found")
 
     @contextlib.contextmanager
@@ -155,6 +160,8 @@ class _Handler(BaseHTTPRequestHandler):
             found,
             json.loads(base64.urlsafe_b64decode(login)) if login else {},
             _parsed(body.decode("latin-1")) if body else None,
+            self.headers.get("Content-Type", "") if self.command == "PUT" else "",
+            body if self.command == "PUT" else b"",
         )
 
     def _answer(self) -> None:

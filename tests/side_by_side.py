@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,7 @@ from typing import Any
 import pexpect
 import pyte
 
-from tests.fake_daemon import Asked, FakeDaemon, Reply
-
-Replies = Mapping[str, Reply | Sequence[Reply]]
+from tests.fake_daemon import Asked, FakeDaemon, Replies
 
 
 @dataclass

@@ -58,6 +58,10 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
             "rm": "rmi",
         },
     ),
+    "manifest": (
+        "Work with image manifests and lists of them (experimental)",
+        {name: f"manifest.{name}" for name in ("annotate", "create", "inspect", "push", "rm")},
+    ),
     "network": (
         "Work with networks",
         {"inspect": "network.inspect", "ls": "network.ls"},

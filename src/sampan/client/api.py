@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 
 from sampan.client import documents
-from sampan.client.connection import Connection, Response
+from sampan.client.connection import BODY_BYTES, Connection, Response
 from sampan.client.endpoint import Endpoint, resolve
 from sampan.client.errors import error_of, unreachable
 from sampan.errors import Internal, SampanError, Unavailable
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sampan.client.containers import Containers
+    from sampan.client.distribution import Distribution
     from sampan.client.execs import Execs
     from sampan.client.images import Images
     from sampan.client.networks import Networks
@@ -96,6 +97,12 @@ class Client:
         from sampan.client.containers import Containers
 
         return Containers(self)
+
+    @property
+    def distribution(self) -> Distribution:
+        from sampan.client.distribution import Distribution
+
+        return Distribution(self)
 
     @property
     def execs(self) -> Execs:
@@ -210,10 +217,13 @@ class Client:
         except OSError as error:
             raise unreachable(self.endpoint.host, error) from error
 
-    def finish(self, response: Response) -> bytes:
-        """Read a body to its end and keep the connection for the next request."""
+    def finish(self, response: Response, limit: int = BODY_BYTES) -> bytes:
+        """Read a body to its end and keep the connection for the next request.
+
+        Raises Internal if it is longer than `limit` bytes.
+        """
         try:
-            data = response.read()
+            data = response.read(limit)
         except BaseException:
             response.close()
             raise
