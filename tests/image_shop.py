@@ -116,9 +116,9 @@ def _layer(key: str, parent: str | None, kind: Kind, content: bytes) -> Snapshot
 class Shop:
     """Images, the containers that use them, and the events that they cause."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, mounter: Any = None) -> None:
         self.root = root
-        self.mounter = DictionaryMounter()
+        self.mounter = mounter or DictionaryMounter()
         self.uses: list[ImageUse] = []
         self.events: list[tuple[str, str]] = []
         self.open()
@@ -131,6 +131,7 @@ class Shop:
             self.database,
             cast(Mounter, self.mounter),
             uses=lambda: self.uses,
+            containers=lambda: {use.container for use in self.uses},
             emit=self._emit,
         )
 

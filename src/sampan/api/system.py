@@ -84,6 +84,18 @@ async def plugins(backend: Backend, request: Request) -> Response:
     return json_response(200, [])
 
 
+@routes.on("GET", "/system/check")
+async def check(backend: Backend, request: Request) -> Response:
+    request.cancel_when_client_leaves()
+    return json_response(200, await backend.images.check())
+
+
+@routes.on("POST", "/system/check")
+async def check_and_repair(backend: Backend, request: Request) -> Response:
+    repair = request.query.boolean("repair")
+    return json_response(200, await backend.images.check(repair=repair))
+
+
 # --- events -----------------------------------------------------------------------------------
 
 

@@ -89,6 +89,7 @@ class Engine:
             mounter,
             driver=self.storage,
             uses=self._image_uses,
+            containers=self._table.ids,
             emit=self._emitter("image"),
         )
         self.networks = Networks(self._database, plumber, options.network, self._emitter("network"))

@@ -25,6 +25,10 @@ class Table:
     def __len__(self) -> int:
         return len(self._by_id)
 
+    def ids(self) -> set[str]:
+        """Return the ids of all containers, also of those that are being made."""
+        return {*self._by_id, *self._by_name.values()}
+
     def get(self, id: str) -> Container | None:
         """Return the container with exactly this id."""
         return self._by_id.get(id)

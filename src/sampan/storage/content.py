@@ -104,6 +104,17 @@ class ContentStore:
                 with suppress(InvalidArgument):
                     yield parse_digest(f"{kind}:{name}")
 
+    def strangers(self) -> list[Path]:
+        """Return what lies between the blobs and is none."""
+        found = [path for path in self._blobs.iterdir() if path.name not in ALGORITHMS]
+        for kind in ALGORITHMS:
+            for name in os.listdir(self._blobs / kind):
+                try:
+                    parse_digest(f"{kind}:{name}")
+                except InvalidArgument:
+                    found.append(self._blobs / kind / name)
+        return found
+
     def _path(self, digest: Digest) -> Path:
         _check(algorithm(digest))
         return self._blobs / algorithm(digest) / encoded(parse_digest(digest))

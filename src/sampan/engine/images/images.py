@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
 from sampan.engine.database import Database
 from sampan.engine.images import listing, removal
+from sampan.engine.images.checking import Check
 from sampan.engine.images.database import ImageDatabase
 from sampan.engine.images.filters import Filters
 from sampan.engine.images.importing import CommitRequest, commit, import_archive
@@ -29,6 +30,7 @@ from sampan.spec.docker.images import (
 )
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference, from_repo_and_tag
+from sampan.spec.storage import CheckReport
 from sampan.storage.content import ContentStore
 from sampan.storage.mounter import DriverInfo, Mounter
 
@@ -41,7 +43,8 @@ __all__ = ["CommitRequest", "Filters", "Image", "ImageUse", "Images"]
 class Images:
     """The images of an engine whose data lies below `root`.
 
-    `uses` tells which containers there are; `emit` takes events: action, image id, attributes.
+    `uses` tells which containers there are, `containers` the ids also of those being made; `emit`
+    takes events: action, image id, attributes.
     `driver` has the name of the snapshot driver, for inspect.
     """
 
@@ -53,11 +56,13 @@ class Images:
         *,
         driver: SnapshotDriver | DriverInfo = _OVERLAY,
         uses: Callable[[], Iterable[ImageUse]] = lambda: (),
+        containers: Callable[[], Collection[str]] = frozenset,
         emit: Emit = lambda _action, _image, _attributes: None,
     ) -> None:
         tables = ImageDatabase(database)
         self.store = ImageStore(ContentStore(root), mounter, tables, uses, emit)
         self._driver = driver
+        self._root, self._containers = root, containers
         self._pruning = False
 
     async def resolve(self, name: str, platform: Platform | None = None) -> Image:
@@ -161,6 +166,10 @@ class Images:
                 log.info("the layer %s is removed: nothing needs it", chain)
         except (SampanError, OSError, sqlite3.Error) as error:
             log.warning("layers that nothing needs could not be removed: %s", error)
+
+    async def check(self, *, repair: bool = False) -> CheckReport:
+        """Verify all that is stored, and with `repair` mend what can be mended; reads it all."""
+        return await Check(self.store, self._root, self._containers).run(repair=repair)
 
     async def import_(
         self,

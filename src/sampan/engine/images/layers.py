@@ -37,7 +37,7 @@ class Layers:
     """Belongs to one event loop. Reading never waits; a change is durable before it shows."""
 
     def __init__(self, mounter: Mounter, content: ContentStore, database: ImageDatabase) -> None:
-        self.mounter, self._content, self._database = mounter, content, database
+        self.mounter, self.content, self._database = mounter, content, database
         self.chains: dict[Digest, Chain] = {}  # by chain id
         self._places: defaultdict[str, set[Digest]] = defaultdict(set)  # chain ids, by diff id
         self._layers: dict[str, Layer] = {layer.diff_id: layer for layer in database.layers()}
@@ -118,7 +118,7 @@ class Layers:
             if blob is None:
                 raise
             # A snapshot of an older engine: it kept the archive of every layer.
-            with open(self._content.open(blob), "rb", buffering=0) as file:
+            with open(self.content.open(blob), "rb", buffering=0) as file:
                 for chunk in plain_chunks(file.read):
                     write_all(fd, chunk)
 
@@ -238,6 +238,20 @@ class Layers:
         await blocking(self._database.keep_archive, layer)
         self._layers[diff_id] = layer
         self._digests[blob] = layer.diff_id
+
+    async def forget_archive(self, diff_id: str) -> None:
+        """Note that the archive of a layer is gone."""
+        await blocking(self._database.forget_archive, diff_id)
+        layer = self._layers[diff_id]
+        if layer.blob:
+            self._digests.pop(layer.blob, None)
+        self._layers[diff_id] = replace(layer, blob=None, blob_size=0, media_type="")
+
+    async def add(self, layer: Layer, chain: Chain) -> None:
+        """Note a layer that is in its place already."""
+        await blocking(self._database.add_layer, layer, chain, None)
+        self._layers.setdefault(layer.diff_id, layer)
+        self._place(chain)
 
     async def note_source(self, diff_id: str, source: Source) -> None:
         """Remember where a compressed form of a layer lies."""

@@ -92,7 +92,7 @@ class Loading:
             if part.staged and self._store.layers.is_waiting(part.staged):
                 await self._store.layers.discard(part.staged)
             if part.blob and self._store.layers.diff_id_of(part.blob) is None:
-                self._store.collect_later()
+                self._store.reclaiming.collect_later()
 
     async def _entry(self, archive: Archive, entry: Entry) -> AsyncIterator[ProgressMessage]:
         """Add an image, or the images of an index, and name them."""

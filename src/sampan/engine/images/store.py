@@ -15,11 +15,11 @@ This is also what pull, push, load and save are written on. An image comes in li
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from sampan.engine.blocking import blocking
@@ -28,6 +28,7 @@ from sampan.engine.images.documents import Documents, Member
 from sampan.engine.images.layers import Layers
 from sampan.engine.images.model import Emit, Image, ImageUse, Name
 from sampan.engine.images.names import Names
+from sampan.engine.images.reclaiming import Reclaiming
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.digest import Digest, chain_ids
 from sampan.spec.image import parse_config
@@ -35,6 +36,8 @@ from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference, parse_any
 from sampan.storage.content import ContentStore
 from sampan.storage.mounter import Mounter
+
+log = logging.getLogger(__name__)
 
 _ID_PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 
@@ -53,21 +56,31 @@ class ImageStore:
         self.content, self.mounter, self.uses = content, mounter, uses
         self._database, self._emit = database, emit
         self.images: dict[str, Image] = {}
+        self.broken: dict[str, str] = {}  # images that cannot be read, and why
+        self.broken_references: list[str] = []  # to those
         self.names = Names()
         self.documents = Documents(content)
         self.layers = Layers(mounter, content, database)
-        self._reclaiming = asyncio.Lock()  # held while layers and content are removed
-        self._intakes = 0
-        self._unclean = False
+        self.reclaiming = Reclaiming(self.images, self.names, self.documents, self.layers)
         self._load()
 
     def _load(self) -> None:
         for row in self._database.images():
-            config = parse_config(self.content.read(Digest(row.id)))
+            try:
+                config = parse_config(self.content.read(Digest(row.id)))
+            except (NotFound, InvalidArgument) as error:
+                log.warning("the image %s cannot be read: %s", row.id, error)
+                self.broken[row.id] = str(error)
+                continue
             chains = tuple(chain_ids(config.diff_ids))
             self.images[row.id] = Image(row.id, config, chains, row.parent, row.last_tagged)
         for text, name in self._database.references():
-            self._name(Reference.parse(text), name)
+            here = [name.image] if name.image in self.images else []
+            here += [member.image for member in self.present(name.target)]
+            if here:
+                self._name(Reference.parse(text), replace(name, image=here[0]))
+            else:
+                self.broken_references.append(text)
 
     def _name(self, reference: Reference, name: Name) -> None:
         """Note what a reference stands for, and what all others of the same target keep."""
@@ -251,7 +264,25 @@ class ImageStore:
             self.names.remove(reference)
         for reference, name in shared:
             self._name(reference, name)
-        return await self._release(image)
+        return await self.reclaiming.release(image)
+
+    async def forget_broken(self, id: str) -> None:
+        """Forget an image that cannot be read, and its names."""
+        await blocking(self._database.delete_image, id)
+        self.broken.pop(id, None)
+
+    async def forget_reference(self, text: str) -> None:
+        """Forget a reference to nothing."""
+        await blocking(self._database.delete_reference, text)
+        self.broken_references.remove(text)
+
+    async def forget_target(self, reference: Reference) -> None:
+        """Let a reference stand for its image alone: the documents of its target are lost."""
+        name = self.names.get(reference)
+        if name is not None:
+            alone = replace(name, target=None)
+            await blocking(self._database.move_reference, str(reference), alone)
+            self._name(reference, alone)
 
     def log(self, action: str, image: Image, name: str) -> None:
         """Emit an event."""
@@ -263,44 +294,13 @@ class ImageStore:
 
     # --- reclaiming ------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def intake(self) -> AsyncIterator[None]:
+    def intake(self) -> AbstractAsyncContextManager[None]:
         """Keep all layers and content while new ones come in that no image has yet.
 
         What should have gone meanwhile, or was left by an error, goes afterwards; layers that
         were complete and can be found again are kept for a day.
         """
-        async with self._reclaiming:
-            self._intakes += 1
-        try:
-            yield
-        except BaseException:
-            self._unclean = True
-            raise
-        finally:
-            self._intakes -= 1
-            if self._unclean:
-                await self.collect()
-
-    def collect_later(self) -> None:
-        """Have everything collected that nothing needs, as soon as no intake is going on."""
-        self._unclean = True
-
-    async def _release(self, image: Image) -> list[str]:
-        """Remove what only a deleted image needed; return the layers, top first."""
-        async with self._reclaiming:
-            if self._intakes:
-                self._unclean = True
-                return []
-            needed = self._needed()
-            removed: list[str] = []
-            for chain in reversed(image.chains):
-                if chain in needed or not await self.layers.remove(chain):
-                    break
-                removed.append(chain)
-            await self.layers.forget_unplaced()
-            await self._sweep()
-            return removed
+        return self.reclaiming.intake()
 
     async def collect(self, *, leased: bool = False) -> list[str]:
         """Remove all layers and content that nothing needs: what crashes and containers left.
@@ -308,48 +308,7 @@ class ImageStore:
         With `leased` also what interrupted intakes had completed. Returns the chain ids of the
         layers that went.
         """
-        async with self._reclaiming:
-            if self._intakes:
-                self._unclean = True
-                return []
-            self._unclean = False
-            layers = self.layers
-            over = list(layers.leases) if leased else layers.expired(time.time_ns())
-            await layers.end_leases(over)
-            snapshots = await blocking(self.mounter.snapshots)
-            await layers.found(snapshots)
-            needed = self._needed() | layers.leases.keys()
-            parents = {
-                Digest(info.key): info.parent for info in snapshots if info.kind == "committed"
-            }
-            below = {info.parent for info in snapshots}
-            removed: list[str] = []
-            waiting = [key for key in parents if key not in below]
-            while waiting:
-                key = waiting.pop()
-                if key in needed or not await layers.remove(key):
-                    continue
-                removed.append(key)
-                if (parent := parents[key]) is not None:
-                    waiting.append(Digest(parent))
-            for chain in layers.chains.keys() - parents.keys() - needed:
-                await layers.forget(chain)  # it was removed, but a crash kept its row
-            await layers.forget_unplaced()
-            await self._sweep()
-            return removed
-
-    async def _sweep(self) -> None:
-        """Remove content that no image, no reference and no layer needs."""
-        known: set[str] = {layer.blob for layer in self.layers.kept() if layer.blob}
-        known |= self.images.keys()
-        for target in self.names.targets():
-            known.update(self.documents.blobs(target, self.images))
-        for digest in set(await blocking(list, self.content)) - known:
-            await blocking(self.content.delete, digest)
-            self.documents.forget(digest)
-
-    def _needed(self) -> set[str]:
-        return {chain for image in self.images.values() for chain in image.chains}
+        return await self.reclaiming.collect(leased=leased)
 
 
 def best(images: list[Image], platform: Platform) -> Image | None:
