@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 _LENGTH = 8192  # of one header
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _SCHEME = re.compile(rf"[\s,]*({_WORD})(?:\s+|\s*(?=,)|\s*$)")
-_PARAMETER = re.compile(rf'[\s,]*({_WORD})\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,"]*)\s*(?:,|$)')
+_PARAMETER = re.compile(rf'[\s,]*({_WORD})\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,"=]+)\s*(?:,|$)')
 _SINGLE = re.compile(r"[A-Za-z0-9._~+/-]+=*\s*(?:,|$)")  # token68
 _ESCAPE = re.compile(r"\\(.)")
 
