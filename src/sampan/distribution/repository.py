@@ -166,8 +166,6 @@ class Repository:
         what the descriptor says, OSError if `into` fails (BrokenPipeError: the reader is gone).
         """
         download = Download(descriptor, into, advance)
-        if descriptor.urls and await fetch_foreign(download, self._origin.transport):
-            return
 
         async def fetch(session: Session) -> None:
             path = f"{self._path(session)}/blobs/{descriptor.digest}"
@@ -182,7 +180,8 @@ class Repository:
             )
 
         try:
-            await self._pull(Digest(descriptor.digest), fetch)
+            if not await fetch_foreign(download, self._origin.transport):
+                await self._pull(Digest(descriptor.digest), fetch)
         except WrongContent as error:
             raise wrong_content(descriptor, error) from None
 

@@ -31,6 +31,7 @@ _LARGEST_CHUNK = 64 << 20  # that a registry may ask for by OCI-Chunk-Min-Length
 COMMIT_SECONDS = 300.0  # a registry may copy the blob before it answers
 _OCTETS = ("Content-Type", "application/octet-stream")
 _OTHER_WAY = frozenset({400, 401, 404, 405, 411, 413, 415, 416, 501})
+_STORED = (201, 204)
 _FINAL = frozenset({"DENIED", "DIGEST_INVALID", "SIZE_INVALID", "NAME_INVALID", "NAME_UNKNOWN"})
 
 
@@ -150,9 +151,10 @@ class Upload:
         assert digest is not None
         source = Source(self._replay.read, size)
         call = Call("PUT", (_OCTETS,), source, COMMIT_SECONDS)
-        answer = await self._send(self._where().with_query(f"digest={digest}"), call)
-        self._check(digest, size)
-        await self._is_stored(answer)
+        async with await self._send(self._where().with_query(f"digest={digest}"), call) as answer:
+            if answer.status in _STORED:
+                self._check(digest, size)
+            await self._is_stored(answer)
         return digest
 
     async def _stream(self, digest: Digest | None, size: int | None) -> Digest:
@@ -175,14 +177,13 @@ class Upload:
         digest = digest or self._replay.digest
         self._check(digest, size)
         url = self._where().with_query(f"digest={digest}")
-        await self._is_stored(
-            await self._session.send(url, Call("PUT", answer_seconds=COMMIT_SECONDS))
-        )
+        call = Call("PUT", answer_seconds=COMMIT_SECONDS)
+        async with await self._session.send(url, call) as answer:
+            await self._is_stored(answer)
         return digest
 
     async def _is_stored(self, answer: Answer) -> None:
-        await expect(answer, 201, 204)
-        answer.close()
+        await expect(answer, *_STORED)
         self._location = None
 
     async def _send(self, url: Url, call: Call) -> Answer:

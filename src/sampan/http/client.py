@@ -23,6 +23,7 @@ from sampan.http.proxies import Proxies
 from sampan.http.urls import Url
 from sampan.http.wire import Wire
 
+IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})  # RFC 9110, 9.2.2
 Trust = Callable[[Url], ssl.SSLContext]
 Body = bytes | Source | None
 _Key = tuple[str, str, int]
@@ -82,7 +83,7 @@ class Client:
         """Send a request and return its answer when the head is there. Raises a Fault.
 
         Leave the answer by `async with`: then its connection is kept or closed. A kept
-        connection that turns out to be dead is replaced once, if the body can be sent again.
+        connection that turns out to be dead is replaced, if the request can be sent again.
         """
         while True:
             wire, is_fresh = await self._connection(url)
@@ -91,7 +92,8 @@ class Client:
                 return await self._speak(exchange, method, url, headers, body)
             except BrokenFault:
                 wire.close()
-                if is_fresh or exchange.has_answered or isinstance(body, Source):
+                may_repeat = method in IDEMPOTENT and not isinstance(body, Source)
+                if is_fresh or exchange.has_answered or not may_repeat:
                     raise
             except BaseException:
                 wire.close()

@@ -181,6 +181,7 @@ class Answer:
         self._keep = keep
         self._is_1_1 = head.http_version == b"1.1"
         self._is_complete = False
+        self._is_closed = False
 
     @property
     def content_length(self) -> int | None:
@@ -202,7 +203,10 @@ class Answer:
         self.close()
 
     def close(self) -> None:
-        """Keep the connection for the next request if it can be, or end it."""
+        """Keep the connection for the next request if it can be, or end it; once."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         exchange = self._exchange
         if not self._is_complete:
             self._skip_what_is_here()
