@@ -197,10 +197,11 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def running(*options: str, data_size: str = "") -> Iterator[Daemon]:
+def running(*options: str, data_size: str = "", data_in: Path | None = None) -> Iterator[Daemon]:
     """Run a daemon, and end every process and mount of it afterwards.
 
-    With `data_size` ("64m") the data root is a file system of that size.
+    With `data_size` ("64m") the data root is a file system of that size; with `data_in` it is that
+    folder, on whatever file system.
     """
     folder = scratch()
     folder.chmod(0o755)
@@ -213,6 +214,9 @@ def running(*options: str, data_size: str = "") -> Iterator[Daemon]:
             daemon.data_root.mkdir()
             size = ["-o", f"size={data_size},mode=0711"]
             subprocess.run(["mount", "-t", "tmpfs", *size, "tmpfs", daemon.data_root], check=True)
+        if data_in:
+            daemon.data_root.mkdir()
+            subprocess.run(["mount", "--bind", data_in, daemon.data_root], check=True)
         daemon.start()
         yield daemon
         daemon.remove_containers()
@@ -220,6 +224,6 @@ def running(*options: str, data_size: str = "") -> Iterator[Daemon]:
     finally:
         daemon.kill()
         subprocess.run(["ip", "netns", "del", namespace], check=True)
-        if data_size:
+        if os.path.ismount(daemon.data_root):
             subprocess.run(["umount", "--lazy", daemon.data_root], check=True)
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.session import scratch, unique
+from tests.session import eventually, scratch, unique
 
 SIZE = "2G"  # sparse: only what is written takes space
 MAKE = {
@@ -40,7 +40,8 @@ def mounted(kind: str, options: str = "", size: str = SIZE) -> Iterator[Path]:
         try:
             yield root
         finally:
-            subprocess.run(["umount", root], check=True)
+            # A process that was just killed may hold it for a moment.
+            eventually(lambda: not subprocess.run(["umount", "-q", root], check=False).returncode)
     finally:
         shutil.rmtree(folder)
 
