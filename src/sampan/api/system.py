@@ -54,7 +54,7 @@ async def disk_usage(backend: Backend, request: Request) -> Response:
         objects = OBJECTS
     for kind in objects - OBJECTS:
         raise InvalidArgument(f"unknown object type: {kind}")
-    usage = await backend.system.disk_usage(objects)
+    usage = await backend.system.disk_usage(objects, verbose=request.query.boolean("verbose"))
     return json_response(200, shaped("DiskUsage", usage, request.version))
 
 

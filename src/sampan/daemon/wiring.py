@@ -110,6 +110,7 @@ def _inventory(engine: Engine) -> Inventory:
         containers=all_containers,
         images=all_images,
         layers_size=engine.images.layers_size,
+        disk=engine.images.storage,
         storage=lambda: engine.storage.info,
         listeners=lambda: engine.events.listeners,
     )

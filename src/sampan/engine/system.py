@@ -26,6 +26,7 @@ from sampan.spec.docker.system import (
     SystemInfo,
     SystemVersion,
 )
+from sampan.spec.storage import StorageItem
 from sampan.storage.mounter import DriverInfo
 
 # Tools compare the version with Docker's, so it is that of the engine whose API is served; what
@@ -70,6 +71,7 @@ class Inventory:
     containers: Callable[[], Awaitable[list[Any]]]  # summaries of all, with sizes
     images: Callable[[], Awaitable[list[ImageSummary]]]  # with shared sizes
     layers_size: Callable[[], int]
+    disk: Callable[[], Awaitable[list[StorageItem]]]  # what every byte on the disk belongs to
     storage: Callable[[], DriverInfo]
     listeners: Callable[[], int]  # of events
 
@@ -190,8 +192,13 @@ class System:
             build_time=BUILD_TIME,
         )
 
-    async def disk_usage(self, objects: Collection[str] = OBJECTS) -> DiskUsage:
-        """Return what `docker system df` shows; only of the kinds in `objects`."""
+    async def disk_usage(
+        self, objects: Collection[str] = OBJECTS, *, verbose: bool = False
+    ) -> DiskUsage:
+        """Return what `docker system df` shows; only of the kinds in `objects`.
+
+        With `verbose` also what every byte below the data root belongs to.
+        """
         usage = DiskUsage()
         if "image" in objects:
             usage.layers_size = self.inventory.layers_size()
@@ -202,6 +209,8 @@ class System:
             usage.volumes = []
         if "build-cache" in objects:
             usage.build_cache = []
+        if verbose:
+            usage.storage = await self.inventory.disk()
         return usage
 
 

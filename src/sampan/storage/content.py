@@ -70,6 +70,13 @@ class ContentStore:
         except FileNotFoundError as error:
             raise NotFound(f"content {digest}: not found") from error
 
+    def allocated(self, digest: Digest) -> int:
+        """Return the bytes that a blob occupies on the disk; 0 if there is none."""
+        try:
+            return self._path(digest).stat().st_blocks * 512
+        except FileNotFoundError:
+            return 0
+
     def open(self, digest: Digest) -> int:
         """Return a descriptor for reading a blob; NotFound if there is none."""
         try:

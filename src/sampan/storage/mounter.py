@@ -68,7 +68,7 @@ class DiskReport(msgspec.Struct, kw_only=True):
     """Allocated bytes of everything in the driver's folder."""
 
     snapshots: dict[str, int]  # by key
-    others: dict[str, int]  # by name: .init, .trash, .new, and what belongs to nothing
+    others: dict[str, int]  # by name: .init, .trash, .new, the folder itself (.), other drivers'
 
 
 class DriverInfo(msgspec.Struct, kw_only=True):

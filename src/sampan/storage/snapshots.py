@@ -199,6 +199,10 @@ class SnapshotStore:
                 report.snapshots[key] = size
             else:
                 report.others[name] = size
+        report.others["."] = self.folder.stat().st_blocks * 512
+        for other in self.folder.parent.iterdir():  # what other drivers left
+            if other != self.folder:
+                report.others[f"../{other.name}"] = _allocated(other)
         return report
 
     def path(self, snapshot: Snapshot) -> Path:

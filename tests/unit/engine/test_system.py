@@ -9,6 +9,7 @@ from typing import Any
 from sampan.engine.host import HostFacts, host_facts
 from sampan.engine.system import Inventory, StateCounts, System, SystemOptions
 from sampan.spec.docker.images import ImageSummary
+from sampan.spec.storage import StorageItem
 from sampan.storage.mounter import DriverInfo
 
 ALL_THERE = HostFacts(
@@ -40,12 +41,16 @@ def system(facts: HostFacts = ALL_THERE, **options: Any) -> System:
     async def containers() -> list[Any]:
         return [{"Id": "c"}]
 
+    async def disk() -> list[StorageItem]:
+        return [StorageItem(kind="Layers", count=1, size=9)]
+
     inventory = Inventory(
         states=states,
         count_images=count,
         containers=containers,
         images=images,
         layers_size=lambda: 7,
+        disk=disk,
         storage=lambda: DriverInfo(name="overlay", status=[("Backing Filesystem", "xfs")]),
         listeners=lambda: 5,
     )

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from sampan.engine.database import Database
+from sampan.engine.disk_account import DiskAccount
 from sampan.engine.images import listing, removal
 from sampan.engine.images.checking import Check
 from sampan.engine.images.database import ImageDatabase
@@ -30,7 +31,7 @@ from sampan.spec.docker.images import (
 )
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference, from_repo_and_tag
-from sampan.spec.storage import CheckReport
+from sampan.spec.storage import CheckReport, StorageItem
 from sampan.storage.content import ContentStore
 from sampan.storage.mounter import DriverInfo, Mounter
 
@@ -166,6 +167,10 @@ class Images:
                 log.info("the layer %s is removed: nothing needs it", chain)
         except (SampanError, OSError, sqlite3.Error) as error:
             log.warning("layers that nothing needs could not be removed: %s", error)
+
+    async def storage(self) -> list[StorageItem]:
+        """Return what every byte below the data root belongs to."""
+        return await DiskAccount(self._root, self.store, self.store.uses).items()
 
     async def check(self, *, repair: bool = False) -> CheckReport:
         """Verify all that is stored, and with `repair` mend what can be mended; reads it all."""

@@ -45,6 +45,7 @@ class Layers:
         self._digests: dict[Digest, Digest] = {}  # of archives, to diff ids
         self._staged: dict[str, Staged] = {}  # by the key of the snapshot
         self.leases = database.leases()
+        self.freed = 0  # bytes of all layers that have gone since the start
         self._arriving: dict[str, asyncio.Future[Staged]] = {}
         for chain in database.chains():
             self._place(chain)
@@ -193,6 +194,7 @@ class Layers:
         """Remove a staged layer that is not what it should be."""
         self._staged.pop(staged.key, None)
         await undisturbed(self.mounter.remove, staged.key)
+        self.freed += staged.size
 
     async def commit(self, staged: Staged, parent: Digest | None, *, lease: bool = True) -> Digest:
         """Put a staged layer on its parent; return the chain id that this makes.
@@ -305,6 +307,7 @@ class Layers:
                     self._staged[info.key] = staged
                 else:
                     await blocking(self.mounter.remove, info.key)
+                    self.freed += info.size
 
     async def remove(self, chain: Digest) -> bool:
         """Remove a layer from its place; False if something stands on it."""
@@ -312,6 +315,7 @@ class Layers:
             await blocking(self.mounter.remove, chain)
         except Conflict:
             return False
+        self.freed += self.size(chain)
         await self.forget(chain)
         return True
 

@@ -110,7 +110,7 @@ class Loading:
             self._parents.append((image, found.parent))
         if not images:
             return
-        target = entry.target
+        target = entry.target if entry.names else None  # nobody could ask for it
         for digest, part in entry.blobs if target else ():
             await undisturbed(self._store.content.ingest, self._chunks(part), digest)
         main = best(images, Platform.host()) or images[0]

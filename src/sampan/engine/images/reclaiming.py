@@ -41,6 +41,12 @@ class Reclaiming:
         self._lock = asyncio.Lock()  # held while layers and content are removed
         self._intakes = 0
         self._unclean = False
+        self._swept = 0
+
+    @property
+    def freed(self) -> int:
+        """The bytes of all files, archives and documents that have gone since the start."""
+        return self._layers.freed + self._swept
 
     @asynccontextmanager
     async def intake(self) -> AsyncIterator[None]:
@@ -120,8 +126,10 @@ class Reclaiming:
     async def _sweep(self) -> None:
         """Remove content that no image, no reference and no layer needs."""
         for digest in set(await blocking(list, self._content)) - self._known():
+            size = await blocking(self._content.size, digest)
             await blocking(self._content.delete, digest)
             self._documents.forget(digest)
+            self._swept += size
 
     def _known(self) -> set[str]:
         """Return the digests of all content that something needs."""

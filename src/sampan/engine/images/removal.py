@@ -11,7 +11,6 @@ from sampan.engine.images.filters import Filters, boolean, check_names, matches_
 from sampan.engine.images.model import Image, ImageUse
 from sampan.engine.images.store import ImageStore
 from sampan.errors import Conflict, InvalidArgument, SampanError
-from sampan.spec.digest import Digest
 from sampan.spec.docker.images import ImageDeleteItem, ImagesPruneReport
 from sampan.spec.names import short_id
 from sampan.spec.platform import Platform
@@ -188,7 +187,7 @@ async def prune(store: ImageStore, filters: Filters) -> ImagesPruneReport:
     if len(filters.get("until", ())) > 1:
         raise InvalidArgument("more than one until filter specified")
     limit = next((until(value) for value in filters.get("until", ())), None)
-    sizes = {chain: found.size for chain, found in store.layers.chains.items()}
+    before = store.reclaiming.freed
     done: list[ImageDeleteItem] = []
     for image in list(store.images.values()):
         if image.id in store.images and _is_prunable(store, image, filters, limit):
@@ -196,7 +195,7 @@ async def prune(store: ImageStore, filters: Filters) -> ImagesPruneReport:
     for chain in await store.collect(leased=True):
         done.append(ImageDeleteItem(deleted=chain))
     report = ImagesPruneReport(images_deleted=done or None)
-    report.space_reclaimed = sum(sizes.get(Digest(item.deleted), 0) for item in done)
+    report.space_reclaimed = store.reclaiming.freed - before
     return report
 
 

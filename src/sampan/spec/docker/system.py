@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from sampan.spec.docker.volumes import Volume
+from sampan.spec.storage import StorageItem
 
 
 class PluginsInfo(msgspec.Struct, rename="pascal", kw_only=True):
@@ -180,6 +181,7 @@ class DiskUsage(msgspec.Struct, rename="pascal", kw_only=True):
     containers: list[Any] | None = None
     volumes: list[Volume] | None = None
     build_cache: list[Any] | None = None
+    storage: list[StorageItem] | msgspec.UnsetType = msgspec.UNSET  # Sampan's own
 
 
 class AuthConfig(msgspec.Struct, kw_only=True):
