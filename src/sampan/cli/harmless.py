@@ -13,6 +13,7 @@ _NAMES = {code: f"\\x{code:02x}" for code in _CONTROLS} | {
     code: f"\\u{code:04x}" for code in _DIRECTIONS
 }
 _TEXT = {code: name for code, name in _NAMES.items() if code not in (0x09, 0x0A)}
+_JSON = {code: f"\\u{code:04x}" for code in [*range(0x7F, 0xA0), *_DIRECTIONS]}
 _STREAM = {code: name for code, name in _TEXT.items() if code != 0x0D}
 
 
@@ -29,6 +30,11 @@ def lines(text: str) -> str:
 def stream(text: str) -> str:
     """Return a piece of a program's output: it may go back to the beginning of its line."""
     return text if _is_plain(text) else text.translate(_STREAM)
+
+
+def json_text(text: str) -> str:
+    """Return JSON in which the controls that it allows in strings are escaped: the same values."""
+    return text if text.isascii() and "\x7f" not in text else text.translate(_JSON)
 
 
 def _is_plain(text: str) -> bool:

@@ -9,6 +9,7 @@ from sampan.cli import harmless
 from sampan.cli.container_columns import short_id
 from sampan.cli.image_columns import is_dangling
 from sampan.cli.notes import HEADING, PLAIN_HEADING, styled
+from sampan.cli.output import Styled
 from sampan.cli.tabwriter import display_width
 from sampan.cli.terminal import size_of
 from sampan.cli.units import human_size
@@ -93,7 +94,7 @@ def print_tree(output: Output, images: list[Item], all: bool) -> None:
     shown.sort(key=lambda image: -(image.get("Created") or 0))
     tree = _Tree(output, [Root(image) for image in shown])
     for line in tree.lines():
-        output.line(line)
+        output.write(Styled(line + "\n"))
 
 
 class _Tree:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from sampan.cli import harmless
 from sampan.cli.invocation import Exit
+from sampan.cli.output import Styled
 from sampan.errors import SampanError
 
 TYPE_CHECKING = False
@@ -63,21 +65,20 @@ def inspect(
         except ValueError as error:
             errors.append(f"template parsing error: {error}")
     if template:
-        cli.out.write("".join(texts) or "\n")
+        text = "".join(texts) or "\n"
+        cli.out.write(Styled(text) if "\x1b" in format else text)
     else:
         import json
 
         indented = format != "json"
         separators = (",", ": ") if indented else (",", ":")
-        cli.out.write(
-            json.dumps(
-                documents,
-                indent=4 if indented and documents else None,
-                separators=separators,
-                ensure_ascii=False,
-            )
-            + "\n"
+        text = json.dumps(
+            documents,
+            indent=4 if indented and documents else None,
+            separators=separators,
+            ensure_ascii=False,
         )
+        cli.out.line(harmless.json_text(text))
     if errors:
         raise Exit(1, "\n".join(errors))
     return 0

@@ -10,6 +10,7 @@ import sys
 
 from sampan.cli.flags import HelpWanted, UsageError, flag, parse
 from sampan.cli.invocation import Exit, Invocation
+from sampan.cli.output import plain
 from sampan.errors import SampanError
 
 TYPE_CHECKING = False
@@ -135,17 +136,8 @@ def main(arguments: list[str]) -> int:
 def _report(invocation: Invocation, message: str, status: int) -> int:
     invocation.out.flush()
     if message:
-        invocation.err.line(_harmless(message))
+        invocation.err.line(plain(message))
     return status
-
-
-def _harmless(message: str) -> str:
-    """Take the controls out of what may come from a daemon or a registry."""
-    if message.isascii() and message.replace("\n", "").isprintable():
-        return message
-    from sampan.cli import harmless
-
-    return harmless.lines(message)
 
 
 def _sentence(error: OSError) -> str:

@@ -6,6 +6,7 @@ Source of the looks: docker/cli internal/tui.
 from __future__ import annotations
 
 from sampan.cli import harmless
+from sampan.cli.output import Styled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def note(output: Output, text: str) -> None:
         text = text.replace("--platform", styled("--platform", 1))
     lines = [styled(line, 3) if terminal else line for line in text.split("\n")]
     heading = HEADING if terminal else PLAIN_HEADING
-    output.write(f"\n{heading}" + f"\n{indent}".join(lines) + "\n")
+    output.write(Styled(f"\n{heading}" + f"\n{indent}".join(lines) + "\n"))
 
 
 def pushed_instead(output: Output, original: str, selected: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sampan.cli.invocation import Exit
+from sampan.cli.output import Styled, plain
 from sampan.cli.tabwriter import aligned
 from sampan.cli.template.engine import Template
 from sampan.cli.template.lexer import TemplateError
@@ -51,7 +52,7 @@ class Row:
         """Return a column's value, or the function that is a method."""
         if name in self._columns:
             value = self._columns[name](self._item)
-            return _harmless(value) if isinstance(value, str) else value
+            return plain(value) if isinstance(value, str) else value
         if name in self._methods:
             method = self._methods[name]
             return lambda *arguments: method(self._item, *arguments)
@@ -60,15 +61,6 @@ class Row:
     def document(self) -> dict[str, Any]:
         """Return all columns, for `json`."""
         return {name: self._in_json[name](self._item) for name in sorted(self._in_json)}
-
-
-def _harmless(text: str) -> str:
-    """Take the controls out of a value: names and descriptions are often other people's."""
-    if text.isascii() and text.isprintable():
-        return text
-    from sampan.cli import harmless
-
-    return harmless.lines(text)
 
 
 class _Header:
@@ -108,10 +100,12 @@ def render(
         ]
     except TemplateError as error:
         raise Exit(1, f"template parsing error: {error}") from None
-    if not is_table:
-        return "".join(lines)
-    header = Template(template_text(format), lenient=True).with_functions(_HEADER_FUNCTIONS)
-    return aligned(header.apply(_Header(headings)) + "\n" + "".join(lines))
+    text = "".join(lines)
+    if is_table:
+        header = Template(template_text(format), lenient=True).with_functions(_HEADER_FUNCTIONS)
+        text = aligned(header.apply(_Header(headings)) + "\n" + text)
+    # The values are harmless, so what is left are the escapes of the user's format.
+    return Styled(text) if "\x1b" in format else text
 
 
 def check_columns(format: str, headings: Mapping[str, str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,3 +30,10 @@ def test_no_control_passes(text: str) -> None:
     left = {character for character in harmless.stream(text) if ord(character) < 0x20}
     assert left <= {"\n", "\r", "\t"}
     assert not any(0x7F <= ord(character) < 0xA0 for character in harmless.stream(text))
+
+
+@given(st.text())
+def test_json_keeps_its_values(text: str) -> None:
+    written = harmless.json_text(json.dumps(text, ensure_ascii=False))
+    assert json.loads(written) == text
+    assert not any(0x7F <= ord(character) < 0xA0 for character in written)

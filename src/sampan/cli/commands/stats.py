@@ -6,6 +6,7 @@ import threading
 
 from sampan.cli.flags import flag
 from sampan.cli.invocation import Exit
+from sampan.cli.output import Styled
 from sampan.cli.stat_columns import HEADINGS, TABLE, Entry, columns
 from sampan.cli.table import FORMAT_HELP, render
 from sampan.errors import SampanError
@@ -54,11 +55,11 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
     while not ticks.wait(REDRAW_SECONDS):
         entries = board.entries()
         if operands and not entries:
-            cli.out.write("\x1b[H\x1b[J")
+            cli.out.write(b"\x1b[H\x1b[J")
             return 0
         text = render(layout, entries, shown, HEADINGS)
         frame = "".join(f"{line}\x1b[K\n" for line in text.split("\n"))
-        cli.out.write(f"\x1b[H{frame}\x1b[J")
+        cli.out.write(Styled(f"\x1b[H{frame}\x1b[J"))
         cli.out.flush()
     return 0
 

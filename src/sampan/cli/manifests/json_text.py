@@ -6,6 +6,8 @@ and written again, which would change numbers and escapes.
 
 from __future__ import annotations
 
+from sampan.cli import harmless
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,18 +58,8 @@ def _words(text: str) -> Iterator[str]:
         elif character not in "{}[],:":
             while end < len(text) and text[end] not in "{}[],:" + SPACE:
                 end += 1
-        yield _harmless(text[at:end])
+        yield harmless.json_text(text[at:end])
         at = end
-
-
-def _harmless(word: str) -> str:
-    """Escape the controls that JSON allows in strings."""
-    if word.isascii() and word.isprintable():
-        return word
-    return "".join(
-        f"\\u{ord(character):04x}" if 0x7F <= ord(character) < 0xA0 else character
-        for character in word
-    )
 
 
 def safe_for_html(text: str) -> str:

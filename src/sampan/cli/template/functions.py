@@ -70,6 +70,10 @@ def to_json(value: Any) -> str:
         return document()
 
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=plain)
+    if not text.isascii():
+        from sampan.cli import harmless
+
+        text = harmless.json_text(text)
     if not rows:
         return text
     # docker passes rows through an encoder that keeps them safe for HTML
