@@ -250,6 +250,24 @@ def test_a_container_that_breaks_its_memory_limit_says_so(spawner: Harness) -> N
     assert readable(oom, 5)
 
 
+def test_lines_of_a_file_change_in_place_and_what_the_user_edited_stays(spawner: Harness) -> None:
+    container = spawner.start("/bin/sleep", "1000", files={"hosts": b"one\ntwo\nthree\n"})
+    path = spawner.folder / "data" / "containers" / container / "hosts"
+    before = path.stat().st_ino
+    with path.open("a") as file:
+        file.write("edited\n")
+    edit = spawner.spawner.edit
+    assert edit(container, "hosts", remove=["two"], add=["2", "zwei"])
+    assert not edit(container, "hosts", remove=["two"], add=["x"])
+    assert edit(container, "hosts", remove=[], add=["last"])
+    assert path.read_text() == "one\n2\nzwei\nthree\nedited\nlast\n"
+    assert path.stat().st_ino == before
+    with pytest.raises(NotFound):
+        edit(container, "passwd", remove=[], add=[])
+    with pytest.raises(InvalidArgument):
+        edit(container, "../hosts", remove=[], add=[])
+
+
 def test_files_are_written_before_the_start(spawner: Harness) -> None:
     container = spawner.start("/bin/sleep", "1000", files={"hosts": b"127.0.0.1 localhost\n"})
     path = spawner.folder_of(container) / "hosts"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -13,6 +12,15 @@ from typing import Final, TypeVar
 
 from sampan.engine import etc_files
 from sampan.engine.blocking import blocking
+from sampan.engine.endpoint_settings import (
+    address_of,
+    bare,
+    dns_names,
+    priority,
+    settings_of,
+    wanted_of,
+)
+from sampan.engine.etc_files import Edit, edits
 from sampan.engine.network_database import NetworkRow
 from sampan.engine.network_model import (
     CONTAINER,
@@ -28,19 +36,23 @@ from sampan.errors import (
     Conflict,
     Forbidden,
     Internal,
-    InvalidArgument,
     SampanError,
     Unavailable,
 )
 from sampan.network import ports
 from sampan.network.ipam import AddressSpace, mac_of
-from sampan.network.plumber import Endpoint, EndpointSpec, Plumber, PortMapping
+from sampan.network.plumber import (
+    Endpoint,
+    EndpointSpec,
+    Plumber,
+    PortMapping,
+    ResolverSpec,
+)
 from sampan.rpc import Fd
 from sampan.spec.docker.networks import EndpointResource, EndpointSettings, NetworkSettings
-from sampan.spec.names import new_id, short_id
+from sampan.spec.names import new_id
 
 T = TypeVar("T")
-_MAC: Final = re.compile(r"([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
 _FAILED: Final = "failed to set up container networking: "
 
 
@@ -116,22 +128,37 @@ class Endpoints:
             held = Held(wish, [])
             if wish.network in (HOST, NONE):
                 row = names[wish.network]
-                held.plugged.append(Plugged(row, _bare(row, new_id())))
+                held.plugged.append(Plugged(row, bare(row, new_id())))
             for endpoint in by_container.get(wish.container_id, []):
                 spec = endpoint.endpoint
                 if row_of := networks.get(spec.network_id):
-                    self._spaces[spec.network_id].take(_address(spec))
-                    settings = _settings(row_of, spec, wish)
+                    self._spaces[spec.network_id].take(address_of(spec))
+                    settings = settings_of(row_of, spec, wish)
                     held.plugged.append(Plugged(row_of, settings, spec, endpoint.ports))
                     kept.append(spec.endpoint_id)
             self._held[wish.container_id] = held
         return kept
 
-    def rename(self, container_id: str, name: str) -> None:
-        """Note a container's new name."""
+    async def resume(self, container_id: str, namespace: Fd) -> None:
+        """Have a container that runs on find names, whatever became of the resolver meanwhile."""
         if held := self._held.get(container_id):
-            changed = {key: getattr(held.wish, key) for key in Wish.__slots__}
-            held.wish = Wish(**{**changed, "name": name})
+            await blocking(self._resolve, held.wish, held.plugged, namespace)
+
+    def has_names(self, container_id: str) -> bool:
+        """Tell whether a running container finds others by name."""
+        held = self._held.get(container_id)
+        return bool(held and _has_names(held.plugged))
+
+    async def rename(self, container_id: str, name: str) -> None:
+        """Have a running container found by its new name."""
+        if not (held := self._held.get(container_id)):
+            return
+        wish = held.wish = replace(held.wish, name=name)
+        for one in held.plugged:
+            names = dns_names(one.row, wish, wanted_of(wish, one.row) or EndpointSettings())
+            if one.spec and names:
+                one.settings.dns_names = one.spec.names = names
+                await blocking(self._plumber.rename, one.spec.endpoint_id, names)
 
     async def connect(self, wish: Wish, rows: Sequence[NetworkRow]) -> Connection:
         """Connect a container with `rows`, the network of its mode first."""
@@ -142,7 +169,7 @@ class Endpoints:
             return Connection(namespace=None, settings=self._shown(wish, []), files={})
         name = rows[0].network.name
         if name in (HOST, NONE):
-            plugged = [Plugged(rows[0], _bare(rows[0], new_id()))]
+            plugged = [Plugged(rows[0], bare(rows[0], new_id()))]
             namespace, files = await _to_the_end(
                 blocking(self._make_bare, wish, plugged), _close_namespace
             )
@@ -168,8 +195,8 @@ class Endpoints:
 
     async def join(
         self, wish: Wish, row: NetworkRow, wanted: EndpointSettings | None, namespace: Fd
-    ) -> None:
-        """Connect a running container with one more network."""
+    ) -> list[Edit]:
+        """Connect a running container with one more network; return how its files change."""
         held = self._held.setdefault(wish.container_id, Held(wish, []))
         if any(plugged.row.network.id == row.network.id for plugged in held.plugged):
             name = row.network.name
@@ -183,18 +210,22 @@ class Endpoints:
         except BaseException:
             self._give_back(spec)
             raise
-        plugged = Plugged(row, _settings(row, spec, wish, wanted), spec)
+        plugged = Plugged(row, settings_of(row, spec, wish, wanted), spec)
+        before = self._files(held.wish, held.plugged)
         held.plugged.append(plugged)
+        await blocking(self._resolve, held.wish, held.plugged, namespace)
         self._tell("connect", plugged, wish)
+        return edits(before, self._files(held.wish, held.plugged))
 
-    async def leave(self, container_id: str, row: NetworkRow) -> None:
-        """Take a running container off one network."""
+    async def leave(self, container_id: str, row: NetworkRow) -> list[Edit]:
+        """Take a running container off one network; return how its files change."""
         held = self._held.get(container_id)
         found = [one for one in held.plugged if one.row is row] if held else []
         if not held or not found:
             raise Forbidden(
                 f"container {container_id} is not connected to network {row.network.name}"
             )
+        before = self._files(held.wish, held.plugged)
         held.plugged.remove(found[0])
         if spec := found[0].spec:
             try:
@@ -202,6 +233,9 @@ class Endpoints:
             finally:
                 self._give_back(spec)
         self._tell("disconnect", found[0], held.wish)
+        # It may have kept 127.0.0.11 in mind: the resolver answers as long as it is on a network.
+        after = self._files(held.wish, held.plugged)
+        return edits(before, {**after, "resolv.conf": before["resolv.conf"]})
 
     def settings(self, container_id: str) -> NetworkSettings | None:
         """Return what inspect shows of a running container."""
@@ -215,20 +249,20 @@ class Endpoints:
     ) -> tuple[Fd | None, dict[str, bytes]]:
         """Make what the modes host and none need; runs in a thread."""
         files = self._files(wish, plugged)
-        is_host = plugged[0].row.network.name == HOST
+        is_host = bool(plugged) and plugged[0].row.network.name == HOST
         return None if is_host else self._plumber.sandbox(), files
 
     async def _plug(
         self, wish: Wish, rows: Sequence[NetworkRow]
     ) -> tuple[list[Plugged], Fd, dict[str, bytes]]:
-        wanted = {row.network.id: _wanted(wish, row) for row in rows}
-        ordered = sorted(rows, key=lambda row: _priority(row, wanted[row.network.id]))
+        wanted = {row.network.id: wanted_of(wish, row) for row in rows}
+        ordered = sorted(rows, key=lambda row: priority(row, wanted[row.network.id]))
         plugged: list[Plugged] = []
         try:
             for number, row in enumerate(ordered):
                 asked = wanted[row.network.id]
                 spec = self._spec(wish, row, asked, f"eth{number}", is_gateway=not number)
-                plugged.append(Plugged(row, _settings(row, spec, wish, asked), spec))
+                plugged.append(Plugged(row, settings_of(row, spec, wish, asked), spec))
             mappings = ports.mappings(
                 wish.port_bindings,
                 wish.exposed_ports,
@@ -263,6 +297,7 @@ class Endpoints:
         try:
             for spec in others:
                 self._plumber.attach(spec, namespace).close()
+            self._resolve(wish, plugged, namespace)
             try:
                 published = self._plumber.publish(first.endpoint_id, mappings) if mappings else []
             except SampanError as error:
@@ -274,6 +309,16 @@ class Endpoints:
             self._unmake(specs, namespace)
             raise
         return namespace, published, files
+
+    def _resolve(self, wish: Wish, plugged: Sequence[Plugged], namespace: Fd) -> None:
+        """Have names found by a container that is on a user-defined network; runs in a thread."""
+        if not _has_names(plugged):
+            return
+        links = [link for one in plugged for link in one.settings.links or ()]
+        aliases = {alias: name for name, _, alias in (link.partition(":") for link in links)}
+        servers = list(wish.dns or self._options.dns)
+        spec = ResolverSpec(container_id=wish.container_id, servers=servers, aliases=aliases)
+        self._plumber.resolve(spec, namespace)
 
     def _unmake(self, specs: Sequence[EndpointSpec], namespace: Fd) -> None:
         namespace.close()
@@ -314,11 +359,12 @@ class Endpoints:
             gateway=str(row.gateway) if is_gateway and not row.network.internal else "",
             interface=interface,
             container_id=wish.container_id,
+            names=dns_names(row, wish, wanted or EndpointSettings()) or [],
         )
 
     def _give_back(self, spec: EndpointSpec) -> None:
         if space := self._spaces.get(spec.network_id):
-            space.give_back(_address(spec))
+            space.give_back(address_of(spec))
 
     def _tell(self, action: str, plugged: Plugged, wish: Wish) -> None:
         network = plugged.row.network
@@ -349,7 +395,7 @@ class Endpoints:
 
     def _files(self, wish: Wish, plugged: Sequence[Plugged]) -> dict[str, bytes]:
         options = self._options
-        is_host = plugged[0].row.network.name == HOST
+        is_host = bool(plugged) and plugged[0].row.network.name == HOST
         extra = [etc_files.extra_host(text, self.host_gateway()) for text in wish.extra_hosts]
         hosts = etc_files.hosts(
             extra=extra,
@@ -368,6 +414,7 @@ class Endpoints:
                 search=wish.dns_search or options.dns_search,
                 options=wish.dns_options or options.dns_options,
                 is_host_network=is_host,
+                is_internal=_has_names(plugged),
             ),
         }
 
@@ -396,94 +443,6 @@ def _close_namespace(made: tuple[Fd | None, dict[str, bytes]]) -> None:
         made[0].close()
 
 
-def _wanted(wish: Wish, row: NetworkRow) -> EndpointSettings | None:
-    keys = [row.network.name, row.network.id, short_id(row.network.id)]
-    if row.network.name == "bridge":
-        keys.append("default")
-    return next((wish.endpoints[key] for key in keys if wish.endpoints.get(key)), None)
-
-
-def _priority(row: NetworkRow, wanted: EndpointSettings | None) -> tuple[bool, int, str]:
-    """Sort first what becomes the default route. Source: moby libnetwork/endpoint.go, Less."""
-    return row.network.internal, -(wanted.gw_priority if wanted else 0), row.network.name
-
-
-def _address(spec: EndpointSpec) -> IPv4Address:
-    return IPv4Address(spec.address.partition("/")[0])
-
-
-def _bare(row: NetworkRow, endpoint_id: str) -> EndpointSettings:
-    return EndpointSettings(network_id=row.network.id, endpoint_id=endpoint_id)
-
-
-def at_rest(row: NetworkRow, wish: Wish) -> EndpointSettings:
-    """Return what inspect shows of an endpoint of a container that does not run."""
-    wanted = _wanted(wish, row) or EndpointSettings()
-    return EndpointSettings(
-        ipam_config=wanted.ipam_config,
-        links=wanted.links,
-        aliases=wanted.aliases,
-        mac_address=wanted.mac_address,
-        driver_opts=wanted.driver_opts,
-        gw_priority=wanted.gw_priority,
-        network_id=row.network.id,
-        dns_names=dns_names(row, wish, wanted),
-    )
-
-
-def _settings(
-    row: NetworkRow, spec: EndpointSpec, wish: Wish, wanted: EndpointSettings | None = None
-) -> EndpointSettings:
-    wanted = wanted or _wanted(wish, row) or EndpointSettings()
-    return EndpointSettings(
-        ipam_config=wanted.ipam_config,
-        links=wanted.links,
-        aliases=wanted.aliases,
-        mac_address=spec.mac_address,
-        driver_opts=wanted.driver_opts,
-        gw_priority=wanted.gw_priority,
-        network_id=row.network.id,
-        endpoint_id=spec.endpoint_id,
-        gateway=spec.gateway,
-        ip_address=str(_address(spec)),
-        ip_prefix_len=row.subnet.prefixlen,
-        dns_names=dns_names(row, wish, wanted),
-    )
-
-
-def dns_names(row: NetworkRow, wish: Wish, wanted: EndpointSettings) -> list[str] | None:
-    """Return the names by which others on a user-defined network find a container."""
-    if row.network.name in PREDEFINED:
-        return None
-    names = [wish.name, *(wanted.aliases or []), short_id(wish.container_id), wish.hostname]
-    return list(dict.fromkeys(name for name in names if name))
-
-
-def check_settings(network: str, wanted: EndpointSettings | None) -> None:
-    """Check what a client wants of an endpoint on a network, given by name.
-
-    Raises InvalidArgument. Source: moby daemon/container_operations.go, validateEndpointSettings.
-    """
-    if wanted is None:
-        return
-    ipam = wanted.ipam_config
-    problems = []
-    if network in (*PREDEFINED, "default"):
-        if ipam and (ipam.ipv4_address or ipam.ipv6_address):
-            problems.append("user-specified IP address is supported on user-defined networks only")
-        if wanted.aliases:
-            problems.append("network-scoped aliases are only supported for user-defined networks")
-    if ipam and ipam.ipv4_address:
-        try:
-            IPv4Address(ipam.ipv4_address)
-        except ValueError:
-            problems.append(f"invalid IPv4 address: {ipam.ipv4_address}")
-    if problems:
-        raise InvalidArgument("invalid endpoint settings:\n" + "\n".join(problems))
-    check_mac(wanted.mac_address)
-
-
-def check_mac(address: str) -> None:
-    """Raise InvalidArgument for what is no MAC address; "" is none and fine."""
-    if address and not _MAC.fullmatch(address):
-        raise InvalidArgument(f"invalid MAC address: {address}")
+def _has_names(plugged: Sequence[Plugged]) -> bool:
+    """Tell whether a container is on a network where others are found by name."""
+    return any(one.row.network.name not in PREDEFINED for one in plugged)

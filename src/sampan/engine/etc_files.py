@@ -6,7 +6,7 @@ libnetwork/internal/resolvconf (the transformation for the default bridge).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
@@ -20,6 +20,8 @@ FALLBACK: Final = ("8.8.8.8", "8.8.4.4")
 RESOLVED: Final = Path("/run/systemd/resolve/resolv.conf")
 HOST_GATEWAY: Final = "host-gateway"
 
+RESOLVER: Final = "127.0.0.11"  # in containers on user-defined networks
+
 _LOOPBACK: Final = (
     ("127.0.0.1", "localhost"),
     ("::1", "localhost ip6-localhost ip6-loopback"),
@@ -28,6 +30,15 @@ _LOOPBACK: Final = (
     ("ff02::1", "ip6-allnodes"),
     ("ff02::2", "ip6-allrouters"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Lines that go from a file and lines that come into it."""
+
+    name: str
+    remove: list[str]
+    add: list[str]
 
 
 @dataclass(slots=True)
@@ -75,18 +86,24 @@ def resolv_conf(
     search: Sequence[str] = (),
     options: Sequence[str] = (),
     is_host_network: bool = False,
+    is_internal: bool = False,
 ) -> bytes:
     """Return a container's resolv.conf, made of the host's and of what the user wants.
 
     Nameservers on the host's loopback are unreachable from the container, and IPv6 ones as well:
-    they are left out. `search=["."]` means no search list.
+    they are left out. `search=["."]` means no search list. With `is_internal` the only server is
+    our resolver, which asks the others; names of one label go to it as well (ndots:0).
     """
     made = ResolvConf.parse(host)
     if search:
         made.search = [] if list(search) == ["."] else list(search)
     if options:
         made.options = list(options)
-    if dns:
+    if is_internal:
+        made.nameservers = [RESOLVER]
+        if not any(option.startswith("ndots:") for option in made.options):
+            made.options = [*made.options, "ndots:0"]
+    elif dns:
         made.nameservers = [str(ip_address(server)) for server in dns]
     elif not is_host_network:
         made.nameservers = [server for server in made.nameservers if _is_reachable(server)]
@@ -141,6 +158,18 @@ def extra_host(text: str, gateway: str = "") -> tuple[str, str]:
     if not _is_address(address.strip("[]")):
         raise InvalidArgument(f"invalid IP address in add-host: {address!r}")
     return name, address.strip("[]")
+
+
+def edits(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> list[Edit]:
+    """Return the changes of lines between two states of a container's files."""
+    found = []
+    for name, content in after.items():
+        old, new = (text.decode().splitlines() for text in (before[name], content))
+        gone = [line for line in old if line not in new]
+        edit = Edit(name, gone, [line for line in new if line not in old])
+        if edit.remove or edit.add:
+            found.append(edit)
+    return found
 
 
 def _is_address(text: str) -> bool:

@@ -5,19 +5,24 @@ Source: moby daemon/container_operations.go.
 
 from __future__ import annotations
 
+import logging
+
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container
+from sampan.engine.etc_files import Edit
 from sampan.engine.lookup import Table
 from sampan.engine.networks import Networks
 from sampan.engine.store import ContainerStore
 from sampan.engine.wishes import wish
-from sampan.errors import Conflict, Forbidden, NotFound
+from sampan.errors import Conflict, Forbidden, NotFound, SampanError
 from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.networks import (
     EndpointSettings,
     NetworkConnectRequest,
     NetworkDisconnectRequest,
 )
+
+log = logging.getLogger(__name__)
 
 
 class Membership:
@@ -38,9 +43,10 @@ class Membership:
             endpoints = container.record.endpoints
             if container.running:
                 with await blocking(self._spawner.network, container.id) as namespace:
-                    await self._networks.join(
+                    changes = await self._networks.join(
                         wish(container.record), network, request.endpoint_config, namespace
                     )
+                await self._edit(container, changes)
                 container.network = self._networks.settings(container.id)
             elif name in endpoints or name == _main(container):
                 raise Forbidden(
@@ -61,7 +67,7 @@ class Membership:
         async with container.lock:
             endpoints = container.record.endpoints
             if container.running:
-                await self._networks.leave(container.id, network)
+                await self._edit(container, await self._networks.leave(container.id, network))
                 container.network = self._networks.settings(container.id)
             elif name not in endpoints and name != _main(container):
                 raise Forbidden(f"container {container.id} is not connected to network {name}")
@@ -69,6 +75,20 @@ class Membership:
             if name == _main(container):
                 container.host_config.network_mode = next(iter(endpoints), "none")
             await self._store.save(container)
+
+    async def _edit(self, container: Container, changes: list[Edit]) -> None:
+        """Change the container's files where the user has not."""
+        for edit in changes:
+            try:
+                await blocking(
+                    self._spawner.edit,
+                    container.id,
+                    edit.name,
+                    remove=edit.remove,
+                    add=edit.add,
+                )
+            except SampanError as error:
+                log.warning("%s of container %s: %s", edit.name, container.short_id, error)
 
 
 def _main(container: Container) -> str:

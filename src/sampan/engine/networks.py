@@ -13,7 +13,8 @@ from typing import Final
 from sampan.engine import etc_files
 from sampan.engine.blocking import blocking
 from sampan.engine.database import Database
-from sampan.engine.endpoints import Endpoints, at_rest, check_mac, check_settings
+from sampan.engine.endpoint_settings import at_rest, check_mac, check_settings
+from sampan.engine.endpoints import Endpoints
 from sampan.engine.filters import Filters as Filter
 from sampan.engine.network_database import NetworkDatabase, NetworkRow
 from sampan.engine.network_model import (
@@ -151,6 +152,7 @@ class Networks:
             masquerade=row.masquerade,
             inter_container=row.inter_container,
             internal=network.internal,
+            domain="" if network.name in PREDEFINED else network.name,
         )
         await blocking(self._plumber.ensure_bridge, bridge)
         self._down.discard(network.id)
@@ -231,23 +233,31 @@ class Networks:
         """Return what `connect` gave to a running container; None if it has nothing."""
         return self._endpoints.settings(container_id)
 
-    def rename(self, container_id: str, name: str) -> None:
-        """Note the new name of a running container."""
-        self._endpoints.rename(container_id, name)
+    async def rename(self, container_id: str, name: str) -> None:
+        """Have a running container found by its new name."""
+        await self._endpoints.rename(container_id, name)
+
+    async def resume(self, container_id: str, namespace: Fd) -> None:
+        """Have a container that ran before this engine find names; what it has stays."""
+        await self._endpoints.resume(container_id, namespace)
+
+    def has_names(self, container_id: str) -> bool:
+        """Tell whether a running container finds others by name."""
+        return self._endpoints.has_names(container_id)
 
     async def join(
         self, wish: Wish, reference: str, wanted: EndpointSettings | None, namespace: Fd
-    ) -> None:
-        """Connect a running container with one more network."""
+    ) -> list[etc_files.Edit]:
+        """Connect a running container with one more network; return how its files change."""
         row = self._find(reference)
         check_settings(row.network.name, wanted)
         if row.network.name in (HOST, NONE) or wish.network in (HOST, NONE):
             raise InvalidArgument(_cannot_join(row.network.name, wish.network))
-        await self._endpoints.join(wish, row, wanted, namespace)
+        return await self._endpoints.join(wish, row, wanted, namespace)
 
-    async def leave(self, container_id: str, reference: str) -> None:
-        """Take a running container off one network."""
-        await self._endpoints.leave(container_id, self._find(reference))
+    async def leave(self, container_id: str, reference: str) -> list[etc_files.Edit]:
+        """Take a running container off one network; return how its files change."""
+        return await self._endpoints.leave(container_id, self._find(reference))
 
     # --- networks ----------------------------------------------------------------------------
 

@@ -63,6 +63,7 @@ class Reconciliation:
             if status and status.state != "stopped" and await self._resume(container, status):
                 alive.append(container)
         await self._networks.start([wish(container.record) for container in alive])
+        await self._resume_names(alive)
         for container in self._table:
             if container in alive:
                 container.network = self._networks.settings(container.id)
@@ -76,6 +77,16 @@ class Reconciliation:
             "container %s (%s) is with the storage driver %s, and not shown while %s is used",
             *(record.id[:12], record.name, record.driver, self._driver.name),
         )
+
+    async def _resume_names(self, alive: list[Container]) -> None:
+        """Have running containers find names, also if the resolver died with its helper."""
+        for container in alive:
+            if self._networks.has_names(container.id):
+                try:
+                    with await blocking(self._spawner.network, container.id) as namespace:
+                        await self._networks.resume(container.id, namespace)
+                except SampanError as error:
+                    log.warning("container %s finds no names: %s", container.short_id, error)
 
     async def _clean(self, statuses: dict[str, TaskStatus]) -> None:
         """Take away what belongs to no container: tasks, folders, snapshots."""

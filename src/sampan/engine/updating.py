@@ -63,7 +63,7 @@ class Updating:
                     raise Conflict(f'The name "/{new_name}" is already in use') from error
                 raise
             self._table.release(old_name)
-        self._networks.rename(container.id, new_name)
+        await self._networks.rename(container.id, new_name)
         self._notices.container(container, "rename", oldName=f"/{old_name}")
 
     async def update(self, container: Container, request: UpdateRequest) -> UpdateResponse:

@@ -1,4 +1,4 @@
-"""The network helper: python -m sampan.helpers.network FD STATE [OWNER].
+"""The network helper: python -m sampan.helpers.network FD STATE [OWNER [RESOLV_CONF]].
 
 Serves the Plumber contract on an inherited socket until the other end closes it, in the network
 namespace where it was started. What it made stays; a successor finds it in the folder STATE.
@@ -35,7 +35,9 @@ def main() -> None:
     keep, _ = capabilities.bits(NEEDED.split())
     capabilities.drop_bounding(keep)
     capabilities.capset(keep, keep, 0)
-    plumber = LinuxPlumber(state, owner=(sys.argv[3:] or ["sampan"])[0], defers=True)
+    owner = (sys.argv[3:] or ["sampan"])[0]
+    resolv_conf = Path((sys.argv[4:] or ["/etc/resolv.conf"])[0])
+    plumber = LinuxPlumber(state, owner=owner, defers=True, resolv_conf=resolv_conf)
     serve(socket.socket(fileno=number), plumber)
 
 

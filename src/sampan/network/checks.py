@@ -10,10 +10,12 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_address
 from typing import Final
 
 from sampan.errors import InvalidArgument
-from sampan.network.plumber import BridgeSpec, EndpointSpec, PortMapping
+from sampan.network.plumber import BridgeSpec, EndpointSpec, PortMapping, ResolverSpec
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ, and safe in rules
+_DOMAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
+_LONGEST_NAME: Final = 253  # RFC 1035
 _MAC: Final = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 
@@ -34,6 +36,8 @@ def check_bridge(bridge: BridgeSpec) -> None:
         raise InvalidArgument(f"no matching subnet for gateway {gateway}")
     if bridge.mtu and not 68 <= bridge.mtu <= 65535:
         raise InvalidArgument(f"invalid MTU: {bridge.mtu}")
+    if bridge.domain:
+        _check(_DOMAIN, bridge.domain, "network name")
 
 
 def check_endpoint(endpoint: EndpointSpec) -> None:
@@ -41,12 +45,33 @@ def check_endpoint(endpoint: EndpointSpec) -> None:
     _check(_ID, endpoint.endpoint_id, "endpoint id")
     _check(_INTERFACE, endpoint.interface, "interface name")
     _check(_MAC, endpoint.mac_address, "MAC address")
+    check_names(endpoint.names)
+    if endpoint.container_id:
+        _check(_ID, endpoint.container_id, "container id")
     try:
         IPv4Interface(endpoint.address)
         if endpoint.gateway:
             IPv4Address(endpoint.gateway)
     except ValueError as error:
         raise InvalidArgument(f"invalid address: {error}") from error
+
+
+def check_names(names: list[str]) -> None:
+    """Check the names of an endpoint: any text that fits into a question."""
+    for name in names:
+        if not 0 < len(name) <= _LONGEST_NAME:
+            raise InvalidArgument(f"invalid name: {name!r}")
+
+
+def check_resolver(resolver: ResolverSpec) -> None:
+    """Check how a container finds names."""
+    _check(_ID, resolver.container_id, "container id")
+    check_names([*resolver.aliases, *resolver.aliases.values()])
+    for server in resolver.servers:
+        try:
+            ip_address(server.partition("%")[0])
+        except ValueError as error:
+            raise InvalidArgument(f"invalid DNS server: {server}") from error
 
 
 def check_port(port: PortMapping) -> None:

@@ -13,9 +13,17 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from sampan.errors import Internal, InvalidArgument, NotFound, SampanError, Unsupported
 from sampan.network import conntrack
-from sampan.network.checks import check_bridge, check_endpoint, check_port
+from sampan.network.checks import (
+    check_bridge,
+    check_endpoint,
+    check_names,
+    check_port,
+    check_resolver,
+)
 from sampan.network.drivers import bridge as bridge_driver
 from sampan.network.firewall.firewall import BridgeRules, Firewall, Forward
 from sampan.network.firewall.nftables import Nftables
@@ -28,9 +36,16 @@ from sampan.network.netlink import (
     set_link,
     set_port,
 )
-from sampan.network.plumber import BridgeSpec, Endpoint, EndpointSpec, PortMapping
+from sampan.network.plumber import (
+    BridgeSpec,
+    Endpoint,
+    EndpointSpec,
+    PortMapping,
+    ResolverSpec,
+)
 from sampan.network.relay import Relays
 from sampan.network.reservation import Reservation, Reservations
+from sampan.network.resolver.names import RESOLV_CONF, Names
 from sampan.network.sandbox import INSIDE, POOL_SIZE, Pool, Sandbox, Wired, read_sysctl, wire
 from sampan.network.state import State
 from sampan.rpc import Fd
@@ -91,6 +106,7 @@ class LinuxPlumber:
         owner: str = "sampan",
         firewall: Firewall | None = None,
         defers: bool = False,
+        resolv_conf: Path = RESOLV_CONF,
     ) -> None:
         self._owner = owner
         self._lock = threading.RLock()
@@ -101,6 +117,7 @@ class LinuxPlumber:
         self._state = State(state)
         self._reservations = Reservations()
         self._relays = Relays()
+        self._names = Names(state, resolv_conf)
         self._stale = _Stale()
         self._bridges = {bridge.network_id: bridge for bridge in self._state.bridges()}
         self._indexes: dict[str, tuple[int, int]] = {}  # network id → bridge's index, MTU
@@ -119,7 +136,9 @@ class LinuxPlumber:
                 self.remove_bridge(bridge.network_id)
             try:
                 self._indexes[bridge.network_id] = self._ensure(bridge)
-                forwarding = bridge_driver.switch_forwarding_on(self._host, self._names(bridge))
+                forwarding = bridge_driver.switch_forwarding_on(
+                    self._host, self._bridge_names(bridge)
+                )
             except OSError as error:
                 raise Internal(f"failed to set up bridge {bridge.name}: {error}") from error
             if forwarding:
@@ -129,6 +148,8 @@ class LinuxPlumber:
             self._write_rules()
             with _firewall_errors():
                 self._firewall.admit(bridge.name)
+            if bridge.domain and self._defers:
+                self._names.prepare()
 
     def remove_bridge(self, network_id: str) -> None:
         """Remove a bridge with its rules and endpoints; unknown ids are no error."""
@@ -145,6 +166,8 @@ class LinuxPlumber:
             self._indexes.pop(network_id, None)
             self._state.forget("bridges", network_id)
             self._write_rules()
+            if not any(other.domain for other in self._bridges.values()):
+                self._names.release()
 
     def free_subnet(self, pools: list[str], taken: list[str], own: str = "") -> str:
         """Return the first subnet of `pools` that no route, address or member of `taken` uses."""
@@ -185,6 +208,7 @@ class LinuxPlumber:
                 made = _Endpoint(endpoint, wired.outer)
                 self._state.keep(made.record)
                 self._endpoints[endpoint.endpoint_id] = made
+                self._names.attached(endpoint, bridge)
                 undo.pop_all()
             return Fd(wired.sandbox.detach())
 
@@ -225,6 +249,26 @@ class LinuxPlumber:
                 self._begin(endpoint.spec, taken)
                 undo.pop_all()
             return [port.mapping for port in taken]
+
+    def resolve(self, resolver: ResolverSpec, sandbox: Fd) -> None:
+        """Answer DNS at 127.0.0.11 in a namespace: names on the networks of a container."""
+        check_resolver(resolver)
+        with self._lock:
+            owners = {made.spec.container_id for made in self._endpoints.values()}
+            if resolver.container_id not in owners:
+                raise NotFound(f"container {resolver.container_id} is on no network")
+            self._state.keep(resolver)
+            self._names.resolve(resolver, sandbox.number)
+
+    def rename(self, endpoint_id: str, names: list[str]) -> None:
+        """Have an endpoint found by other names."""
+        check_names(names)
+        with self._lock:
+            if not (endpoint := self._endpoints.get(endpoint_id)):
+                raise NotFound(f"endpoint {endpoint_id} not found")
+            endpoint.spec = msgspec.structs.replace(endpoint.spec, names=names)
+            self._state.keep(endpoint.record)
+            self._names.renamed(endpoint.spec)
 
     def reconcile(self, endpoint_ids: list[str], network_ids: list[str] | None = None) -> None:
         """Remove all endpoints, bridges and rules of ours that are not listed."""
@@ -276,12 +320,13 @@ class LinuxPlumber:
 
     def watched(self) -> list[int]:
         """Return descriptors to be handed to `handle` when they are readable."""
-        return self._relays.watched()
+        return [*self._relays.watched(), *self._names.watched()]
 
     def handle(self, descriptor: int) -> None:
         """Do what a readable descriptor of `watched` is about."""
         with self._lock:
             self._relays.handle(descriptor)
+            self._names.handle(descriptor)
 
     def shrink(self) -> None:
         """Let go of namespaces that only a burst of starts needed."""
@@ -292,6 +337,7 @@ class LinuxPlumber:
         """Let go of namespaces in stock and of reserved ports; bridges, endpoints, rules stay."""
         with self._lock:
             self._pool.close()
+            self._names.close()
             for endpoint in self._endpoints.values():
                 self._end(endpoint)
             self._endpoints.clear()
@@ -308,11 +354,23 @@ class LinuxPlumber:
             index = outer.get(f"{self._owner}:{name}", 0)
             self._endpoints[name] = _Endpoint(record.endpoint, index, ports)
             self._begin(record.endpoint, ports)
+        self._adopt_names()
         if self._bridges:
             try:
                 self._write_rules()  # so that the firewall knows what there is
             except SampanError as error:
                 log.warning("published ports may not answer: %s", error)
+
+    def _adopt_names(self) -> None:
+        placed = [
+            (made.spec, self._bridges[made.spec.network_id])
+            for made in self._endpoints.values()
+            if made.spec.network_id in self._bridges
+        ]
+        try:
+            self._names.adopt(placed, self._state.resolvers())
+        except SampanError as error:
+            log.warning("containers may not find one another by name: %s", error)
 
     def _wired(self, endpoint: EndpointSpec, sandbox: Fd | None) -> Wired:
         try:
@@ -373,6 +431,8 @@ class LinuxPlumber:
             self._end(endpoint)
             self._cut(endpoint.outer)
             self._state.forget("endpoints", endpoint.spec.endpoint_id)
+            if container_id := self._names.detached(endpoint.spec.endpoint_id):
+                self._state.forget("resolvers", container_id)
 
     def _begin(self, endpoint: EndpointSpec, ports: Sequence[Reservation]) -> None:
         """Serve what is not the firewall's, and have old flows find their new way."""
@@ -441,7 +501,7 @@ class LinuxPlumber:
         with _firewall_errors():
             self._firewall.apply(rules, forwards, forwarding.uplinks if forwarding else ())
 
-    def _names(self, bridge: BridgeSpec) -> Sequence[str]:
+    def _bridge_names(self, bridge: BridgeSpec) -> Sequence[str]:
         return [bridge.name, *(known.name for known in self._bridges.values())]
 
 

@@ -20,6 +20,7 @@ class BridgeSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     masquerade: bool = True
     inter_container: bool = True  # --icc
     internal: bool = False
+    domain: str = ""  # the name of a network on which containers find one another by name
 
 
 class EndpointSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -31,7 +32,16 @@ class EndpointSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     mac_address: str  # 02:42:ac:11:00:02
     gateway: str  # "" for none
     interface: str = "eth0"  # its name inside
-    container_id: str = ""  # only remembered, for `endpoints`
+    container_id: str = ""  # whose it is; for `resolve` and `endpoints`
+    names: list[str] = []  # by which it is found on a network with a domain
+
+
+class ResolverSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How a container finds names."""
+
+    container_id: str
+    servers: list[str] = []  # who is asked what no container is called; []: those of the host
+    aliases: dict[str, str] = {}  # names for this container only → name on its networks
 
 
 class PortMapping(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -88,6 +98,16 @@ class Plumber(Protocol):
         mapping of "::" is left out where the host has no IPv6. Conflict with Docker's words if
         one is taken: "Bind for 0.0.0.0:80 failed: port is already allocated".
         """
+
+    def resolve(self, resolver: ResolverSpec, sandbox: Fd) -> None:
+        """Answer DNS at 127.0.0.11 in a namespace: names on the networks of a container.
+
+        Other names are asked of servers outside, unless all of its networks are internal. To be
+        called after `attach`; follows its later endpoints, and ends with the last of them.
+        """
+
+    def rename(self, endpoint_id: str, names: list[str]) -> None:
+        """Have an endpoint found by other names; NotFound if there is no such endpoint."""
 
     def reconcile(self, endpoint_ids: list[str], network_ids: list[str] | None = None) -> None:
         """Remove all endpoints, bridges and rules of ours that are not listed.

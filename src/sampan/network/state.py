@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from sampan.network.plumber import BridgeSpec, Endpoint
+from sampan.network.plumber import BridgeSpec, Endpoint, ResolverSpec
 
 log = logging.getLogger(__name__)
 S = TypeVar("S", bound=msgspec.Struct)
@@ -30,7 +30,7 @@ class State:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        for kind in ("bridges", "endpoints") if folder else ():
+        for kind in ("bridges", "endpoints", "resolvers") if folder else ():
             (self._path(kind, "").parent).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def bridges(self) -> list[BridgeSpec]:
@@ -41,11 +41,15 @@ class State:
         """Return the endpoints."""
         return self._all("endpoints", Endpoint)
 
+    def resolvers(self) -> list[ResolverSpec]:
+        """Return how containers find names."""
+        return self._all("resolvers", ResolverSpec)
+
     def forwarding(self) -> Forwarding | None:
         """Return what was noted when forwarding was switched on, None if it was on."""
         return self._read(self._path("", "forwarding"), Forwarding) if self._folder else None
 
-    def keep(self, record: BridgeSpec | Endpoint | Forwarding) -> None:
+    def keep(self, record: BridgeSpec | Endpoint | ResolverSpec | Forwarding) -> None:
         """Write a record; readers see the old one or the new one."""
         if not self._folder:
             return
@@ -53,6 +57,8 @@ class State:
             path = self._path("bridges", record.network_id)
         elif isinstance(record, Endpoint):
             path = self._path("endpoints", record.endpoint.endpoint_id)
+        elif isinstance(record, ResolverSpec):
+            path = self._path("resolvers", record.container_id)
         else:
             path = self._path("", "forwarding")
         new = path.with_suffix(".new")
@@ -60,7 +66,7 @@ class State:
         os.replace(new, path)
 
     def forget(self, kind: str, id: str) -> None:
-        """Remove a record of `bridges` or `endpoints`; it need not exist."""
+        """Remove a record of `bridges`, `endpoints` or `resolvers`; it need not exist."""
         if self._folder:
             with suppress(FileNotFoundError):
                 self._path(kind, id).unlink()

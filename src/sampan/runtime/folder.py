@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, NotFound
 
 _REMOVED = ".removed-"
+_LONGEST = 1 << 20  # bytes of a file that the container may have made longer
 
 
 class Folders:
@@ -33,8 +34,7 @@ class Folders:
         Raises InvalidArgument for a name that is not one file name.
         """
         for name in files:
-            if not name or "/" in name or "\0" in name or name.startswith("."):
-                raise InvalidArgument(f"invalid file name: {name!r}")
+            _check(name)
         folder = f"{self._root}/{container}"
         try:
             os.mkdir(folder, 0o750)
@@ -43,6 +43,31 @@ class Folders:
             pass
         for name, content in files.items():
             _write(folder, name, content, owner)
+
+    def edit(self, container: str, name: str, remove: Sequence[str], add: Sequence[str]) -> bool:
+        """Change lines of a file in place: it is mounted into the container.
+
+        Nothing is done, and False returned, if one of `remove` is missing. NotFound without file.
+        """
+        _check(name)
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            descriptor = os.open(f"{self._root}/{container}/{name}", flags)
+        except FileNotFoundError as error:
+            raise NotFound(f"container {container} has no file {name}") from error
+        with open(descriptor, "r+b") as file:
+            lines = file.read(_LONGEST).decode(errors="surrogateescape").splitlines()
+            if not set(remove) <= set(lines):
+                return False
+            at = next((place for place, line in enumerate(lines) if line in remove), len(lines))
+            kept = [
+                [line for line in part if line not in remove] for part in (lines[:at], lines[at:])
+            ]
+            text = "".join(f"{line}\n" for line in [*kept[0], *add, *kept[1]])
+            file.seek(0)
+            file.write(text.encode(errors="surrogateescape"))
+            file.truncate()
+        return True
 
     def remove(self, container: str) -> None:
         """Delete the folder: it is gone by name first."""
@@ -53,6 +78,11 @@ class Folders:
         except FileNotFoundError:
             return
         shutil.rmtree(removed, ignore_errors=True)
+
+
+def _check(name: str) -> None:
+    if not name or "/" in name or "\0" in name or name.startswith("."):
+        raise InvalidArgument(f"invalid file name: {name!r}")
 
 
 def _write(folder: str, name: str, content: bytes, owner: int) -> None:

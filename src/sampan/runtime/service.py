@@ -336,6 +336,11 @@ class Service:
         task.waiters.append(answer)
         return answer
 
+    def edit(self, id: str, name: str, *, remove: list[str], add: list[str]) -> bool:
+        """Change lines of a file; see `Spawner.edit`."""
+        self._running((_container(id), ""))
+        return self._world.folders.edit(id, name, remove, add)
+
     def forget(self, id: str, exec_id: str, *, remove: bool) -> Pending[None]:
         """Drop an ended task; see `Spawner.forget`. Answers when the cgroup is gone."""
         _container(id)

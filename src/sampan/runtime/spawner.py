@@ -119,6 +119,13 @@ class Spawner(Protocol):
     def network(self, id: str) -> Fd:
         """Return a descriptor of a running container's network namespace."""
 
+    def edit(self, id: str, name: str, *, remove: list[str], add: list[str]) -> bool:
+        """Change lines of one of the container's `files`, in place, so that it sees them.
+
+        `add` goes where the first line of `remove` was, else to the end. Other lines stay as the
+        user may have edited them. If a line of `remove` is missing, does nothing and returns False.
+        """
+
     def resize(self, id: str, exec_id: str = "", *, rows: int, columns: int) -> None:
         """Set the size of the terminal; NotFound if the task has none."""
 

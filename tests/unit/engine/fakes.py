@@ -83,6 +83,9 @@ class FakeSpawner:
         self._clients.setdefault((id, exec_id), []).append(theirs)
         return Fd(ours.detach())
 
+    def edit(self, id: str, name: str, *, remove: list[str], add: list[str]) -> bool:
+        return False
+
     def resize(self, id: str, exec_id: str = "", *, rows: int, columns: int) -> None:
         raise NotFound("it has no terminal")
 

@@ -44,6 +44,16 @@ def test_what_the_user_wants_goes_first() -> None:
     ) == (b"nameserver 9.9.9.9\nnameserver 127.0.0.1\nsearch a.test b.test\noptions rotate\n")
 
 
+def test_where_names_are_resolved_only_our_resolver_is_asked() -> None:
+    host = "nameserver 192.0.2.53\nsearch example.org\noptions rotate\n"
+    assert etc_files.resolv_conf(host, dns=["192.0.2.1"], is_internal=True) == (
+        b"nameserver 127.0.0.11\nsearch example.org\noptions rotate ndots:0\n"
+    )
+    assert etc_files.resolv_conf(host, options=["ndots:3"], is_internal=True).endswith(
+        b" ndots:3\n"
+    )
+
+
 def test_a_dot_switches_the_search_list_off() -> None:
     assert etc_files.resolv_conf("nameserver 192.0.2.1\nsearch x\n", search=["."]) == (
         b"nameserver 192.0.2.1\n"

@@ -23,7 +23,7 @@ from sampan.errors import (
     Unavailable,
     Unsupported,
 )
-from sampan.network.plumber import BridgeSpec, Endpoint, EndpointSpec, PortMapping
+from sampan.network.plumber import BridgeSpec, Endpoint, EndpointSpec, PortMapping, ResolverSpec
 from sampan.rpc import Fd
 from sampan.spec.docker.networks import (
     IPAM,
@@ -44,6 +44,7 @@ class FakePlumber:
 
     bridges: dict[str, BridgeSpec] = field(default_factory=dict)
     made: dict[str, Endpoint] = field(default_factory=dict)
+    resolvers: dict[str, ResolverSpec] = field(default_factory=dict)
     refuses: SampanError | None = None
     is_gone: bool = False
     used: tuple[str, ...] = ()
@@ -79,6 +80,12 @@ class FakePlumber:
             port.host_port = port.host_port or 32768
         self.made[endpoint_id].ports = ports
         return ports
+
+    def resolve(self, resolver: ResolverSpec, sandbox: Fd) -> None:
+        self.resolvers[resolver.container_id] = resolver
+
+    def rename(self, endpoint_id: str, names: list[str]) -> None:
+        self.made[endpoint_id].endpoint.names = names
 
     def reconcile(self, endpoint_ids: list[str], network_ids: list[str] | None = None) -> None:
         self.bridges = {key: self.bridges[key] for key in network_ids or self.bridges}
@@ -399,6 +406,31 @@ def test_a_fixed_address_and_aliases_work_on_a_network_of_a_user(world: World) -
         world.run(world.networks.connect(other))
 
 
+def test_names_are_resolved_on_networks_of_users_only(world: World) -> None:
+    assert connect(world, wish()).files["resolv.conf"] == b"nameserver 192.0.2.53\n"
+    assert world.plumber.resolvers == {}
+    create(world, "backend")
+    linked = EndpointSettings(aliases=["www"], links=["postgres:db"])
+    files = connect(
+        world, wish(mode="backend", endpoints={"backend": linked}, dns=["192.0.2.1"])
+    ).files
+    assert files["resolv.conf"] == b"nameserver 127.0.0.11\noptions ndots:0\n"
+    resolver = world.plumber.resolvers[CONTAINER]
+    assert (resolver.servers, resolver.aliases) == (["192.0.2.1"], {"db": "postgres"})
+    [made] = world.plumber.endpoints()
+    assert made.endpoint.names == ["web", "www", "c" * 12]
+    domains = {bridge.name[:3]: bridge.domain for bridge in world.plumber.bridges.values()}
+    assert domains == {"sam": "", "br-": "backend"}
+
+
+def test_a_renamed_container_is_found_by_its_new_name(world: World) -> None:
+    create(world, "backend")
+    connect(world, wish(mode="backend"))
+    world.run(world.networks.rename(CONTAINER, "shop"))
+    [made] = world.plumber.endpoints()
+    assert made.endpoint.names == ["shop", "c" * 12, "web"]  # its hostname
+
+
 def test_of_several_networks_one_has_the_default_route(world: World) -> None:
     create(world, "alpha")
     create(world, "beta")
@@ -431,7 +463,7 @@ def test_inspect_names_the_containers_with_their_prefix_length(world: World) -> 
     connect(world, wish())
     [found] = world.run(world.networks.inspect("bridge")).containers.values()
     assert (found.name, found.ipv4_address) == ("web", "172.17.0.2/16")
-    world.networks.rename(CONTAINER, "shop")
+    world.run(world.networks.rename(CONTAINER, "shop"))
     [found] = world.run(world.networks.inspect("bridge")).containers.values()
     assert found.name == "shop"
 

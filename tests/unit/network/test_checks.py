@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
-from sampan.network.checks import check_bridge, check_endpoint, check_port
-from sampan.network.plumber import BridgeSpec, EndpointSpec, PortMapping
+from sampan.network.checks import check_bridge, check_endpoint, check_port, check_resolver
+from sampan.network.plumber import BridgeSpec, EndpointSpec, PortMapping, ResolverSpec
 
 
 def port(address: str, host: int = 80, container: int = 80, end: int = 0) -> PortMapping:
@@ -73,3 +73,18 @@ def test_no_id_of_an_endpoint_can_leave_its_folder(name: str) -> None:
         return
     assert "/" not in name
     assert not name.startswith(".")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ResolverSpec(container_id="../c"),
+        ResolverSpec(container_id="c", servers=["here"]),
+        ResolverSpec(container_id="c", aliases={"": "web"}),
+        ResolverSpec(container_id="c", aliases={"db": "x" * 254}),
+    ],
+)
+def test_malformed_resolvers_are_refused(bad: ResolverSpec) -> None:
+    check_resolver(ResolverSpec(container_id="c", servers=["192.0.2.1", "fe80::1%eth0"]))
+    with pytest.raises(InvalidArgument):
+        check_resolver(bad)

@@ -121,6 +121,12 @@ class Nftables:
         self._run(f"add table inet {self._table}\ndelete table inet {self._table}")
         self._state, self._forwards = ((), ()), set()
 
+    def close(self) -> None:
+        """Let go of the library's context; rules stay."""
+        if self._context is not None:
+            self._library.nft_ctx_free(self._context)
+            self._context = None
+
     def _host_chain(self) -> tuple[str, list[_Rule]]:
         try:
             listing = msgspec.json.decode(self._run("list chain ip filter FORWARD"), type=_Listing)
@@ -150,6 +156,7 @@ class Nftables:
             getattr(library, f"nft_ctx_buffer_{name}").argtypes = [ctypes.c_void_p]
             getter = getattr(library, f"nft_ctx_get_{name}_buffer")
             getter.argtypes, getter.restype = [ctypes.c_void_p], ctypes.c_char_p
+        library.nft_ctx_free.argtypes, library.nft_ctx_free.restype = [ctypes.c_void_p], None
         library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
         context = library.nft_ctx_new(0)
@@ -159,6 +166,23 @@ class Nftables:
         library.nft_ctx_buffer_output(context)
         library.nft_ctx_output_set_flags(context, NFT_CTX_OUTPUT_JSON)
         self._library, self._context = library, context
+
+
+def redirect_names(address: str, udp_port: int, tcp_port: int) -> None:
+    """Lead port 53 of a loopback address of the current namespace to other ports of it."""
+    rules = [
+        f"ip daddr {address} udp dport 53 dnat to {address}:{udp_port}",
+        f"ip daddr {address} tcp dport 53 dnat to {address}:{tcp_port}",
+    ]
+    text = f"table ip sampan {{\n{_chain('names', 'nat', 'output', '-100', rules)}\n}}\n"
+    table = Nftables("sampan")
+    try:
+        try:
+            table._run(f"create table ip sampan\n{text}")
+        except OSError:  # those of a resolver that has died; to remove a table takes 5 ms
+            table._run(f"add table ip sampan\ndelete table ip sampan\n{text}")
+    finally:
+        table.close()
 
 
 # --- the text of the rules -------------------------------------------------------------------

@@ -1,0 +1,113 @@
+"""Endpoints as the API shows and takes them: what is wanted, what was got, by which names."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address
+from typing import Final
+
+from sampan.engine.network_database import NetworkRow
+from sampan.engine.network_model import PREDEFINED, Wish
+from sampan.errors import InvalidArgument
+from sampan.network.plumber import EndpointSpec
+from sampan.spec.docker.networks import EndpointSettings
+from sampan.spec.names import short_id
+
+_MAC: Final = re.compile(r"([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
+
+
+def wanted_of(wish: Wish, row: NetworkRow) -> EndpointSettings | None:
+    """Return what a container wants of a network, by whatever it calls it."""
+    keys = [row.network.name, row.network.id, short_id(row.network.id)]
+    if row.network.name == "bridge":
+        keys.append("default")
+    return next((wish.endpoints[key] for key in keys if wish.endpoints.get(key)), None)
+
+
+def priority(row: NetworkRow, wanted: EndpointSettings | None) -> tuple[bool, int, str]:
+    """Sort first what becomes the default route. Source: moby libnetwork/endpoint.go, Less."""
+    return row.network.internal, -(wanted.gw_priority if wanted else 0), row.network.name
+
+
+def address_of(spec: EndpointSpec) -> IPv4Address:
+    """Return an endpoint's address."""
+    return IPv4Address(spec.address.partition("/")[0])
+
+
+def bare(row: NetworkRow, endpoint_id: str) -> EndpointSettings:
+    """Return an endpoint for which nothing was made: on host or none."""
+    return EndpointSettings(network_id=row.network.id, endpoint_id=endpoint_id)
+
+
+def at_rest(row: NetworkRow, wish: Wish) -> EndpointSettings:
+    """Return what inspect shows of an endpoint of a container that does not run."""
+    wanted = wanted_of(wish, row) or EndpointSettings()
+    return EndpointSettings(
+        ipam_config=wanted.ipam_config,
+        links=wanted.links,
+        aliases=wanted.aliases,
+        mac_address=wanted.mac_address,
+        driver_opts=wanted.driver_opts,
+        gw_priority=wanted.gw_priority,
+        network_id=row.network.id,
+        dns_names=dns_names(row, wish, wanted),
+    )
+
+
+def settings_of(
+    row: NetworkRow, spec: EndpointSpec, wish: Wish, wanted: EndpointSettings | None = None
+) -> EndpointSettings:
+    """Return what inspect shows of an endpoint that was made."""
+    wanted = wanted or wanted_of(wish, row) or EndpointSettings()
+    return EndpointSettings(
+        ipam_config=wanted.ipam_config,
+        links=wanted.links,
+        aliases=wanted.aliases,
+        mac_address=spec.mac_address,
+        driver_opts=wanted.driver_opts,
+        gw_priority=wanted.gw_priority,
+        network_id=row.network.id,
+        endpoint_id=spec.endpoint_id,
+        gateway=spec.gateway,
+        ip_address=str(address_of(spec)),
+        ip_prefix_len=row.subnet.prefixlen,
+        dns_names=dns_names(row, wish, wanted),
+    )
+
+
+def dns_names(row: NetworkRow, wish: Wish, wanted: EndpointSettings) -> list[str] | None:
+    """Return the names by which others on a user-defined network find a container."""
+    if row.network.name in PREDEFINED:
+        return None
+    names = [wish.name, *(wanted.aliases or []), short_id(wish.container_id), wish.hostname]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def check_settings(network: str, wanted: EndpointSettings | None) -> None:
+    """Check what a client wants of an endpoint on a network, given by name.
+
+    Raises InvalidArgument. Source: moby daemon/container_operations.go, validateEndpointSettings.
+    """
+    if wanted is None:
+        return
+    ipam = wanted.ipam_config
+    problems = []
+    if network in (*PREDEFINED, "default"):
+        if ipam and (ipam.ipv4_address or ipam.ipv6_address):
+            problems.append("user-specified IP address is supported on user-defined networks only")
+        if wanted.aliases:
+            problems.append("network-scoped aliases are only supported for user-defined networks")
+    if ipam and ipam.ipv4_address:
+        try:
+            IPv4Address(ipam.ipv4_address)
+        except ValueError:
+            problems.append(f"invalid IPv4 address: {ipam.ipv4_address}")
+    if problems:
+        raise InvalidArgument("invalid endpoint settings:\n" + "\n".join(problems))
+    check_mac(wanted.mac_address)
+
+
+def check_mac(address: str) -> None:
+    """Raise InvalidArgument for what is no MAC address; "" is none and fine."""
+    if address and not _MAC.fullmatch(address):
+        raise InvalidArgument(f"invalid MAC address: {address}")

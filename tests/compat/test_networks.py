@@ -1,0 +1,157 @@
+"""User-defined networks with unmodified clients: containers find one another by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import docker
+import pytest
+
+from tests.daemon import Daemon
+from tests.session import eventually
+
+pytestmark = [
+    pytest.mark.privileged,
+    pytest.mark.compat,
+    pytest.mark.slow,
+    # docker-py leaves sockets to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+Cli = Callable[..., str]
+
+
+def _cli(daemon: Daemon, program: str) -> Cli:
+    def run(*arguments: str, fails: bool = False) -> str:
+        done = subprocess.run(
+            [daemon.programs[program], *arguments],
+            env=daemon.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode != 0) == fails, done.stderr
+        return (done.stderr if fails else done.stdout).strip()
+
+    return run
+
+
+@pytest.fixture(params=["sampan", "docker"])
+def cli(daemon: Daemon, request: pytest.FixtureRequest) -> Iterator[Cli]:
+    yield _cli(daemon, request.param)
+    daemon.remove_containers()
+    daemon.request("POST", "/networks/prune")
+
+
+@pytest.fixture
+def network(daemon: Daemon) -> str:
+    """Return the name of a new network."""
+    assert daemon.request("POST", "/networks/create", {"Name": "backend"}).status == 201
+    return "backend"
+
+
+def test_containers_find_one_another_by_name_alias_and_short_id(cli: Cli, network: str) -> None:
+    ran = cli("run", "-d", "--net", network, "--name", "web", "--network-alias", "www", "busybox",
+              "sleep", "1000")  # fmt: skip
+    address = cli("inspect", "-f", "{{.NetworkSettings.Networks.backend.IPAddress}}", "web")
+    for name in ("web", "www", ran[:12], "web.backend"):
+        found = cli("run", "--rm", "--net", network, "busybox", "ping", "-c", "1", name)
+        assert address in found
+    reverse = cli("run", "--rm", "--net", network, "busybox", "nslookup", address)
+    assert "name = web.backend" in reverse
+    assert "nameserver 127.0.0.11" in cli("exec", "web", "cat", "/etc/resolv.conf")
+    cli("run", "--rm", "busybox", "ping", "-c", "1", "web", fails=True)
+
+
+def test_a_renamed_container_and_one_that_joins_later_are_found(
+    cli: Cli, network: str, daemon: Daemon
+) -> None:
+    cli("run", "-d", "--net", network, "--name", "client", "busybox", "sleep", "1000")
+    cli("run", "-d", "--name", "old", "busybox", "sleep", "1000")
+    cli("exec", "client", "nslookup", "old", fails=True)
+    body = {"Container": "old", "EndpointConfig": {"Aliases": ["alias"]}}
+    assert daemon.request("POST", f"/networks/{network}/connect", body).status == 200
+    cli("rename", "old", "new")
+    for name in ("new", "alias"):
+        cli("exec", "client", "ping", "-c", "1", name)
+    cli("exec", "client", "nslookup", "old.backend", fails=True)
+    cli("exec", "new", "ping", "-c", "1", "client")  # its resolv.conf has changed
+    cli("rm", "-f", "new")
+    cli("exec", "client", "nslookup", "new", fails=True)
+
+
+def test_a_link_on_a_network_of_a_user_is_a_private_name(cli: Cli, network: str) -> None:
+    cli("run", "-d", "--net", network, "--name", "postgres", "busybox", "sleep", "1000")
+    command = ("busybox", "ping", "-c", "1", "db")
+    cli("run", "--rm", "--net", network, "--link", "postgres:db", *command)
+    cli("run", "--rm", "--net", network, *command, fails=True)
+
+
+def test_names_are_found_while_no_daemon_runs_and_after_it_was_killed(daemon: Daemon) -> None:
+    cli = _cli(daemon, "docker")
+    daemon.request("POST", "/networks/create", {"Name": "lasting"})
+    cli("run", "-d", "--net", "lasting", "--name", "web", "busybox", "sleep", "1000")
+    cli("run", "-d", "--net", "lasting", "--name", "client", "busybox", "sh", "-c",
+        "while :; do nslookup web >/dev/null && echo yes || echo no; done")  # fmt: skip
+    for processes in (_all_but_resolver, Daemon.processes):
+        eventually(lambda processes=processes: _killed(daemon, processes))  # type: ignore[misc]
+        daemon.start()
+        cli("exec", "client", "ping", "-c", "1", "web")
+        cli("run", "--rm", "--net", "lasting", "busybox", "ping", "-c", "1", "web")
+    cli("rm", "-f", "web", "client")
+    cli("network", "rm", "lasting")
+
+
+def _killed(daemon: Daemon, processes: Callable[[Daemon], list[int]]) -> bool:
+    """Kill processes of a daemon; tell whether none is left."""
+    for pid in (alive := processes(daemon)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    if daemon.process:
+        daemon.process.poll()
+    return not alive
+
+
+def _all_but_resolver(daemon: Daemon) -> list[int]:
+    found = []
+    for pid in daemon.processes():
+        with suppress(OSError):
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if b"sampan.helpers.resolver" not in file.read():
+                    found.append(pid)
+    return found
+
+
+def test_docker_py_makes_connects_and_removes_networks(daemon: Daemon) -> None:
+    client = docker.DockerClient(base_url=f"unix://{daemon.socket}", version="auto", timeout=60)
+    made = client.networks.create("py", labels={"a": "b"})
+    server = client.containers.run("busybox", ["sleep", "1000"], detach=True, name="server")
+    made.connect(server, aliases=["db"])
+    found = client.containers.run("busybox", "ping -c 1 db", network="py", remove=True)
+    assert b"1 packets received" in found
+    made.reload()
+    assert [container.name for container in made.containers] == ["server"]
+    made.disconnect(server)
+    made.reload()
+    assert made.containers == []
+    server.remove(force=True)
+    made.remove()
+    assert client.networks.list(names=["py"]) == []
+    client.close()
+
+
+def test_the_memory_of_the_resolver_is_small(daemon: Daemon, cli: Cli, network: str) -> None:
+    cli("run", "-d", "--net", network, "--name", "web", "busybox", "sleep", "1000")
+    resolvers = set(daemon.processes()) - set(_all_but_resolver(daemon))
+    assert len(resolvers) == 1
+    with open(f"/proc/{resolvers.pop()}/smaps_rollup") as file:
+        fields = dict(line.split(":", 1) for line in file.read().splitlines()[1:])
+    assert int(fields["Pss"].split()[0]) < 20_000  # kB
+    eventually(lambda: json.loads(daemon.request("GET", "/containers/json").body))
