@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, 
 from contextlib import aclosing
 from pathlib import Path
 
+from sampan.engine.blocking import blocking
 from sampan.engine.database import Database
 from sampan.engine.disk_account import DiskAccount
 from sampan.engine.images import listing, removal
@@ -102,8 +103,9 @@ class Images:
         manifests: bool = False,
     ) -> list[ImageSummary]:
         """Return what `docker images` lists, newest first; with `manifests` what a tree needs."""
+        here = await blocking(set, self.store.content) if manifests else None
         return listing.summaries(
-            self.store, filters, all=all, shared_size=shared_size, manifests=manifests
+            self.store, filters, all=all, shared_size=shared_size, manifests=here
         )
 
     async def inspect(

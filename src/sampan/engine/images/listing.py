@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container
 from typing import Any, Final
 
 import msgspec
@@ -47,9 +48,12 @@ def summaries(
     *,
     all: bool,
     shared_size: bool = False,
-    manifests: bool = False,
+    manifests: Container[str] | None = None,
 ) -> list[ImageSummary]:
-    """Return the list of images, newest first."""
+    """Return the list of images, newest first.
+
+    With `manifests`, the digests of all content, what a tree needs, too.
+    """
     check_names(filters, _ACCEPTED)
     chosen = _Choice(store, filters, all=all)
     containers = Counter(use.image for use in store.uses())
@@ -71,8 +75,8 @@ def summaries(
         )
         if target := target_among(store, names):
             summary.descriptor = store.documents.descriptor(target) or msgspec.UNSET
-            if manifests:
-                summary.manifests = manifests_of(store, target)
+            if manifests is not None:
+                summary.manifests = manifests_of(store, target, manifests)
         if shared is not None:
             layers = {chain for part in parts for chain in part.chains}
             summary.shared_size = sum(store.layers.size(it) for it in layers if shared[it] > 1)
@@ -186,7 +190,7 @@ async def inspect(
     if target := target_among(store, names):
         body.descriptor = store.documents.descriptor(target) or msgspec.UNSET
         if manifests:
-            body.manifests = manifests_of(store, target)
+            body.manifests = manifests_of(store, target, await blocking(set, store.content))
     if image.last_tagged:
         body.metadata = InspectMetadata(last_tag_time=timestamp(image.last_tagged))
     if config.created is not None:

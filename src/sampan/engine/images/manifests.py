@@ -6,7 +6,7 @@ Source: moby api/types/image/manifest.go, daemon/containerd/image_list.go.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from sampan.engine.images.documents import Member
 from sampan.engine.images.model import Image
@@ -32,19 +32,25 @@ def target_among(store: ImageStore, references: Iterable[Reference]) -> Digest |
     return max(known, key=lambda target: len(store.documents.members(target)))
 
 
-def manifests(store: ImageStore, target: Digest) -> list[ManifestSummary]:
-    """Return all manifests of a target, whether they are here or not."""
+def manifests(store: ImageStore, target: Digest, here: Container[str]) -> list[ManifestSummary]:
+    """Return all manifests of a target, whether they are here or not.
+
+    `here` are the digests of all content.
+    """
     containers: defaultdict[str, list[str]] = defaultdict(list)
     for use in store.uses():
         containers[use.image].append(use.container)
-    return [_summary(store, member, containers) for member in store.documents.members(target)]
+    return [_summary(store, member, containers, here) for member in store.documents.members(target)]
 
 
 def _summary(
-    store: ImageStore, member: Member, containers: defaultdict[str, list[str]]
+    store: ImageStore,
+    member: Member,
+    containers: defaultdict[str, list[str]],
+    here: Container[str],
 ) -> ManifestSummary:
     image = store.images.get(member.image)
-    content, complete = _content(store, member)
+    content, complete = _content(member, here)
     unpacked = store.size(image) if image else 0
     summary = ManifestSummary(
         id=member.descriptor.digest,
@@ -70,15 +76,15 @@ def _platform(member: Member, image: Image | None) -> PlatformBody:
     return image.config.platform_body if image else PlatformBody()
 
 
-def _content(store: ImageStore, member: Member) -> tuple[int, bool]:
+def _content(member: Member, here: Container[str]) -> tuple[int, bool]:
     """Return the bytes of a manifest's blobs that are here, and whether those are all."""
     manifest = member.manifest
     if manifest is None:  # it is not here, or nobody knows its type
-        here = store.documents.has(Digest(member.descriptor.digest))
-        return (member.descriptor.size if here else 0), here
+        complete = member.descriptor.digest in here
+        return (member.descriptor.size if complete else 0), complete
     total, complete = member.descriptor.size, True
     for blob in (manifest.config, *(manifest.layers or ())):
-        if blob and store.documents.has(Digest(blob.digest)):
+        if blob and blob.digest in here:
             total += blob.size
         else:
             complete = False

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,6 +66,15 @@ class Reclaiming:
             self._intakes -= 1
             if self._unclean:
                 await self.collect()
+
+    @contextmanager
+    def postponed(self) -> Iterator[None]:
+        """Let deletions of many images leave their layers to one collection after them."""
+        self._intakes += 1
+        try:
+            yield
+        finally:
+            self._intakes -= 1
 
     def collect_later(self) -> None:
         """Have everything collected that nothing needs, as soon as no intake is going on."""

@@ -189,9 +189,10 @@ async def prune(store: ImageStore, filters: Filters) -> ImagesPruneReport:
     limit = next((until(value) for value in filters.get("until", ())), None)
     before = store.reclaiming.freed
     done: list[ImageDeleteItem] = []
-    for image in list(store.images.values()):
-        if image.id in store.images and _is_prunable(store, image, filters, limit):
-            done += await _prune_one(store, image, dangling_only=dangling_only)
+    with store.reclaiming.postponed():
+        for image in list(store.images.values()):
+            if image.id in store.images and _is_prunable(store, image, filters, limit):
+                done += await _prune_one(store, image, dangling_only=dangling_only)
     for chain in await store.collect(leased=True):
         done.append(ImageDeleteItem(deleted=chain))
     report = ImagesPruneReport(images_deleted=done or None)
