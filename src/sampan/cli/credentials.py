@@ -113,6 +113,14 @@ def erase(cli: Invocation, server: str) -> None:
         cli.save_settings({"auths": entries})
 
 
+def stored_name(cli: Invocation, server: str) -> str:
+    """Return the user name that config.json has for a server; no helper is asked."""
+    try:
+        return _in_file(cli, server).name
+    except InvalidArgument:
+        return ""
+
+
 def hostname(server: str) -> str:
     """Return host and port of what may be an URL: the key of a registry's login."""
     if "://" in server:

@@ -18,6 +18,8 @@ HEAD_BYTES = 64 << 10  # more than any Docker server sends
 READ_BYTES = 64 << 10
 BODY_BYTES = 256 << 20  # of an answer that is read as a whole
 LINE_BYTES = 16 << 20  # of one message of a stream
+TRAILERS = 100  # headers after a body
+INTERIM_ANSWERS = 100  # "100 Continue" and the like before an answer
 LENGTH_DIGITS = 18  # of a Content-Length or a chunk's size
 
 
@@ -91,7 +93,7 @@ class Connection:
 
     def receive_head(self) -> tuple[int, dict[str, str]]:
         """Read status and headers (lower-case names) of the next final answer."""
-        while True:
+        for _ in range(INTERIM_ANSWERS):
             end = self._buffer.find(b"\r\n\r\n")
             while end < 0:
                 if len(self._buffer) > HEAD_BYTES:
@@ -104,6 +106,7 @@ class Connection:
             status, headers = _parse_head(head)
             if status >= 200 or status == 101:
                 return status, headers
+        raise Internal("the server does not come to an answer")
 
     def _fill(self) -> bool:
         data = self.sock.recv(READ_BYTES)
@@ -195,9 +198,10 @@ class Response:
                 raise Internal("the server sent a wrong chunk")
             left = int(size, 16)
             if left == 0:
-                while self.connection.read_line():
-                    pass
-                return
+                for _ in range(TRAILERS):
+                    if not self.connection.read_line():
+                        return
+                raise Internal("the server sent too many trailers")
             while left:
                 piece = self.connection.read_some(min(left, READ_BYTES))
                 if not piece:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.client.api import Client, filters_of, query_of, quoted
+from sampan.client.connection import LINE_BYTES, READ_BYTES
 from sampan.client.endpoint import Endpoint
 from sampan.errors import (
     Conflict,
@@ -137,12 +138,39 @@ def test_the_wait_is_registered_when_wait_returns(tmp_path: Path) -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nabc",
         b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000,
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 5000 + b"\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 1000,
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"[" * 100_000,
     ],
 )
 def test_a_broken_answer_is_an_error_and_not_a_hang(tmp_path: Path, reply: bytes) -> None:
     with serving(tmp_path, reply, closing=True) as server, client_of(server.host) as client:
         with pytest.raises((Internal, Unavailable)):
             client.system.info()
+
+
+def test_a_message_without_an_end_is_an_error(tmp_path: Path) -> None:
+    endless = b"HTTP/1.1 200 OK\r\n\r\n" + b"{" * (LINE_BYTES + READ_BYTES + 1)
+    with serving(tmp_path, endless, closing=True) as server, client_of(server.host) as client:
+        with pytest.raises(Internal, match="a message of more than"):
+            list(client.system.events())
+
+
+def test_an_answer_without_an_end_is_an_error(tmp_path: Path) -> None:
+    endless = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 5000
+    with serving(tmp_path, endless, closing=True) as server, client_of(server.host) as client:
+        response = client.open("GET", "/info")
+        with pytest.raises(Internal, match="longer than 4000 bytes"):
+            client.finish(response, 4000)
+
+
+def test_documents_of_one_line_come_one_by_one(tmp_path: Path) -> None:
+    body = answer(b'{"a":1}{"a":2} \r\n\n{"a":\t3}')
+    with serving(tmp_path, body) as server, client_of(server.host) as client:
+        assert [event["a"] for event in client.system.events()] == [1, 2, 3]
 
 
 def test_queries_leave_out_what_is_not_given() -> None:

@@ -41,7 +41,7 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
     else:
         _print_client(cli, client)
         if info:
-            for line in _server_lines(info):
+            for line in _server_lines(info, _user(cli, info)):
                 cli.out.line(line)
             cli.out.line()
             for warning in info.get("Warnings") or []:
@@ -68,7 +68,17 @@ def _present(info: dict[str, Any], **fields: str) -> list[str]:
     return [f" {label}: {info[name]}" for name, label in fields.items() if info.get(name)]
 
 
-def _server_lines(info: dict[str, Any]) -> list[str]:
+def _user(cli: Invocation, info: dict[str, Any]) -> str:
+    """Return the user's name at the default registry, if config.json has it."""
+    server = info.get("IndexServerAddress")
+    if not server or not cli.settings.get("auths"):
+        return ""
+    from sampan.cli.credentials import stored_name
+
+    return stored_name(cli, str(server))
+
+
+def _server_lines(info: dict[str, Any], user: str) -> list[str]:
     lines = [f" Containers: {info['Containers']}"]
     lines += [f"  {kind}: {info[f'Containers{kind}']}" for kind in ("Running", "Paused", "Stopped")]
     lines.append(f" Images: {info['Images']}")
@@ -93,7 +103,7 @@ def _server_lines(info: dict[str, Any]) -> list[str]:
     if runtimes:
         lines.append(f" Runtimes: {' '.join(runtimes)}")
         lines.append(f" Default Runtime: {info.get('DefaultRuntime', '')}")
-    return lines + _binary_lines(info) + _host_lines(info) + _daemon_lines(info)
+    return lines + _binary_lines(info) + _host_lines(info) + _daemon_lines(info, user)
 
 
 def _heading(heading: str, items: list[str] | None) -> list[str]:
@@ -140,7 +150,7 @@ def _host_lines(info: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _daemon_lines(info: dict[str, Any]) -> list[str]:
+def _daemon_lines(info: dict[str, Any], user: str) -> list[str]:
     lines = [f" Debug Mode: {_word(info.get('Debug', False))}"]
     if info.get("Debug"):
         lines += [
@@ -150,6 +160,7 @@ def _daemon_lines(info: dict[str, Any]) -> list[str]:
             f"  EventsListeners: {info.get('NEventsListener', 0)}",
         ]
     lines += _present(info, HttpProxy="HTTP Proxy", HttpsProxy="HTTPS Proxy", NoProxy="No Proxy")
+    lines += [f" Username: {user}"] if user else []
     lines += _heading(" Labels:", info.get("Labels"))
     lines.append(f" Experimental: {_word(info.get('ExperimentalBuild', False))}")
     registries = info.get("RegistryConfig") or {}
