@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sampan.engine.execs import Execs
     from sampan.engine.images.images import Images
     from sampan.engine.networks import Networks
+    from sampan.engine.registries import RegistryQueries
     from sampan.engine.system import System
 
 # (backend, request, **parameters of the path) -> Awaitable[Answer]
@@ -45,6 +46,11 @@ class Backend:
     def networks(self) -> Networks:
         """Networks."""
         return self.engine.networks
+
+    @property
+    def registries(self) -> RegistryQueries:
+        """Registries, as far as no image of our own is concerned."""
+        return self.engine.registries
 
     @property
     def events(self) -> Events:

@@ -1,4 +1,4 @@
-"""Images: list, inspect, tag, remove, commit, and what needs a registry."""
+"""Images: list, inspect, tag, remove, prune."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from sampan.api.filters import parse_filters
 from sampan.api.handler import Backend, Handler
 from sampan.api.platforms import platform_of, platforms_of
 from sampan.api.versions import shaped
-from sampan.errors import Forbidden, InvalidArgument, Unsupported
+from sampan.errors import InvalidArgument
 from sampan.http.request import Request
 from sampan.http.response import Response
 from sampan.http.router import Routes
-from sampan.spec.reference import Reference
 
 routes: Routes[Handler] = Routes()
-NO_REGISTRIES = "registries are not available in this version; use docker import or docker load"
 
 
 @routes.on("GET", "/images/json")
@@ -31,14 +29,6 @@ async def list_images(backend: Backend, request: Request) -> Response:
         manifests=version >= (1, 47) and query.boolean("manifests"),
     )
     return json_response(200, shaped("ImageSummary", summaries, version))
-
-
-@routes.on("GET", "/images/search")
-async def search(backend: Backend, request: Request) -> Response:
-    limit = request.query.integer("limit")
-    if limit is not None and limit < 0:
-        raise InvalidArgument("invalid limit specified")
-    raise Unsupported(NO_REGISTRIES)
 
 
 @routes.on("GET", "/images/{name:.*}/json")
@@ -68,12 +58,6 @@ async def tag(backend: Backend, request: Request, name: str) -> Response:
     return Response(201)
 
 
-@routes.on("POST", "/images/{name:.*}/push")
-async def push(backend: Backend, request: Request, name: str) -> Response:
-    Reference.parse(name)
-    raise Unsupported(NO_REGISTRIES)
-
-
 @routes.on("POST", "/images/prune")
 async def prune(backend: Backend, request: Request) -> Response:
     return json_response(200, await backend.images.prune(parse_filters(request)))
@@ -91,11 +75,3 @@ async def remove(backend: Backend, request: Request, name: str) -> Response:
         platforms=platforms,
     )
     return json_response(200, removed)
-
-
-def check_pull(request: Request) -> None:
-    """Refuse a pull: first for what is wrong with the name, then because there is no registry."""
-    reference = Reference.parse(request.query.get("fromImage").removesuffix(":"))
-    if reference.familiar_name == "scratch":
-        raise Forbidden("'scratch' is a reserved name")
-    raise Unsupported(NO_REGISTRIES)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sampan.api.handler import Backend, Handler
-from sampan.api.images import check_pull
 from sampan.api.platforms import platform_of
 from sampan.api.progress import begun, line, lines
+from sampan.api.registries import pull
 from sampan.errors import Unsupported
 from sampan.http.request import Request
 from sampan.http.response import Response, StreamingResponse
@@ -18,14 +18,14 @@ routes: Routes[Handler] = Routes()
 
 
 @routes.on("POST", "/images/create")
-async def create(backend: Backend, request: Request) -> Response:
-    """Import an archive; a pull is refused."""
+async def create(backend: Backend, request: Request) -> Response | StreamingResponse:
+    """Pull an image, or import an archive."""
     query = request.query
     platform = None
     if request.version >= (1, 32) and query.get("platform"):
         platform = Platform.parse(query.get("platform"))
     if query.get("fromImage"):
-        check_pull(request)
+        return await pull(backend, request, platform)
     reference = from_repo_and_tag(query.get("repo"), query.get("tag"))
     source = query.get("fromSrc")
     if source != "-":

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from sampan.api.codec import json_line, json_response, read_json
+from sampan.api.codec import json_line, json_response
 from sampan.api.filters import parse_filters
 from sampan.api.handler import Backend, Handler
-from sampan.api.images import NO_REGISTRIES
 from sampan.api.timestamps import parse_moment
 from sampan.api.versions import shaped
 from sampan.engine.system import OBJECTS
@@ -16,7 +15,6 @@ from sampan.http.request import Request
 from sampan.http.response import Response, StreamingResponse
 from sampan.http.router import Routes
 from sampan.spec.docker.events import EventMessage, legacy
-from sampan.spec.docker.system import AuthConfig
 
 routes: Routes[Handler] = Routes()
 NO_BUILDER = "building images is not available in this version"
@@ -56,17 +54,6 @@ async def disk_usage(backend: Backend, request: Request) -> Response:
         raise InvalidArgument(f"unknown object type: {kind}")
     usage = await backend.system.disk_usage(objects, verbose=request.query.boolean("verbose"))
     return json_response(200, shaped("DiskUsage", usage, request.version))
-
-
-@routes.on("POST", "/auth")
-async def authenticate(backend: Backend, request: Request) -> Response:
-    await read_json(request, AuthConfig, strict_type=False)
-    raise Unsupported(NO_REGISTRIES)
-
-
-@routes.on("GET", "/distribution/{name:.*}/json")
-async def distribution(backend: Backend, request: Request, name: str) -> Response:
-    raise Unsupported(NO_REGISTRIES)
 
 
 @routes.on("POST", "/build")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from sampan.daemon import registries
 from sampan.daemon.flags import UsageError, parse_bytes, parse_flags
 from sampan.daemon.options import BY_FLAG, BY_KEY, FIXED, NOT_IN_FILE, OPTIONS, REFUSED, Option
 from sampan.errors import Unsupported
@@ -97,12 +98,22 @@ def read_file(path: str) -> dict[str, Any]:
         raise UsageError(f"invalid JSON: {error}") from error
     if not isinstance(document, dict):
         raise UsageError("invalid JSON: the document is not an object")
+    document = _flat(document)
     unknown = [key for key in document if not _is_known(key)]
     if unknown:
         raise UsageError(
             "the following directives don't match any configuration option: " + ", ".join(unknown)
         )
     return {BY_KEY[key].flag: _typed(BY_KEY[key], value) for key, value in document.items()}
+
+
+def _flat(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document with the members of `proxies` as keys of their own."""
+    proxies = document.get("proxies", {})
+    if not isinstance(proxies, dict):
+        raise UsageError("invalid JSON: proxies must be an object")
+    rest = {key: value for key, value in document.items() if key != "proxies"}
+    return {**rest, **{f"proxies.{key}": value for key, value in proxies.items()}}
 
 
 def _is_known(key: str) -> bool:
@@ -120,11 +131,13 @@ def _typed(option: Option, value: Any) -> Any:
         "list": (list,),
         "pools": (list,),
         "map": (dict,),
+        "registries": (dict,),
     }
     kinds = wanted.get(option.kind, (str,))
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        kind = "map" if option.kind == "registries" else option.kind
         raise UsageError(
-            f"invalid JSON: {option.file_key} must be {option.kind}, not {json.dumps(value)[:60]}"
+            f"invalid JSON: {option.file_key} must be {kind}, not {json.dumps(value)[:60]}"
         )
     if option.kind == "bytes" and isinstance(value, str):
         try:
@@ -132,6 +145,8 @@ def _typed(option: Option, value: Any) -> Any:
         except ValueError as error:
             raise UsageError(f"{option.file_key}: {error}") from error
     items: Any = value
+    if option.kind == "registries":
+        return registries.checked_table(items)
     if option.kind == "list" and not all(isinstance(item, str) for item in items):
         raise UsageError(f"invalid JSON: {option.file_key} must be a list of strings")
     if option.flag == "log-opt" and not all(isinstance(item, str) for item in items.values()):
@@ -210,6 +225,7 @@ def check(config: Config) -> None:
     for label in config["label"]:
         if "=" not in label or label.startswith("="):
             raise UsageError(f"bad attribute format: {label}")
+    registries.check(config)
     check_hosts(config)
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sampan.daemon.options import ALIASES, BY_FLAG, BY_SHORT, OPTIONS, REFUSED, Option
+from sampan.daemon.options import (
+    ALIASES,
+    BY_FLAG,
+    BY_SHORT,
+    ONLY_IN_FILE,
+    OPTIONS,
+    REFUSED,
+    Option,
+)
 
 TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
@@ -40,7 +48,7 @@ def _long(name: str) -> Option:
     name = ALIASES.get(name, name)
     if name in REFUSED:
         raise UsageError(f"--{name} is not supported: {REFUSED[name]}")
-    if name not in BY_FLAG:
+    if name not in BY_FLAG or name in ONLY_IN_FILE:
         raise UsageError(f"unknown flag: --{name}")
     return BY_FLAG[name]
 
@@ -118,6 +126,8 @@ def usage() -> str:
     """Return what --help prints."""
     lines = ["", "Usage:  sampand [OPTIONS]", "", "The daemon of Sampan", "", "Options:"]
     for option in sorted(OPTIONS, key=lambda one: one.flag):
+        if option.flag in ONLY_IN_FILE:
+            continue
         short = f"-{option.short}, " if option.short else "    "
         kind = "" if option.kind == "bool" else f" {option.kind}"
         default = f" (default {option.default})" if option.default not in ("", (), {}, 0) else ""

@@ -13,8 +13,8 @@ import socket
 import sys
 from typing import NoReturn
 
+from sampan.daemon import certificates, listeners, notify, privileges, roots
 from sampan.daemon import config as configuration
-from sampan.daemon import listeners, notify, privileges, roots
 from sampan.daemon.config import Config
 from sampan.daemon.flags import UsageError, parse_flags, usage
 from sampan.daemon.services import Helper, Lasting, execute
@@ -68,6 +68,7 @@ def run(config: Config) -> int:
     who = privileges.identity(config["user"], config["group"])
     data_root, run_root = config["data-root"], config["exec-root"]
     roots.prepare(data_root, run_root, who)
+    certificates.give(config["registry-certs"], run_root, who)
     lock = roots.lock(data_root)
     roots.write_pidfile(config["pidfile"])
     opened: list[listeners.Listener] = []
@@ -86,7 +87,7 @@ def run(config: Config) -> int:
             opened,
             REQUEST_SECONDS + max(0, config["shutdown-timeout"]),
             lambda: notify.notify(f"READY=1\nMAINPID={os.getpid()}"),
-            lambda: _read_reload(config["config-file"]),
+            lambda: _read_reload(config, who),
         )
         code = supervisor.run()
         notify.notify("STOPPING=1")
@@ -104,9 +105,11 @@ def _end_idle_spawner(data_root: str, run_root: str) -> None:
     os.waitpid(pid, 0)
 
 
-def _read_reload(path: str) -> bytes:
+def _read_reload(config: Config, who: privileges.Identity) -> bytes:
     """Return what the configuration file says now; b"" if it is broken."""
+    path = config["config-file"]
     try:
+        certificates.give(config["registry-certs"], config["exec-root"], who)
         return json.dumps(configuration.read_file(path)).encode()
     except (OSError, UsageError) as error:
         say(f"unable to configure the daemon with file {path}: {error}")

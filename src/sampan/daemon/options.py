@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["bool", "str", "int", "list", "map", "bytes", "ip", "pools"]
+Kind = Literal["bool", "str", "int", "list", "map", "bytes", "ip", "pools", "registries"]
 DEFAULT_CONFIG_FILE = "/etc/sampan/daemon.json"
 
 
@@ -61,8 +61,30 @@ OPTIONS = (
     Option("group", "str", "", "group that owns the Unix socket (default: the user's)", "G"),
     Option("host", "list", (), "where to listen: unix://, tcp://, fd://", "H", key="hosts"),
     Option("host-gateway-ip", "ip", "", "address that host-gateway stands for"),
+    Option(
+        "http-proxy",
+        "str",
+        "",
+        "proxy for registries without TLS (default: HTTP_PROXY)",
+        key="proxies.http-proxy",
+    ),
+    Option(
+        "https-proxy",
+        "str",
+        "",
+        "proxy for registries with TLS (default: HTTPS_PROXY)",
+        key="proxies.https-proxy",
+    ),
     Option("icc", "bool", True, "traffic between containers of the default bridge"),
     Option("init", "bool", False, "run an init inside containers by default"),
+    Option(
+        "insecure-registry",
+        "list",
+        (),
+        "registry (name, name:port or network) that may do without TLS",
+        key="insecure-registries",
+        reloadable=True,
+    ),
     Option("insecure-tcp", "bool", False, "allow tcp:// without TLS: whoever reaches it is root"),
     Option("ip", "ip", "0.0.0.0", "default host address of published ports"),
     Option("ip-masq", "bool", True, "masquerade for the default bridge"),
@@ -72,8 +94,57 @@ OPTIONS = (
     Option("log-format", "str", "text", "text or json, of the daemon's own log"),
     Option("log-level", "str", "info", "debug, info, warn, error or fatal", "l", reloadable=True),
     Option("log-opt", "map", {}, "default log options of containers", key="log-opts"),
+    Option(
+        "max-concurrent-downloads",
+        "int",
+        3,
+        "layers that are fetched at once; 0: no limit",
+        reloadable=True,
+    ),
+    Option(
+        "max-concurrent-uploads",
+        "int",
+        5,
+        "layers that are pushed at once; 0: no limit",
+        reloadable=True,
+    ),
+    Option(
+        "max-download-attempts",
+        "int",
+        5,
+        "attempts of each request to a registry",
+        reloadable=True,
+    ),
     Option("mtu", "int", 0, "MTU of the default bridge; 0: that of the way out"),
+    Option(
+        "no-proxy",
+        "str",
+        "",
+        "hosts that are asked without the proxy (default: NO_PROXY)",
+        key="proxies.no-proxy",
+    ),
     Option("pidfile", "str", "/run/sampan.pid", "path of the pid file", "p"),
+    Option(
+        "registries",
+        "registries",
+        {},
+        'mirrors and trust by registry: {"host": {"mirrors": [...], "insecure": true}}',
+        reloadable=True,
+    ),
+    Option(
+        "registry-certs",
+        "list",
+        ("/etc/sampan/certs.d", "/etc/docker/certs.d"),
+        "folder with certificates of registries, in a folder for each host[:port]",
+    ),
+    Option(
+        "registry-mirror",
+        "list",
+        (),
+        "address of a mirror of Docker Hub",
+        key="registry-mirrors",
+        reloadable=True,
+    ),
     Option("shutdown-timeout", "int", 15, "seconds for requests and containers at the end"),
     Option("storage-driver", "str", "", "overlay, btrfs, fuse-overlayfs, vfs; or what works", "s"),
     Option("storage-opt", "list", (), "size=BYTES for new containers", key="storage-opts"),
@@ -98,6 +169,7 @@ BY_FLAG = {option.flag: option for option in OPTIONS}
 BY_SHORT = {option.short: option for option in OPTIONS if option.short}
 BY_KEY = {option.file_key: option for option in OPTIONS}
 ALIASES = {"graph": "data-root"}
+ONLY_IN_FILE = frozenset({"registries"})
 NOT_IN_FILE = frozenset({"config-file", "doctor", "format", "validate", "version", "help"})
 
 # The only value that an option may have, and why.
@@ -121,16 +193,9 @@ REFUSED: dict[str, str] = {
     "cri-containerd": "this engine does not use containerd",
     "experimental": "there are no experimental features",
     "fixed-cidr-v6": "IPv6 is not available on the default bridge in this version",
-    "http-proxy": "registries are not available in this version",
-    "https-proxy": "registries are not available in this version",
-    "insecure-registry": "registries are not available in this version",
     "ipv6": "IPv6 is not available on the default bridge in this version",
-    "max-concurrent-downloads": "registries are not available in this version",
-    "max-concurrent-uploads": "registries are not available in this version",
     "metrics-addr": "metrics are not available in this version",
-    "no-proxy": "registries are not available in this version",
     "node-generic-resource": "there is no Swarm",
-    "registry-mirror": "registries are not available in this version",
     "rootless": "rootless mode is not available in this version",
     "swarm-default-advertise-addr": "there is no Swarm",
     "userns-remap": "a user namespace for all containers is not available in this version",

@@ -11,16 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from sampan.api.handler import Backend
+from sampan.daemon import certificates
 from sampan.daemon.config import Config
 from sampan.daemon.flags import UsageError
 from sampan.daemon.reconnecting import Reconnecting
+from sampan.daemon.registries import masked, registry_options, shown
+from sampan.distribution.config import RegistryConfig
+from sampan.distribution.registries import Registries
 from sampan.engine.engine import Engine, EngineOptions
+from sampan.engine.images.transfers import TransferLimits
 from sampan.engine.networks import NetworkOptions
 from sampan.engine.queries import ListQuery
-from sampan.engine.system import Inventory, StateCounts, System, SystemOptions
+from sampan.engine.system import ENGINE_VERSION, Inventory, StateCounts, System, SystemOptions
+from sampan.http.proxies import Proxies
 from sampan.network.plumber import Plumber
 from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.config import Ulimit
+from sampan.spec.docker.system import IndexInfo
+from sampan.spec.docker.system import RegistryConfig as ShownRegistries
 from sampan.storage.mounter import Mounter
 
 log = logging.getLogger(__name__)
@@ -41,12 +49,14 @@ class Daemon:
         }
         self._config = config
         self._entered = False
+        self._registries = Registries(registry_config(config))
         self.engine = Engine(
             mounter=self._storage.stand_in(),
             plumber=self._network.stand_in(),
             spawner=self._spawner.stand_in(),
             data_root=Path(config["data-root"]),
             options=engine_options(config),
+            registries=self._registries,
         )
         self.system = System(system_options(config, degraded), _inventory(self.engine))
         self.backend = Backend(self.engine, self.system)
@@ -84,7 +94,18 @@ class Daemon:
         """Apply options that changed, and tell listeners of events."""
         self.system.options.labels = tuple(config["label"])
         self.system.options.debug = config["debug"]
-        attributes = {"labels": str(list(config["label"])), "debug": str(config["debug"]).lower()}
+        self.system.options.registries = shown_registries(config)
+        self._registries.configure(registry_config(config))
+        self.engine.images.limit(transfer_limits(config))
+        attributes = {
+            "debug": str(config["debug"]).lower(),
+            "insecure-registries": shown(config["insecure-registry"]),
+            "labels": shown(config["label"]),
+            "max-concurrent-downloads": str(config["max-concurrent-downloads"]),
+            "max-concurrent-uploads": str(config["max-concurrent-uploads"]),
+            "max-download-attempts": str(config["max-download-attempts"]),
+            "registry-mirrors": shown(config["registry-mirror"]),
+        }
         self.engine.events.publish("daemon", "reload", self.system.options.id, attributes)
 
 
@@ -127,6 +148,7 @@ def engine_options(config: Config) -> EngineOptions:
         shutdown_timeout=config["shutdown-timeout"],
         live_restore=config["live-restore"],
         storage_options=tuple(config["storage-opt"]),
+        transfers=transfer_limits(config),
         network=NetworkOptions(
             bridge=config["bridge"] or NetworkOptions().bridge,
             bip=config["bip"],
@@ -154,6 +176,64 @@ def system_options(config: Config, degraded: Sequence[str] = ()) -> SystemOption
         live_restore=config["live-restore"],
         default_address_pools=address_pools(config["default-address-pool"]),
         warnings=(*degraded, *_exposed(config)),
+        registries=shown_registries(config),
+        http_proxy=masked(proxies(config).http),
+        https_proxy=masked(proxies(config).https),
+        no_proxy=",".join(proxies(config).exceptions),
+    )
+
+
+def proxies(config: Config) -> Proxies:
+    """Return the proxies of the options, and those of the environment where there is none."""
+    options = {
+        "HTTP_PROXY": config["http-proxy"],
+        "HTTPS_PROXY": config["https-proxy"],
+        "NO_PROXY": config["no-proxy"],
+    }
+    given = {name: value for name, value in options.items() if value}
+    return Proxies.from_environment({**os.environ, **given})
+
+
+def registry_config(config: Config) -> RegistryConfig:
+    """Return how registries are reached."""
+    options = registry_options(config)
+    return RegistryConfig(
+        insecure=options.insecure,
+        hub_mirrors=options.hub_mirrors,
+        mirrors=options.mirrors,
+        certificates=certificates.folders(config["registry-certs"], config["exec-root"]),
+        max_attempts=config["max-download-attempts"],
+        user_agent=f"docker/{ENGINE_VERSION} (linux)",
+        proxies=proxies(config),
+    )
+
+
+def transfer_limits(config: Config) -> TransferLimits:
+    """Return how many layers are transferred at once."""
+    return TransferLimits(config["max-concurrent-downloads"], config["max-concurrent-uploads"])
+
+
+def shown_registries(config: Config) -> ShownRegistries:
+    """Return what `info` shows of mirrors and trust.
+
+    Source: moby daemon/pkg/registry/config.go, loadInsecureRegistries.
+    """
+    options = registry_options(config)
+    networks = [name for name in options.insecure if "/" in name]
+    hub = IndexInfo(name="docker.io", mirrors=list(options.hub_mirrors), official=True)
+    indexes = {
+        name: IndexInfo(
+            name=name,
+            mirrors=list(options.mirrors.get(name, ())),
+            secure=name not in options.insecure,
+        )
+        for name in (*options.mirrors, *options.insecure)
+        if name not in networks
+    }
+    return ShownRegistries(
+        insecure_registry_cidrs=[*networks, "::1/128", "127.0.0.0/8"],
+        index_configs={**indexes, "docker.io": hub},
+        mirrors=list(options.hub_mirrors),
     )
 
 

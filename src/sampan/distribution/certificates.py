@@ -5,6 +5,7 @@ Source: moby registry/registry.go, ReadCertsDirectory.
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,10 +44,19 @@ class Certificates:
                 except OSError:
                     continue
                 for path in paths:
-                    if path.suffix in (".crt", ".cert", ".key"):
+                    if path.suffix in (".crt", ".cert", ".key") and _is_readable(path):
                         about = path.stat()
                         found.append((str(path), about.st_mtime_ns, about.st_size))
         return tuple(found)
+
+
+def _is_readable(path: Path) -> bool:
+    """Tell whether we may read a file, and the key that belongs to it.
+
+    Keys are often readable by root alone: then the daemon was given a copy in another folder.
+    """
+    needed = [path, path.with_suffix(".key")] if path.suffix == ".cert" else [path]
+    return all(os.access(each, os.R_OK) for each in needed if each.exists())
 
 
 def _context(paths: list[Path], is_insecure: bool) -> ssl.SSLContext:

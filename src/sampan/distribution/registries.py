@@ -48,6 +48,16 @@ class Registries:
             await asyncio.gather(*late, return_exceptions=True)
         self._transport.client.close()
 
+    def configure(self, config: RegistryConfig) -> None:
+        """Use other settings from now on; what is under way ends with the old ones."""
+        if config == self.config:
+            return
+        self._transport.client.close()
+        self.config = config
+        self._transport = Transport(config)
+        self._tokens = Tokens(self._transport)
+        self._memory = Memory()
+
     def repository(
         self, reference: Reference, credentials: Credentials | None = None, *, push: bool = False
     ) -> Repository:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypedDict
 
+from sampan.distribution.registries import Registries
 from sampan.engine.archive import Archives
 from sampan.engine.attaching import Attaching
 from sampan.engine.containers import Containers
@@ -15,6 +16,7 @@ from sampan.engine.database import Database
 from sampan.engine.events import Events
 from sampan.engine.execs import Execs
 from sampan.engine.images.images import Images, ImageUse
+from sampan.engine.images.transfers import TransferLimits
 from sampan.engine.inspection import Inspection
 from sampan.engine.lifecycle import Lifecycle
 from sampan.engine.links import Links
@@ -25,6 +27,7 @@ from sampan.engine.networks import NetworkOptions, Networks
 from sampan.engine.notices import Notices
 from sampan.engine.oci import Specifications
 from sampan.engine.reconcile import Reconciliation
+from sampan.engine.registries import RegistryQueries
 from sampan.engine.removal import Removal
 from sampan.engine.snapshot_driver import SnapshotDriver
 from sampan.engine.stats import Stats
@@ -51,6 +54,7 @@ class EngineOptions:
     live_restore: bool = True
     storage_options: Sequence[str] = ()  # --storage-opt of the daemon
     network: NetworkOptions = field(default_factory=NetworkOptions)
+    transfers: TransferLimits = field(default_factory=TransferLimits)
 
 
 class Common(TypedDict):
@@ -76,8 +80,11 @@ class Engine:
         spawner: Spawner,
         data_root: Path,
         options: EngineOptions | None = None,
+        registries: Registries | None = None,
     ) -> None:
         options = options or EngineOptions()
+        self._registries = registries or Registries()
+        self.registries = RegistryQueries(self._registries)
         self.events = Events()
         self._tasks = Tasks()
         self._database = Database(data_root / "database.sqlite")
@@ -91,6 +98,8 @@ class Engine:
             uses=self._image_uses,
             containers=self._table.ids,
             emit=self._emitter("image"),
+            registries=self._registries,
+            limits=options.transfers,
         )
         self.networks = Networks(self._database, plumber, options.network, self._emitter("network"))
         store, notices = ContainerStore(self._database), Notices(self.events)
@@ -187,12 +196,14 @@ class Engine:
 
     async def __aenter__(self) -> Self:
         await self.storage.learn()
+        await self._registries.__aenter__()
         await self._reconciliation.run()
         await self.images.collect_quietly()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._tasks.close()
+        await self._registries.__aexit__(None, None, None)
         for container in self._table:
             container.close_watch()
         self._database.close()

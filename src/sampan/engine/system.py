@@ -60,6 +60,15 @@ class SystemOptions:
     live_restore: bool = True
     default_address_pools: Sequence[tuple[str, int]] = ()
     warnings: Sequence[str] = ()  # of degraded modes, found at the start
+    registries: RegistryConfig = field(
+        default_factory=lambda: RegistryConfig(
+            insecure_registry_cidrs=["::1/128", "127.0.0.0/8"],
+            index_configs={"docker.io": IndexInfo(name="docker.io", official=True)},
+        )
+    )
+    http_proxy: str = ""  # without passwords, as the other one
+    https_proxy: str = ""
+    no_proxy: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,10 +138,10 @@ class System:
             operating_system=name,
             os_version=version,
             architecture=kernel.machine,
-            registry_config=RegistryConfig(
-                insecure_registry_cidrs=["::1/128", "127.0.0.0/8"],
-                index_configs={"docker.io": IndexInfo(name="docker.io", official=True)},
-            ),
+            registry_config=self.options.registries,
+            http_proxy=self.options.http_proxy,
+            https_proxy=self.options.https_proxy,
+            no_proxy=self.options.no_proxy,
             ncpu=len(os.sched_getaffinity(0)),
             mem_total=host.memory_total(),
             docker_root_dir=self.options.root,

@@ -74,7 +74,7 @@ def test_an_unknown_directive_is_named(file: Path) -> None:
         {"log-opts": {"max-size": 1}},
         {"default-shm-size": "x"},
         {"userns-remap": "default"},
-        {"insecure-registries": ["x"]},
+        {"experimental": True},
         {"validate": True},
     ],
 )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.daemon.flags import UsageError, parse_bytes, parse_flags, usage
-from sampan.daemon.options import BY_FLAG, OPTIONS, REFUSED
+from sampan.daemon.options import BY_FLAG, ONLY_IN_FILE, OPTIONS, REFUSED
 
 
 def test_values_come_behind_an_equals_sign_or_in_the_next_word() -> None:
@@ -85,7 +85,7 @@ def test_no_option_is_both_offered_and_refused() -> None:
 def test_help_names_every_option() -> None:
     text = usage()
     for option in OPTIONS:
-        assert f"--{option.flag}" in text
+        assert (f"--{option.flag} " in text) == (option.flag not in ONLY_IN_FILE)
 
 
 @given(st.lists(st.text(max_size=8), max_size=5))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sampan.daemon.options import FIXED, NOT_IN_FILE, OPTIONS, REFUSED
+from sampan.daemon.options import FIXED, NOT_IN_FILE, ONLY_IN_FILE, OPTIONS, REFUSED
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "daemon.md"
 
@@ -24,9 +24,9 @@ def page() -> str:
         key = "" if option.flag in NOT_IN_FILE else f"`{option.file_key}`"
         default = "" if option.default in ("", (), {}) else f"`{option.default}`"
         reload = "yes" if option.reloadable else ""
+        flag = "" if option.flag in ONLY_IN_FILE else f"{short}`--{option.flag}`"
         lines.append(
-            f"| {short}`--{option.flag}` | {key} | {option.kind} | {default} | {reload} "
-            f"| {option.meaning} |"
+            f"| {flag} | {key} | {option.kind} | {default} | {reload} | {option.meaning} |"
         )
     lines += ["", "## Options with one possible value", ""]
     for flag, (value, reason) in sorted(FIXED.items()):

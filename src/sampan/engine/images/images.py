@@ -8,6 +8,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, 
 from contextlib import aclosing
 from pathlib import Path
 
+from sampan.distribution.credentials import Credentials
+from sampan.distribution.registries import Registries
 from sampan.engine.blocking import blocking
 from sampan.engine.database import Database
 from sampan.engine.disk_account import DiskAccount
@@ -18,8 +20,12 @@ from sampan.engine.images.filters import Filters
 from sampan.engine.images.importing import CommitRequest, commit, import_archive
 from sampan.engine.images.loading import Loading
 from sampan.engine.images.model import Emit, Image, ImageUse
+from sampan.engine.images.pulling import Pulling, Wish
+from sampan.engine.images.pushing import Offer, Pushing
+from sampan.engine.images.reports import Messages, reported
 from sampan.engine.images.saving import Saving
 from sampan.engine.images.store import ImageStore
+from sampan.engine.images.transfers import Slots, TransferLimits
 from sampan.engine.snapshot_driver import SnapshotDriver
 from sampan.errors import Conflict, SampanError
 from sampan.spec.docker.images import (
@@ -60,9 +66,15 @@ class Images:
         uses: Callable[[], Iterable[ImageUse]] = lambda: (),
         containers: Callable[[], Collection[str]] = frozenset,
         emit: Emit = lambda _action, _image, _attributes: None,
+        registries: Registries | None = None,
+        limits: TransferLimits | None = None,
     ) -> None:
         tables = ImageDatabase(database)
         self.store = ImageStore(ContentStore(root), mounter, tables, uses, emit)
+        registries, limits = registries or Registries(), limits or TransferLimits()
+        self._downloads, self._uploads = Slots(limits.downloads), Slots(limits.uploads)
+        self._pulling = Pulling(self.store, registries, self._downloads, emit)
+        self._pushing = Pushing(self.store, registries, self._uploads, emit)
         self._driver = driver
         self._root, self._containers = root, containers
         self._pruning = False
@@ -177,6 +189,45 @@ class Images:
     async def check(self, *, repair: bool = False) -> CheckReport:
         """Verify all that is stored, and with `repair` mend what can be mended; reads it all."""
         return await Check(self.store, self._root, self._containers).run(repair=repair)
+
+    def limit(self, limits: TransferLimits) -> None:
+        """Change how many layers are transferred at once, from now on."""
+        self._downloads.resize(limits.downloads)
+        self._uploads.resize(limits.uploads)
+
+    def pull(
+        self,
+        reference: Reference,
+        *,
+        platform: Platform | None = None,
+        credentials: Credentials | None = None,
+    ) -> Messages:
+        """Fetch an image from its registry; yield what Docker prints.
+
+        Without a tag and a digest all tags are fetched. Raises NotFound, Unauthorized,
+        InvalidArgument, Upstream. Emits `pull`.
+        """
+        wish = Wish(reference, platform, credentials)
+        return reported(lambda report: self._pulling.pull(wish, report))
+
+    async def push(
+        self,
+        reference: Reference,
+        *,
+        platform: Platform | None = None,
+        credentials: Credentials | None = None,
+    ) -> Messages:
+        """Send an image to its registry; yield what Docker prints.
+
+        Without a tag all images of the repository are sent; with `platform` only that of an
+        index. Raises NotFound, Unauthorized, InvalidArgument, Upstream. Emits `push`.
+        """
+        if platform is not None:
+            self.store.find(str(reference), platform)
+        offer = Offer(reference, platform, credentials)
+        async with aclosing(reported(lambda report: self._pushing.push(offer, report))) as said:
+            async for message in said:
+                yield message
 
     async def import_(
         self,

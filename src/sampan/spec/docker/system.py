@@ -182,14 +182,3 @@ class DiskUsage(msgspec.Struct, rename="pascal", kw_only=True):
     volumes: list[Volume] | None = None
     build_cache: list[Any] | None = None
     storage: list[StorageItem] | msgspec.UnsetType = msgspec.UNSET  # Sampan's own
-
-
-class AuthConfig(msgspec.Struct, kw_only=True):
-    """The body of POST /auth."""
-
-    username: str = ""
-    password: str = ""
-    email: str = ""
-    serveraddress: str = ""
-    identitytoken: str = ""
-    registrytoken: str = ""

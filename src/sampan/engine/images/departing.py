@@ -1,0 +1,138 @@
+"""Where the bytes of a blob that goes to a registry come from: read in the thread that sends them.
+
+Nothing of it touches a disk: a layer is packed by the storage helper, or fetched from another
+registry, while it is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from isal import isal_zlib
+
+from sampan.distribution.repository import Repository
+from sampan.distribution.uploads import Read
+from sampan.engine.blocking import in_own_thread
+from sampan.engine.images.feeding import wide_pipe
+from sampan.rpc import Fd
+from sampan.spec.digest import Digest
+from sampan.spec.image import Descriptor
+from sampan.storage.content import ContentStore
+from sampan.storage.mounter import Mounter
+
+_BLOCK: Final = 1 << 20  # what the compressor writes depends on how it is fed: always like this
+_LEVEL: Final = 2  # of igzip's four: ten times as fast as zlib's 6, and a seventh larger
+_GZIP: Final = 31  # window bits: the largest window, with gzip's header (no name, no time)
+
+
+class _Pipe:
+    """The end of a pipe that somebody else fills, and what went wrong with him."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.error: BaseException | None = None  # set before the other end is closed
+        self.left = False  # nobody wants the rest
+
+    def read(self, size: int) -> bytes:
+        """Return some bytes, b"" at the end; raises what the writer failed with."""
+        if self.left:
+            raise BrokenPipeError("the transfer has ended")
+        data = os.read(self._fd, size)
+        if not data and self.error is not None:
+            raise self.error
+        return data
+
+    def block(self) -> bytes:
+        """Return the next block, which is shorter only at the end."""
+        pieces, missing = [], _BLOCK
+        while missing and (piece := self.read(missing)):
+            pieces.append(piece)
+            missing -= len(piece)
+        return b"".join(pieces)
+
+
+class _Gzip:
+    """The gzip form of a pipe's content: the same bytes whenever the content is the same."""
+
+    def __init__(self, pipe: _Pipe, advance: Callable[[int], None]) -> None:
+        self._pipe, self._advance = pipe, advance
+        self._compressor: Any = isal_zlib.compressobj(_LEVEL, wbits=_GZIP)
+        self._ready, self._ended = b"", False
+
+    def read(self, size: int) -> bytes:
+        while not self._ready and not self._ended:
+            block = self._pipe.block()
+            self._advance(len(block))
+            if len(block) == _BLOCK:
+                self._ready = self._compressor.compress(block)
+            else:
+                self._ready = self._compressor.compress(block) + self._compressor.flush()
+                self._ended = True
+        given, self._ready = self._ready[:size], self._ready[size:]
+        return given
+
+
+@asynccontextmanager
+async def _filled(fill: Callable[[int, _Pipe], asyncio.Future[None]]) -> AsyncIterator[_Pipe]:
+    """Give a pipe that `fill` fills, which closes the writing end."""
+    reading, writing = wide_pipe()
+    pipe = _Pipe(reading)
+    filling = fill(writing, pipe)
+    try:
+        yield pipe
+    finally:
+        pipe.left = True
+        os.close(reading)  # then the writer stops: nobody reads
+        await asyncio.wait([filling])
+        if not filling.cancelled():
+            filling.exception()  # seen: whoever reads has got it
+
+
+@asynccontextmanager
+async def packed(
+    mounter: Mounter, chain: Digest, advance: Callable[[int], None]
+) -> AsyncIterator[Read]:
+    """Give a layer as a gzip archive; `advance` is told of its uncompressed bytes."""
+
+    def fill(writing: int, pipe: _Pipe) -> asyncio.Future[None]:
+        def run() -> None:
+            try:
+                mounter.pack_layer(chain, Fd(writing))
+            except BaseException as error:
+                pipe.error = error
+                raise
+            finally:
+                os.close(writing)
+
+        return asyncio.ensure_future(in_own_thread(run))
+
+    async with _filled(fill) as pipe:
+        yield _Gzip(pipe, advance).read
+
+
+@asynccontextmanager
+async def passed_on(source: Repository, blob: Descriptor) -> AsyncIterator[Read]:
+    """Give a blob of another repository, as it comes."""
+
+    async def fetch(writing: int, pipe: _Pipe) -> None:
+        try:
+            await source.fetch_blob(blob, writing, lambda _: None)
+        except BaseException as error:
+            pipe.error = error
+            raise
+        finally:
+            os.close(writing)
+
+    async with _filled(lambda fd, pipe: asyncio.ensure_future(fetch(fd, pipe))) as pipe:
+        yield pipe.read
+
+
+@asynccontextmanager
+async def stored(content: ContentStore, digest: Digest) -> AsyncIterator[Read]:
+    """Give a blob of our own content store."""
+    with open(content.open(digest), "rb", buffering=0) as file:  # noqa: ASYNC230 - a file of ours
+        yield file.read
