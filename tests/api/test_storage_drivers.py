@@ -154,3 +154,44 @@ def test_what_is_written_is_committed_while_the_container_runs(fuse: Daemon) -> 
     wait(fuse, reader)
     assert lines(fuse, reader) == ["whole"]
     fuse.remove_containers()
+
+
+def test_images_and_containers_of_another_driver_are_kept_for_it() -> None:
+    with running("-s", "vfs") as daemon:
+        daemon.import_image("busybox:latest")
+        container = start(daemon, "sh", "-c", "echo mine >/file")
+        wait(daemon, container)
+        daemon.stop()
+        daemon.options = ["-s", "overlay"]
+        daemon.start()
+        assert daemon.request("GET", "/images/json").json == []
+        assert daemon.request("GET", "/containers/json?all=1").json == []
+        told = "kept in this data root, but not used by overlay; --storage-driver=vfs shows them"
+        assert told in daemon.log
+        assert f"container {container[:12]} " in daemon.log
+        daemon.images.clear()
+        daemon.import_image("busybox:latest")
+        other = start(daemon, "sh", "-c", "echo other >/file")
+        assert wait(daemon, other) == 0
+        problems = daemon.request("GET", "/system/check").json["Problems"]
+        assert problems == []
+        daemon.stop()
+        daemon.options = []
+        daemon.start()
+        assert daemon.request("GET", "/info").json["Driver"] == "overlay", "it was used last"
+        daemon.stop()
+        daemon.options = ["-s", "vfs"]
+        daemon.start()
+        (shown,) = daemon.request("GET", "/containers/json?all=1").json
+        assert shown["Id"] == container
+        assert len(daemon.request("GET", "/images/json").json) == 1
+        again = start(daemon, "true")
+        assert wait(daemon, again) == 0
+        exported = daemon.request("GET", f"/containers/{container}/export").body
+        with tarfile.open(fileobj=io.BytesIO(exported)) as tar:
+            assert "file" in tar.getnames()
+        assert daemon.request("GET", "/system/check").json["Problems"] == []
+        daemon.remove_containers()
+        daemon.stop()
+        daemon.options = ["-s", "overlay"]
+        daemon.start()

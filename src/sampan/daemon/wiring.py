@@ -18,10 +18,12 @@ from sampan.daemon.reconnecting import Reconnecting
 from sampan.daemon.registries import masked, registry_options, shown
 from sampan.distribution.config import RegistryConfig
 from sampan.distribution.registries import Registries
+from sampan.engine.blocking import blocking
 from sampan.engine.engine import Engine, EngineOptions
 from sampan.engine.images.transfers import TransferLimits
 from sampan.engine.networks import NetworkOptions
 from sampan.engine.queries import ListQuery
+from sampan.engine.snapshot_driver import parse_options
 from sampan.engine.system import ENGINE_VERSION, Inventory, StateCounts, System, SystemOptions
 from sampan.http.proxies import Proxies
 from sampan.network.plumber import Plumber
@@ -29,7 +31,7 @@ from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.config import Ulimit
 from sampan.spec.docker.system import IndexInfo
 from sampan.spec.docker.system import RegistryConfig as ShownRegistries
-from sampan.storage.mounter import Mounter
+from sampan.storage.mounter import DriverInfo, Mounter
 
 log = logging.getLogger(__name__)
 ID_FILE = "engine-id"
@@ -47,18 +49,24 @@ class Daemon:
             "network": self._network,
             "spawner": self._spawner,
         }
-        self._config = config
+        self._config, self._degraded = config, degraded
         self._entered = False
         self._registries = Registries(registry_config(config))
+        parse_options(config["storage-opt"])  # what can never be is told before we wait for helpers
+
+    def _fit_together(self, driver: DriverInfo) -> None:
+        """Make the engine: which images it has depends on the storage driver."""
+        config = self._config
         self.engine = Engine(
             mounter=self._storage.stand_in(),
             plumber=self._network.stand_in(),
             spawner=self._spawner.stand_in(),
             data_root=Path(config["data-root"]),
+            driver=driver,
             options=engine_options(config),
             registries=self._registries,
         )
-        self.system = System(system_options(config, degraded), _inventory(self.engine))
+        self.system = System(system_options(config, self._degraded), _inventory(self.engine))
         self.backend = Backend(self.engine, self.system)
 
     def use_helper(self, name: str, sock: socket.socket) -> None:
@@ -73,6 +81,7 @@ class Daemon:
 
     async def start(self) -> None:
         """Compare what is on disk with what runs, and repair."""
+        self._fit_together(await blocking(self._storage.stand_in().driver))
         await self.engine.__aenter__()
         self._entered = True
 
@@ -92,10 +101,12 @@ class Daemon:
 
     def reload(self, config: Config) -> None:
         """Apply options that changed, and tell listeners of events."""
+        self._registries.configure(registry_config(config))
+        if not self._entered:
+            return  # the others are read in a moment
         self.system.options.labels = tuple(config["label"])
         self.system.options.debug = config["debug"]
         self.system.options.registries = shown_registries(config)
-        self._registries.configure(registry_config(config))
         self.engine.images.limit(transfer_limits(config))
         attributes = {
             "debug": str(config["debug"]).lower(),

@@ -45,7 +45,8 @@ class DiskAccount:
         layers, unfinished, writable, points, trash, other = self._snapshots(report, kinds)
         archives, documents = await blocking(self._content)
         logs, database, rest = await blocking(self._rest)
-        trash.add(await blocking(size_below, self._root / "content" / "ingest"), reclaimable=True)
+        ingest = self._store.content.folder / "ingest"
+        trash.add(await blocking(size_below, ingest), reclaimable=True)
         other.add(rest, count=0)
         tallies = (
             *(layers, unfinished, archives, documents, writable, points, logs, database),
@@ -101,8 +102,12 @@ class DiskAccount:
                 for folder in os.scandir(path):
                     logs.add(size_below(Path(folder.path)))
                 rest += _own(path)
-            elif entry.name == "content":
+            elif path == self._store.content.folder:
                 rest += sum(map(_own, _folders_of_content(path)))
+            elif entry.name == "images":
+                rest += _own(path)
+                for folder in os.scandir(path):
+                    rest += self._images_of_driver(Path(folder.path), database)
             elif entry.name == "snapshots":
                 rest += _own(path)
             elif entry.name.startswith(_DATABASE):
@@ -110,6 +115,15 @@ class DiskAccount:
             else:
                 rest += size_below(path)
         return logs, database, rest
+
+    def _images_of_driver(self, folder: Path, database: _Tally) -> int:
+        """Add up what another driver than overlay keeps of images; of one not used now, all."""
+        content = self._store.content.folder
+        if folder != content.parent:
+            return size_below(folder)
+        for path in folder.glob(f"{_DATABASE}*"):
+            database.add(_own(path))
+        return _own(folder) + sum(map(_own, _folders_of_content(content)))
 
 
 def _tally(kind: str) -> _Tally:

@@ -29,7 +29,7 @@ from sampan.engine.oci import Specifications
 from sampan.engine.reconcile import Reconciliation
 from sampan.engine.registries import RegistryQueries
 from sampan.engine.removal import Removal
-from sampan.engine.snapshot_driver import SnapshotDriver
+from sampan.engine.snapshot_driver import SnapshotDriver, image_root
 from sampan.engine.stats import Stats
 from sampan.engine.store import ContainerStore
 from sampan.engine.tasks import Tasks
@@ -38,7 +38,7 @@ from sampan.network.plumber import Plumber
 from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.config import Ulimit
 from sampan.spec.docker.networks import NetworkConnectRequest, NetworkDisconnectRequest
-from sampan.storage.mounter import Mounter
+from sampan.storage.mounter import DriverInfo, Mounter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +79,7 @@ class Engine:
         plumber: Plumber,
         spawner: Spawner,
         data_root: Path,
+        driver: DriverInfo | None = None,  # asked of the mounter, if it is not given
         options: EngineOptions | None = None,
         registries: Registries | None = None,
     ) -> None:
@@ -89,12 +90,18 @@ class Engine:
         self._tasks = Tasks()
         self._database = Database(data_root / "database.sqlite")
         self._table = Table()
-        self.storage = SnapshotDriver(mounter, options.storage_options)
+        self.storage = SnapshotDriver(driver or mounter.driver(), options.storage_options)
+        root = image_root(data_root, self.storage.name)
+        self._image_database = self._database
+        if root != data_root:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._image_database = Database(root / "database.sqlite")
         self.images = Images(
-            data_root,
-            self._database,
+            root,
+            self._image_database,
             mounter,
             driver=self.storage,
+            data_root=data_root,
             uses=self._image_uses,
             containers=self._table.ids,
             emit=self._emitter("image"),
@@ -195,7 +202,6 @@ class Engine:
         )
 
     async def __aenter__(self) -> Self:
-        await self.storage.learn()
         await self._registries.__aenter__()
         await self._reconciliation.run()
         await self.images.collect_quietly()
@@ -207,6 +213,7 @@ class Engine:
         for container in self._table:
             container.close_watch()
         self._database.close()
+        self._image_database.close()
 
     async def connect_network(self, network: str, request: NetworkConnectRequest) -> None:
         """Connect a container with one more network."""

@@ -1,45 +1,41 @@
-"""What the engine knows of the storage driver: its name, and the size of new containers."""
+"""What the engine knows of the storage driver: its images, and the size of new containers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
-from sampan.engine.blocking import blocking
 from sampan.errors import InvalidArgument
 from sampan.spec.docker.config import HostConfig
 from sampan.spec.sizes import parse_size
-from sampan.storage.mounter import DriverInfo, Mounter
+from sampan.storage.mounter import DriverInfo
 
 # What Docker's drivers take that has no meaning here: none of it changes what a container sees.
 _IGNORED: Final = ("overlay2.override_kernel_check", "overlay.override_kernel_check")
 
 
 class SnapshotDriver:
-    """The storage driver, known when the engine has started; `options` are the daemon's.
+    """The storage driver; `options` are the daemon's.
 
+    Raises InvalidArgument for a default size that cannot be kept.
     Source: moby daemon/graphdriver/overlay2/overlay.go, btrfs/btrfs.go (parseOptions, and
     parseStorageOpt).
     """
 
-    def __init__(self, mounter: Mounter, options: Sequence[str] = ()) -> None:
-        self._mounter = mounter
-        self._default, self._least = _parsed(options)
-        self.info = DriverInfo(name="")
+    def __init__(self, info: DriverInfo, options: Sequence[str] = ()) -> None:
+        self.info = info
+        self._default, self._least = parse_options(options)
+        if self._default and info.sizes_problem:
+            raise InvalidArgument(
+                f"error initializing graphdriver: Storage option {self.name}.size not supported:"
+                f" {info.sizes_problem}"
+            )
 
     @property
     def name(self) -> str:
         """The driver's name, as containers and images show it."""
         return self.info.name
-
-    async def learn(self) -> None:
-        """Ask the mounter; raises InvalidArgument for a default size that cannot be kept."""
-        self.info = await blocking(self._mounter.driver)
-        if self._default and self.info.sizes_problem:
-            raise InvalidArgument(
-                f"error initializing graphdriver: Storage option {self.name}.size not supported:"
-                f" {self.info.sizes_problem}"
-            )
 
     def size(self, host_config: HostConfig) -> int | None:
         """Return how many bytes a container may write to its file system; None: no limit.
@@ -62,8 +58,19 @@ class SnapshotDriver:
         return size
 
 
-def _parsed(options: Sequence[str]) -> tuple[int | None, int]:
-    """Return the default size and the least one of --storage-opt of the daemon."""
+def image_root(data_root: Path, driver: str) -> Path:
+    """Return where the images of a driver are kept: those of overlay in the data root itself.
+
+    Each driver has images of its own, as with Docker: their layers are its snapshots.
+    """
+    return data_root if driver == "overlay" else data_root / "images" / driver
+
+
+def parse_options(options: Sequence[str]) -> tuple[int | None, int]:
+    """Return the default size and the least one of --storage-opt of the daemon.
+
+    Raises InvalidArgument for what is no option of any driver.
+    """
     default, least = None, 0
     for option in options:
         key, separator, value = option.partition("=")

@@ -25,8 +25,9 @@ class ContentStore:
     """Blobs below one directory."""
 
     def __init__(self, root: Path) -> None:
-        self._blobs = root / "content" / "blobs"
-        self._unfinished = root / "content" / "ingest"
+        self.folder = root / "content"
+        self._blobs = self.folder / "blobs"
+        self._unfinished = self.folder / "ingest"
         for folder in (*(self._blobs / name for name in ALGORITHMS), self._unfinished):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for left in self._unfinished.iterdir():

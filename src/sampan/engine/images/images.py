@@ -49,7 +49,9 @@ __all__ = ["CommitRequest", "Filters", "Image", "ImageUse", "Images"]
 
 
 class Images:
-    """The images of an engine whose data lies below `root`.
+    """The images of an engine: of one storage driver, with content below `root`.
+
+    `data_root` is where all of the engine lies, `root` itself unless it is given.
 
     `uses` tells which containers there are, `containers` the ids also of those being made; `emit`
     takes events: action, image id, attributes.
@@ -63,6 +65,7 @@ class Images:
         mounter: Mounter,
         *,
         driver: SnapshotDriver | DriverInfo = _OVERLAY,
+        data_root: Path | None = None,
         uses: Callable[[], Iterable[ImageUse]] = lambda: (),
         containers: Callable[[], Collection[str]] = frozenset,
         emit: Emit = lambda _action, _image, _attributes: None,
@@ -76,7 +79,7 @@ class Images:
         self._pulling = Pulling(self.store, registries, self._downloads, emit)
         self._pushing = Pushing(self.store, registries, self._uploads, emit)
         self._driver = driver
-        self._root, self._containers = root, containers
+        self._root, self._containers = data_root or root, containers
         self._pruning = False
 
     async def resolve(self, name: str, platform: Platform | None = None) -> Image:
