@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self, TypedDict
+from typing import Final, Self, TypedDict
 
 from sampan.distribution.registries import Registries
 from sampan.engine.archive import Archives
@@ -39,6 +39,8 @@ from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.config import Ulimit
 from sampan.spec.docker.networks import NetworkConnectRequest, NetworkDisconnectRequest
 from sampan.storage.mounter import DriverInfo, Mounter
+
+DATABASE: Final = "database.sqlite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,14 +90,12 @@ class Engine:
         self.registries = RegistryQueries(self._registries)
         self.events = Events()
         self._tasks = Tasks()
-        self._database = Database(data_root / "database.sqlite")
+        self._database = Database(data_root / DATABASE)
         self._table = Table()
         self.storage = SnapshotDriver(driver or mounter.driver(), options.storage_options)
         root = image_root(data_root, self.storage.name)
-        self._image_database = self._database
-        if root != data_root:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._image_database = Database(root / "database.sqlite")
+        shared = root == data_root
+        self._image_database = self._database if shared else Database(root / DATABASE)
         self.images = Images(
             root,
             self._image_database,

@@ -59,11 +59,15 @@ class SnapshotDriver:
 
 
 def image_root(data_root: Path, driver: str) -> Path:
-    """Return where the images of a driver are kept: those of overlay in the data root itself.
+    """Return the folder of a driver's images, made if need be: of overlay's the data root itself.
 
     Each driver has images of its own, as with Docker: their layers are its snapshots.
     """
-    return data_root if driver == "overlay" else data_root / "images" / driver
+    if driver == "overlay":
+        return data_root
+    root = data_root / "images" / driver
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return root
 
 
 def parse_options(options: Sequence[str]) -> tuple[int | None, int]:
