@@ -93,21 +93,7 @@ class Engine:
         self._database = Database(data_root / DATABASE)
         self._table = Table()
         self.storage = SnapshotDriver(driver or mounter.driver(), options.storage_options)
-        root = image_root(data_root, self.storage.name)
-        shared = root == data_root
-        self._image_database = self._database if shared else Database(root / DATABASE)
-        self.images = Images(
-            root,
-            self._image_database,
-            mounter,
-            driver=self.storage,
-            data_root=data_root,
-            uses=self._image_uses,
-            containers=self._table.ids,
-            emit=self._emitter("image"),
-            registries=self._registries,
-            limits=options.transfers,
-        )
+        self.images = self._images(mounter, data_root, options)
         self.networks = Networks(self._database, plumber, options.network, self._emitter("network"))
         store, notices = ContainerStore(self._database), Notices(self.events)
         specifications = Specifications(data_root, options.default_ulimits, options.init)
@@ -138,6 +124,23 @@ class Engine:
             spawner=spawner,
             lifecycle=lifecycle,
             tasks=self._tasks,
+        )
+
+    def _images(self, mounter: Mounter, data_root: Path, options: EngineOptions) -> Images:
+        root = image_root(data_root, self.storage.name)
+        shared = root == data_root
+        self._image_database = self._database if shared else Database(root / DATABASE)
+        return Images(
+            root,
+            self._image_database,
+            mounter,
+            driver=self.storage,
+            data_root=data_root,
+            uses=self._image_uses,
+            containers=self._table.ids,
+            emit=self._emitter("image"),
+            registries=self._registries,
+            limits=options.transfers,
         )
 
     def _containers(
