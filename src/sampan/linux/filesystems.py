@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+from contextlib import suppress
+from fcntl import ioctl
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +13,9 @@ from sampan.linux.libc import NR, syscall
 from sampan.linux.mounts import filesystem_magic
 
 _DT_UNKNOWN: Final = 0  # dirent.h
+_FS_IOC_GETFLAGS: Final = 0x80086601  # linux/fs.h, 64 bits
+_FS_IOC_SETFLAGS: Final = 0x40086602
+_FS_TOPDIR_FL: Final = 0x00020000
 
 # linux/magic.h, and for those outside the kernel their own sources. The names are those that
 # Docker shows as "Backing Filesystem".
@@ -56,5 +61,23 @@ def filesystem_name(path: Path) -> str:
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         return NAMES.get(filesystem_magic(fd) & 0xFFFFFFFF, "<unknown>")
+    finally:
+        os.close(fd)
+
+
+def spread_children(folder: Path) -> None:
+    """Have the file system lay folders in `folder` far from one another, if it can.
+
+    ext4 takes no inodes that were freed in the last minutes, and looks at each of them for every
+    new file (fs/ext4/ialloc.c, recently_deleted): where a large tree was just removed, making a
+    file nearby costs 0.3 ms instead of 0.01. This is what `chattr +T` sets.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # other file systems have no such flag
+            flags = bytearray(8)
+            ioctl(fd, _FS_IOC_GETFLAGS, flags)
+            wanted = int.from_bytes(flags[:4], "little") | _FS_TOPDIR_FL
+            ioctl(fd, _FS_IOC_SETFLAGS, wanted.to_bytes(8, "little"))
     finally:
         os.close(fd)

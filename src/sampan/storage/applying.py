@@ -44,6 +44,7 @@ _META: Final = b".wh..wh."
 _OPAQUE_NAME: Final = b".wh..wh..opq"
 MAX_DEPTH: Final = 400  # components of a name
 _OPEN_PARENTS: Final = 128
+_NO_NAMES: Final = (b"", b".", b"..")
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LAST_TIME: Final = (1 << 63) - 1
 _OURS: Final = frozenset(  # errors that the archive cannot be blamed for
@@ -92,6 +93,7 @@ class Applier:
         self._remove = recorder.discard if recorder else trees.remove
         self._base = tuple(parts_of(base))
         self._parents: dict[bytes, int] = {}
+        self._heads: dict[bytes, tuple[int, bytes]] = {}  # as written → descriptor, prefix of paths
         self._folders: dict[bytes, Entry] = {}  # finished at the end: files change their times
         self._made: set[bytes] | None = set() if rules.whiteouts == "delete" else None
         self._exact = rules.fresh and _umask() == 0 and os.geteuid() == os.getegid() == 0
@@ -119,15 +121,12 @@ class Applier:
         make = self._make.get(entry.kind)
         if make is None:
             raise InvalidArgument(f"unhandled tar header type {entry.kind[0]}")
-        parts = entry_parts(entry.name)
-        if not parts:
-            return  # the root itself keeps its owner and mode, as with Docker
-        parts = [*self._base, *parts]
-        name = parts.pop()
         try:
-            parent = self._parent(parts)
-            path = b"/".join([*parts, name])
-            if self._rules.whiteouts != "plain" and name.startswith(WHITEOUT):
+            place = self._place(entry.name)
+            if place is None:
+                return  # the root itself keeps its owner and mode, as with Docker
+            parent, name, path = place
+            if name.startswith(WHITEOUT) and self._rules.whiteouts != "plain":
                 self._whiteout(parent, path, name)
                 return
             make(parent, name, path, entry, reader)
@@ -137,6 +136,26 @@ class Applier:
             self._made.add(path)
 
     # --- parents ---------------------------------------------------------------------------
+
+    def _place(self, whole: bytes) -> tuple[int, bytes, bytes] | None:
+        """Return where a member goes: directory (owned by the cache), name, path; None: the root.
+
+        Directories are found by the letter first, as archives list neighbours together.
+        """
+        head, _, name = whole.rpartition(b"/")
+        known = self._heads.get(head)
+        if known and name not in _NO_NAMES:
+            return known[0], name, known[1] + name
+        parts = entry_parts(whole)
+        if not parts:
+            return None
+        parts = [*self._base, *parts]
+        last = parts.pop()
+        parent = self._parent(parts)
+        prefix = b"/".join([*parts, b""])
+        if last == name:
+            self._heads[head] = parent, prefix
+        return parent, last, prefix + last
 
     def _parent(self, parts: list[bytes]) -> int:
         """Return a descriptor, owned by the cache, of the directory `parts`; make it if missing."""
@@ -151,17 +170,20 @@ class Applier:
 
     def _remember(self, key: bytes, fd: int) -> int:
         if len(self._parents) >= _OPEN_PARENTS:
-            # The oldest goes; the one in use was asked for last.
-            os.close(self._parents.pop(next(iter(self._parents))))
+            self._forget_parents()  # nobody holds more than the one that was asked for last
         if (old := self._parents.pop(key, None)) is not None:
             os.close(old)
+            self._heads.clear()
         self._parents[key] = fd
         return fd
 
-    def _forget_parents(self) -> None:
+    def _forget_parents(self, but: int = -1) -> None:
+        kept = {key: fd for key, fd in self._parents.items() if fd == but}
         for fd in self._parents.values():
-            os.close(fd)
-        self._parents.clear()
+            if fd != but:
+                os.close(fd)
+        self._parents = kept
+        self._heads.clear()
 
     def _implied(self, parts: list[bytes], key: bytes) -> int:
         """Make a directory that the archive uses without listing it."""
@@ -201,14 +223,8 @@ class Applier:
                 )
         self._remove(parent, name)
         if not stat.S_ISREG(status.st_mode):
-            self._drop_cache_but(parent)
+            self._forget_parents(parent)
         return status
-
-    def _drop_cache_but(self, parent: int) -> None:
-        for key, fd in list(self._parents.items()):
-            if fd != parent:
-                os.close(fd)
-                del self._parents[key]
 
     def _whiteout(self, parent: int, path: bytes, name: bytes) -> None:
         hidden = name[len(WHITEOUT) :]
@@ -228,7 +244,7 @@ class Applier:
             target = folder + b"/" + hidden if folder else hidden
             if self._made is not None and target not in self._made:
                 self._remove(parent, hidden)
-                self._drop_cache_but(parent)
+                self._forget_parents(parent)
             return
         try:
             os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent)
@@ -295,13 +311,14 @@ class Applier:
     ) -> None:
         try:
             os.mkdir(name, entry.mode & 0o777, dir_fd=parent)
-            opaque = False
+            new, opaque = True, False
         except FileExistsError:
-            opaque = self._merge(parent, name, entry)
+            new, opaque = False, self._merge(parent, name, entry)
         fd = os.open(name, trees.DIRECTORY, dir_fd=parent)
         try:
             uid, gid = self._rules.owner or (entry.uid, entry.gid)
-            os.fchown(fd, uid, gid)
+            if not (self._exact and new) or uid or gid:
+                os.fchown(fd, uid, gid)
             if entry.xattrs:
                 _set_xattrs(fd, entry)
                 self._exact = self._exact and _XATTRS[2] not in entry.xattrs

@@ -1,12 +1,11 @@
 """Layers: an archive applied to a tree, and its digest, in one pass.
 
-A second thread decompresses and hashes, both outside the interpreter's lock, while the first one
-makes files.
+A second thread decompresses and a third one hashes, both outside the interpreter's lock, while the
+first one makes files.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from sampan.errors import InvalidArgument
 from sampan.storage.applying import Applier, Rules
 from sampan.storage.compression import Read, plain_chunks
 from sampan.storage.deferred import Deferred
+from sampan.storage.digesting import Digesting
 from sampan.storage.recording import Recorder
 from sampan.storage.tar_reader import TarReader
 
@@ -52,16 +52,20 @@ def apply_layer(
 
 
 class HashedChunks:
-    """The decompressed content of a stream, produced and hashed by a thread of its own."""
+    """The decompressed content of a stream, produced by one thread and hashed by another."""
 
     def __init__(self, read: Read) -> None:
         self._source = plain_chunks(read)
-        self._hash = hashlib.sha256()
-        self.size = 0
+        self._digesting = Digesting()
         self._queue: Queue[bytes | BaseException | None] = Queue(_AHEAD)
         self._stopped = threading.Event()
         self._complete = False
         self._thread = threading.Thread(target=self._produce, name="decompress", daemon=True)
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._digesting.size
 
     def __enter__(self) -> HashedChunks:
         self._thread.start()
@@ -86,16 +90,17 @@ class HashedChunks:
         """Return the digest of everything; only after the last chunk was taken."""
         if not self._complete:
             raise InvalidArgument("the archive was not read to its end")
-        return f"sha256:{self._hash.hexdigest()}"
+        self._thread.join()
+        return self._digesting.digest()
 
     def _produce(self) -> None:
         try:
-            for chunk in self._source:
-                self._hash.update(chunk)
-                self.size += len(chunk)
-                if not self._put(chunk):
-                    return
-            self._put(None)
+            with self._digesting as digesting:
+                for chunk in self._source:
+                    digesting.put(chunk)
+                    if not self._put(chunk):
+                        return
+                self._put(None)
         except BaseException as error:  # noqa: BLE001 - the reader of the queue raises it
             self._put(error)
 

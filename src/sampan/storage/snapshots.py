@@ -23,6 +23,7 @@ from typing import Final, Protocol
 import msgspec
 
 from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.linux.filesystems import spread_children
 from sampan.linux.libc import check, libc
 from sampan.storage import trees
 from sampan.storage.applying import Rules
@@ -118,6 +119,7 @@ class SnapshotStore:
         for name in (_TRASH, _NEW, _INIT):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         os.chmod(root / "snapshots", 0o700)
+        spread_children(self.folder / _NEW)
         for left in (self.folder / _NEW).iterdir():
             self._discard(left)
         for init in (self.folder / _INIT).iterdir():
