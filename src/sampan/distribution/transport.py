@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import random
+import ssl
 from dataclasses import dataclass, replace
 
 from sampan.distribution.certificates import Certificates
@@ -16,6 +17,7 @@ from sampan.errors import InvalidArgument, Upstream
 from sampan.http.client import Body, Client
 from sampan.http.exchange import Answer, Source
 from sampan.http.faults import BrokenFault, CertificateFault, DialFault, Fault, PlainTextFault
+from sampan.http.pump import in_thread
 from sampan.http.urls import Url
 
 REDIRECTS = 10
@@ -79,12 +81,17 @@ class Transport:
         self.endpoints = Endpoints(config.insecure, config.hub_mirrors, config.mirrors)
         self._certificates = Certificates(config.certificates)
         self.client = Client(
-            trust=lambda url: self._certificates.context(
-                names_of(url), is_insecure=self.endpoints.is_known_insecure(url)
-            ),
+            trust=self._trust,
             proxies=config.proxies,
             limits=config.limits,
             user_agent=config.user_agent,
+        )
+
+    async def _trust(self, url: Url) -> ssl.SSLContext:
+        """Return how to speak TLS with a host; reading all authorities takes its time."""
+        insecure = self.endpoints.is_known_insecure(url)
+        return await in_thread(
+            lambda _: self._certificates.context(names_of(url), is_insecure=insecure)
         )
 
     async def send(self, url: Url, call: Call) -> Answer:

@@ -16,7 +16,7 @@ from sampan.distribution.transport import Call, FailedRequest
 from sampan.errors import InvalidArgument, Upstream
 from sampan.http.exchange import Answer, Source
 from sampan.http.faults import BrokenFault
-from sampan.http.pump import in_thread
+from sampan.http.pump import Halt, in_thread
 from sampan.http.urls import PORTS, Url
 from sampan.spec.digest import Digest, algorithm
 
@@ -168,7 +168,7 @@ class Upload:
     async def _chunks(self, digest: Digest | None, size: int | None) -> Digest:
         """Send pieces of known length and place, then PUT."""
         offset = 0
-        while data := await in_thread(lambda _: self._read_chunk()):
+        while data := await in_thread(self._read_chunk):
             await self._send_chunk(offset, data)
             offset += len(data)
         return await self._commit(digest, size)
@@ -200,9 +200,10 @@ class Upload:
         if read.digest != digest:
             raise Upstream(f"content of {digest} has the digest {read.digest}")
 
-    def _read_chunk(self) -> bytes:
+    def _read_chunk(self, halt: Halt) -> bytes:
         pieces, missing = [], self._chunk
         while missing > 0 and (data := self._replay.read(missing)):
+            halt.check()
             pieces.append(data)
             missing -= len(data)
         return b"".join(pieces)

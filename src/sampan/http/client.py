@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -20,11 +20,12 @@ from sampan.http.exchange import Answer, Exchange, Source
 from sampan.http.faults import BrokenFault
 from sampan.http.limits import ClientLimits
 from sampan.http.proxies import Proxies
+from sampan.http.pump import in_thread
 from sampan.http.urls import Url
 from sampan.http.wire import Wire
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})  # RFC 9110, 9.2.2
-Trust = Callable[[Url], ssl.SSLContext]
+Trust = Callable[[Url], Awaitable[ssl.SSLContext]]
 Body = bytes | Source | None
 _Key = tuple[str, str, int]
 
@@ -132,7 +133,7 @@ class Client:
             if age < self.limits.idle_seconds and idle.wire.is_quiet():
                 return idle.wire, False
             idle.wire.close()
-        tls = self._trust(url) if url.scheme == "https" else None
+        tls = await self._trust(url) if url.scheme == "https" else None
         return await connect(url, self._proxy(url), tls, self.limits.connect_seconds), True
 
     def _keep(self, url: Url, wire: Wire) -> None:
@@ -158,9 +159,9 @@ def _framing(method: str, body: Body) -> list[tuple[str, str]]:
 def _system_trust() -> Trust:
     contexts: list[ssl.SSLContext] = []
 
-    def trust(_: Url) -> ssl.SSLContext:
+    async def trust(_: Url) -> ssl.SSLContext:
         if not contexts:
-            contexts.append(ssl.create_default_context())
+            contexts.append(await in_thread(lambda _: ssl.create_default_context()))
         return contexts[0]
 
     return trust

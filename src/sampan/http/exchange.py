@@ -14,6 +14,7 @@ import h11
 
 from sampan.http.faults import (
     BrokenFault,
+    Fault,
     MalformedFault,
     TimeoutFault,
     exchange_fault,
@@ -311,8 +312,9 @@ class _Receiver:
                 else:
                     self._wait(blocked.events, halt)
                 continue
-            if not count:
-                raise BrokenFault("unexpected EOF")
+            except Fault:
+                self._sink(buffer[:filled], halt)  # what came before counts
+                raise
             filled += count
             self._left -= count
             if filled >= ENOUGH:
@@ -339,6 +341,8 @@ class _Receiver:
             count = self._wire.receive_into(view)
         except OSError as error:
             raise exchange_fault(error, "") from None
+        if not count and self._left is not None:
+            raise BrokenFault("unexpected EOF")
         self._progress += count
         return count
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
-FAREWELL_SECONDS = 5.0  # a cancelled thread ends at its next wait; only a foreign read may not
+FAREWELL_SECONDS = 0.5  # a cancelled thread ends at its next wait; only a foreign read may not
 
 
 class Halted(Exception):

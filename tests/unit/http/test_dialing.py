@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Callable
 
 import pytest
 import trustme
 
-from sampan.http.client import Client
+from sampan.http.client import Client, Trust
 from sampan.http.faults import (
     BrokenFault,
     CertificateFault,
@@ -55,10 +54,14 @@ def server_context(authority: trustme.CA, *names: str) -> ssl.SSLContext:
     return context
 
 
-def trusting(authority: trustme.CA) -> Callable[[Url], ssl.SSLContext]:
+def trusting(authority: trustme.CA) -> Trust:
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    return lambda _: context
+
+    async def trust(_: Url) -> ssl.SSLContext:
+        return context
+
+    return trust
 
 
 def test_tls_is_spoken_with_who_is_trusted(authority: trustme.CA) -> None:
