@@ -37,9 +37,12 @@ def children(daemon: Daemon) -> dict[str, int]:
     assert daemon.process is not None
     found = {"supervisor": daemon.process.pid}
     for pid in daemon.processes():
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended
         names = [word.rpartition(".")[2] for word in words if word.startswith("sampan.helpers")]
-        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         if names:
             found.setdefault(names[0], pid)
         elif parent == daemon.process.pid:

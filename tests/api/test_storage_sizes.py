@@ -10,18 +10,26 @@ from tests.api.test_bad_days import lines, start, wait
 from tests.api.test_storage_drivers import inspect, using
 from tests.daemon import Answer, Daemon, running
 from tests.filesystems import Shop
+from tests.privileged.test_sizes import limited
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
 FILL = ["sh", "-c", "dd if=/dev/urandom of=/big bs=1M count=40 && sync; ls /big"]
 
 
-@pytest.fixture(scope="module")
-def engine(filesystems: Shop) -> Iterator[Daemon]:
-    """A daemon on btrfs whose containers may write 30 MB unless they ask for something else."""
-    with using("btrfs@btrfs", filesystems, "--storage-opt", "size=30m") as daemon:
-        yield daemon
-        daemon.remove_containers()
+@pytest.fixture(scope="module", params=["btrfs@btrfs", "overlay@xfs"])
+def engine(request: pytest.FixtureRequest, filesystems: Shop) -> Iterator[Daemon]:
+    """A daemon whose containers may write 30 MB unless they ask for something else."""
+    options = ["--storage-opt", "size=30m"]
+    if request.param == "btrfs@btrfs":
+        with using(request.param, filesystems, *options) as daemon:
+            yield daemon
+            daemon.remove_containers()
+        return
+    with limited("xfs", "pquota") as root, running("-s", "overlay", *options, data_in=root) as own:
+        own.import_image()
+        yield own
+        own.remove_containers()
 
 
 def create(daemon: Daemon, **host_config: object) -> Answer:
@@ -34,7 +42,8 @@ def test_a_container_cannot_write_beyond_its_size(engine: Daemon, size: str) -> 
     options = {"HostConfig": {"StorageOpt": {"size": size}}} if size else {}
     container = start(engine, *FILL, **options)
     wait(engine, container)
-    assert "Disk quota exceeded" in "".join(lines(engine, container))
+    said = "".join(lines(engine, container))
+    assert "Disk quota exceeded" in said or "No space left on device" in said
     shown = inspect(engine, container)["HostConfig"].get("StorageOpt")
     assert shown == ({"size": size} if size else None)
 

@@ -40,7 +40,7 @@ def limited(kind: str, options: str) -> Iterator[Path]:
         pytest.skip(f"this kernel has no {kind}")
     with contextlib.ExitStack() as stack:
         try:
-            root = stack.enter_context(mounted(kind, options, "512M"))
+            root = stack.enter_context(mounted(kind, options, "1G"))
         except subprocess.CalledProcessError:
             pytest.skip(f"this kernel has no project quotas of {kind}")
         yield root
