@@ -87,6 +87,17 @@ ERRORS = [
     "images --tree -q",
     "system check x",
     "system prune --volumes --filter until=1h",
+    "network nope",
+    "network create",
+    "network create --subnet 10.1.0.0/16 --subnet 10.1.2.0/24 x",
+    "network create --gateway 10.1.0.1 x",
+    "network create --subnet 10.1.0.0/16 --gateway 10.2.0.1 x",
+    "network create --subnet 10.1.0.0/16 --ip-range 10.2.0.0/24 x",
+    "network create --subnet 10.1.0.0/16 --aux-address a=10.2.0.1 x",
+    "network connect x",
+    "network connect --ip x y z",
+    "network connect --driver-opt x y z",
+    "network rm",
     "help nope",
 ]
 

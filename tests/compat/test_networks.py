@@ -94,6 +94,106 @@ def test_a_link_on_a_network_of_a_user_is_a_private_name(cli: Cli, network: str)
     cli("run", "--rm", "--net", network, *command, fails=True)
 
 
+def test_networks_are_made_shown_and_removed(cli: Cli) -> None:
+    flags = "--subnet 10.77.0.0/16 --ip-range 10.77.5.0/24 --gateway 10.77.5.254 --attachable"
+    flags += " --aux-address router=10.77.5.1 --label a=b -o com.docker.network.bridge.name=mine0"
+    made = cli("network", "create", *flags.split(), "own")
+    assert len(made) == 64
+    shown = json.loads(cli("network", "inspect", "own"))[0]
+    assert (shown["Attachable"], shown["Labels"], shown["Id"]) == (True, {"a": "b"}, made)
+    assert shown["IPAM"]["Config"] == [
+        {
+            "Subnet": "10.77.0.0/16",
+            "IPRange": "10.77.5.0/24",
+            "Gateway": "10.77.5.254",
+            "AuxiliaryAddresses": {"router": "10.77.5.1"},
+        }
+    ]
+    address = ("-f", "{{.NetworkSettings.Networks.own.IPAddress}}")
+    cli("run", "-d", "--net", "own", "--name", "first", "busybox", "sleep", "1000")
+    assert cli("inspect", *address, "first") == "10.77.5.2"  # .1 is the router's
+    fixed = "--ip 10.77.9.9 --mac-address 02:00:00:00:00:99 --link-local-ip 169.254.9.9".split()
+    cli("run", "-d", "--net", "own", *fixed, "--name", "fixed", "busybox", "sleep", "1000")
+    assert cli("inspect", *address, "fixed") == "10.77.9.9"
+    seen = cli("exec", "fixed", "ip", "addr", "show", "dev", "eth0")
+    assert "02:00:00:00:00:99" in seen
+    assert "169.254.9.9/16" in seen
+    assert "in use" in cli(
+        "run", "--rm", "--net", "own", "--ip", "10.77.9.9", "busybox", "true", fails=True
+    )
+    filters = "-f label=a=b -f driver=bridge -f type=custom".split()
+    assert cli("network", "ls", *filters, "--format", "{{.Name}}") == "own"
+    assert "has active endpoints" in cli("network", "rm", "own", fails=True)
+    cli("rm", "-f", "first", "fixed")
+    assert cli("network", "rm", "own") == "own"
+    assert "network own not found" in cli("network", "rm", "own", fails=True)
+
+
+def test_unused_networks_are_pruned_by_label(cli: Cli) -> None:
+    for name, label in (("one", "a=1"), ("two", "a=2")):
+        cli("network", "create", "--label", label, name)
+    assert cli("network", "prune", "-f", "--filter", "label=a=1") == "Deleted Networks:\none"
+    assert "two" in cli("network", "prune", "-f")
+
+
+def test_containers_join_and_leave_with_addresses_names_and_routes(cli: Cli) -> None:
+    cli("network", "create", "--subnet", "10.78.0.0/24", "alpha")
+    cli("network", "create", "--internal", "inside")
+    cli("run", "-d", "--net", "inside", "--name", "box", "busybox", "sleep", "1000")
+    assert "default" not in cli("exec", "box", "ip", "route")
+    cli("network", "connect", "--ip", "10.78.0.77", "--alias", "crate", "alpha", "box")
+    assert "default via 10.78.0.1 dev eth1" in cli("exec", "box", "ip", "route")
+    assert "10.78.0.77" in cli("exec", "box", "nslookup", "crate")
+    assert "already exists in network alpha" in cli(
+        "network", "connect", "alpha", "box", fails=True
+    )
+    cli("restart", "-t", "0", "box")
+    assert "10.78.0.77" in cli("exec", "box", "ip", "addr")
+    cli("network", "disconnect", "alpha", "box")
+    assert "10.78" not in cli("exec", "box", "ip", "addr")
+    refused = cli("network", "disconnect", "alpha", "box", fails=True)
+    assert "is not connected to" in refused
+    cli("rm", "-f", "box")
+    # At rest it is noted for the next start.
+    cli("create", "--net", "inside", "--name", "box", "busybox", "sleep", "1000")
+    cli("network", "connect", "alpha", "box")
+    cli("start", "box")
+    assert "10.78.0." in cli("exec", "box", "ip", "addr")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("network create --subnet 10.1.0.1/16 x", "invalid subnet 10.1.0.1/16: it should be 10.1"),
+        ("network create --subnet nope x", "invalid subnet nope: invalid CIDR block notation"),
+        ("network create --subnet 10.79.5.0/24 x", "Pool overlaps with other one"),
+        ("network create taken", "network with name taken already exists"),
+        ("network create -d nope x", "could not find plugin nope"),
+        ("network create -d host x", 'only one instance of "host" network is allowed'),
+        ("network connect taken nobody", "No such container: nobody"),
+        ("network connect nowhere nobody", "network nowhere not found"),
+        ("network rm bridge", "bridge is a pre-defined network and cannot be removed"),
+        (
+            "run --rm --net taken --ip 10.1.1.1 busybox true",
+            "no configured subnet or ip-range contain",
+        ),
+        ("run --rm --ip 172.17.0.9 busybox true", "is supported on user-defined networks only"),
+        ("run --rm --net nowhere busybox true", "network nowhere not found"),
+    ],
+)
+def test_bad_networks_are_refused_in_docker_s_words(
+    cli: Cli, arguments: str, sentence: str
+) -> None:
+    cli("network", "create", "--subnet", "10.79.0.0/16", "taken")
+    assert sentence in cli(*arguments.split(), fails=True)
+    assert set(cli("network", "ls", "--format", "{{.Name}}").split()) == {
+        "bridge",
+        "host",
+        "none",
+        "taken",
+    }
+
+
 def test_names_are_found_while_no_daemon_runs_and_after_it_was_killed(daemon: Daemon) -> None:
     cli = _cli(daemon, "docker")
     daemon.request("POST", "/networks/create", {"Name": "lasting"})

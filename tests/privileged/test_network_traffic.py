@@ -221,6 +221,68 @@ def test_an_internal_network_has_no_way_out(world: World) -> None:
         assert ask_tcp(one.number, "172.29.0.3", 80) == "172.29.0.2"
 
 
+def test_a_port_that_is_taken_back_is_free_and_the_others_answer(world: World) -> None:
+    server = world.container(2)
+    world.publish(2, 8080, 80)
+    world.publish(2, 8081, 80)
+    gone = PortMapping(protocol="tcp", host_address="0.0.0.0", host_port=8080, container_port=80)
+    world.plumber.unpublish("e30-2", [gone])
+    world.plumber.unpublish("e30-2", [gone])
+    with tcp_server(server.number, 80):
+        with pytest.raises(OSError):
+            ask_tcp(world.here.neighbour, HOST, 8080, timeout=0.3)
+        assert ask_tcp(world.here.neighbour, HOST, 8081) == NEIGHBOUR
+    assert [len(made.ports) for made in world.plumber.endpoints()] == [1]
+    with inside(world.here.host):
+        socket.create_server(("0.0.0.0", 8080)).close()
+
+
+def test_the_default_route_moves_to_another_network(world: World) -> None:
+    world.bridge(29, masquerade=False)
+    route_through_host(world.here.neighbour)
+    container = world.container(2)
+    other = EndpointSpec(
+        endpoint_id="e29-2",
+        network_id="net29",
+        address="172.29.0.2/16",
+        mac_address="02:42:ac:1d:00:02",
+        gateway="",
+        interface="eth1",
+        more_addresses=["169.254.7.7/16"],
+    )
+    world.plumber.attach(other, container).close()
+    with tcp_server(world.here.neighbour, 80):
+        assert ask_tcp(container.number, NEIGHBOUR, 80) == HOST
+        world.plumber.route("e29-2", "172.29.0.1", container)
+        world.plumber.route("e30-2", "", container)
+        assert ask_tcp(container.number, NEIGHBOUR, 80) == "172.29.0.2"
+        world.plumber.detach("e29-2")
+        with pytest.raises(OSError):
+            ask_tcp(container.number, NEIGHBOUR, 80, timeout=0.3)
+        world.plumber.route("e30-2", GATEWAY, container)
+        assert ask_tcp(container.number, NEIGHBOUR, 80) == HOST
+
+
+def test_a_link_local_address_answers_on_its_network(world: World) -> None:
+    one, two = (
+        world.stack.enter_context(
+            world.plumber.attach(
+                EndpointSpec(
+                    endpoint_id=f"e30-{number}",
+                    network_id="net30",
+                    address=f"172.30.0.{number}/16",
+                    mac_address=f"02:42:ac:1e:00:{number:02x}",
+                    gateway=GATEWAY,
+                    more_addresses=[f"169.254.0.{number}/16"],
+                )
+            )
+        )
+        for number in (2, 3)
+    )
+    with tcp_server(two.number, 80):
+        assert ask_tcp(one.number, "169.254.0.3", 80) == "169.254.0.2"
+
+
 def test_after_detach_nothing_answers_and_no_interface_is_left(world: World) -> None:
     before = {name for name in links() if not name.startswith("veth")}
     with world.container(2) as container:

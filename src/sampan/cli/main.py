@@ -65,7 +65,10 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "network": (
         "Work with networks",
-        {"inspect": "network.inspect", "ls": "network.ls"},
+        {
+            name: f"network.{name}"
+            for name in ("connect", "create", "disconnect", "inspect", "ls", "prune", "rm")
+        },
     ),
     "system": (
         "Look after the daemon",
@@ -83,7 +86,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
 OTHER_NAMES = {
     "container": {"list": "ls", "ps": "ls", "remove": "rm"},
     "image": {"list": "ls", "remove": "rm"},
-    "network": {"list": "ls"},
+    "network": {"list": "ls", "remove": "rm"},
 }
 
 

@@ -36,3 +36,22 @@ class Networks:
             "POST", "/networks/prune", {"filters": filters_of(filters)}
         )
         return answer
+
+    def create(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a network; the answer has `Id` and `Warning`."""
+        answer: dict[str, Any] = self._client.call("POST", "/networks/create", None, document)
+        return answer
+
+    def connect(self, network: str, container: str, endpoint: Mapping[str, Any]) -> None:
+        """Connect a container, with the API's EndpointSettings."""
+        document = {"Container": container, "EndpointConfig": endpoint}
+        self._client.call("POST", f"/networks/{quoted(network)}/connect", None, document)
+
+    def disconnect(self, network: str, container: str, force: bool = False) -> None:
+        """Take a container off."""
+        document = {"Container": container, "Force": force}
+        self._client.call("POST", f"/networks/{quoted(network)}/disconnect", None, document)
+
+    def remove(self, network: str) -> None:
+        """Remove a network that no container uses."""
+        self._client.call("DELETE", f"/networks/{quoted(network)}")

@@ -13,6 +13,7 @@ from sampan.network.plumber import EndpointSpec
 from sampan.spec.docker.networks import EndpointSettings
 from sampan.spec.names import short_id
 
+_INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 _MAC: Final = re.compile(r"([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
 
 
@@ -68,7 +69,7 @@ def settings_of(
         gw_priority=wanted.gw_priority,
         network_id=row.network.id,
         endpoint_id=spec.endpoint_id,
-        gateway=spec.gateway,
+        gateway="" if row.network.internal else str(row.gateway),
         ip_address=str(address_of(spec)),
         ip_prefix_len=row.subnet.prefixlen,
         dns_names=dns_names(row, wish, wanted),
@@ -97,14 +98,46 @@ def check_settings(network: str, wanted: EndpointSettings | None) -> None:
             problems.append("user-specified IP address is supported on user-defined networks only")
         if wanted.aliases:
             problems.append("network-scoped aliases are only supported for user-defined networks")
-    if ipam and ipam.ipv4_address:
-        try:
-            IPv4Address(ipam.ipv4_address)
-        except ValueError:
-            problems.append(f"invalid IPv4 address: {ipam.ipv4_address}")
+    addresses = [ipam.ipv4_address, *(ipam.link_local_ips or ())] if ipam else []
+    for address in filter(None, addresses):
+        if not _is_ipv4(address):
+            what = "IPv4 address" if address is addresses[0] else "link-local IP address"
+            problems.append(f"invalid {what}: {address}")
+    name = (wanted.driver_opts or {}).get("com.docker.network.endpoint.ifname")
+    if name and not _INTERFACE.fullmatch(name):
+        problems.append(f"invalid interface name: {name}")
     if problems:
         raise InvalidArgument("invalid endpoint settings:\n" + "\n".join(problems))
     check_mac(wanted.mac_address)
+
+
+def check_address(row: NetworkRow, wanted: EndpointSettings | None) -> None:
+    """Check that a network gives the address that is wanted; raises InvalidArgument.
+
+    Source: moby api/types/network/endpoint.go, validateEndpointIPAddress.
+    """
+    address = wanted.ipam_config.ipv4_address if wanted and wanted.ipam_config else ""
+    if not address:
+        return
+    if not row.is_chosen:
+        raise InvalidArgument(
+            f"invalid config for network {row.network.name}: invalid endpoint settings:\n"
+            "user specified IP address is supported only when connecting to networks with user "
+            "configured subnets"
+        )
+    if IPv4Address(address) not in row.subnet:
+        raise InvalidArgument(
+            f"invalid config for network {row.network.name}: invalid endpoint settings:\n"
+            f"no configured subnet or ip-range contain the IP address {address}"
+        )
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        IPv4Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def check_mac(address: str) -> None:

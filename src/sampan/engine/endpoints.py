@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final, TypeVar
 
 from sampan.engine import etc_files
+from sampan.engine.addressing import Addressing, free_number, gateway_of
 from sampan.engine.blocking import blocking
 from sampan.engine.endpoint_settings import (
-    address_of,
     bare,
+    check_address,
     dns_names,
     priority,
     settings_of,
@@ -33,14 +33,12 @@ from sampan.engine.network_model import (
     Wish,
 )
 from sampan.errors import (
-    Conflict,
     Forbidden,
     Internal,
     SampanError,
     Unavailable,
 )
 from sampan.network import ports
-from sampan.network.ipam import AddressSpace, mac_of
 from sampan.network.plumber import (
     Endpoint,
     EndpointSpec,
@@ -79,7 +77,7 @@ class Endpoints:
 
     def __init__(self, plumber: Plumber, options: NetworkOptions, emit: Emit) -> None:
         self._plumber, self._options, self._emit = plumber, options, emit
-        self._spaces: dict[str, AddressSpace] = {}
+        self._addressing = Addressing()
         self._held: dict[str, Held] = {}
         self._undetached: set[str] = set()  # endpoints whose helper was gone
 
@@ -87,15 +85,11 @@ class Endpoints:
 
     def open(self, row: NetworkRow) -> None:
         """Begin to give out addresses of a network."""
-        config = (row.network.ipam.config or [])[0]
-        auxiliary = {name: IPv4Address(it) for name, it in (config.aux_address or {}).items()}
-        self._spaces[row.network.id] = AddressSpace(
-            row.subnet, row.gateway, ip_range=row.ip_range, auxiliary=auxiliary
-        )
+        self._addressing.open(row)
 
     def shut(self, row: NetworkRow) -> None:
         """Give out no more addresses of a network."""
-        self._spaces.pop(row.network.id, None)
+        self._addressing.shut(row)
 
     def resources(self, network_id: str) -> dict[str, EndpointResource]:
         """Return the running containers of a network, by container id."""
@@ -132,7 +126,7 @@ class Endpoints:
             for endpoint in by_container.get(wish.container_id, []):
                 spec = endpoint.endpoint
                 if row_of := networks.get(spec.network_id):
-                    self._spaces[spec.network_id].take(address_of(spec))
+                    self._addressing.adopt(spec)
                     settings = settings_of(row_of, spec, wish)
                     held.plugged.append(Plugged(row_of, settings, spec, endpoint.ports))
                     kept.append(spec.endpoint_id)
@@ -189,7 +183,7 @@ class Endpoints:
             await _to_the_end(blocking(self._unplug, specs), lambda _: None)
         finally:
             for spec in specs:
-                self._give_back(spec)
+                self._addressing.give_back(spec)
             for plugged in held.plugged:
                 self._tell("disconnect", plugged, held.wish)
 
@@ -201,23 +195,24 @@ class Endpoints:
         if any(plugged.row.network.id == row.network.id for plugged in held.plugged):
             name = row.network.name
             raise Forbidden(f"endpoint with name {wish.name} already exists in network {name}")
-        interface = f"eth{len(held.plugged)}"
-        has_gateway = any(plugged.spec and plugged.spec.gateway for plugged in held.plugged)
-        spec = self._spec(wish, row, wanted, interface, is_gateway=not has_gateway)
+        before = self._files(held.wish, held.plugged)
+        taken = {one.spec.interface: one for one in held.plugged if one.spec}
+        number = free_number(taken, row.prefix)
+        spec = self._addressing.spec(wish, row, wanted, number, is_gateway=False)
         try:
             given = await blocking(self._plumber.attach, spec, namespace)
             given.close()
         except BaseException:
-            self._give_back(spec)
+            self._addressing.give_back(spec)
             raise
         plugged = Plugged(row, settings_of(row, spec, wish, wanted), spec)
-        before = self._files(held.wish, held.plugged)
         held.plugged.append(plugged)
         await blocking(self._resolve, held.wish, held.plugged, namespace)
+        await blocking(self._reroute, held, namespace)
         self._tell("connect", plugged, wish)
         return edits(before, self._files(held.wish, held.plugged))
 
-    async def leave(self, container_id: str, row: NetworkRow) -> list[Edit]:
+    async def leave(self, container_id: str, row: NetworkRow, namespace: Fd) -> list[Edit]:
         """Take a running container off one network; return how its files change."""
         held = self._held.get(container_id)
         found = [one for one in held.plugged if one.row is row] if held else []
@@ -231,11 +226,38 @@ class Endpoints:
             try:
                 await blocking(self._plumber.detach, spec.endpoint_id)
             finally:
-                self._give_back(spec)
+                self._addressing.give_back(spec)
+            await blocking(self._reroute, held, namespace, found[0].ports)
         self._tell("disconnect", found[0], held.wish)
         # It may have kept 127.0.0.11 in mind: the resolver answers as long as it is on a network.
         after = self._files(held.wish, held.plugged)
         return edits(before, {**after, "resolv.conf": before["resolv.conf"]})
+
+    def _reroute(self, held: Held, namespace: Fd, orphans: Sequence[PortMapping] = ()) -> None:
+        """Have default route and published ports on the network that should have them.
+
+        `orphans` are the ports of a network that was left. Runs in a thread.
+        """
+        able = [one for one in held.plugged if one.spec and not one.row.network.internal]
+        if not able:
+            return
+        best = min(able, key=lambda one: priority(one.row, one.settings))
+        former = next((one for one in able if one.spec and one.spec.gateway), None)
+        if best is former or not best.spec:
+            return
+        moved = list(orphans)
+        self._set_gateway(best, gateway_of(best.row), namespace)
+        if former and former.spec:
+            self._set_gateway(former, "", namespace)
+            self._plumber.unpublish(former.spec.endpoint_id, former.ports)
+            moved, former.ports = former.ports, []
+        if moved:
+            best.ports = self._plumber.publish(best.spec.endpoint_id, moved)
+
+    def _set_gateway(self, plugged: Plugged, gateway: str, namespace: Fd) -> None:
+        assert plugged.spec
+        self._plumber.route(plugged.spec.endpoint_id, gateway, namespace)
+        plugged.spec.gateway = gateway
 
     def settings(self, container_id: str) -> NetworkSettings | None:
         """Return what inspect shows of a running container."""
@@ -261,13 +283,13 @@ class Endpoints:
         try:
             for number, row in enumerate(ordered):
                 asked = wanted[row.network.id]
-                spec = self._spec(wish, row, asked, f"eth{number}", is_gateway=not number)
+                spec = self._address(wish, row, asked, number)
                 plugged.append(Plugged(row, settings_of(row, spec, wish, asked), spec))
             mappings = ports.mappings(
                 wish.port_bindings,
                 wish.exposed_ports,
                 publish_all=wish.publish_all,
-                default_address=self._options.default_ip,
+                default_address=plugged[0].row.host_binding or self._options.default_ip,
             )
             specs = [one.spec for one in plugged if one.spec]
             made = blocking(self._make, wish, plugged, specs, mappings)
@@ -277,10 +299,20 @@ class Endpoints:
         except BaseException:
             for one in plugged:
                 if one.spec:
-                    self._give_back(one.spec)
+                    self._addressing.give_back(one.spec)
             raise
         plugged[0].ports = published
         return plugged, namespace, files
+
+    def _address(
+        self, wish: Wish, row: NetworkRow, wanted: EndpointSettings | None, number: int
+    ) -> EndpointSpec:
+        check_address(row, wanted)
+        is_gateway = not number and not row.network.internal
+        try:
+            return self._addressing.spec(wish, row, wanted, number, is_gateway=is_gateway)
+        except (Forbidden, Internal) as error:
+            raise type(error)(_FAILED + str(error)) from error
 
     def _make(
         self,
@@ -334,37 +366,6 @@ class Endpoints:
             except Unavailable:
                 self._undetached.add(endpoint_id)
                 raise
-
-    def _spec(
-        self,
-        wish: Wish,
-        row: NetworkRow,
-        wanted: EndpointSettings | None,
-        interface: str,
-        *,
-        is_gateway: bool,
-    ) -> EndpointSpec:
-        ipam = wanted.ipam_config if wanted else None
-        fixed = IPv4Address(ipam.ipv4_address) if ipam and ipam.ipv4_address else None
-        mac = (wanted.mac_address if wanted else "") or wish.mac_address
-        try:
-            address = self._spaces[row.network.id].take(fixed)
-        except Conflict as error:
-            raise Internal(_FAILED + str(error)) from error
-        return EndpointSpec(
-            endpoint_id=new_id(),
-            network_id=row.network.id,
-            address=f"{address}/{row.subnet.prefixlen}",
-            mac_address=mac.lower().replace("-", ":") or mac_of(address),
-            gateway=str(row.gateway) if is_gateway and not row.network.internal else "",
-            interface=interface,
-            container_id=wish.container_id,
-            names=dns_names(row, wish, wanted or EndpointSettings()) or [],
-        )
-
-    def _give_back(self, spec: EndpointSpec) -> None:
-        if space := self._spaces.get(spec.network_id):
-            space.give_back(address_of(spec))
 
     def _tell(self, action: str, plugged: Plugged, wish: Wish) -> None:
         network = plugged.row.network

@@ -11,6 +11,7 @@ from sampan.engine.blocking import blocking
 from sampan.engine.container import Container
 from sampan.engine.etc_files import Edit
 from sampan.engine.lookup import Table
+from sampan.engine.network_conflicts import check_leaving
 from sampan.engine.networks import Networks
 from sampan.engine.store import ContainerStore
 from sampan.engine.wishes import wish
@@ -41,10 +42,12 @@ class Membership:
         _check(container)
         async with container.lock:
             endpoints = container.record.endpoints
+            asked = wish(container.record)
+            self._networks.check_joining(asked, network, request.endpoint_config)
             if container.running:
                 with await blocking(self._spawner.network, container.id) as namespace:
                     changes = await self._networks.join(
-                        wish(container.record), network, request.endpoint_config, namespace
+                        asked, network, request.endpoint_config, namespace
                     )
                 await self._edit(container, changes)
                 container.network = self._networks.settings(container.id)
@@ -64,10 +67,13 @@ class Membership:
             if request.force:
                 return
             raise
+        check_leaving(name)
         async with container.lock:
             endpoints = container.record.endpoints
             if container.running:
-                await self._edit(container, await self._networks.leave(container.id, network))
+                with await blocking(self._spawner.network, container.id) as namespace:
+                    changes = await self._networks.leave(container.id, network, namespace)
+                await self._edit(container, changes)
                 container.network = self._networks.settings(container.id)
             elif name not in endpoints and name != _main(container):
                 raise Forbidden(f"container {container.id} is not connected to network {name}")

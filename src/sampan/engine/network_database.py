@@ -28,6 +28,9 @@ class NetworkRow(msgspec.Struct, kw_only=True):
     mtu: int = 0
     masquerade: bool = True
     inter_container: bool = True
+    is_chosen: bool = True  # the user has named the subnet, and may name addresses in it
+    prefix: str = "eth"  # of the interfaces' names
+    host_binding: str = ""  # where ports without an address are published; "": the daemon's --ip
 
     @property
     def subnet(self) -> IPv4Network:

@@ -10,6 +10,8 @@ from typing import Final
 
 from sampan.engine.network_database import NetworkRow
 from sampan.engine.network_model import BRIDGE, HOST, PREDEFINED, NetworkOptions
+from sampan.engine.network_ranges import family_of as _family
+from sampan.engine.network_ranges import range_problems
 from sampan.errors import Forbidden, InvalidArgument, NotFound, Unsupported
 from sampan.network import ipam
 from sampan.spec.docker.networks import IPAM, IPAMConfig, Network, NetworkCreateRequest
@@ -20,6 +22,7 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 _DRIVERS_ELSEWHERE: Final = ("overlay", "macvlan", "ipvlan")
 _OPTION: Final = "com.docker.network.bridge."
+_PREFIX: Final = "com.docker.network.container_iface_prefix"
 _MTU: Final = "com.docker.network.driver.mtu"
 _INVALID: Final = "invalid network config:\n"
 
@@ -91,6 +94,9 @@ def row_of(request: NetworkCreateRequest, config: IPAMConfig) -> NetworkRow:
         mtu=int(options.get(_MTU) or 0),
         masquerade=_boolean(options, _OPTION + "enable_ip_masquerade"),
         inter_container=_boolean(options, _OPTION + "enable_icc"),
+        is_chosen=any(one.subnet for one in given.config or ()),
+        prefix=options.get(_PREFIX) or "eth",
+        host_binding=options.get(_OPTION + "host_binding_ipv4", ""),
     )
 
 
@@ -131,6 +137,15 @@ def check_request(request: NetworkCreateRequest) -> None:
         raise InvalidArgument(f"invalid MTU: {mtu}")
     if (name := options.get(_OPTION + "name")) and not _INTERFACE.fullmatch(name):
         raise InvalidArgument(f"invalid bridge name: {name!r}")
+    if (prefix := options.get(_PREFIX)) and not _INTERFACE.fullmatch(prefix + "999"):
+        raise InvalidArgument(f"invalid interface prefix: {prefix!r}")
+    if binding := options.get(_OPTION + "host_binding_ipv4"):
+        try:
+            IPv4Address(binding)
+        except ValueError as error:
+            raise InvalidArgument(
+                f"failed to parse {_OPTION}host_binding_ipv4 value: {binding}"
+            ) from error
     for option in ("enable_ip_masquerade", "enable_icc"):
         _boolean(options, _OPTION + option)
 
@@ -143,37 +158,11 @@ def _check_ipam(given: IPAM | None) -> None:
     if given is None:
         return
     if given.driver not in ("", "default"):
-        raise NotFound(
-            f"could not find plugin {given.driver} in v1 plugin registry: plugin not found"
-        )
+        raise NotFound(_no_plugin(given.driver))
     configs = given.config or []
-    if len(configs) > 1:
-        raise InvalidArgument("bridge driver doesn't support multiple subnets")
-    for config in configs:
-        _check_pool(config)
-
-
-def _check_pool(config: IPAMConfig) -> None:
-    if not config.subnet:
-        if config.ip_range or config.gateway or config.aux_address:
-            raise InvalidArgument(_INVALID + "no matching subnet for the addresses given")
-        return
-    try:
-        subnet = IPv4Network(config.subnet)
-    except ValueError as error:
-        raise InvalidArgument(_INVALID + f"invalid subnet {config.subnet}: {error}") from error
-    if subnet.prefixlen > 30:
-        raise InvalidArgument(_INVALID + f"subnet {subnet} has no room for containers")
-    try:
-        if config.ip_range and not IPv4Network(config.ip_range).subnet_of(subnet):
-            raise InvalidArgument(
-                _INVALID + f"invalid ip-range {config.ip_range}: not in subnet {subnet}"
-            )
-        named = {"gateway": config.gateway, **(config.aux_address or {})}
-        for what, address in named.items():
-            if address and IPv4Address(address) not in subnet:
-                raise InvalidArgument(
-                    _INVALID + f"invalid {what} {address}: parent subnet is {subnet}"
-                )
-    except ValueError as error:
-        raise InvalidArgument(f"{_INVALID}{error}") from error
+    problems = [problem for config in configs for problem in range_problems(config)]
+    if problems:
+        lines = problems if len(problems) == 1 else [f"* {problem}" for problem in problems]
+        raise InvalidArgument(_INVALID + "\n".join(lines))
+    if len([config for config in configs if _family(config.subnet) == 4]) > 1:
+        raise Forbidden("bridge driver doesn't support multiple subnets")

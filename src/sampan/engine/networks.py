@@ -13,9 +13,10 @@ from typing import Final
 from sampan.engine import etc_files
 from sampan.engine.blocking import blocking
 from sampan.engine.database import Database
-from sampan.engine.endpoint_settings import at_rest, check_mac, check_settings
+from sampan.engine.endpoint_settings import at_rest, check_address, check_mac, check_settings
 from sampan.engine.endpoints import Endpoints
 from sampan.engine.filters import Filters as Filter
+from sampan.engine.network_conflicts import check_joining, check_mode, check_several
 from sampan.engine.network_database import NetworkDatabase, NetworkRow
 from sampan.engine.network_model import (
     BRIDGE,
@@ -28,6 +29,7 @@ from sampan.engine.network_model import (
     NetworkOptions,
     Wish,
 )
+from sampan.engine.network_ranges import family_of
 from sampan.engine.network_requests import check_request, default_bridge, predefined, row_of
 from sampan.errors import (
     Conflict,
@@ -183,12 +185,8 @@ class Networks:
         for server in wish.dns:
             _check_address(server, "DNS server")
         if wish.mode.startswith(CONTAINER):
-            _check_joining(wish)
-        if len(wish.endpoints) > 1 and (wish.network in (HOST, NONE)):
-            raise InvalidArgument(
-                "container cannot be connected to multiple networks with one of the networks in "
-                f"{'private (none)' if wish.network == NONE else 'host'} mode"
-            )
+            check_mode(wish)
+        check_several(wish)
         if wish.network == HOST and wish.port_bindings:
             return ["Published ports are discarded when using host network mode"]
         return []
@@ -249,15 +247,22 @@ class Networks:
         self, wish: Wish, reference: str, wanted: EndpointSettings | None, namespace: Fd
     ) -> list[etc_files.Edit]:
         """Connect a running container with one more network; return how its files change."""
-        row = self._find(reference)
-        check_settings(row.network.name, wanted)
-        if row.network.name in (HOST, NONE) or wish.network in (HOST, NONE):
-            raise InvalidArgument(_cannot_join(row.network.name, wish.network))
+        row = self.check_joining(wish, reference, wanted)
         return await self._endpoints.join(wish, row, wanted, namespace)
 
-    async def leave(self, container_id: str, reference: str) -> list[etc_files.Edit]:
+    def check_joining(
+        self, wish: Wish, reference: str, wanted: EndpointSettings | None
+    ) -> NetworkRow:
+        """Check whether a container, running or not, may be connected with one more network."""
+        row = self._find(reference)
+        check_settings(row.network.name, wanted)
+        check_joining(row.network.name, wish)
+        check_address(row, wanted)
+        return row
+
+    async def leave(self, container_id: str, reference: str, namespace: Fd) -> list[etc_files.Edit]:
         """Take a running container off one network; return how its files change."""
-        return await self._endpoints.leave(container_id, self._find(reference))
+        return await self._endpoints.leave(container_id, self._find(reference), namespace)
 
     # --- networks ----------------------------------------------------------------------------
 
@@ -315,7 +320,11 @@ class Networks:
     async def _subnet(self, request: NetworkCreateRequest) -> IPAMConfig:
         """Return the address range of a new network, checked against those that exist."""
         taken = [row.subnet for row in self._rows.values() if row.interface]
-        given = [config for config in (request.ipam or IPAM()).config or [] if config.subnet]
+        given = [
+            config
+            for config in (request.ipam or IPAM()).config or []
+            if family_of(config.subnet) == 4
+        ]
         if given:
             subnet = IPv4Network(given[0].subnet)
             if any(subnet.overlaps(other) for other in taken):
@@ -411,43 +420,6 @@ def _check_address(text: str, what: str) -> None:
         ip_address(text)
     except ValueError as error:
         raise InvalidArgument(f"bad format for {what}: {text}") from error
-
-
-def _check_joining(wish: Wish) -> None:
-    """Refuse what makes no sense in another container's network.
-
-    Source: moby daemon/internal/runconfig/hostconfig.go, validateNetContainerMode.
-    """
-    wrong = [
-        (not wish.mode.removeprefix(CONTAINER), "invalid container format container:<name|id>"),
-        (wish.dns, "conflicting options: dns and the network mode"),
-        (
-            wish.extra_hosts,
-            "conflicting options: custom host-to-IP mapping and the network mode",
-        ),
-        (wish.mac_address, "conflicting options: mac-address and the network mode"),
-        (
-            wish.port_bindings or wish.publish_all,
-            "conflicting options: port publishing and the container type network mode",
-        ),
-    ]
-    for is_wrong, sentence in wrong:
-        if is_wrong:
-            raise InvalidArgument(sentence)
-
-
-def _cannot_join(network: str, mode: str) -> str:
-    if HOST in (network, mode):
-        return (
-            "cannot connect container to host network - container must be created in host network "
-            "mode"
-            if network == HOST
-            else "cannot connect a container of the host network to another network"
-        )
-    return (
-        "container cannot be connected to multiple networks with one of the networks in private "
-        "(none) mode"
-    )
 
 
 def _until(wanted: Filter) -> str:

@@ -49,7 +49,8 @@ def check_endpoint(endpoint: EndpointSpec) -> None:
     if endpoint.container_id:
         _check(_ID, endpoint.container_id, "container id")
     try:
-        IPv4Interface(endpoint.address)
+        for address in (endpoint.address, *endpoint.more_addresses):
+            IPv4Interface(address)
         if endpoint.gateway:
             IPv4Address(endpoint.gateway)
     except ValueError as error:

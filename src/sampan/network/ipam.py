@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
-from sampan.errors import Conflict, InvalidArgument
+from sampan.errors import Conflict, InvalidArgument, NoSpace
 
 #: (base, size) in the order they are tried. Source: moby libnetwork/ipamutils/utils.go.
 DEFAULT_POOLS: Final = (
@@ -71,15 +71,13 @@ class AddressSpace:
     def take(self, wanted: IPv4Address | None = None) -> IPv4Address:
         """Return an address that nobody has, or `wanted`.
 
-        Raises Conflict ("Address already in use", "no available IPv4 addresses …") and
-        InvalidArgument for an address outside the subnet.
+        Raises Conflict ("Address already in use"), NoSpace if all are taken, and InvalidArgument
+        for an address outside the subnet.
         """
         if wanted is None:
             wanted = next(self._free(), None)
             if wanted is None:
-                raise Conflict(
-                    f"no available IPv4 addresses on this network's address pools: {self._range}"
-                )
+                raise NoSpace(f"no available addresses in {self._range}")
         elif wanted not in self._subnet:
             raise InvalidArgument(
                 "invalid endpoint settings: no configured subnet or ip-range contain the IP "

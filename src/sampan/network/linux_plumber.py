@@ -46,6 +46,7 @@ from sampan.network.plumber import (
 from sampan.network.relay import Relays
 from sampan.network.reservation import Reservation, Reservations
 from sampan.network.resolver.names import RESOLV_CONF, Names
+from sampan.network.routing import set_route
 from sampan.network.sandbox import INSIDE, POOL_SIZE, Pool, Sandbox, Wired, read_sysctl, wire
 from sampan.network.state import State
 from sampan.rpc import Fd
@@ -250,6 +251,35 @@ class LinuxPlumber:
                 undo.pop_all()
             return [port.mapping for port in taken]
 
+    def unpublish(self, endpoint_id: str, ports: list[PortMapping]) -> None:
+        """Take published ports back; those that are not published are no error."""
+        with self._lock:
+            if not (endpoint := self._endpoints.get(endpoint_id)):
+                raise NotFound(f"endpoint {endpoint_id} not found")
+            wanted = {(it.protocol, it.host_address, it.host_port) for it in ports}
+            gone = [it for it in endpoint.ports if it.key in wanted]
+            former = _Endpoint(endpoint.spec, 0, gone)
+            with _firewall_errors():
+                self._firewall.remove(former.forwards)
+            endpoint.ports = [it for it in endpoint.ports if it not in gone]
+            self._state.keep(endpoint.record)
+            self._end(former)
+
+    def route(self, endpoint_id: str, gateway: str, sandbox: Fd) -> None:
+        """Have the default route lead to `gateway` of an endpoint's network; "": no longer."""
+        with self._lock:
+            if not (endpoint := self._endpoints.get(endpoint_id)):
+                raise NotFound(f"endpoint {endpoint_id} not found")
+            before, spec = endpoint.spec, msgspec.structs.replace(endpoint.spec, gateway=gateway)
+            check_endpoint(spec)
+            try:
+                set_route(sandbox.number, before, spec)
+            except OSError as error:
+                raise Internal(f"failed to set the default route: {error}") from error
+            endpoint.spec = spec
+            self._state.keep(endpoint.record)
+            self._names.renamed(spec)
+
     def resolve(self, resolver: ResolverSpec, sandbox: Fd) -> None:
         """Answer DNS at 127.0.0.11 in a namespace: names on the networks of a container."""
         check_resolver(resolver)
@@ -397,7 +427,10 @@ class LinuxPlumber:
         renamed = endpoint.interface if endpoint.interface != INSIDE else ""
         inner: list[Message] = [
             set_link(wired.inner, name=renamed, mac=endpoint.mac_address, mtu=mtu, up=True),
-            add_address(wired.inner, IPv4Interface(endpoint.address)),
+            *(
+                add_address(wired.inner, IPv4Interface(address))
+                for address in (endpoint.address, *endpoint.more_addresses)
+            ),
         ]
         if endpoint.gateway:
             inner.append(add_default_route(IPv4Address(endpoint.gateway), wired.inner))

@@ -180,13 +180,22 @@ def delete_address(index: int, address: IPv4Interface | IPv6Interface) -> Messag
     return _address(RTM_DELADDR, index, address, 0)
 
 
-def add_default_route(gateway: IPv4Address, index: int) -> Message:
-    """Send what no other route wants to `gateway`."""
+def _default_route(type: int, gateway: IPv4Address, index: int, flags: int) -> Message:
     head = _ROUTE.pack(
         socket.AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0
     )
-    body = head + attribute(RTA_GATEWAY, gateway.packed) + u32(RTA_OIF, index)
-    return Message(RTM_NEWROUTE, body, NLM_F_CREATE | NLM_F_EXCL)
+    return Message(type, head + attribute(RTA_GATEWAY, gateway.packed) + u32(RTA_OIF, index), flags)
+
+
+def add_default_route(gateway: IPv4Address, index: int, *, replace: bool = False) -> Message:
+    """Send what no other route wants to `gateway`; with `replace` also if another was there."""
+    flags = NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL)
+    return _default_route(RTM_NEWROUTE, gateway, index, flags)
+
+
+def delete_default_route(gateway: IPv4Address, index: int) -> Message:
+    """Take `add_default_route` back; ESRCH if it is not there."""
+    return _default_route(RTM_DELROUTE, gateway, index, 0)
 
 
 # --- reading ---------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ class EndpointSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     gateway: str  # "" for none
     interface: str = "eth0"  # its name inside
     container_id: str = ""  # whose it is; for `resolve` and `endpoints`
+    more_addresses: list[str] = []  # link-local ones of the user: 169.254.1.2/16
     names: list[str] = []  # by which it is found on a network with a domain
 
 
@@ -98,6 +99,12 @@ class Plumber(Protocol):
         mapping of "::" is left out where the host has no IPv6. Conflict with Docker's words if
         one is taken: "Bind for 0.0.0.0:80 failed: port is already allocated".
         """
+
+    def unpublish(self, endpoint_id: str, ports: list[PortMapping]) -> None:
+        """Take published ports back; those that are not published are no error."""
+
+    def route(self, endpoint_id: str, gateway: str, sandbox: Fd) -> None:
+        """Have the default route lead to `gateway` of an endpoint's network; "": no longer."""
 
     def resolve(self, resolver: ResolverSpec, sandbox: Fd) -> None:
         """Answer DNS at 127.0.0.11 in a namespace: names on the networks of a container.

@@ -42,6 +42,11 @@ class Reservation:
     mapping: PortMapping
     socket: socket.socket | None = None
 
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Return what no two have in common."""
+        return self.mapping.protocol, self.mapping.host_address, self.mapping.host_port
+
     def close(self) -> None:
         """Give the port back to the host."""
         if self.socket:

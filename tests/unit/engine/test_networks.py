@@ -2,136 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Coroutine, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
-from sampan.engine.database import Database
-from sampan.engine.networks import NetworkOptions, Networks, Wish
+from sampan.engine.networks import NetworkOptions
 from sampan.errors import (
     Conflict,
     Forbidden,
     Internal,
     InvalidArgument,
     NotFound,
-    SampanError,
     Unavailable,
     Unsupported,
 )
-from sampan.network.plumber import BridgeSpec, Endpoint, EndpointSpec, PortMapping, ResolverSpec
-from sampan.rpc import Fd
+from sampan.network.plumber import BridgeSpec
 from sampan.spec.docker.networks import (
     IPAM,
     EndpointIPAMConfig,
     EndpointSettings,
     IPAMConfig,
-    NetworkCreateRequest,
     PortBinding,
 )
-
-T = TypeVar("T")
-CONTAINER = "c" * 64
-
-
-@dataclass
-class FakePlumber:
-    """Remembers what it was asked to make; `refuses` is raised by publish."""
-
-    bridges: dict[str, BridgeSpec] = field(default_factory=dict)
-    made: dict[str, Endpoint] = field(default_factory=dict)
-    resolvers: dict[str, ResolverSpec] = field(default_factory=dict)
-    refuses: SampanError | None = None
-    is_gone: bool = False
-    used: tuple[str, ...] = ()
-
-    def ensure_bridge(self, bridge: BridgeSpec) -> None:
-        self.bridges[bridge.network_id] = bridge
-
-    def remove_bridge(self, network_id: str) -> None:
-        self.bridges.pop(network_id, None)
-
-    def free_subnet(self, pools: list[str], taken: list[str], own: str = "") -> str:
-        return next(pool for pool in pools if pool not in (*taken, *self.used))
-
-    def sandbox(self) -> Fd:
-        return Fd(os.open("/dev/null", os.O_RDONLY))
-
-    def attach(self, endpoint: EndpointSpec, sandbox: Fd | None = None) -> Fd:
-        self.made[endpoint.endpoint_id] = Endpoint(endpoint=endpoint)
-        return self.sandbox()
-
-    def detach(self, endpoint_id: str) -> None:
-        if self.is_gone:
-            raise Unavailable("the privileged helper is gone")
-        self.made.pop(endpoint_id, None)
-
-    def endpoints(self) -> list[Endpoint]:
-        return list(self.made.values())
-
-    def publish(self, endpoint_id: str, ports: list[PortMapping]) -> list[PortMapping]:
-        if self.refuses:
-            raise self.refuses
-        for port in ports:
-            port.host_port = port.host_port or 32768
-        self.made[endpoint_id].ports = ports
-        return ports
-
-    def resolve(self, resolver: ResolverSpec, sandbox: Fd) -> None:
-        self.resolvers[resolver.container_id] = resolver
-
-    def rename(self, endpoint_id: str, names: list[str]) -> None:
-        self.made[endpoint_id].endpoint.names = names
-
-    def reconcile(self, endpoint_ids: list[str], network_ids: list[str] | None = None) -> None:
-        self.bridges = {key: self.bridges[key] for key in network_ids or self.bridges}
-        self.made = {key: value for key, value in self.made.items() if key in endpoint_ids}
-
-
-@dataclass
-class World:
-    networks: Networks
-    plumber: FakePlumber
-    database: Database
-    events: list[tuple[str, str]]
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run(work)
-
-    def again(self, *running: Wish, options: NetworkOptions | None = None) -> Networks:
-        """Return the networks of a daemon that was started anew."""
-        self.networks = Networks(self.database, self.plumber, options)
-        self.run(self.networks.start(running))
-        return self.networks
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    database = Database(tmp_path / "database.sqlite")
-    plumber, events = FakePlumber(), []
-
-    def emit(action: str, network_id: str, attributes: Mapping[str, str]) -> None:
-        events.append((action, attributes["name"]))
-
-    (tmp_path / "resolv.conf").write_text("nameserver 192.0.2.53\n")
-    options = NetworkOptions(resolv_conf=str(tmp_path / "resolv.conf"))
-    networks = Networks(database, plumber, options, emit)
-    asyncio.run(networks.start([]))
-    yield World(networks, plumber, database, events)
-    database.close()
-
-
-def wish(**more: Any) -> Wish:
-    return Wish(**{"container_id": CONTAINER, "name": "web", "hostname": "web", **more})
-
-
-def names(world: World, **filters: list[str]) -> list[str]:
-    return [network.name for network in world.run(world.networks.list(filters))]
-
+from tests.unit.engine.network_world import (
+    CONTAINER,
+    World,
+    connect,
+    create,
+    names,
+    wish,
+)
 
 # --- the networks that are always there --------------------------------------------------------
 
@@ -188,13 +88,6 @@ def test_a_bridge_that_cannot_be_made_is_a_warning_and_an_error_when_used(world:
 
 
 # --- containers ----------------------------------------------------------------------------------
-
-
-def connect(world: World, asked: Wish) -> Any:
-    connection = world.run(world.networks.connect(asked))
-    if connection.namespace:
-        connection.namespace.close()
-    return connection
 
 
 def test_a_container_gets_address_gateway_and_files(world: World) -> None:
@@ -333,12 +226,6 @@ def test_ports_on_the_host_s_network_are_a_warning(world: World) -> None:
 # --- networks of users -----------------------------------------------------------------------
 
 
-def create(world: World, name: str, subnet: str = "", **more: Any) -> str:
-    config = [IPAMConfig(subnet=subnet)] if subnet else None
-    request = NetworkCreateRequest(name=name, ipam=IPAM(config=config), **more)
-    return world.run(world.networks.create(request)).id
-
-
 def test_a_network_of_a_user_is_a_bridge_with_a_range_of_its_own(world: World) -> None:
     made = create(world, "backend", labels={"a": "b"})
     bridge = world.plumber.bridges[made]
@@ -375,7 +262,17 @@ def test_names_are_unique_and_predefined_ones_are_taken(world: World) -> None:
         ({"driver": "nope"}, NotFound, "could not find plugin nope in v1 plugin registry"),
         ({"driver": "macvlan"}, Unsupported, "macvlan"),
         ({"enable_ipv6": True}, Unsupported, "IPv6"),
-        ({"subnet": "10.0.0.1/8"}, InvalidArgument, "invalid network config"),
+        ({"subnet": "10.0.0.1/8"}, InvalidArgument, "invalid subnet 10.0.0.1/8: it should be 10."),
+        (
+            {"ipam": IPAM(config=[IPAMConfig(subnet=f"10.{it}.0.0/16") for it in (1, 2)])},
+            Forbidden,
+            "bridge driver doesn't support multiple subnets",
+        ),
+        (
+            {"options": {"com.docker.network.bridge.host_binding_ipv4": "here"}},
+            InvalidArgument,
+            "failed to parse com.docker.network.bridge.host_binding_ipv4 value: here",
+        ),
         ({"subnet": "172.17.5.0/24"}, Forbidden, "Pool overlaps with other one"),
         ({"options": {"com.docker.network.driver.mtu": "x"}}, InvalidArgument, "MTU"),
         ({"options": {"com.docker.network.bridge.name": "a b"}}, InvalidArgument, "bridge name"),
@@ -388,57 +285,6 @@ def test_requests_that_cannot_work_are_refused_and_leave_nothing(
         create(world, **{"name": "backend", **more})
     assert names(world) == ["host", "none", "bridge"]
     assert len(world.plumber.bridges) == 1
-
-
-def test_a_fixed_address_and_aliases_work_on_a_network_of_a_user(world: World) -> None:
-    create(world, "backend", "10.9.0.0/24")
-    settings = EndpointSettings(
-        aliases=["db"], ipam_config=EndpointIPAMConfig(ipv4_address="10.9.0.77")
-    )
-    asked = wish(mode="backend", endpoints={"backend": settings})
-    world.run(world.networks.check(asked))
-    shown = connect(world, asked).settings
-    assert shown.networks["backend"].ip_address == "10.9.0.77"
-    assert shown.networks["backend"].dns_names == ["web", "db", "c" * 12]
-    assert shown.ip_address == ""  # the upper half is about the default bridge
-    other = wish(container_id="d" * 64, mode="backend", endpoints={"backend": settings})
-    with pytest.raises(Internal, match="Address already in use"):
-        world.run(world.networks.connect(other))
-
-
-def test_names_are_resolved_on_networks_of_users_only(world: World) -> None:
-    assert connect(world, wish()).files["resolv.conf"] == b"nameserver 192.0.2.53\n"
-    assert world.plumber.resolvers == {}
-    create(world, "backend")
-    linked = EndpointSettings(aliases=["www"], links=["postgres:db"])
-    files = connect(
-        world, wish(mode="backend", endpoints={"backend": linked}, dns=["192.0.2.1"])
-    ).files
-    assert files["resolv.conf"] == b"nameserver 127.0.0.11\noptions ndots:0\n"
-    resolver = world.plumber.resolvers[CONTAINER]
-    assert (resolver.servers, resolver.aliases) == (["192.0.2.1"], {"db": "postgres"})
-    [made] = world.plumber.endpoints()
-    assert made.endpoint.names == ["web", "www", "c" * 12]
-    domains = {bridge.name[:3]: bridge.domain for bridge in world.plumber.bridges.values()}
-    assert domains == {"sam": "", "br-": "backend"}
-
-
-def test_a_renamed_container_is_found_by_its_new_name(world: World) -> None:
-    create(world, "backend")
-    connect(world, wish(mode="backend"))
-    world.run(world.networks.rename(CONTAINER, "shop"))
-    [made] = world.plumber.endpoints()
-    assert made.endpoint.names == ["shop", "c" * 12, "web"]  # its hostname
-
-
-def test_of_several_networks_one_has_the_default_route(world: World) -> None:
-    create(world, "alpha")
-    create(world, "beta")
-    asked = wish(mode="beta", endpoints={"alpha": None, "beta": EndpointSettings(gw_priority=1)})
-    shown = connect(world, asked).settings.networks
-    assert (bool(shown["alpha"].gateway), bool(shown["beta"].gateway)) == (False, True)
-    inside = {made.endpoint.interface for made in world.plumber.endpoints()}
-    assert inside == {"eth0", "eth1"}
 
 
 def test_a_network_in_use_is_not_removed_and_says_by_whom(world: World) -> None:
@@ -489,40 +335,6 @@ def test_prune_goes_by_age_and_label(world: World) -> None:
     assert world.run(world.networks.prune({"label": ["keep=1"]})).networks_deleted == ["old"]
     with pytest.raises(InvalidArgument):
         world.run(world.networks.prune({"until": ["yesterday"]}))
-
-
-def test_a_running_container_joins_and_leaves_a_network(world: World) -> None:
-    create(world, "backend")
-    connect(world, wish())
-    with Fd(os.open("/dev/null", os.O_RDONLY)) as namespace:
-        world.run(world.networks.join(wish(), "backend", None, namespace))
-        with pytest.raises(Forbidden, match="already exists in network backend"):
-            world.run(world.networks.join(wish(), "backend", None, namespace))
-        with pytest.raises(InvalidArgument, match="host network"):
-            world.run(world.networks.join(wish(), "host", None, namespace))
-    settings = world.networks.settings(CONTAINER)
-    assert settings is not None
-    assert set(settings.networks) == {"bridge", "backend"}
-    world.run(world.networks.leave(CONTAINER, "backend"))
-    with pytest.raises(Forbidden, match="is not connected to network backend"):
-        world.run(world.networks.leave(CONTAINER, "backend"))
-
-
-def test_a_cancelled_start_leaves_no_endpoint_and_no_descriptor(world: World) -> None:
-    async def start_and_cancel() -> None:
-        task = asyncio.create_task(world.networks.connect(wish()))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    connect(world, wish(container_id="d" * 64))
-    before = len(os.listdir("/proc/self/fd"))
-    world.run(start_and_cancel())
-    assert len(world.plumber.made) == 1
-    assert len(os.listdir("/proc/self/fd")) == before
-    assert connect(world, wish()).settings.networks["bridge"].ip_address
 
 
 def test_what_a_dead_helper_did_not_take_back_is_taken_back_later(world: World) -> None:

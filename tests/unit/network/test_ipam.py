@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.errors import Conflict, InvalidArgument
+from sampan.errors import Conflict, InvalidArgument, NoSpace
 from sampan.network import ipam
 from sampan.network.ipam import AddressSpace
 
@@ -50,10 +50,10 @@ def test_an_address_given_back_waits_until_the_others_had_their_turn() -> None:
     assert rest == ["10.0.0.5", "10.0.0.6", "10.0.0.2"]
 
 
-def test_an_exhausted_range_is_a_conflict() -> None:
+def test_an_exhausted_range_has_no_space() -> None:
     one = space("10.0.0.0/30")
     one.take()
-    with pytest.raises(Conflict, match="no available IPv4 addresses"):
+    with pytest.raises(NoSpace, match=r"no available addresses in 10\.0\.0\.0/30"):
         one.take()
 
 

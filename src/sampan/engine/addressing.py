@@ -1,0 +1,108 @@
+"""The addresses of endpoints: which network gives which to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Interface
+from typing import Final
+
+from sampan.engine.endpoint_settings import address_of, dns_names
+from sampan.engine.network_database import NetworkRow
+from sampan.engine.network_model import Wish
+from sampan.errors import Conflict, Forbidden, Internal, NoSpace
+from sampan.network.ipam import AddressSpace, mac_of
+from sampan.network.plumber import EndpointSpec
+from sampan.spec.docker.networks import EndpointSettings
+from sampan.spec.names import new_id
+
+IFNAME: Final = "com.docker.network.endpoint.ifname"
+
+
+class Addressing:
+    """The address spaces of all bridge networks."""
+
+    def __init__(self) -> None:
+        self._spaces: dict[str, AddressSpace] = {}
+
+    def open(self, row: NetworkRow) -> None:
+        """Begin to give out addresses of a network."""
+        config = (row.network.ipam.config or [])[0]
+        auxiliary = {name: IPv4Address(it) for name, it in (config.aux_address or {}).items()}
+        self._spaces[row.network.id] = AddressSpace(
+            row.subnet, row.gateway, ip_range=row.ip_range, auxiliary=auxiliary
+        )
+
+    def shut(self, row: NetworkRow) -> None:
+        """Give out no more addresses of a network."""
+        self._spaces.pop(row.network.id, None)
+
+    def adopt(self, spec: EndpointSpec) -> None:
+        """Note an endpoint that has its addresses already."""
+        self._spaces[spec.network_id].take(address_of(spec))
+
+    def spec(
+        self,
+        wish: Wish,
+        row: NetworkRow,
+        wanted: EndpointSettings | None,
+        number: int,
+        *,
+        is_gateway: bool,
+    ) -> EndpointSpec:
+        """Return a new endpoint with addresses; `number` is that of its interface.
+
+        Raises Forbidden for an address that is taken, Internal if there are no more.
+        """
+        wanted = wanted or EndpointSettings()
+        asked = wanted.ipam_config
+        fixed = IPv4Address(asked.ipv4_address) if asked and asked.ipv4_address else None
+        mac = wanted.mac_address or wish.mac_address
+        address = self._take(row, fixed)
+        return EndpointSpec(
+            endpoint_id=new_id(),
+            network_id=row.network.id,
+            address=f"{address}/{row.subnet.prefixlen}",
+            mac_address=mac.lower().replace("-", ":") or mac_of(address),
+            gateway=gateway_of(row) if is_gateway else "",
+            interface=(wanted.driver_opts or {}).get(IFNAME) or f"{row.prefix}{number}",
+            container_id=wish.container_id,
+            names=dns_names(row, wish, wanted) or [],
+            more_addresses=_link_local(asked.link_local_ips if asked else None),
+        )
+
+    def _take(self, row: NetworkRow, fixed: IPv4Address | None) -> IPv4Address:
+        network = row.network
+        try:
+            return self._spaces[network.id].take(fixed)
+        except NoSpace as error:
+            raise Internal(
+                "no available IPv4 addresses on this network's address pools: "
+                f"{network.name} ({network.id})"
+            ) from error
+        except Conflict as error:
+            raise Forbidden(str(error)) from error
+
+    def give_back(self, spec: EndpointSpec) -> None:
+        """Make an endpoint's addresses free again."""
+        if space := self._spaces.get(spec.network_id):
+            space.give_back(address_of(spec))
+
+
+def gateway_of(row: NetworkRow) -> str:
+    """Return where the default route of a network's containers leads; "" for nowhere."""
+    return "" if row.network.internal else str(row.gateway)
+
+
+def free_number(taken: Mapping[str, object], prefix: str) -> int:
+    """Return the number of the next interface of that kind."""
+    return next(number for number in range(len(taken) + 1) if f"{prefix}{number}" not in taken)
+
+
+def _link_local(texts: list[str] | None) -> list[str]:
+    """Return addresses with the prefix length of their class, as moby's libnetwork has it."""
+    found = []
+    for text in texts or ():
+        address = IPv4Address(text)
+        first = address.packed[0]
+        found.append(str(IPv4Interface((address, 8 if first < 128 else 16 if first < 192 else 24))))
+    return found
