@@ -62,3 +62,12 @@ def test_the_diagnosis_is_text_for_people_and_json_for_programs(tmp_path: Path) 
     data, same_code = diagnose(str(tmp_path), for_programs=True)
     findings = msgspec.json.decode(data, type=list[doctor.Finding])
     assert code == same_code == doctor.exit_code(findings)
+
+
+def test_every_storage_driver_is_tried_where_the_data_root_will_be(tmp_path: Path) -> None:
+    data, _ = diagnose(str(tmp_path / "not/there/yet"), for_programs=True)
+    findings = msgspec.json.decode(data, type=list[doctor.Finding])
+    (drivers,) = [each for each in findings if each.topic == "storage drivers"]
+    assert "overlay" in drivers.found.partition(" work here")[0]
+    assert "btrfs: " in drivers.found or "btrfs," in drivers.found
+    assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ The judgements are pure functions of `Probes`; `doctor_probes` asks the kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, Literal, Protocol
 
@@ -341,7 +341,10 @@ def files(probes: Probes) -> Finding:
 
 def storage(probes: Probes, data_root: str) -> Finding:
     """Overlay, on a file system that can carry it."""
-    effect = "images are copied for each container (driver vfs): slow, and large"
+    effect = (
+        "btrfs or fuse-overlayfs take its place where they work; else images are copied for each"
+        " container (driver vfs): slow, and large"
+    )
     if reason := probes.overlay():
         return Finding("storage", "warning", reason, effect, "modprobe overlay")
     kind = probes.file_system(data_root)
@@ -354,6 +357,17 @@ def storage(probes: Probes, data_root: str) -> Finding:
             "--data-root on ext4, xfs or btrfs",
         )
     return Finding("storage", "ok", f"overlay on {kind or 'an unknown file system'}")
+
+
+def storage_drivers(reasons: Mapping[str, str]) -> Finding:
+    """What each driver says; `reasons` are why some do not work, "" for those that do."""
+    working = [name for name, reason in reasons.items() if not reason]
+    found = f"{', '.join(working)} work here" if working else "none works here"
+    failing = [f"{name}: {reason}" for name, reason in reasons.items() if reason]
+    if not working:
+        effect = "neither images nor containers can be made; " + "; ".join(failing)
+        return Finding("storage drivers", "error", found, effect, "another --data-root")
+    return Finding("storage drivers", "ok", "; ".join([found, *failing]))
 
 
 def disk(probes: Probes, data_root: str) -> Finding:

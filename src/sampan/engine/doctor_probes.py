@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from sampan.engine.doctor import as_json, as_text, examine, exit_code
+from sampan.engine.doctor import as_json, as_text, examine, exit_code, storage_drivers
 from sampan.linux import capabilities
 from sampan.linux.libc import NR, syscall
 from sampan.linux.namespaces import (
@@ -29,6 +29,7 @@ from sampan.linux.namespaces import (
 from sampan.network.firewall.nftables import Nftables
 from sampan.network.netlink import NetlinkSocket, add_bridge, add_veth
 from sampan.network.sandbox import Sandbox
+from sampan.storage.driver_names import NAMES
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
 MOUNT_ATTR_IDMAP: Final = 0x00100000  # linux/mount.h
@@ -219,8 +220,19 @@ def _existing(path: str) -> Path:
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
 
 
+def _tried_drivers(data_root: str) -> dict[str, str]:
+    """Try every storage driver where the data root is, or will be."""
+    from sampan.storage.choosing import usable  # the daemon itself has no use for it
+
+    try:
+        return usable(_existing(data_root))
+    except OSError as error:
+        return dict.fromkeys(NAMES, f"{error.strerror}: {error.filename}")
+
+
 def diagnose(data_root: str, *, for_programs: bool = False) -> tuple[bytes, int]:
     """Examine this host; return what `sampan doctor` prints and its exit code."""
     findings = examine(HostProbes(), data_root)
+    findings.append(storage_drivers(_tried_drivers(data_root)))
     shown = as_json(findings) if for_programs else as_text(findings).encode()
     return shown, exit_code(findings)

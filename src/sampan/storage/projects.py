@@ -38,7 +38,7 @@ class Projects:
             return ""
         return (
             f"--storage-opt is supported only for {self._driver} over xfs with 'pquota' mount"
-            f" option, or over ext4 with 'prjquota': {self._root} is on"
+            f" option, or over ext4 with 'prjquota': the data root is on"
             f" {filesystem_name(self._root)} without"
         )
 

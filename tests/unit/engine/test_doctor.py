@@ -204,3 +204,16 @@ def test_text_names_effect_and_remedy() -> None:
     assert "WARNING open files: at most 1200 open files" in text
     assert "because of it: about 100 containers" in text
     assert text.endswith("1 of 14 findings need attention.\n")
+
+
+def test_each_storage_driver_says_whether_it_works() -> None:
+    found = doctor.storage_drivers({"overlay": "", "btrfs": "wrong filesystem", "vfs": ""})
+    assert (found.severity, found.found) == (
+        "ok",
+        "overlay, vfs work here; btrfs: wrong filesystem",
+    )
+    none = doctor.storage_drivers({"overlay": "read-only"})
+    assert (none.severity, none.effect) == (
+        "error",
+        "neither images nor containers can be made; overlay: read-only",
+    )

@@ -37,7 +37,7 @@ class BtrfsDriver(VfsDriver):
         super().__init__(root)
         if (found := filesystem_name(root)) != "btrfs":
             raise Unsupported(
-                f"prerequisites for driver not satisfied (wrong filesystem?): {root} is on"
+                "prerequisites for driver not satisfied (wrong filesystem?): the data root is on"
                 f" {found}, not on btrfs"
             )
 
