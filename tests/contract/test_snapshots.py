@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sampan.errors import Conflict, InvalidArgument, NotFound, Unsupported
+from sampan.rpc import Fd
 from sampan.storage import choosing
 from sampan.storage.drivers.btrfs import BtrfsDriver
 from sampan.storage.drivers.fuse_overlayfs import FuseOverlayfsDriver
@@ -337,6 +338,33 @@ def test_the_diff_is_the_same_every_time_and_empty_for_no_change(snapshots: Snap
     first = snapshots.diff()
     assert tarballs.names(first) == ["a", "m", "z"]
     assert snapshots.diff() == first
+
+
+def test_every_layer_is_written_again_byte_for_byte(snapshots: Snapshots) -> None:
+    capability = b"\x01\x00\x00\x02\x00\x20\x00\x00" + bytes(12)
+    above = archive(
+        hardlink("etc/shadow", "etc/passwd"),
+        file("etc/.wh.group"),
+        folder("var/cache", 0o1777),
+        file("var/cache/.wh..wh..opq"),
+        file("new/implied/x", b"x" * 70_000),
+        pax({"SCHILY.xattr.security.capability": capability, "SCHILY.xattr.user.a": b"1"}),
+        file("bin/ping", b"ELF", 0o755),
+        symlink("bin/link", "ping"),
+        hardlink("bin/again", "bin/ping"),
+    )
+    root = snapshots.container(BASE, above)
+    (root / "bin/ping").write_bytes(b"changed in the container")
+    (root / "new/implied/x").unlink()
+    for layers in ((BASE,), (BASE, above)):
+        chain = tarballs.chain(*layers)
+        fd = os.memfd_create("layer")
+        try:
+            snapshots.mounter.pack_layer(chain, Fd(fd))
+            assert tarballs.contents(fd) == layers[-1]
+        finally:
+            os.close(fd)
+        assert snapshots.mounter.verify(chain) == []
 
 
 def test_sockets_do_not_travel(snapshots: Snapshots) -> None:
