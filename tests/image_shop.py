@@ -116,8 +116,8 @@ def _layer(key: str, parent: str | None, kind: Kind, content: bytes) -> Snapshot
 class Shop:
     """Images, the containers that use them, and the events that they cause."""
 
-    def __init__(self, root: Path, mounter: Any = None) -> None:
-        self.root = root
+    def __init__(self, root: Path, mounter: Any = None, **options: Any) -> None:
+        self.root, self._options = root, options
         self.mounter = mounter or DictionaryMounter()
         self.uses: list[ImageUse] = []
         self.events: list[tuple[str, str]] = []
@@ -133,6 +133,7 @@ class Shop:
             uses=lambda: self.uses,
             containers=lambda: {use.container for use in self.uses},
             emit=self._emit,
+            **self._options,
         )
 
     def close(self) -> None:

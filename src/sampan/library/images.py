@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
+from sampan.distribution.credentials import Credentials
 from sampan.engine.blocking import blocking
 from sampan.spec.docker.images import ImageInspect, ImageSummary
+from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
 
 if TYPE_CHECKING:
     from sampan.library.engine import LibraryEngine
 
+log = logging.getLogger(__name__)
 Source = str | os.PathLike[str] | bytes | BinaryIO
 CHUNK = 1 << 20
 
@@ -56,6 +60,41 @@ class LibraryImages:
                 await blocking(target.write, block)
 
         self._owner.call(save())
+
+    def pull(
+        self, reference: str, *, platform: str = "", credentials: Credentials | None = None
+    ) -> ImageInspect:
+        """Fetch an image from its registry; return what is known of it.
+
+        Raises NotFound, Unauthorized, Upstream (the registry fails, or cannot be reached).
+        """
+        name = Reference.parse(reference).with_default_tag()
+        wanted = Platform.parse(platform) if platform else None
+        images = self._owner.engine.images
+
+        async def pull() -> ImageInspect:
+            async for message in images.pull(name, platform=wanted, credentials=credentials):
+                log.debug("%s %s", message.id, message.status)
+            return await images.inspect(name.familiar)
+
+        return self._owner.call(pull())
+
+    def push(
+        self, reference: str, *, platform: str = "", credentials: Credentials | None = None
+    ) -> str:
+        """Send an image to its registry; return the digest that it has there."""
+        name = Reference.parse(reference).with_default_tag()
+        wanted = Platform.parse(platform) if platform else None
+        images = self._owner.engine.images
+
+        async def push() -> str:
+            digest = ""
+            async for message in images.push(name, platform=wanted, credentials=credentials):
+                if message.aux and "Digest" in message.aux:
+                    digest = message.aux["Digest"]
+            return digest
+
+        return self._owner.call(push())
 
     def list(
         self, *, all: bool = False, filters: Mapping[str, Sequence[str]] | None = None

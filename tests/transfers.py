@@ -1,0 +1,67 @@
+"""Pulls and pushes in tests: a shop whose client speaks to registries on the loopback network."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sampan.distribution.config import RegistryConfig
+from sampan.distribution.credentials import Credentials
+from sampan.distribution.registries import Registries
+from sampan.engine.images.reports import Messages
+from sampan.http.proxies import Proxies
+from sampan.spec.docker.images import ProgressMessage
+from sampan.spec.platform import Platform
+from sampan.spec.reference import Reference
+from tests.image_shop import Shop
+
+
+@asynccontextmanager
+async def open_shop(root: Path, **options: Any) -> AsyncIterator[Shop]:
+    """Give a shop that can pull and push."""
+    root.mkdir(exist_ok=True)
+    config = RegistryConfig(backoff_seconds=0.01, max_attempts=2, proxies=Proxies())
+    async with Registries(config) as registries:
+        shop = Shop(root, registries=registries, **options)
+        try:
+            yield shop
+        finally:
+            shop.close()
+
+
+def messages(shop: Shop, verb: str, name: str, platform: str, credentials: Any) -> Messages:
+    ask = shop.images.pull if verb == "pull" else shop.images.push
+    wanted = Platform.parse(platform) if platform else None
+    return ask(Reference.parse(name), platform=wanted, credentials=credentials)
+
+
+async def pull(
+    shop: Shop, name: str, platform: str = "", credentials: Credentials | None = None
+) -> list[str]:
+    """Pull, and return what docker's CLI prints where there is no terminal."""
+    return [
+        line async for m in messages(shop, "pull", name, platform, credentials) if (line := show(m))
+    ]
+
+
+async def push(
+    shop: Shop, name: str, platform: str = "", credentials: Credentials | None = None
+) -> list[str]:
+    """Push, and return what docker's CLI prints where there is no terminal."""
+    return [
+        line async for m in messages(shop, "push", name, platform, credentials) if (line := show(m))
+    ]
+
+
+def show(message: ProgressMessage) -> str:
+    """Return a message as a line; "" for progress, which needs a terminal."""
+    if message.progress or message.aux is not None:
+        return ""
+    return f"{message.id}: {message.status}" if message.id else message.status
+
+
+def short(digest: str) -> str:
+    """Return the twelve digits that are shown."""
+    return digest[7:19]
