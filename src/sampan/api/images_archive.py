@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from sampan.api.handler import Backend, Handler
 from sampan.api.platforms import platform_of
 from sampan.api.progress import begun, line, lines
 from sampan.api.registries import pull
-from sampan.errors import Unsupported
 from sampan.http.request import Request
 from sampan.http.response import Response, StreamingResponse
 from sampan.http.router import Routes
@@ -15,6 +16,14 @@ from sampan.spec.platform import Platform
 from sampan.spec.reference import from_repo_and_tag
 
 routes: Routes[Handler] = Routes()
+
+
+class ImportOptions(TypedDict):
+    """What an import takes beside the archive."""
+
+    changes: list[str]
+    message: str
+    platform: Platform | None
 
 
 @routes.on("POST", "/images/create")
@@ -28,18 +37,16 @@ async def create(backend: Backend, request: Request) -> Response | StreamingResp
         return await pull(backend, request, platform)
     reference = from_repo_and_tag(query.get("repo"), query.get("tag"))
     source = query.get("fromSrc")
+    options: ImportOptions = {
+        "changes": query.all("changes"),
+        "message": query.get("message") or f"Imported from {source}",
+        "platform": platform,
+    }
     if source != "-":
-        raise Unsupported(
-            f"importing from {source or 'nothing'} is not available in this version: "
-            f"send the archive itself, with fromSrc=-"
-        )
-    image_id = await backend.images.import_(
-        request.chunks(),
-        reference,
-        changes=query.all("changes"),
-        message=query.get("message") or "Imported from -",
-        platform=platform,
-    )
+        request.cancel_when_client_leaves()
+        messages = backend.images.import_from(source, reference, **options)
+        return StreamingResponse(200, lines(await begun(messages)))
+    image_id = await backend.images.import_(request.chunks(), reference, **options)
     return Response(200, line(ProgressMessage(status=image_id)))
 
 

@@ -236,7 +236,6 @@ def test_a_wrong_parameter_is_a_bad_request(with_api: With, method: str, path: s
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("POST", "/images/create?fromSrc=http://x/y.tar", 501),
         ("POST", "/images/create?fromImage=scratch", 403),
         ("POST", "/build", 501),
         ("POST", "/volumes/create", 501),

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sampan.engine.blocking import in_own_thread
 
@@ -105,6 +105,31 @@ async def from_pipe(func: Callable[[int], object]) -> AsyncIterator[AsyncIterato
         await asyncio.wait([call])
         if not call.cancelled():
             call.exception()  # seen
+
+
+@asynccontextmanager
+async def from_task(
+    work: Callable[[int], Coroutine[Any, Any, object]],
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Give what a coroutine writes to the pipe (which never blocks it) that it is called with."""
+    read, write = wide_pipe()
+    os.set_blocking(write, False)
+
+    async def run() -> None:
+        try:
+            await work(write)
+        finally:
+            os.close(write)
+
+    task = asyncio.ensure_future(run())
+    try:
+        yield _pieces(read, task)
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        os.close(read)
+        if not task.cancelled():
+            task.exception()  # seen
 
 
 async def _pieces(fd: int, call: asyncio.Future[None]) -> AsyncIterator[bytes]:

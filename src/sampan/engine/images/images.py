@@ -16,18 +16,20 @@ from sampan.engine.disk_account import DiskAccount
 from sampan.engine.images import listing, removal
 from sampan.engine.images.checking import Check
 from sampan.engine.images.database import ImageDatabase
+from sampan.engine.images.fetching import counted, fetched
 from sampan.engine.images.filters import Filters
 from sampan.engine.images.importing import CommitRequest, commit, import_archive
 from sampan.engine.images.loading import Loading
 from sampan.engine.images.model import Emit, Image, ImageUse
 from sampan.engine.images.pulling import Pulling, Wish
 from sampan.engine.images.pushing import Offer, Pushing
-from sampan.engine.images.reports import Messages, reported
+from sampan.engine.images.reports import Messages, Report, reported
 from sampan.engine.images.saving import Saving
 from sampan.engine.images.store import ImageStore
 from sampan.engine.images.transfers import Slots, TransferLimits
 from sampan.engine.snapshot_driver import SnapshotDriver
 from sampan.errors import Conflict, SampanError
+from sampan.http.urls import Url
 from sampan.spec.docker.images import (
     ImageDeleteItem,
     ImageHistoryItem,
@@ -249,6 +251,32 @@ class Images:
             await self.store.tag(image.id, reference)
             self.store.log("tag", image, reference.with_default_tag().familiar)
         return image.id
+
+    def import_from(
+        self,
+        address: str,
+        reference: Reference | None,
+        *,
+        changes: Sequence[str] = (),
+        message: str = "",
+        platform: Platform | None = None,
+    ) -> Messages:
+        """Make an image of a root file system tar on the web; yield what Docker prints."""
+        url = Url.parse(address if "://" in address else f"http://{address}")
+
+        async def work(report: Report) -> None:
+            async with fetched(url) as archive:
+                report.say(f"Downloading from {url}")
+                made = await self.import_(
+                    counted(archive, report),
+                    reference,
+                    changes=changes,
+                    message=message,
+                    platform=platform,
+                )
+            report.say(made)
+
+        return reported(work)
 
     async def load(
         self, archive: AsyncIterable[bytes], *, quiet: bool = True, platform: Platform | None = None
