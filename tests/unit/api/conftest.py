@@ -97,7 +97,7 @@ class FakeBackend:
     def __init__(self) -> None:
         self.containers = Noun("waiter", "logs", "stats", "detached")
         self.execs = Noun("inspect", "detached")
-        self.images, self.registries = Noun("load", "save", "pull", "push"), Noun()
+        self.images, self.registries = Noun("load", "save", "pull", "push", "import_from"), Noun()
         self.events, self.system = Noun("subscribe"), Noun("version")
         self.networks, self.engine = Noun(), Noun()
 
