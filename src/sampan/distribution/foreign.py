@@ -15,6 +15,7 @@ from sampan.http.urls import Url
 log = logging.getLogger(__name__)
 _ADDRESSES = 8
 _ATTEMPTS = 2
+_FOREIGN = (".foreign.", ".nondistributable.")  # in media types of Docker and of OCI
 
 
 async def fetch_foreign(download: Download, transport: Transport) -> bool:
@@ -23,11 +24,14 @@ async def fetch_foreign(download: Download, transport: Transport) -> bool:
     Nothing that tells who the user is goes there. Raises WrongContent once bytes have been
     written that are not the blob's.
     """
-    for text in (download.descriptor.urls or [])[:_ADDRESSES]:
+    descriptor = download.descriptor
+    if not any(mark in descriptor.media_type for mark in _FOREIGN):
+        return False  # an image must not choose what the daemon fetches, but where it has to
+    for text in (descriptor.urls or [])[:_ADDRESSES]:
         try:
             await _fetch(download, transport, Url.parse(text))
         except (Refusal, FailedRequest, InvalidArgument, Upstream) as error:
-            log.info("%s is not at %s: %s", download.descriptor.digest, text[:200], error)
+            log.info("%s is not at %s: %s", descriptor.digest, text[:200], error)
         except WrongContent as error:
             if not error.is_clean:
                 raise

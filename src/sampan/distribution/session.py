@@ -70,12 +70,23 @@ class Session:
             return await self._send(where, call, more_scopes)
         if len(self.endpoint.schemes) > 1 and self.endpoint.name not in self._memory.schemes:
             return await self._first(where, call, more_scopes)
-        return await self._send(self.url(where), call, more_scopes)
+        return await self._known(self.url(where), call, more_scopes)
 
     def url(self, path: str = "") -> Url:
         """Return the address of a path below /v2/."""
         scheme = self._memory.schemes.get(self.endpoint.name, self.endpoint.schemes[0])
         return self.endpoint.url(scheme, path)
+
+    async def _known(self, url: Url, call: Call, more_scopes: Sequence[str]) -> Answer:
+        """Send a request in the scheme that worked; forget it if it does no longer."""
+        try:
+            answer = await self._send(url, call, more_scopes)
+        except FailedRequest:
+            self._memory.schemes.pop(self.endpoint.name, None)
+            raise
+        if answer.status == 400 and url.scheme == "http":  # so Go's servers answer on a TLS port
+            self._memory.schemes.pop(self.endpoint.name, None)
+        return answer
 
     async def _first(self, path: str, call: Call, more_scopes: Sequence[str]) -> Answer:
         """Send the first request: only an insecure registry may turn out to speak plain HTTP."""

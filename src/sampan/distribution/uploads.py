@@ -25,8 +25,8 @@ Read = Callable[[int], bytes]
 Farewell = Callable[[Coroutine[Any, Any, None]], None]
 """Lets something end that nobody waits for."""
 
-REPLAY_BYTES = 8 << 20  # of the beginning that can be sent again
-CHUNK_BYTES = 8 << 20
+REPLAY_BYTES = 4 << 20  # of the beginning that can be sent again
+CHUNK_BYTES = 5 << 20
 _LARGEST_CHUNK = 64 << 20  # that a registry may ask for by OCI-Chunk-Min-Length
 COMMIT_SECONDS = 300.0  # a registry may copy the blob before it answers
 _OCTETS = ("Content-Type", "application/octet-stream")

@@ -17,7 +17,7 @@ import h11
 
 from sampan.http.dialing import connect, proxy_headers
 from sampan.http.exchange import Answer, Exchange, Source
-from sampan.http.faults import BrokenFault
+from sampan.http.faults import BrokenFault, Fault
 from sampan.http.limits import ClientLimits
 from sampan.http.proxies import Proxies
 from sampan.http.pump import in_thread
@@ -115,7 +115,11 @@ class Client:
             target = str(url)
             head += proxy_headers(proxy)
         head += _framing(method, body)
-        await exchange.send(h11.Request(method=method, target=target, headers=head), body)
+        try:
+            request = h11.Request(method=method, target=target, headers=head)
+        except (h11.LocalProtocolError, UnicodeEncodeError):
+            raise Fault("net/http: invalid header field value") from None
+        await exchange.send(request, body)
         return await exchange.answer(url, lambda wire: self._keep(url, wire))
 
     def _proxy(self, url: Url) -> Url | None:

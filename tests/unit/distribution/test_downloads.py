@@ -16,7 +16,7 @@ from sampan.errors import NotFound, Upstream
 from tests import lying_registry as lies
 from tests.asking import LIMITS, descriptor, fetched, with_repository
 from tests.lying_registry import Answer, Handler, LyingRegistry
-from tests.remote_images import OCTETS, Blob
+from tests.remote_images import FOREIGN, OCTETS, Blob
 
 BLOB = Blob(OCTETS, os.urandom(3_000_000))
 SHA512 = Blob(OCTETS, b"five hundred and twelve", "sha512")
@@ -191,15 +191,24 @@ def test_foreign_layers_are_fetched_from_where_they_lie(
         web.blobs["web"] = {BLOB.digest: BLOB.content}
         del liar.blobs["app"][BLOB.digest]
         urls = [f"{web.url}/nothing", "ftp://x", f"{web.url}/v2/web/blobs/{BLOB.digest}"]
-        assert fetch(liar, tmp_path, urls=urls) == BLOB.content
+        assert fetch(liar, tmp_path, media_type=FOREIGN, urls=urls) == BLOB.content
         assert liar.log.count("GET", "/blobs/") == 0
         web.be_honest()
         web.lie("GET", "", lies.corrupt)
-        assert "another digest" in refused(liar, tmp_path, urls=urls)
+        assert "another digest" in refused(liar, tmp_path, media_type=FOREIGN, urls=urls)
 
 
 def test_foreign_layers_may_lie_in_the_registry(liar: LyingRegistry, tmp_path: Path) -> None:
-    assert fetch(liar, tmp_path, urls=["http://127.0.0.1:1/x"]) == BLOB.content
+    urls = ["http://127.0.0.1:1/x"]
+    assert fetch(liar, tmp_path, media_type=FOREIGN, urls=urls) == BLOB.content
+
+
+def test_other_layers_are_fetched_from_their_registry_only(
+    liar: LyingRegistry, tmp_path: Path
+) -> None:
+    with lies.lying_registry() as web:
+        assert fetch(liar, tmp_path, urls=[f"{web.url}/x"]) == BLOB.content
+        assert web.log.count() == 0
 
 
 def test_a_reader_that_leaves_is_an_error_of_its_own(liar: LyingRegistry) -> None:

@@ -14,11 +14,13 @@ import pytest
 
 from sampan.distribution.credentials import Credentials
 from sampan.distribution.manifests import MANIFEST_BYTES
+from sampan.distribution.registries import Registries
 from sampan.distribution.repository import Repository
 from sampan.errors import NotFound, SampanError, Unauthorized, Unsupported, Upstream
 from sampan.spec.digest import Digest
+from sampan.spec.reference import Reference
 from tests import lying_registry as lies
-from tests.asking import LIMITS, descriptor, fetched, with_repository
+from tests.asking import LIMITS, ask, config, descriptor, fetched, with_repository
 from tests.lying_registry import Answer, Handler, LyingRegistry
 from tests.remote_images import Blob, image, index, push, small_layer
 
@@ -142,9 +144,6 @@ def test_a_silent_registry_is_given_up(liar: LyingRegistry, lie: lies.Lie) -> No
             await repository.manifest("1")
 
     began = time.monotonic()
-    from sampan.distribution.registries import Registries
-    from sampan.spec.reference import Reference
-    from tests.asking import config
 
     async def main() -> None:
         async with Registries(config(limits=limits)) as registries:
@@ -248,6 +247,20 @@ def test_an_insecure_registry_may_have_any_certificate(tmp_path: Path) -> None:
     with lies.lying_registry(tls=True) as liar:
         push(liar, "app", "1", IMAGE)
         assert manifest(liar).descriptor.digest == IMAGE.digest
+
+
+def test_a_registry_that_learns_tls_is_asked_with_it() -> None:
+    with lies.lying_registry(tls=True) as secure:
+        push(secure, "app", "1", IMAGE)
+
+        async def work(registries: Registries) -> None:
+            repository = registries.repository(Reference.parse(f"{secure.address}/app"))
+            registries._memory.schemes[secure.address] = "http"  # as it was a moment ago
+            with pytest.raises(Upstream):
+                await repository.manifest("1")
+            assert (await repository.manifest("1")).descriptor.digest == IMAGE.digest
+
+        ask(work)
 
 
 # --- mirrors ---------------------------------------------------------------------------------

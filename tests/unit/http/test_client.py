@@ -170,6 +170,15 @@ def test_bodies_are_poured_by_a_thread(size: int, framing: str) -> None:
         assert run(lambda client: poured(client, f"http://{server.address}/")) == body
 
 
+@pytest.mark.parametrize("value", ["a\r\nEvil: yes", "a\x00", "caf\u00e9", "\u2028"])
+def test_a_header_that_cannot_be_sent_is_refused(value: str) -> None:
+    def work(client: Client) -> Any:
+        return client.send("GET", Url.parse(f"http://{server.address}/"), [("X-Y", value)])
+
+    with scripted(Peer.wait) as server, pytest.raises(Fault, match="invalid header field value"):
+        run(work)
+
+
 # --- servers that do not behave --------------------------------------------------------------
 
 
