@@ -8,7 +8,7 @@ import json
 import socketserver
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -22,7 +22,7 @@ class Reply:
     """One answer. `pieces` go out as chunks; `cut` ends the connection without the last one."""
 
     status: int = 200
-    pieces: Sequence[bytes] = ()
+    pieces: Iterable[bytes] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: bool = False
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
+import termios
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 
-from tests.fake_daemon import document, stream
-from tests.side_by_side import Case, Told, told
+from tests.fake_daemon import FakeDaemon, Reply, document, stream
+from tests.side_by_side import Case, Told, environment, programs, told
 
 pytestmark = pytest.mark.slow
 
@@ -160,3 +165,68 @@ def test_what_is_no_json_is_one_clear_error(line: str, tmp_path: Path) -> None:
     assert found.status == 1
     assert "Traceback" not in found.err
     assert found.err == "the daemon sent what is no JSON: no JSON value at character 0\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{}, [], [[]], [{}], [{"Id": 1}], [None], "text", 5, None, [{"Id": "x", "Created": "y"}]],
+    ids=str,
+)
+@pytest.mark.parametrize("line", ["images", "images --tree", "history x", "search x", "system df"])
+def test_an_answer_of_another_shape_is_one_clear_line(
+    line: str, answer: Any, tmp_path: Path
+) -> None:
+    paths = ("/images/json", "/images/x/history", "/images/search", "/system/df")
+    case = Case(line, {f"GET {path}": document(answer) for path in paths})
+    (found,) = said(case, tmp_path)
+    assert "Traceback" not in found.err
+    assert len(found.err.splitlines()) <= 1
+    assert found.status == (1 if found.err else 0)
+
+
+@pytest.mark.parametrize("how", ["interrupt", "terminate"])
+def test_a_login_that_is_broken_off_leaves_the_terminal_as_it_was(how: str, tmp_path: Path) -> None:
+    folder = tmp_path / "daemon"
+    folder.mkdir()
+    with FakeDaemon(folder).serving() as daemon:
+        child = pexpect.spawn(
+            programs()["sampan"],
+            ["login", "-u", "me", "host"],
+            env=environment(tmp_path, daemon, Case("")),
+            timeout=20,
+        )
+        child.expect_exact("Password: ")
+        assert not termios.tcgetattr(child.child_fd)[3] & termios.ECHO
+        if how == "interrupt":
+            child.sendintr()
+        else:
+            child.kill(signal.SIGTERM)
+        child.expect(pexpect.EOF)
+        assert termios.tcgetattr(child.child_fd)[3] & termios.ECHO
+        child.close()
+    assert child.exitstatus == {"interrupt": 130, "terminate": 143}[how]
+    assert daemon.asked == []
+
+
+def test_a_pull_that_is_broken_off_ends_at_once(tmp_path: Path) -> None:
+    held = threading.Event()
+
+    def pieces() -> Iterator[bytes]:
+        yield b'{"status":"Waiting","progressDetail":{},"id":"layer"}\n'
+        held.wait(20)
+
+    folder = tmp_path / "daemon"
+    folder.mkdir()
+    with FakeDaemon(folder, {"POST /images/create": Reply(200, pieces())}).serving() as daemon:
+        child = pexpect.spawn(
+            programs()["sampan"],
+            ["pull", "x"],
+            env=environment(tmp_path, daemon, Case("")),
+            timeout=10,
+        )
+        child.expect_exact("layer: Waiting")
+        child.sendintr()
+        child.expect(pexpect.EOF)
+        child.close()
+        held.set()
+    assert child.exitstatus == 130

@@ -12,6 +12,8 @@ _DIRECTIONS = [0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 _NAMES = {code: f"\\x{code:02x}" for code in _CONTROLS} | {
     code: f"\\u{code:04x}" for code in _DIRECTIONS
 }
+# Halves of pairs, which JSON can have; some would be written as bytes that are controls.
+_NAMES |= dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
 _TEXT = {code: name for code, name in _NAMES.items() if code not in (0x09, 0x0A)}
 _JSON = {code: f"\\u{code:04x}" for code in [*range(0x7F, 0xA0), *_DIRECTIONS]}
 _STREAM = {code: name for code, name in _TEXT.items() if code != 0x0D}

@@ -54,6 +54,7 @@ def _ask_name(cli: Invocation, server: str, known: str) -> str:
 
 
 def _ask_password(cli: Invocation, server: str) -> str:
+    import signal
     import termios
 
     try:
@@ -62,6 +63,7 @@ def _ask_password(cli: Invocation, server: str) -> str:
         raise Exit(1, str(error.args[-1]).lower()) from None
     quiet = [*saved]
     quiet[3] &= ~termios.ECHO
+    before = signal.signal(signal.SIGTERM, _terminated)
     termios.tcsetattr(0, termios.TCSANOW, quiet)
     try:
         if server == HUB_KEY:
@@ -71,9 +73,15 @@ def _ask_password(cli: Invocation, server: str) -> str:
         cli.out.flush()
     finally:
         termios.tcsetattr(0, termios.TCSANOW, saved)
+        signal.signal(signal.SIGTERM, before)
     if not password:
         raise Exit(1, "Error: Password Required")
     return password
+
+
+def _terminated(number: int, _: object) -> None:
+    """End in order: the terminal must not stay without an echo."""
+    raise Exit(128 + number)
 
 
 def _note_of_tokens(cli: Invocation) -> None:
@@ -98,9 +106,11 @@ def read_line(cli: Invocation, prompt: str) -> str:
     cli.out.write(prompt)
     cli.out.flush()
     line = b""
-    while not line.endswith(b"\n"):
-        character = os.read(0, 1)
-        if not character:
-            break
-        line += character
+    try:
+        while not line.endswith(b"\n") and (character := os.read(0, 1)):
+            line += character
+    except (KeyboardInterrupt, Exit):
+        cli.out.line()
+        cli.out.flush()
+        raise
     return line.decode("utf-8", "surrogateescape").strip()

@@ -131,6 +131,13 @@ def main(arguments: list[str]) -> int:
         raise
     except OSError as error:
         status = _report(invocation, _sentence(error), 1)
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        # Most often an answer that no daemon should give; with -D one sees where.
+        if invocation.debug:
+            raise
+        status = _report(
+            invocation, f"unexpected {type(error).__name__}: {error} (-D shows where)", 1
+        )
     invocation.out.flush()
     invocation.err.flush()
     return status

@@ -30,6 +30,13 @@ class Styled(str):
     __slots__ = ()
 
 
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a pair, which JSON can have
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
 class Output:
     """Text or bytes to a descriptor, collected until `flush`; UTF-8 whatever the locale says."""
 
@@ -44,7 +51,7 @@ class Output:
         if isinstance(data, str):
             if type(data) is not Styled and self.is_terminal():
                 data = plain(data)
-            data = data.encode("utf-8", "surrogateescape")
+            data = _encoded(data)
         self._parts.append(data)
         self._size += len(data)
         if self._size >= FLUSH_BYTES:
