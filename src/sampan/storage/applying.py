@@ -21,6 +21,7 @@ from sampan.linux.namespaces import in_user_namespace
 from sampan.linux.paths import O_DIRECTORY, open_in_root
 from sampan.storage import trees
 from sampan.storage.deferred import Deferred
+from sampan.storage.folder_times import FolderTimes
 from sampan.storage.inside import evaluate, parts_of
 from sampan.storage.recording import Recorder
 from sampan.storage.tar_fields import (
@@ -94,7 +95,7 @@ class Applier:
         self._base = tuple(parts_of(base))
         self._parents: dict[bytes, int] = {}
         self._heads: dict[bytes, tuple[int, bytes]] = {}  # as written → descriptor, prefix of paths
-        self._folders: dict[bytes, Entry] = {}  # finished at the end: files change their times
+        self._folders = FolderTimes(root)
         self._made: set[bytes] | None = set() if rules.whiteouts == "delete" else None
         self._exact = rules.fresh and _umask() == 0 and os.geteuid() == os.getegid() == 0
         self.size = 0
@@ -113,8 +114,9 @@ class Applier:
         try:
             for entry in reader:
                 self._entry(entry, reader)
-            self._finish_folders()
+            self._folders.apply()
         finally:
+            self._folders.close()
             self._forget_parents()
 
     def _entry(self, entry: Entry, reader: TarReader) -> None:
@@ -328,7 +330,8 @@ class Applier:
             os.close(fd)
             raise
         self._remember(path, fd)
-        self._folders[path] = entry
+        settled = self._exact and new and not entry.mode & 0o7000
+        self._folders.add(path, None if settled else entry.mode, _bounded(entry.mtime))
         if self._deferred:
             self._deferred.listed(path)
 
@@ -407,26 +410,6 @@ class Applier:
         os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
         times = _bounded(entry.mtime)
         os.utime(name, ns=(times, times), dir_fd=parent, follow_symlinks=False)
-
-    def _finish_folders(self) -> None:
-        for path, entry in self._folders.items():
-            folder, _, name = path.rpartition(b"/")
-            try:
-                parent = open_in_root(self._root, folder, O_DIRECTORY)
-            except OSError:
-                continue  # a later entry took its place
-            try:
-                fd = os.open(name, trees.DIRECTORY, dir_fd=parent)
-            except OSError:
-                continue
-            finally:
-                os.close(parent)
-            try:
-                os.fchmod(fd, entry.mode)
-                times = _bounded(entry.mtime)
-                os.utime(fd, ns=(times, times))
-            finally:
-                os.close(fd)
 
 
 def entry_parts(name: bytes) -> list[bytes]:

@@ -18,6 +18,7 @@ from sampan.storage.applying import blamed, is_whiteout
 from sampan.storage.deferred import HOLDERS, Pending
 from sampan.storage.inside import evaluate, parts_of
 
+_NODE: Final = b".node"  # the name of what takes the place of a placeholder, after its number
 _IN_THE_WAY: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -92,7 +93,7 @@ class Settler:
             holder = os.stat(name, dir_fd=holders, follow_symlinks=False)
         except FileNotFoundError:
             return
-        if holder.st_nlink < 2:
+        if holder.st_nlink < 2 and not _exists(holders, name + _NODE):
             return  # later entries took the places of all its names
         if self._lower is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -115,16 +116,13 @@ class Settler:
         self, node: trees.Node, holders: int, name: bytes, holder: os.stat_result
     ) -> bytes:
         """Give the names of a placeholder to a link or device; return its name in `holders`."""
-        made = name + b".node"
-        with suppress(FileExistsError):
-            os.mkdir("new", 0o700, dir_fd=holders)
-        try:
-            os.stat(made, dir_fd=holders, follow_symlinks=False)
-        except FileNotFoundError:
+        made = name + _NODE
+        if not _exists(holders, made):
+            with suppress(FileExistsError):
+                os.mkdir("new", 0o700, dir_fd=holders)
             new = os.open("new", trees.DIRECTORY, dir_fd=holders)
             try:
-                with suppress(FileNotFoundError):
-                    os.unlink(node.name, dir_fd=new)
+                trees.remove(new, node.name)
                 trees.copy_node(node, new)
                 os.rename(node.name, made, src_dir_fd=new, dst_dir_fd=holders)
             finally:
@@ -132,14 +130,9 @@ class Settler:
         for found in trees.Walk(self._tree):
             if found.status.st_ino == holder.st_ino and not found.is_folder:
                 with _same_time(found.folder):
-                    os.unlink(found.name, dir_fd=found.folder)
-                    os.link(
-                        made,
-                        found.name,
-                        src_dir_fd=holders,
-                        dst_dir_fd=found.folder,
-                        follow_symlinks=False,
-                    )
+                    trees.remove(holders, b"swap")
+                    _link(holders, made, holders, b"swap")
+                    os.rename(b"swap", found.name, src_dir_fd=holders, dst_dir_fd=found.folder)
         return made
 
     def _copy_up(self, holders: int, name: bytes, parts: list[bytes], last: bytes) -> None:
@@ -174,6 +167,18 @@ class Settler:
             return os.getxattr(folder, self._opaque) == b"y"
         except OSError:
             return False
+
+
+def _link(source: int, old: bytes, target: int, new: bytes) -> None:
+    os.link(old, new, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+
+
+def _exists(folder: int, name: bytes) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _fill(node: trees.Node, holders: int, name: bytes) -> None:

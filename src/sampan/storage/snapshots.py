@@ -320,7 +320,10 @@ class SnapshotStore:
         return True
 
     def empty_trash(self) -> None:
-        """Delete what was removed; slow."""
+        """Delete what was removed, and what processes left that ended in the middle; slow."""
+        for left in (self.folder / _NEW).iterdir():
+            if not _is_alive(left.name):
+                self._discard(left)
         trash = os.open(self.folder / _TRASH, trees.DIRECTORY)
         try:
             for name in os.listdir(trash):
@@ -361,6 +364,12 @@ class SnapshotStore:
         if not _KEY.fullmatch(key):
             raise InvalidArgument(f"invalid snapshot key {key[:100]!r}")
         return self.folder / _file_name(key)
+
+
+def _is_alive(name: str) -> bool:
+    """Tell whether the process still runs that works in a folder of `_NEW`; see `_unique`."""
+    pid = name.partition("-")[0]
+    return not pid.isdecimal() or Path(f"/proc/{pid}").exists()
 
 
 def _file_name(key: str) -> str:
