@@ -246,3 +246,24 @@ def test_a_cancelled_fetch_ends_at_once(liar: LyingRegistry, tmp_path: Path) -> 
         return time.monotonic() - began
 
     assert with_repository(f"{liar.address}/app", work, limits=LIMITS) < 0.5
+
+
+def test_many_at_once_and_half_of_them_cancelled_leave_nothing(
+    liar: LyingRegistry, tmp_path: Path
+) -> None:
+    liar.lie("GET", "/blobs/", lies.broken_off, times=6)
+
+    async def work(repository: Any) -> list[bool]:
+        async def one(number: int) -> bytes:
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            return await fetched(repository, descriptor(BLOB), folder)
+
+        tasks = [asyncio.create_task(one(number)) for number in range(12)]
+        for turn, task in enumerate(tasks[::2]):
+            await asyncio.sleep(0.003 * turn)
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        return [result == BLOB.content for result in results[1::2]]
+
+    assert with_repository(f"{liar.address}/app", work) == [True] * 6
