@@ -19,6 +19,7 @@ from tests.daemon import Daemon, running
 from tests.registries import Registry, registry
 from tests.remote_images import busybox, index, push, small_layer
 from tests.side_by_side import is_docker_28
+from tests.tokens import token_server
 
 pytestmark = [
     pytest.mark.privileged,
@@ -32,15 +33,21 @@ USERS = {"captain": "secret"}
 
 @dataclass
 class Port:
-    """A daemon, and registries that it reaches: one for all, one for users."""
+    """A daemon, and registries that it reaches: for all, for users, and with a token server."""
 
     daemon: Daemon
     hub: Registry
     private: Registry
+    tokens: Registry
 
     def words(self, line: str) -> list[str]:
-        line = line.replace("HUB", self.hub.address).replace("PRIVATE", self.private.address)
+        for name, hub in self.registries.items():
+            line = line.replace(name, hub.address)
         return shlex.split(line)
+
+    @property
+    def registries(self) -> dict[str, Registry]:
+        return {"HUB": self.hub, "PRIVATE": self.private, "TOKENS": self.tokens}
 
     def command(self, program: str, line: str) -> list[str]:
         return [*self.daemon.enter, self.daemon.programs[program], *self.words(line)]
@@ -73,6 +80,8 @@ def port() -> Iterator[Port]:
         running() as daemon,
         registry(daemon.namespace) as hub,
         registry(daemon.namespace, users=USERS) as private,
+        token_server(daemon.namespace, USERS) as server,
+        registry(daemon.namespace, tokens=server) as tokens,
     ):
         for tag in ("1", "2", "latest"):
             push(hub, "team/app", tag, busybox(small_layer("note", tag.encode()), Cmd=["true"]))
@@ -84,7 +93,8 @@ def port() -> Iterator[Port]:
         for name, one in zip(("amd64", "arm64"), platforms, strict=True):
             push(hub, "team/multi", name, one)
         push(private, "secret/app", "latest", busybox(small_layer("hidden")))
-        yield Port(daemon, hub, private)
+        push(tokens, "secret/app", "latest", busybox(small_layer("hidden")))
+        yield Port(daemon, hub, private, tokens)
         daemon.remove_containers()
 
 
@@ -151,6 +161,17 @@ SCRIPTS = {
         logout PRIVATE
         rmi PRIVATE/secret/app
     """,
+    "identity tokens": """
+        login -u captain -p wrong TOKENS
+        login -u captain -p secret TOKENS
+        pull -q TOKENS/secret/app
+        tag TOKENS/secret/app TOKENS/secret/PROGRAM
+        push -q TOKENS/secret/PROGRAM
+        login TOKENS
+        manifest inspect --insecure TOKENS/secret/app
+        logout TOKENS
+        pull -q TOKENS/secret/app
+    """,
     "manifests": """
         manifest inspect --insecure HUB/team/multi
         manifest inspect --insecure -v HUB/team/multi:arm64
@@ -167,11 +188,13 @@ SCRIPTS = {
 def level(text: str, port: Port, program: str) -> str:
     """Make equal what must differ."""
     text = re.sub(rf"(?<=[/ (]){program}\b(?=[: \])@/\n])", "PROGRAM", text)
-    text = re.sub(rf"^{program}\b|'{program}\b", "PROGRAM", text, flags=re.MULTILINE)
+    text = re.sub(rf"^{program}\b|(?<=Run '){program}\b", "PROGRAM", text, flags=re.MULTILINE)
     text = re.sub(r"'[^']*/config\.json'", "<config>", text)
     text = re.sub(r"(?<=/blobs/)sha256:[0-9a-f]+", "<one of them>", text)
     text = re.sub(r"^[0-9a-f]{64}$", "<container>", text, flags=re.MULTILINE)
-    return text.replace(port.hub.address, "HUB").replace(port.private.address, "PRIVATE")
+    for name, hub in port.registries.items():
+        text = text.replace(hub.address, name)
+    return text
 
 
 def unordered(text: str) -> list[str]:
@@ -185,8 +208,15 @@ def transcript(port: Port, program: str, script: str, folder: Path) -> list[tupl
     for line in filter(None, map(str.strip, script.splitlines())):
         result = port.run(program, line.replace("PROGRAM", program), folder)
         out, err = (level(text, port, program) for text in (result.stdout, result.stderr))
-        found.append((line, result.returncode, unordered(out), unordered(err)))
+        found.append((line, result.returncode, unordered(out), unordered(err), logins(folder)))
     return found
+
+
+def logins(folder: Path) -> dict[str, list[str]]:
+    """Return the fields that are kept of each login."""
+    file = folder / "config.json"
+    kept = json.loads(file.read_bytes())["auths"] if file.exists() else {}
+    return {name: sorted(fields) for name, fields in kept.items()}
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
