@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sampan.api.codec import json_response, read_json
 from sampan.api.filters import parse_filters
 from sampan.api.handler import Backend, Handler
@@ -9,7 +12,7 @@ from sampan.api.platforms import platform_of
 from sampan.api.progress import begun, lines
 from sampan.api.registry_auth import credentials, credentials_of
 from sampan.engine.registries import MANIFEST_LIMIT
-from sampan.errors import Forbidden, InvalidArgument
+from sampan.errors import Forbidden, InvalidArgument, Unauthorized, Upstream
 from sampan.http.request import Request
 from sampan.http.response import Response, StreamingResponse
 from sampan.http.router import Routes
@@ -28,7 +31,20 @@ async def pull(backend: Backend, request: Request, platform: Platform | None) ->
         raise Forbidden("'scratch' is a reserved name")
     request.cancel_when_client_leaves()
     messages = backend.images.pull(reference, platform=platform, credentials=credentials(request))
-    return StreamingResponse(200, lines(await begun(messages)))
+    with _no_challenge():
+        return StreamingResponse(200, lines(await begun(messages)))
+
+
+@contextmanager
+def _no_challenge() -> Iterator[None]:
+    """Let a registry's 401 be a failure like others, as in Docker.
+
+    At a 401 of the engine, the docker CLI asks for a password, even where there is no terminal.
+    """
+    try:
+        yield
+    except Unauthorized as error:
+        raise Upstream(str(error)) from error
 
 
 def _reference(name: str, tag: str) -> Reference:
@@ -61,9 +77,10 @@ async def search(backend: Backend, request: Request) -> Response:
     limit = request.query.integer("limit")
     if limit is not None and limit < 0:
         raise InvalidArgument("invalid limit specified")
-    found = await backend.registries.search(
-        request.query.get("term"), limit or 0, parse_filters(request), credentials(request)
-    )
+    with _no_challenge():
+        found = await backend.registries.search(
+            request.query.get("term"), limit or 0, parse_filters(request), credentials(request)
+        )
     return json_response(200, found)
 
 

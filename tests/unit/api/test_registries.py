@@ -80,7 +80,8 @@ def test_a_pull_passes_platform_and_credentials_on(with_api: With) -> None:
 
 def test_an_error_before_the_first_line_is_the_status(with_api: With) -> None:
     async def client(api: Any, backend: Any) -> None:
-        for error, status in [(NotFound("a"), 404), (Unauthorized("b"), 401), (Upstream("c"), 500)]:
+        # docker's CLI asks for a password at a 401
+        for error, status in [(NotFound("a"), 404), (Unauthorized("b"), 500), (Upstream("c"), 500)]:
             backend.images.answers["pull"] = messages(error)
             reply = await api.ask("POST", "/images/create?fromImage=busybox")
             assert (reply.status, reply.message) == (status, str(error))

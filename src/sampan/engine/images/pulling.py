@@ -107,6 +107,7 @@ class Pulling:
         report.say(f"Pulling from {reference.path}", shown)
         chosen = await choosing.image(top, wish.platform)
         image = await self._image(repository, chosen, report)
+        await self._note_sources(repository, chosen.layers, image)
         target = parse_digest(top.descriptor.digest)
         report.say(f"Digest: {target}")
         for digest, content in chosen.documents.items():
@@ -129,6 +130,15 @@ class Pulling:
             raise InvalidArgument("layers from manifest don't match image configuration")
         await self._layers(repository, chosen.layers, diff_ids, report)
         return await self._store.add(content)
+
+    async def _note_sources(
+        self, repository: Repository, layers: Sequence[Descriptor], image: Image
+    ) -> None:
+        """Remember where the layers lie, so that the image can be pushed as it was."""
+        for layer, diff_id in zip(layers, image.config.diff_ids, strict=False):
+            digest = parse_digest(layer.digest)
+            source = Source(repository.reference.name, digest, layer.size, layer.media_type)
+            await self._store.layers.note_source(diff_id, source)
 
     async def _layers(
         self,
@@ -158,12 +168,6 @@ class Pulling:
                         fetched.add(place.diff_id)
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        for place in places:
-            found = place.layer
-            source = Source(
-                repository.reference.name, parse_digest(found.digest), found.size, found.media_type
-            )
-            await self._store.layers.note_source(place.diff_id, source)
 
     async def _layer(
         self,

@@ -82,7 +82,7 @@ class Shipping:
         mountable = [source for source in forms if self._is_mountable(source)][:_MOUNTS]
         checks = here[:1] or ([] if mountable else forms[:1])
         for source in checks:
-            if await self._repository.has_blob(source.digest) is not None:
+            if await self._has(source.digest):
                 _update(tell, cargo, "Layer already exists")
                 return _described(source, cargo)
         for source in mountable:
@@ -91,6 +91,13 @@ class Shipping:
                 _update(tell, cargo, f"Mounted from {path}")
                 return _described(source, cargo)
         return None
+
+    async def _has(self, digest: Digest) -> bool:
+        """Tell whether the repository has a blob; who may not ask learns why when he sends it."""
+        try:
+            return await self._repository.has_blob(digest) is not None
+        except (NotFound, Unauthorized, Forbidden):
+            return False
 
     def _forms(self, cargo: Cargo) -> list[Source]:
         """Return the known compressed forms that would do, the newest first."""
