@@ -255,3 +255,35 @@ def test_the_memory_of_the_resolver_is_small(daemon: Daemon, cli: Cli, network: 
         fields = dict(line.split(":", 1) for line in file.read().splitlines()[1:])
     assert int(fields["Pss"].split()[0]) < 20_000  # kB
     eventually(lambda: json.loads(daemon.request("GET", "/containers/json").body))
+
+
+def test_ports_of_a_running_container_are_published_and_taken_back(daemon: Daemon) -> None:
+    cli = _cli(daemon, "sampan")
+    cli("run", "-d", "--name", "web", "-p", "8070:80", "busybox", "sh", "-c",
+        "echo page > /var/www/index.html; exec httpd -f -h /var/www")  # fmt: skip
+
+    def fetch(port: int) -> str:
+        return subprocess.run(
+            [*daemon.enter, "curl", "-s", "--noproxy", "*", f"http://127.0.0.1:{port}/"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        ).stdout
+
+    eventually(lambda: fetch(8070) == "page\n")
+    cli("update", "--publish-add", "8071:80", "web")
+    assert fetch(8071) == "page\n"
+    taken = cli("update", "--publish-add", "8070:81", "web", fails=True)
+    assert "Bind for 0.0.0.0:8070 failed: port is already allocated" in taken
+    cli("update", "--publish-rm", "8070:80", "web")
+    assert fetch(8070) == ""
+    assert cli("port", "web") == "80/tcp -> 0.0.0.0:8071\n80/tcp -> [::]:8071"
+    cli("restart", "-t", "0", "web")
+    eventually(lambda: fetch(8071) == "page\n")
+    assert fetch(8070) == ""
+    cli("stop", "-t", "0", "web")
+    cli("update", "--publish-rm", "80", "web")
+    cli("start", "web")
+    assert cli("port", "web") == ""
+    daemon.remove_containers()

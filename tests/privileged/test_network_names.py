@@ -46,7 +46,7 @@ class World:
         return self.folder / "resolv.conf"
 
     def start_helper(self) -> None:
-        arguments = [str(self.folder / "state"), "sampan", str(self.resolv_conf)]
+        arguments = [str(self.folder / "state"), f"resolv-conf={self.resolv_conf}"]
         sock, process = rpc.start("sampan.helpers.network", arguments)
         self.stack.callback(process.wait, 10)
         self.stack.enter_context(sock)

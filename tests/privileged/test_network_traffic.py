@@ -16,8 +16,9 @@ import pytest
 from sampan import rpc
 from sampan.helpers.network import NEEDED
 from sampan.linux import capabilities
+from sampan.network.linux_plumber import LinuxPlumber
 from sampan.network.plumber import BridgeSpec, EndpointSpec, Plumber, PortMapping
-from sampan.network.sandbox import inside, write_sysctl
+from sampan.network.sandbox import inside, read_sysctl, write_sysctl
 from sampan.rpc import Fd
 from tests.netns import (
     HOST,
@@ -281,6 +282,78 @@ def test_a_link_local_address_answers_on_its_network(world: World) -> None:
     )
     with tcp_server(two.number, 80):
         assert ask_tcp(one.number, "169.254.0.3", 80) == "169.254.0.2"
+
+
+def test_a_bridge_of_the_administrator_s_is_used_and_left_as_it_was(world: World) -> None:
+    for line in ("add lan0 type bridge", "set lan0 address 02:00:00:00:00:77 alias mine"):
+        subprocess.run(["ip", "link", *line.split()], check=True, timeout=10)
+    subprocess.run(["ip", "addr", "add", "10.66.0.1/24", "dev", "lan0"], check=True, timeout=10)
+    show = ["ip", "-o", "addr", "show", "dev", "lan0"]
+    before = subprocess.run(show, check=True, capture_output=True, timeout=10).stdout
+    assert world.plumber.foreign_bridge("lan0") == ["10.66.0.1/24"]
+    assert world.plumber.foreign_bridge("uplink0") is None
+    assert world.plumber.foreign_bridge("br30") is None
+    spec = BridgeSpec(
+        network_id="lan", name="lan0", subnet="10.66.0.0/24", gateway="10.66.0.1", foreign=True
+    )
+    world.plumber.ensure_bridge(spec)
+    made = EndpointSpec(
+        endpoint_id="lan-2",
+        network_id="lan",
+        address="10.66.0.2/24",
+        mac_address="02:42:0a:42:00:02",
+        gateway="10.66.0.1",
+    )
+    container = world.stack.enter_context(world.plumber.attach(made))
+    with tcp_server(world.here.neighbour, 80):
+        assert ask_tcp(container.number, NEIGHBOUR, 80) == HOST
+    world.plumber.remove_bridge("lan")
+    after = subprocess.run(show, check=True, capture_output=True, timeout=10).stdout
+    assert after.split()[:4] == before.split()[:4]
+    assert b"alias mine" in subprocess.run(
+        ["ip", "link", "show", "lan0"], check=True, capture_output=True, timeout=10
+    ).stdout  # fmt: skip
+
+
+def test_without_firewall_rules_processes_serve_published_ports(tmp_path: Path) -> None:
+    with hosts() as here, ExitStack() as stack:
+        arguments = [str(tmp_path / "state"), "firewall=none"]
+        sock, process = rpc.start("sampan.helpers.network", arguments)
+        stack.callback(process.wait, 10)
+        stack.enter_context(sock)
+        world = World(here, rpc.connect(Plumber, sock, 10), tmp_path / "state", stack)
+        world.bridge()
+        server = world.container(2)
+        world.publish(2, 8080, 80)
+        world.publish(2, 5353, 53, "udp")
+        listed = subprocess.run(
+            ["nft", "list", "ruleset"], check=True, capture_output=True, timeout=10
+        )
+        assert listed.stdout == b""
+        with tcp_server(server.number, 80), udp_server(server.number, 53):
+            assert ask_tcp(here.neighbour, HOST, 8080) == GATEWAY
+            assert ask_tcp(here.host, "127.0.0.1", 8080) == GATEWAY
+            assert ask_udp(here.neighbour, HOST, 5353) == GATEWAY
+            assert ask_udp(here.host, "127.0.0.1", 5353) == GATEWAY
+        world.plumber.detach("e30-2")
+        with pytest.raises(ConnectionRefusedError):
+            ask_tcp(here.host, "127.0.0.1", 8080)
+
+
+def test_forwarding_stays_off_if_that_is_wanted(tmp_path: Path) -> None:
+    with hosts():
+        plumber = LinuxPlumber(tmp_path / "state")
+        plumber.ensure_bridge(
+            BridgeSpec(
+                network_id="n",
+                name="br0",
+                subnet="10.66.0.0/24",
+                gateway="10.66.0.1",
+                forwarding=False,
+            )
+        )
+        assert read_sysctl("ipv4/ip_forward") == "0"
+        plumber.close()
 
 
 def test_after_detach_nothing_answers_and_no_interface_is_left(world: World) -> None:

@@ -119,6 +119,9 @@ def _read_reload(config: Config, who: privileges.Identity) -> bytes:
 def _helpers(config: Config, who: privileges.Identity) -> list[Helper]:
     data_root, run_root = config["data-root"], config["exec-root"]
     path = os.path.join(run_root, "spawner.sock")
+    network = [os.path.join(run_root, "network")]
+    if not config["iptables"]:
+        network.append("firewall=none")
 
     def start_spawner() -> int:
         return execute(
@@ -127,7 +130,7 @@ def _helpers(config: Config, who: privileges.Identity) -> list[Helper]:
 
     return [
         Helper("storage", "sampan.helpers.mount", [data_root, config["storage-driver"]]),
-        Helper("network", "sampan.helpers.network", [os.path.join(run_root, "network")]),
+        Helper("network", "sampan.helpers.network", network),
         Lasting("spawner", path, start_spawner),
     ]
 

@@ -32,7 +32,7 @@ class Option(NamedTuple):
 OPTIONS = (
     Option("api-cors-header", "str", "", "CORS headers: only the empty value is possible"),
     Option("bip", "str", "", "IPv4 address/prefix of the default bridge"),
-    Option("bridge", "str", "", "name of the default bridge; none switches it off", "b"),
+    Option("bridge", "str", "", "default bridge (made if it is missing), or none", "b"),
     Option("config-file", "str", DEFAULT_CONFIG_FILE, "daemon configuration file"),
     Option("data-root", "str", "/var/lib/sampan", "root directory of persistent state", "g"),
     Option("debug", "bool", False, "log what happens inside", "D", reloadable=True),
@@ -43,6 +43,7 @@ OPTIONS = (
         "base=CIDR,size=N pools for new networks",
         key="default-address-pools",
     ),
+    Option("default-gateway", "ip", "", "IPv4 gateway of the default bridge's containers"),
     Option("default-runtime", "str", "sampan", "runtime of containers: sampan"),
     Option("default-shm-size", "bytes", 64 << 20, "default size of /dev/shm"),
     Option(
@@ -57,6 +58,7 @@ OPTIONS = (
     Option("dns-search", "list", (), "DNS search domains of containers"),
     Option("doctor", "bool", False, "say what this host lacks for containers, and exit"),
     Option("exec-root", "str", "/run/sampan", "root directory of volatile state"),
+    Option("fixed-cidr", "str", "", "IPv4 addresses that the default bridge gives to containers"),
     Option("format", "str", "text", "text or json, of --doctor"),
     Option("group", "str", "", "group that owns the Unix socket (default: the user's)", "G"),
     Option("host", "list", (), "where to listen: unix://, tcp://, fd://", "H", key="hosts"),
@@ -155,9 +157,9 @@ OPTIONS = (
     Option("tlsverify", "bool", False, "use TLS and demand a certificate of the client"),
     Option("user", "str", "sampan", "user (name or uid:gid) that serves the API"),
     Option("userland-proxy", "bool", False, "only false: published ports need no proxy"),
-    Option("iptables", "bool", True, "firewall rules: only true"),
+    Option("iptables", "bool", True, "firewall rules; without, processes serve published ports"),
     Option("ip6tables", "bool", True, "firewall rules for IPv6: only true"),
-    Option("ip-forward", "bool", True, "switch on forwarding between interfaces: only true"),
+    Option("ip-forward", "bool", True, "switch on forwarding between interfaces"),
     Option("selinux-enabled", "bool", False, "SELinux labels of containers: only false"),
     Option("raw-logs", "bool", False, "full timestamps without colour: always so"),
     Option("validate", "bool", False, "check the configuration and exit"),
@@ -176,9 +178,7 @@ NOT_IN_FILE = frozenset({"config-file", "doctor", "format", "validate", "version
 FIXED: dict[str, tuple[object, str]] = {
     "api-cors-header": ("", "cross-origin requests to the API are never allowed"),
     "default-runtime": ("sampan", "containers are started by the engine's own runtime"),
-    "ip-forward": (True, "published ports need forwarding"),
     "ip6tables": (True, "containers would be reachable without their firewall rules"),
-    "iptables": (True, "containers would be reachable without their firewall rules"),
     "selinux-enabled": (False, "SELinux labels are set per container, with --security-opt"),
     "userland-proxy": (False, "published ports are forwarded by the kernel"),
 }

@@ -163,6 +163,9 @@ def engine_options(config: Config) -> EngineOptions:
         network=NetworkOptions(
             bridge=config["bridge"] or NetworkOptions().bridge,
             bip=config["bip"],
+            fixed_cidr=config["fixed-cidr"],
+            default_gateway=config["default-gateway"],
+            ip_forward=config["ip-forward"],
             mtu=config["mtu"],
             icc=config["icc"],
             ip_masq=config["ip-masq"],

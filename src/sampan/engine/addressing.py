@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Final
 
-from sampan.engine.endpoint_settings import address_of, dns_names
+from sampan.engine.endpoint_settings import address_of, dns_names, gateway_of
 from sampan.engine.network_database import NetworkRow
 from sampan.engine.network_model import Wish
 from sampan.errors import Conflict, Forbidden, Internal, NoSpace
@@ -86,11 +86,6 @@ class Addressing:
         """Make an endpoint's addresses free again."""
         if space := self._spaces.get(spec.network_id):
             space.give_back(address_of(spec))
-
-
-def gateway_of(row: NetworkRow) -> str:
-    """Return where the default route of a network's containers leads; "" for nowhere."""
-    return "" if row.network.internal else str(row.gateway)
 
 
 def free_number(taken: Mapping[str, object], prefix: str) -> int:

@@ -30,6 +30,11 @@ def priority(row: NetworkRow, wanted: EndpointSettings | None) -> tuple[bool, in
     return row.network.internal, -(wanted.gw_priority if wanted else 0), row.network.name
 
 
+def gateway_of(row: NetworkRow) -> str:
+    """Return where the default route of a network's containers leads; "" for nowhere."""
+    return "" if row.network.internal else row.default_gateway or str(row.gateway)
+
+
 def address_of(spec: EndpointSpec) -> IPv4Address:
     """Return an endpoint's address."""
     return IPv4Address(spec.address.partition("/")[0])
@@ -69,7 +74,7 @@ def settings_of(
         gw_priority=wanted.gw_priority,
         network_id=row.network.id,
         endpoint_id=spec.endpoint_id,
-        gateway="" if row.network.internal else str(row.gateway),
+        gateway=gateway_of(row),
         ip_address=str(address_of(spec)),
         ip_prefix_len=row.subnet.prefixlen,
         dns_names=dns_names(row, wish, wanted),

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from sampan.engine import etc_files
-from sampan.engine.addressing import Addressing, free_number, gateway_of
+from sampan.engine.addressing import Addressing, free_number
 from sampan.engine.blocking import blocking
 from sampan.engine.endpoint_settings import (
     bare,
     check_address,
     dns_names,
+    gateway_of,
     priority,
     settings_of,
     wanted_of,
@@ -33,6 +34,7 @@ from sampan.engine.network_model import (
     Wish,
 )
 from sampan.errors import (
+    Conflict,
     Forbidden,
     Internal,
     SampanError,
@@ -232,6 +234,33 @@ class Endpoints:
         # It may have kept 127.0.0.11 in mind: the resolver answers as long as it is on a network.
         after = self._files(held.wish, held.plugged)
         return edits(before, {**after, "resolv.conf": before["resolv.conf"]})
+
+    async def publish(
+        self, container_id: str, add: ports.Bindings, remove: Collection[ports.Unwanted]
+    ) -> None:
+        """Publish more ports of a running container, and take others back."""
+        if not (held := self._held.get(container_id)):
+            return
+        able = [one for one in held.plugged if one.spec and one.spec.gateway]
+        if not able or not able[0].spec:
+            if add:
+                raise Conflict(f"container {held.wish.name} is on no network that publishes ports")
+            return
+        plugged, endpoint_id = able[0], able[0].spec.endpoint_id
+        gone = [it for it in plugged.ports if any(fits(one, it) for one in remove)]
+        default = plugged.row.host_binding or self._options.default_ip
+        wanted = ports.mappings(add, default_address=default)
+        if gone:
+            await blocking(self._plumber.unpublish, endpoint_id, gone)
+            plugged.ports = [it for it in plugged.ports if it not in gone]
+        try:
+            plugged.ports += await blocking(self._plumber.publish, endpoint_id, wanted)
+        except SampanError:
+            if gone:
+                plugged.ports += await blocking(self._plumber.publish, endpoint_id, gone)
+            raise
+        bindings = ports.together(ports.without(held.wish.port_bindings, remove), add)
+        held.wish = replace(held.wish, port_bindings=bindings)
 
     def _reroute(self, held: Held, namespace: Fd, orphans: Sequence[PortMapping] = ()) -> None:
         """Have default route and published ports on the network that should have them.
@@ -447,3 +476,12 @@ def _close_namespace(made: tuple[Fd | None, dict[str, bytes]]) -> None:
 def _has_names(plugged: Sequence[Plugged]) -> bool:
     """Tell whether a container is on a network where others are found by name."""
     return any(one.row.network.name not in PREDEFINED for one in plugged)
+
+
+def fits(unwanted: ports.Unwanted, mapping: PortMapping) -> bool:
+    """Tell whether a port that was published is to be taken back."""
+    port = ports.Port(mapping.container_port, mapping.protocol)
+    host_port = str(mapping.host_port)
+    # One that was published on all addresses of both families is one port to the user.
+    is_any = unwanted.host_ip == "" or (unwanted.host_ip, mapping.host_address) == ("0.0.0.0", "::")
+    return unwanted.fits(port, unwanted.host_ip if is_any else mapping.host_address, host_port)

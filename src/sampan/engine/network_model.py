@@ -21,6 +21,9 @@ class NetworkOptions:
 
     bridge: str = "sampan0"  # --bridge; "none" switches the default bridge off
     bip: str = ""
+    fixed_cidr: str = ""
+    default_gateway: str = ""
+    ip_forward: bool = True
     mtu: int = 0
     icc: bool = True
     ip_masq: bool = True

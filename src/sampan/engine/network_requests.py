@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Final
 
 from sampan.engine.network_database import NetworkRow
@@ -38,11 +38,18 @@ def predefined(name: str, driver: str) -> Network:
     )
 
 
-def default_bridge(options: NetworkOptions, subnet: str, gateway: str) -> NetworkRow:
-    """Return the row of the network `bridge` as the daemon's options want it."""
+def default_bridge(
+    options: NetworkOptions, address: IPv4Interface, fixed: IPv4Network | None = None
+) -> NetworkRow:
+    """Return the row of the network `bridge`; containers get addresses of `fixed`, or all."""
     network = predefined(BRIDGE, BRIDGE)
-    address = gateway or str(ipam.gateway_of(IPv4Network(subnet)))
-    network.ipam.config = [IPAMConfig(subnet=subnet, gateway=address)]
+    network.ipam.config = [
+        IPAMConfig(
+            subnet=str(address.network),
+            ip_range=str(fixed) if fixed else "",
+            gateway=str(address.ip),
+        )
+    ]
     network.options = {
         _OPTION + "default_bridge": "true",
         _OPTION + "enable_icc": str(options.icc).lower(),

@@ -7,10 +7,10 @@ import logging
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
-from ipaddress import IPv4Interface, IPv4Network, ip_address
+from ipaddress import IPv4Network, ip_address
 from typing import Final
 
-from sampan.engine import etc_files
+from sampan.engine import default_bridge, etc_files
 from sampan.engine.blocking import blocking
 from sampan.engine.database import Database
 from sampan.engine.endpoint_settings import at_rest, check_address, check_mac, check_settings
@@ -30,7 +30,7 @@ from sampan.engine.network_model import (
     Wish,
 )
 from sampan.engine.network_ranges import family_of
-from sampan.engine.network_requests import check_request, default_bridge, predefined, row_of
+from sampan.engine.network_requests import check_request, predefined, row_of
 from sampan.errors import (
     Conflict,
     Forbidden,
@@ -122,22 +122,8 @@ class Networks:
             if row:
                 del self._rows[row.network.id]
             return
-        wanted = [str(row.subnet)] if row else []
-        gateway = ""
-        if options.bip:
-            address = _bip(options.bip)
-            wanted, gateway = [str(address.network)], str(address.ip)
         taken = [str(other.subnet) for other in self._rows.values() if _is_other(other, row)]
-        pools = [*wanted, *([] if options.bip else ipam.subnets(options.default_address_pools))]
-        try:
-            own = row.interface if row else ""
-            subnet = pools[0] if options.bip else await self._free_subnet(pools, taken, own)
-        except SampanError as error:
-            self._warn(f"the default bridge has no address range: {error}")
-            subnet = pools[0]
-        made = default_bridge(options, subnet, gateway)
-        if row:
-            made.network.id, made.network.created = row.network.id, row.network.created
+        made = await default_bridge.plan(options, self._plumber, row, taken, self._warn)
         await self._add(made)
 
     async def _free_subnet(self, pools: list[str], taken: list[str], own: str = "") -> str:
@@ -154,6 +140,8 @@ class Networks:
             masquerade=row.masquerade,
             inter_container=row.inter_container,
             internal=network.internal,
+            foreign=row.foreign,
+            forwarding=self._options.ip_forward,
             domain="" if network.name in PREDEFINED else network.name,
         )
         await blocking(self._plumber.ensure_bridge, bridge)
@@ -249,6 +237,15 @@ class Networks:
         """Connect a running container with one more network; return how its files change."""
         row = self.check_joining(wish, reference, wanted)
         return await self._endpoints.join(wish, row, wanted, namespace)
+
+    async def publish(
+        self, container_id: str, add: ports.Bindings, remove: Collection[ports.Unwanted]
+    ) -> None:
+        """Publish more ports of a running container, and take others back.
+
+        All of `add` or nothing: Conflict if a port is taken. `remove` comes first.
+        """
+        await self._endpoints.publish(container_id, add, remove)
 
     def check_joining(
         self, wish: Wish, reference: str, wanted: EndpointSettings | None
@@ -402,13 +399,6 @@ class Networks:
     def _tell(self, action: str, row: NetworkRow) -> None:
         network = row.network
         self._emit(action, network.id, {"name": network.name, "type": network.driver})
-
-
-def _bip(text: str) -> IPv4Interface:
-    try:
-        return IPv4Interface(text)
-    except ValueError as error:
-        raise InvalidArgument(f"invalid address of the default bridge (bip): {error}") from error
 
 
 def _is_other(other: NetworkRow, row: NetworkRow | None) -> bool:

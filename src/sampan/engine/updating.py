@@ -20,6 +20,7 @@ from sampan.engine.oci_checks import check_update
 from sampan.engine.resources import linux_resources
 from sampan.engine.store import ContainerStore
 from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.network import ports
 from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.config import Config, HostConfig, Resources
 from sampan.spec.docker.containers import UpdateRequest, UpdateResponse
@@ -67,7 +68,7 @@ class Updating:
         self._notices.container(container, "rename", oldName=f"/{old_name}")
 
     async def update(self, container: Container, request: UpdateRequest) -> UpdateResponse:
-        """Change limits and restart policy; those of a running container at once."""
+        """Change limits, published ports and restart policy; of a running container at once."""
         if container.removing or container.record.dead:
             raise Conflict(f"container {container.id} is marked for removal and cannot be updated")
         async with container.lock:
@@ -77,11 +78,20 @@ class Updating:
                     " memoryswap at the same time"
                 )
                 raise Conflict(f"Cannot update container {container.id}: {reason}")
+            unwanted = [ports.Unwanted.parse(text) for text in request.publish_remove or ()]
+            ports.check(request.publish_add or {})
             host_config = updated(container.host_config, request)
+            add = request.publish_add or {}
+            if unwanted or add:
+                kept = ports.without(host_config.port_bindings or {}, unwanted)
+                host_config.port_bindings = dict(ports.together(kept, add))
             warnings = check_update(request, request.restart_policy)
             if container.running:
                 resources = linux_resources(host_config)
                 await blocking(self._spawner.update, container.id, resources)
+                if unwanted or add:
+                    await self._networks.publish(container.id, add, unwanted)
+                    container.network = self._networks.settings(container.id)
             container.record.host_config = host_config
             await self._store.save(container)
         self._notices.container(container, "update")

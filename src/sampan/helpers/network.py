@@ -1,7 +1,9 @@
-"""The network helper: python -m sampan.helpers.network FD STATE [OWNER [RESOLV_CONF]].
+"""The network helper: python -m sampan.helpers.network FD STATE [WORD…].
 
 Serves the Plumber contract on an inherited socket until the other end closes it, in the network
 namespace where it was started. What it made stays; a successor finds it in the folder STATE.
+Words are owner=NAME (mark and firewall table, sampan), resolv-conf=PATH (the host's) and
+firewall=nftables (or none).
 """
 
 from __future__ import annotations
@@ -16,11 +18,18 @@ from pathlib import Path
 from typing import Final
 
 from sampan.linux import capabilities
+from sampan.network.firewall.nftables import Nftables
+from sampan.network.firewall.none import NoFirewall
 from sampan.network.linux_plumber import LinuxPlumber
 from sampan.network.service import serve
 
 # SYS_ADMIN: setns and unshare. SETUID, SETGID, KILL: relays become nobody, and are ended.
 NEEDED: Final = "CAP_NET_ADMIN CAP_NET_BIND_SERVICE CAP_SYS_ADMIN CAP_SETUID CAP_SETGID CAP_KILL"
+
+FIREWALLS: Final[dict[str, type[Nftables | NoFirewall]]] = {
+    "nftables": Nftables,
+    "none": NoFirewall,
+}
 
 
 def main() -> None:
@@ -35,9 +44,15 @@ def main() -> None:
     keep, _ = capabilities.bits(NEEDED.split())
     capabilities.drop_bounding(keep)
     capabilities.capset(keep, keep, 0)
-    owner = (sys.argv[3:] or ["sampan"])[0]
-    resolv_conf = Path((sys.argv[4:] or ["/etc/resolv.conf"])[0])
-    plumber = LinuxPlumber(state, owner=owner, defers=True, resolv_conf=resolv_conf)
+    words = dict(word.partition("=")[::2] for word in sys.argv[3:])
+    owner = words.get("owner", "sampan")
+    plumber = LinuxPlumber(
+        state,
+        owner=owner,
+        firewall=FIREWALLS[words.get("firewall", "nftables")](owner),
+        defers=True,
+        resolv_conf=Path(words.get("resolv-conf", "/etc/resolv.conf")),
+    )
     serve(socket.socket(fileno=number), plumber)
 
 

@@ -27,6 +27,7 @@ from sampan.network.checks import (
 from sampan.network.drivers import bridge as bridge_driver
 from sampan.network.firewall.firewall import BridgeRules, Firewall, Forward
 from sampan.network.firewall.nftables import Nftables
+from sampan.network.firewall.none import NoFirewall
 from sampan.network.netlink import (
     Message,
     NetlinkSocket,
@@ -48,7 +49,7 @@ from sampan.network.reservation import Reservation, Reservations
 from sampan.network.resolver.names import RESOLV_CONF, Names
 from sampan.network.routing import set_route
 from sampan.network.sandbox import INSIDE, POOL_SIZE, Pool, Sandbox, Wired, read_sysctl, wire
-from sampan.network.state import State
+from sampan.network.state import Forwarding, State
 from sampan.rpc import Fd
 
 log = logging.getLogger(__name__)
@@ -137,9 +138,7 @@ class LinuxPlumber:
                 self.remove_bridge(bridge.network_id)
             try:
                 self._indexes[bridge.network_id] = self._ensure(bridge)
-                forwarding = bridge_driver.switch_forwarding_on(
-                    self._host, self._bridge_names(bridge)
-                )
+                forwarding = self._switch_forwarding_on(bridge)
             except OSError as error:
                 raise Internal(f"failed to set up bridge {bridge.name}: {error}") from error
             if forwarding:
@@ -169,6 +168,11 @@ class LinuxPlumber:
             self._write_rules()
             if not any(other.domain for other in self._bridges.values()):
                 self._names.release()
+
+    def foreign_bridge(self, name: str) -> list[str] | None:
+        """Return the IPv4 addresses of a bridge that is not ours; None if there is none."""
+        with self._lock:
+            return bridge_driver.foreign(self._host, name, f"{self._owner}:{_BRIDGE}")
 
     def free_subnet(self, pools: list[str], taken: list[str], own: str = "") -> str:
         """Return the first subnet of `pools` that no route, address or member of `taken` uses."""
@@ -471,11 +475,14 @@ class LinuxPlumber:
         """Serve what is not the firewall's, and have old flows find their new way."""
         address = str(IPv4Interface(endpoint.address).ip)
         for port in ports:
-            if port.socket and ":" in port.mapping.host_address and self._defers:
+            if port.socket and self._is_relayed(port) and self._defers:
                 target = (address, port.mapping.container_port)
                 self._relays.add(port.socket, port.mapping.protocol, target)
             elif port.mapping.protocol == "udp":
                 self._stale.host_ports.add(port.mapping.host_port)
+
+    def _is_relayed(self, port: Reservation) -> bool:
+        return ":" in port.mapping.host_address or isinstance(self._firewall, NoFirewall)
 
     def _end(self, endpoint: _Endpoint) -> None:
         for port in endpoint.ports:
@@ -533,6 +540,11 @@ class LinuxPlumber:
         ]
         with _firewall_errors():
             self._firewall.apply(rules, forwards, forwarding.uplinks if forwarding else ())
+
+    def _switch_forwarding_on(self, bridge: BridgeSpec) -> Forwarding | None:
+        if not bridge.forwarding:
+            return None
+        return bridge_driver.switch_forwarding_on(self._host, self._bridge_names(bridge))
 
     def _bridge_names(self, bridge: BridgeSpec) -> Sequence[str]:
         return [bridge.name, *(known.name for known in self._bridges.values())]

@@ -20,6 +20,8 @@ class BridgeSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     masquerade: bool = True
     inter_container: bool = True  # --icc
     internal: bool = False
+    foreign: bool = False  # somebody else's bridge: it gets nothing but an address if it has none
+    forwarding: bool = True  # switch the host's forwarding of packets on
     domain: str = ""  # the name of a network on which containers find one another by name
 
 
@@ -70,6 +72,9 @@ class Plumber(Protocol):
 
     def remove_bridge(self, network_id: str) -> None:
         """Remove a bridge with its rules; unknown ids are no error."""
+
+    def foreign_bridge(self, name: str) -> list[str] | None:
+        """Return the IPv4 addresses of a bridge that is not ours; None if there is none."""
 
     def free_subnet(self, pools: list[str], taken: list[str], own: str = "") -> str:
         """Return the first subnet of `pools` ("172.17.0.0/16" …) that no route or address uses.

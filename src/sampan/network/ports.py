@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
-from typing import Final, Literal, cast
+from typing import Final, Literal, Self, cast
 
 from sampan.errors import InvalidArgument
 from sampan.network.plumber import PortMapping
@@ -30,6 +30,60 @@ class Port:
 
     def __str__(self) -> str:
         return f"{self.number}/{self.protocol}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unwanted:
+    """A published port that is to be taken back; what is empty fits all."""
+
+    port: Port
+    host_ip: str = ""
+    host_port: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read [[IP:]HOST_PORT:]PORT[/PROTOCOL], as after --publish-rm; raises InvalidArgument."""
+        rest, _, port = text.rpartition(":")
+        address, _, host_port = rest.rpartition(":")
+        [found, *more] = parse_ports(port)
+        if more:
+            raise InvalidArgument(f"invalid port specification: {text!r}")
+        binding = PortBinding(host_ip=address, host_port=host_port)
+        if host_port:
+            _host_range(binding)
+        return cls(found, _host_address(binding), host_port)
+
+    def fits(self, port: Port, host_ip: str, host_port: str) -> bool:
+        """Tell whether a published port is meant."""
+        return (
+            port == self.port
+            and self.host_ip in ("", host_ip)
+            and (self.host_port in ("", host_port) or not host_port)  # "": it was for us to choose
+        )
+
+
+def without(bindings: Bindings, unwanted: Collection[Unwanted]) -> dict[str, list[PortBinding]]:
+    """Return the bindings that are not unwanted."""
+    kept: dict[str, list[PortBinding]] = {}
+    for text, given in bindings.items():
+        for port in parse_ports(text):
+            left = [
+                one
+                for one in given or []
+                if not any(it.fits(port, one.host_ip, one.host_port) for it in unwanted)
+            ]
+            if left:
+                kept[str(port)] = left
+    return kept
+
+
+def together(bindings: Bindings, more: Bindings) -> dict[str, list[PortBinding]]:
+    """Return all bindings of both."""
+    found: dict[str, list[PortBinding]] = {}
+    for text, given in [*bindings.items(), *more.items()]:
+        for port in parse_ports(text):
+            found.setdefault(str(port), []).extend(given or [PortBinding()])
+    return found
 
 
 def parse_range(text: str) -> tuple[int, int]:

@@ -1,9 +1,10 @@
-"""From the host's IPv6 addresses to containers that only have IPv4: bytes are copied.
+"""Published ports that no firewall rule serves: bytes are copied.
 
-No firewall rule can translate between the families, so a published port on `::` is a listening
-socket. A process for it is forked when the first client comes, as nobody with no capabilities,
-and ends when it has had nothing to do for a while: a port that nobody uses costs a descriptor.
-The container sees the gateway as its client, as with Docker's proxy.
+None can translate from the host's IPv6 addresses to containers that only have IPv4, and with
+`--iptables=false` there are none at all. Such a port is a listening socket. A process for it is
+forked when the first client comes, as nobody with no capabilities, and ends when it has had
+nothing to do for a while: a port that nobody uses costs a descriptor. The container sees the
+gateway as its client, as with Docker's proxy.
 """
 
 from __future__ import annotations
@@ -32,10 +33,14 @@ UDP_SESSION: Final = 90.0  # seconds, moby cmd/docker-proxy
 CHUNK: Final = 64 << 10
 IPV6_RECVPKTINFO: Final = 49  # linux/in6.h
 IPV6_PKTINFO: Final = 50
+IP_PKTINFO: Final = 8  # linux/in.h; struct in_pktinfo: index, address to answer from, destination
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
 
+_PKTINFO: Final = (IPV6_PKTINFO, IP_PKTINFO)
+
 Target = tuple[str, int]
+_Client = tuple[str, int, int, int] | tuple[str, int]
 
 
 @dataclass(slots=True)
@@ -60,8 +65,10 @@ class Relays:
         sock.setblocking(False)
         if protocol == "tcp":
             sock.listen(BACKLOG)
-        else:
+        elif sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
         self._relays[sock.fileno()] = _Relay(sock, protocol, target)
 
     def remove(self, sock: socket.socket) -> None:
@@ -219,8 +226,8 @@ def _move(side: _Side, events: int) -> bool:
 @dataclass(slots=True)
 class _Session:
     socket: socket.socket
-    client: tuple[str, int, int, int]
-    local: list[tuple[int, int, bytes]]  # IPV6_PKTINFO: answers come from the address asked
+    client: _Client
+    local: list[tuple[int, int, bytes]]  # *_PKTINFO: answers come from the address asked
     last: float = 0.0
 
 
@@ -228,7 +235,7 @@ def _relay_udp(front: socket.socket, target: Target) -> None:
     epoll = select.epoll()
     epoll.register(front, _IN)
     sessions: dict[int, _Session] = {}
-    by_client: dict[tuple[str, int, int, int], _Session] = {}
+    by_client: dict[_Client, _Session] = {}
 
     def ask() -> None:
         data, ancillary, _, client = front.recvmsg(CHUNK, 64)
@@ -237,7 +244,7 @@ def _relay_udp(front: socket.socket, target: Target) -> None:
             back = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             back.setblocking(False)
             back.connect(target)
-            local = [item for item in ancillary if item[1] == IPV6_PKTINFO]
+            local = [_answer_from(item) for item in ancillary if item[1] in _PKTINFO]
             session = by_client[client] = _Session(back, client, local)
             sessions[back.fileno()] = session
             epoll.register(back, _IN)
@@ -260,13 +267,21 @@ def _relay_udp(front: socket.socket, target: Target) -> None:
         _forget_old(sessions, by_client, epoll)
 
 
+def _answer_from(item: tuple[int, int, bytes]) -> tuple[int, int, bytes]:
+    """Return what has the answer sent from the address that was asked, whatever the way."""
+    level, kind, data = item
+    if kind == IP_PKTINFO:
+        data = bytes(4) + data[8:12] + bytes(4)  # ipi_spec_dst is what was asked
+    return level, kind, data
+
+
 def _bind(call: Callable[[_Session], None], session: _Session) -> Callable[[], None]:
     return lambda: call(session)
 
 
 def _forget_old(
     sessions: dict[int, _Session],
-    by_client: dict[tuple[str, int, int, int], _Session],
+    by_client: dict[_Client, _Session],
     epoll: select.epoll,
 ) -> None:
     before = time.monotonic() - UDP_SESSION

@@ -39,6 +39,7 @@ class FakePlumber:
     refuses: SampanError | None = None
     is_gone: bool = False
     used: tuple[str, ...] = ()
+    foreign: dict[str, list[str]] = field(default_factory=dict)
 
     def ensure_bridge(self, bridge: BridgeSpec) -> None:
         self.bridges[bridge.network_id] = bridge
@@ -48,6 +49,9 @@ class FakePlumber:
 
     def free_subnet(self, pools: list[str], taken: list[str], own: str = "") -> str:
         return next(pool for pool in pools if pool not in (*taken, *self.used))
+
+    def foreign_bridge(self, name: str) -> list[str] | None:
+        return self.foreign.get(name)
 
     def sandbox(self) -> Fd:
         return Fd(os.open("/dev/null", os.O_RDONLY))

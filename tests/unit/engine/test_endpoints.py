@@ -8,10 +8,12 @@ import os
 import pytest
 
 from sampan.errors import (
+    Conflict,
     Forbidden,
     Internal,
     InvalidArgument,
 )
+from sampan.network.ports import Unwanted
 from sampan.rpc import Fd
 from sampan.spec.docker.networks import (
     EndpointIPAMConfig,
@@ -186,3 +188,32 @@ def test_a_cancelled_start_leaves_no_endpoint_and_no_descriptor(world: World) ->
     assert len(world.plumber.made) == 1
     assert len(os.listdir("/proc/self/fd")) == before
     assert connect(world, wish()).settings.networks["bridge"].ip_address
+
+
+def test_ports_of_a_running_container_come_and_go(world: World) -> None:
+    connect(world, wish(port_bindings={"80/tcp": [PortBinding(host_port="8080")]}))
+
+    def shown() -> dict[str, list[str] | None]:
+        settings = world.networks.settings(CONTAINER)
+        assert settings
+        return {
+            port: [f"{it.host_ip} {it.host_port}" for it in found] if found else None
+            for port, found in settings.ports.items()
+        }
+
+    more = {"81/tcp": [PortBinding(host_ip="127.0.0.1", host_port="8081")]}
+    world.run(world.networks.publish(CONTAINER, more, []))
+    assert shown() == {"80/tcp": ["0.0.0.0 8080", ":: 8080"], "81/tcp": ["127.0.0.1 8081"]}
+    world.run(world.networks.publish(CONTAINER, {}, [Unwanted.parse("8080:80")]))
+    assert shown() == {"81/tcp": ["127.0.0.1 8081"]}
+    world.plumber.refuses = Conflict("port is already allocated")
+    with pytest.raises(Conflict):
+        world.run(world.networks.publish(CONTAINER, more, []))
+    assert shown() == {"81/tcp": ["127.0.0.1 8081"]}
+
+
+def test_a_container_without_a_way_in_publishes_nothing(world: World) -> None:
+    connect(world, wish(mode="none"))
+    with pytest.raises(Conflict, match="is on no network that publishes ports"):
+        world.run(world.networks.publish(CONTAINER, {"80/tcp": None}, []))
+    world.run(world.networks.publish(CONTAINER, {}, [Unwanted.parse("80")]))

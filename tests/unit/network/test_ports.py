@@ -112,3 +112,42 @@ def test_inspect_shows_null_for_what_is_exposed_and_not_published() -> None:
         "80/tcp": [binding("32768", "0.0.0.0"), binding("32768", "::")],
         "443/tcp": None,
     }
+
+
+# --- ports of a container that exists ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("80", 0),
+        ("8080:80", 1),
+        ("127.0.0.1:8081:80/tcp", 1),
+        ("127.0.0.1:8080:80", 2),
+        ("80/udp", 2),
+        ("9090:80", 2),
+    ],
+)
+def test_a_port_is_taken_back_by_as_much_as_is_said_of_it(text: str, kept: int) -> None:
+    bindings = {
+        "80/tcp": [
+            PortBinding(host_port="8080"),
+            PortBinding(host_ip="127.0.0.1", host_port="8081"),
+        ]
+    }
+    left = ports.without(bindings, [ports.Unwanted.parse(text)])
+    assert sum(len(found) for found in left.values()) == kept
+
+
+def test_bindings_of_both_are_together_and_none_means_any_port() -> None:
+    found = ports.together({"80": [PortBinding(host_port="1")]}, {"80/tcp": None, "53/udp": []})
+    assert found == {
+        "80/tcp": [PortBinding(host_port="1"), PortBinding()],
+        "53/udp": [PortBinding()],
+    }
+
+
+@pytest.mark.parametrize("text", ["", "x", "1:2:3:4", "80-90", "x:80", "1.2.3:80:80"])
+def test_what_is_no_port_is_not_taken_back(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        ports.Unwanted.parse(text)

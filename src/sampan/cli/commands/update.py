@@ -1,4 +1,4 @@
-"""Change limits and the restart policy of one or more containers."""
+"""Change limits, published ports and the restart policy of one or more containers."""
 
 from __future__ import annotations
 
@@ -33,6 +33,12 @@ class Options:
     memory_reservation: int = flag("", "Memory that is kept under pressure", kind="bytes")
     memory_swap: int = flag("", "Limit of memory and swap together, -1 for none", kind="swap")
     pids_limit: int = flag("", "Number of processes (-1 for unlimited)", kind="int")
+    publish_add: list[str] = flag(
+        "", "Publish one more port, [ip:][host:]container[/proto]", kind="list"
+    )
+    publish_rm: list[str] = flag(
+        "", "Take a published port back, [[ip:]host:]container[/proto]", kind="list"
+    )
     restart: str = flag("", "When to start again after an exit", default="")
     kernel_memory = hidden("", "and no longer supported by the kernel", kind="bytes")
 
@@ -60,7 +66,15 @@ def _changes(options: Options) -> dict[str, Any]:
     policy: dict[str, Any] = {"Name": "", "MaximumRetryCount": 0}
     if options.restart:
         policy = restart_policy(options.restart)
+    ports: dict[str, Any] = {}
+    if options.publish_add:
+        from sampan.cli.ports import bindings_of
+
+        ports["PublishAdd"] = bindings_of(options.publish_add)
+    if options.publish_rm:
+        ports["PublishRemove"] = options.publish_rm
     return {
+        **ports,
         "BlkioWeight": options.blkio_weight,
         "CpuPeriod": options.cpu_period,
         "CpuQuota": options.cpu_quota,

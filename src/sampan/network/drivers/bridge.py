@@ -30,6 +30,8 @@ def ensure(host: NetlinkSocket, bridge: BridgeSpec, alias: str) -> tuple[int, in
 
     `alias` marks what is ours; Conflict if the name belongs to something else.
     """
+    if bridge.foreign:
+        return _ensure_foreign(host, bridge)
     link = host.link(bridge.name)
     if link is None:
         host.request(add_bridge(bridge.name, mac_of(IPv4Address(bridge.gateway))))
@@ -54,6 +56,27 @@ def ensure(host: NetlinkSocket, bridge: BridgeSpec, alias: str) -> tuple[int, in
     write_sysctl(f"ipv4/conf/{bridge.name}/route_localnet", "1")
     quietly_write_sysctl(f"ipv6/conf/{bridge.name}/accept_ra", "0")
     return link.index, mtu
+
+
+def foreign(host: NetlinkSocket, name: str, alias: str) -> list[str] | None:
+    """Return the IPv4 addresses of a bridge that has not our alias; None if there is none."""
+    link = host.link(name)
+    if link is None or link.kind != "bridge" or link.alias == alias:
+        return None
+    return [str(address) for index, address in host.addresses() if index == link.index]
+
+
+def _ensure_foreign(host: NetlinkSocket, bridge: BridgeSpec) -> tuple[int, int]:
+    """Use a bridge of the administrator's; only an address is added, if it has none."""
+    link = host.link(bridge.name)
+    if link is None or link.kind != "bridge":
+        raise Conflict(f"bridge {bridge.name} does not exist")
+    wanted = IPv4Interface(f"{bridge.gateway}/{IPv4Network(bridge.subnet).prefixlen}")
+    present = [address for index, address in host.addresses() if index == link.index]
+    requests = [] if present else [add_address(link.index, wanted)]
+    host.request(*requests, set_link(link.index, up=True))
+    write_sysctl(f"ipv4/conf/{bridge.name}/route_localnet", "1")
+    return link.index, bridge.mtu or link.mtu
 
 
 def uplink_mtu(host: NetlinkSocket) -> int:

@@ -11,7 +11,12 @@ from msgspec import UNSET, UnsetType
 
 from sampan.spec.docker.config import Config, HostConfig, Resources, RestartPolicy
 from sampan.spec.docker.images import DriverData
-from sampan.spec.docker.networks import EndpointSettings, NetworkingConfig, NetworkSettings
+from sampan.spec.docker.networks import (
+    EndpointSettings,
+    NetworkingConfig,
+    NetworkSettings,
+    PortBinding,
+)
 from sampan.spec.image import Descriptor
 
 ZERO_TIME = "0001-01-01T00:00:00Z"  # Go's time.Time{}
@@ -36,6 +41,9 @@ class UpdateRequest(Resources, rename="pascal", kw_only=True):
     """The body of POST /containers/{id}/update; zero values leave things as they are."""
 
     restart_policy: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
+    # Ours, not Docker's: ports of a container that exists.
+    publish_add: dict[str, list[PortBinding] | None] | None = None
+    publish_remove: list[str] | None = None  # [[IP:]HOST_PORT:]PORT[/PROTOCOL]
 
 
 class UpdateResponse(msgspec.Struct, rename="pascal", kw_only=True):
