@@ -149,6 +149,7 @@ SCRIPTS = {
         push 127.0.0.1:1/x
     """,
     "logins": """
+        pull PRIVATE/secret/app
         login -u captain -p wrong PRIVATE
         login -u captain -p secret PRIVATE
         pull PRIVATE/secret/app
