@@ -104,7 +104,7 @@ class Session:
         return answer
 
     async def _send(self, url: Url, call: Call, more_scopes: Sequence[str]) -> Answer:
-        is_own = self.endpoint.name in (url.authority, url.netloc)
+        is_own = self.endpoint.url(url.scheme).origin == url.origin
         shown = await self._authorization(url, more_scopes) if is_own else None
         answer = await self.transport.send(url, call.with_headers(*([shown] if shown else [])))
         if answer.status != 401 or answer.url.origin != url.origin or not is_own:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampan.distribution.challenges import Challenge, challenge_for, parse_challenges
@@ -48,6 +48,7 @@ def test_several_headers_are_several_challenges() -> None:
     assert challenge_for(found, "digest") is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(WORD, st.dictionaries(WORD, VALUE, max_size=4)), max_size=4))
 def test_what_is_written_by_the_rules_is_read_again(
     challenges: list[tuple[str, dict[str, str]]],
@@ -62,6 +63,7 @@ def test_what_is_written_by_the_rules_is_read_again(
     assert parse_challenges([text]) == [Challenge(*one) for one in challenges]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(), max_size=3))
 def test_nothing_in_a_header_is_an_error(headers: list[str]) -> None:
     parse_challenges(headers)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampan.distribution.headers import content_range, next_page, retry_after, uploaded
@@ -23,6 +23,7 @@ def test_an_upload_tells_how_much_it_has(text: str, size: int | None) -> None:
     assert uploaded(text) == size
 
 
+@settings(deadline=None)
 @given(first=SIZES, length=st.integers(1, 1 << 40), rest=SIZES)
 def test_a_content_range_is_read_again(first: int, length: int, rest: int) -> None:
     last = first + length - 1
@@ -54,6 +55,7 @@ def test_the_next_page_is_found(text: str, where: str | None) -> None:
     assert next_page([text]) == where
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_header_is_an_error(text: str) -> None:
     uploaded(text)

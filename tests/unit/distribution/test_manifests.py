@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampan.distribution.manifests import checked
@@ -103,12 +103,14 @@ def test_schema_1_is_refused_as_docker_does(content: bytes, kind: str) -> None:
         check(content, kind)
 
 
+@settings(deadline=None)
 @given(content=st.binary() | st.text().map(str.encode), kind=st.text())
 def test_nothing_raises_anything_else(content: bytes, kind: str) -> None:
     with pytest.raises(SampanError):
         check(content, kind)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(

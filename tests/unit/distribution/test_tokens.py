@@ -263,3 +263,10 @@ def test_basic_credentials_are_shown(liar: LyingRegistry) -> None:
         )
     with pytest.raises(Unauthorized, match="unauthorized: authentication required"):
         manifest(liar, Credentials("captain", "wrong"))
+
+
+def test_a_name_in_capitals_is_the_same_registry(liar: LyingRegistry) -> None:
+    liar.challenge, liar.tokens = 'Basic realm="x"', {"Basic Y2FwdGFpbjpzZWNyZXQ="}
+    name = f"LOCALHOST:{liar.site.port}/app"
+    found = with_repository(name, lambda r: r.manifest("1"), CAPTAIN)
+    assert found.descriptor.digest == IMAGE.digest

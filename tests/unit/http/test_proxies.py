@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampan.http.proxies import Proxies
@@ -39,6 +39,7 @@ def test_no_proxy_leaves_hosts_out(rule: str, excepted: list[str], asked: list[s
     assert [host for host in asked if not proxies.of("https", host, 443)] == []
 
 
+@settings(deadline=None)
 @given(rules=st.text(), host=st.text(), port=st.integers(1, 65535))
 def test_no_rule_and_no_host_is_an_error(rules: str, host: str, port: int) -> None:
     Proxies.from_environment({**ALL, "NO_PROXY": rules}).of("http", host, port)

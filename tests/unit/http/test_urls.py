@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
@@ -49,6 +49,7 @@ def test_a_location_is_read_where_it_was_found() -> None:
         url.join("gopher://b")
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_an_address_that_can_be_sent_or_is_refused(text: str) -> None:
     for whole in (text, f"http://a.example/{text}", f"http://{text}/"):
