@@ -18,6 +18,7 @@ from typing import Any
 
 from tests.session import PATIENCE, containers, eventually, scratch, unique
 
+REGISTRY = "/usr/bin/docker-registry"
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -169,7 +170,10 @@ class Daemon:
             self.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
 
     def processes(self) -> list[int]:
-        """Return the daemon's own processes: those in its network namespace, outside containers."""
+        """Return the daemon's own processes: those in its network namespace, outside containers.
+
+        A registry of the test, which shares the namespace, is none of them.
+        """
         network = os.stat(f"/run/netns/{self.namespace}").st_ino
         pids = os.stat("/proc/self/ns/pid").st_ino
         found = []
@@ -178,6 +182,7 @@ class Daemon:
                 if (
                     os.stat(f"/proc/{entry}/ns/net").st_ino == network
                     and os.stat(f"/proc/{entry}/ns/pid").st_ino == pids
+                    and os.readlink(f"/proc/{entry}/exe") != REGISTRY
                 ):
                     found.append(int(entry))
         return found

@@ -355,6 +355,17 @@ def held_until(event: threading.Event, after: int = 0) -> Lie:
     return lie
 
 
+def when(condition: Callable[[], object], lie: Lie) -> Lie:
+    """Return a lie that waits until a condition holds."""
+
+    def lie_then(handler: Handler, answer: Answer) -> Answer | None:
+        while not condition() and not handler.server.ending.wait(0.02):
+            pass
+        return lie(handler, answer)
+
+    return lie_then
+
+
 def status(code: int, error_code: str = "UNKNOWN", message: str = "", **headers: str) -> Lie:
     """Return a lie that refuses; `Retry_After="1"` gives a header Retry-After."""
 

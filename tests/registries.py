@@ -26,11 +26,11 @@ from typing import Any
 import bcrypt
 import trustme
 
+from tests.daemon import REGISTRY
 from tests.session import PATIENCE, eventually, scratch
 from tests.tokens import ISSUER, SERVICE, TokenServer
 from tests.wire import LOOPBACK, Reply, Site, within
 
-PROGRAM = "/usr/bin/docker-registry"
 OUTSIDE = "192.0.2.1"  # TEST-NET-1: an address that is not on the loopback network
 _ACCESS = re.compile(rb'"([A-Z]+) (/\S*) HTTP/[\d.]+" (\d+)')
 
@@ -102,7 +102,7 @@ class Registry:
         config.write_text(json.dumps(settings))
         with within(self.site.namespace), log.open("ab") as out:
             self.process = subprocess.Popen(
-                [PROGRAM, "serve", str(config)], stdin=subprocess.DEVNULL, stdout=out, stderr=out
+                [REGISTRY, "serve", str(config)], stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )
 
         def listens() -> bool:
@@ -225,7 +225,7 @@ def registry(
     `users` are checked by htpasswd, `tokens` by a token server, `mirror_of` is the URL of another
     registry. With `client_ca` only clients with a certificate of the same authority get in.
     """
-    assert shutil.which(PROGRAM), "apt-get install docker-registry"
+    assert shutil.which(REGISTRY), "apt-get install docker-registry"
     assert namespace or host == LOOPBACK, "only the loopback network of the host is ours"
     folder = scratch()
     authority = Authority(host) if tls else None

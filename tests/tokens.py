@@ -140,7 +140,7 @@ class TokenServer:
         body["issued_at"] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         if asked.grant == "refresh_token":
             body["scope"] = " ".join(asked.scopes)
-        elif asked.offline and asked.user:
+        elif asked.offline and asked.user and self.posts:
             refresh = secrets.token_urlsafe(16)
             self.refresh_tokens[refresh] = asked.user
             body["refresh_token"] = refresh

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sampan.distribution.manifests import Fetched
+from sampan.distribution.refusals import plain
 from sampan.distribution.repository import Repository
 from sampan.engine.images.documents import DEPTH, Documents
 from sampan.errors import InvalidArgument, NotFound
@@ -128,7 +129,7 @@ def _checked(manifest: Document, documents: dict[Digest, bytes]) -> Chosen:
         parse_digest(layer.digest)
         kind = layer.media_type.lower()
         if kind not in _OLD_TYPES and not any(kind.startswith(f"{p}.") for p in _PREFIXES):
-            raise InvalidArgument(f"unsupported media type {layer.media_type}")
+            raise InvalidArgument(f"unsupported media type {plain(layer.media_type)}")
         if layer.size < 0:
             raise InvalidArgument(f"invalid manifest: the size of {layer.digest} is negative")
     return Chosen(manifest, config, layers, documents)

@@ -200,8 +200,12 @@ class Layers:
         """Put a staged layer on its parent; return the chain id that this makes.
 
         It is there until the intake has ended; with `lease` for a day more, or as long as an
-        image needs it.
+        image needs it. Once begun it is done to the end: a layer that is there is not lost again
+        because its client has gone.
         """
+        return await waited_for(self._commit(staged, parent, lease=lease))
+
+    async def _commit(self, staged: Staged, parent: Digest | None, *, lease: bool) -> Digest:
         chain_id = chain_of(parent, staged.diff_id)
         chain = Chain(chain_id, staged.diff_id, staged.size)
         if chain_id not in self.chains:

@@ -111,6 +111,8 @@ class Shipping:
     def _is_mountable(self, source: Source) -> bool:
         if source.repository in ("", self._place):
             return False
+        if not source.digest.startswith("sha256:"):
+            return False  # docker-registry 2.8 says that it has mounted it, and has not
         return Reference.parse(source.repository).domain == self._repository.reference.domain
 
     # --- what has to be sent -------------------------------------------------------------------
