@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -57,7 +56,7 @@ def _hidden(sources: Sequence[str], who: Identity) -> Iterator[Path]:
 
 
 def _hidden_of(host: Path, who: Identity) -> Iterator[Path]:
-    paths = sorted(path for path in host.iterdir() if path.suffix in SUFFIXES)
+    paths = sorted(path for path in host.iterdir() if path.suffix in SUFFIXES and path.is_file())
     enters = all(_may(folder, who, 0o111) for folder in (host, *host.parents))
     for path in paths:
         pair = (path.with_suffix(".cert"), path.with_suffix(".key"))
@@ -78,8 +77,6 @@ def _may(path: Path, who: Identity, bits: int) -> bool:
 
 def _copy(source: Path, target: str, who: Identity) -> None:
     with open(source, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return
         content = file.read(LARGEST)
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
     with os.fdopen(fd, "wb") as copy:
