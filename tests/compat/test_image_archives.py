@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sampan.engine.database import Database
 from sampan.engine.images.images import Images
+from sampan.spec.digest import Digest
+from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
 from sampan.storage.linux_mounter import LinuxMounter
 from tests import tarballs
 from tests.image_shop import run, stream
+from tests.layouts import Layout
 from tests.tarballs import archive, file, folder, symlink
 
 pytestmark = [pytest.mark.compat, pytest.mark.privileged, pytest.mark.slow]
@@ -209,3 +214,77 @@ def test_a_layer_that_is_no_archive_is_refused(store: Store, tmp_path: Path) -> 
         store.load(broken)
     assert len(store.mounter.snapshots()) == 1
     assert len(list(store.images.store.content)) == 1
+
+
+# --- several platforms and compressions -------------------------------------------------------
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_what_skopeo_compresses_keeps_its_digests(
+    store: Store, new_store: Callable[[], Store], tmp_path: Path, compression: str
+) -> None:
+    needs("skopeo")
+    store.save(tmp_path / "saved.tar", "app:1")
+    target = f"oci-archive:{tmp_path}/packed.tar:registry.example/packed:2"
+    compress = ["--dest-compress", "--dest-compress-format", compression]
+    command("skopeo", "copy", *compress, f"docker-archive:{tmp_path}/saved.tar:app:1", target)
+    manifest = json.loads(command("skopeo", "inspect", "--raw", target))
+    other = new_store()
+    assert other.load(tmp_path / "packed.tar") == ["Loaded image: registry.example/packed:2"]
+    (layer,) = manifest["layers"]
+    images = other.images.store
+    (kept,) = images.layers.kept()
+    assert (kept.blob, kept.blob_size, kept.media_type) == (
+        layer["digest"], layer["size"], layer["mediaType"],
+    )  # fmt: skip
+    target_digest = images.target_of(Reference.parse("registry.example/packed:2"))
+    assert json.loads(images.documents.read(target_digest or Digest(""))) == manifest
+    other.save(tmp_path / "again.tar", "registry.example/packed:2")
+    assert read(tmp_path / "again.tar", "manifest.json")[0]["Layers"] == [
+        f"blobs/sha256/{run(store.images.resolve('app:1')).config.diff_ids[0][7:]}"
+    ]
+
+
+def read(path: Path, name: str) -> Any:
+    with tarfile.open(path) as opened:
+        found = opened.extractfile(name)
+        assert found is not None
+        return json.load(found)
+
+
+def test_several_platforms_go_to_skopeo_and_come_from_buildah(
+    new_store: Callable[[], Store], tmp_path: Path
+) -> None:
+    needs("skopeo")
+    needs("buildah")
+    ours = new_store()
+    layout = Layout()
+    amd, arm = layout.image(ROOT), layout.image(ROOT, archive(file("a")), architecture="arm64")
+    layout.name(layout.index(amd, arm, layout.attestation(amd)), "docker.io/library/app:1")
+    (tmp_path / "layout.tar").write_bytes(layout.archive())
+    ours.load(tmp_path / "layout.tar")
+    ours.save(tmp_path / "saved.tar", "app:1")
+    for architecture in ("amd64", "arm64"):
+        chosen = ["skopeo", "--override-arch", architecture, "inspect", "--config"]
+        seen = json.loads(command(*chosen, f"oci-archive:{tmp_path}/saved.tar:1"))
+        image = run(ours.images.resolve("app:1", Platform.parse(architecture)))
+        assert seen["architecture"] == architecture
+        assert seen["rootfs"]["diff_ids"] == image.config.diff_ids
+    options = [
+        "--root", str(tmp_path / "buildah"), "--runroot", str(tmp_path / "buildah-run"),
+        "--storage-driver", "vfs",
+    ]  # fmt: skip
+    command("buildah", *options, "manifest", "create", "both")
+    source = f"oci-archive:{tmp_path}/saved.tar:1"
+    command("buildah", *options, "manifest", "add", "--all", "both", source)
+    target = f"oci-archive:{tmp_path}/both.tar:registry.example/both:3"
+    command("buildah", *options, "manifest", "push", "--all", "both", target)
+    command("buildah", *options, "rmi", "--all", "--force")
+    theirs = new_store()
+    assert theirs.load(tmp_path / "both.tar") == ["Loaded image: registry.example/both:3"]
+    assert theirs.images.store.images.keys() == ours.images.store.images.keys()
+    theirs.save(tmp_path / "again.tar", "registry.example/both:3")
+    assert (
+        read(tmp_path / "again.tar", "index.json")["manifests"][0]["digest"]
+        == (read(tmp_path / "saved.tar", "index.json")["manifests"][0]["digest"])
+    )

@@ -17,6 +17,7 @@ from sampan.engine.images.importing import check_os, encode_config
 from sampan.engine.images.layers import chain_of
 from sampan.engine.images.model import Image, Staged
 from sampan.engine.images.receiving import Part, Parts, Receiving
+from sampan.engine.images.reports import bar
 from sampan.engine.images.store import ImageStore, best
 from sampan.engine.undisturbed import undisturbed
 from sampan.errors import InvalidArgument
@@ -241,6 +242,7 @@ def _progress(label: str, current: int, total: int) -> ProgressMessage:
     return ProgressMessage(
         status="Loading layer",
         progress_detail=ProgressDetail(current=current, total=total),
+        progress=bar(current, total),
         id=label,
     )
 
