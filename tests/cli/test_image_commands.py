@@ -110,10 +110,18 @@ def test_old_flags_of_search_are_filters_now(tmp_path: Path) -> None:
     assert no.asked[0].query["filters"] == [{"is-automated": {"false": True}}]
 
 
-@pytest.mark.parametrize("line", ["pull --disable-content-trust=false x", "push x"])
-def test_a_check_of_signatures_is_not_promised(line: str, tmp_path: Path) -> None:
-    (found,) = said(Case(line, environment={"DOCKER_CONTENT_TRUST": "1"}), tmp_path)
-    assert (found.status, found.out, found.asked) == (1, "", [])
+@pytest.mark.parametrize("line", ["pull x", "push x", "run --pull=always x"])
+@pytest.mark.parametrize("way", ["flag", "environment"])
+def test_a_check_of_signatures_is_not_promised(line: str, way: str, tmp_path: Path) -> None:
+    name, _, rest = line.partition(" ")
+    case = (
+        Case(f"{name} --disable-content-trust=false {rest}")
+        if way == "flag"
+        else Case(line, environment={"DOCKER_CONTENT_TRUST": "1"})
+    )
+    (found,) = said(case, tmp_path)
+    assert found.status == (125 if name == "run" else 1)
+    assert (found.out, found.asked) == ("", [])
     assert "content trust is not supported" in found.err
 
 

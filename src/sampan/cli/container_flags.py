@@ -174,4 +174,4 @@ class ContainerOptions:
     oom_kill_disable: bool = flag("", "Disable the OOM killer")
     pids_limit: int = flag("", "Number of processes (-1 for unlimited)", kind="int")
     kernel_memory = hidden("", "and no longer supported by the kernel", kind="bytes")
-    disable_content_trust = hidden("", "support for docker content trust was removed", kind="bool")
+    disable_content_trust: bool = hidden("", kind="bool", default=True)

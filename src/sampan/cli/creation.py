@@ -126,10 +126,12 @@ def _check_reference(image: str) -> None:
 
 
 def _pull(cli: Invocation, options: ContainerOptions, image: str) -> None:
+    from sampan.cli.image_transfer import check_trust
     from sampan.cli.progress import show
     from sampan.cli.registry_auth import authorization
     from sampan.spec.reference import Reference
 
+    check_trust(options.disable_content_trust, options.changed)
     reference = Reference.parse(image).with_default_tag()
     messages = cli.client.images.pull(
         reference.name,

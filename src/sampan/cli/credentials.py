@@ -93,11 +93,9 @@ def save(cli: Invocation, login: Login) -> None:
         else:
             helpers.store(helper, login.server, login.name, login.password)
         login = Login(login.server)
-    entries = _entries(cli)
-    if entries.get(login.server) == login.stored():
+    if _entries(cli.settings).get(login.server) == login.stored():
         return
-    entries[login.server] = login.stored()
-    cli.save_settings({"auths": entries})
+    _change_entry(cli, login.server, login.stored())
     if login.password:
         cli.err.line(UNENCRYPTED.format(cli.settings_path()))
         cli.err.flush()
@@ -108,9 +106,20 @@ def erase(cli: Invocation, server: str) -> None:
     helper = _helper(cli, server)
     if helper:
         helpers.erase(helper, server)
-    entries = _entries(cli)
-    if entries.pop(server, None) is not None:
-        cli.save_settings({"auths": entries})
+    if server in _entries(cli.settings):
+        _change_entry(cli, server, None)
+
+
+def _change_entry(cli: Invocation, server: str, entry: dict[str, str] | None) -> None:
+    def change(settings: dict[str, Any]) -> None:
+        entries = _entries(settings)
+        if entry is None:
+            entries.pop(server, None)
+        else:
+            entries[server] = entry
+        settings["auths"] = entries
+
+    cli.change_settings(change)
 
 
 def stored_name(cli: Invocation, server: str) -> str:
@@ -148,13 +157,13 @@ def _helper(cli: Invocation, server: str) -> str:
     return store
 
 
-def _entries(cli: Invocation) -> dict[str, Any]:
-    entries = cli.settings.get("auths")
+def _entries(settings: dict[str, Any]) -> dict[str, Any]:
+    entries = settings.get("auths")
     return dict(entries) if isinstance(entries, dict) else {}
 
 
 def _in_file(cli: Invocation, server: str) -> Login:
-    entries = _entries(cli)
+    entries = _entries(cli.settings)
     for key in _keys(entries, server):
         if isinstance(entries[key], dict):
             return _login(key, entries[key])

@@ -6,7 +6,7 @@ import os
 
 from sampan.cli.flags import flag
 from sampan.cli.invocation import Exit
-from sampan.errors import Unauthorized
+from sampan.errors import Unauthorized, Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class TransferOptions:
 
 def reference_of(cli: Invocation, options: TransferOptions, text: str, all: bool) -> Reference:
     """Return what the operand names, with the default tag unless all tags are meant."""
-    _check_trust(options)
+    check_trust(options.disable_content_trust, options.changed)
     from sampan.spec.reference import Reference
 
     reference = Reference.parse(text)
@@ -47,17 +47,15 @@ def reference_of(cli: Invocation, options: TransferOptions, text: str, all: bool
     return reference
 
 
-def _check_trust(options: TransferOptions) -> None:
+def check_trust(disabled: bool, changed: set[str]) -> None:
     """Refuse to promise a check of signatures that nobody makes."""
-    wanted = os.environ.get("DOCKER_CONTENT_TRUST", "")
-    asked = not options.disable_content_trust
-    if "disable-content-trust" not in options.changed:
-        asked = wanted in ("1", "t", "T", "TRUE", "true", "True")
-    if asked:
-        raise Exit(
-            1,
+    if "disable-content-trust" not in changed:
+        wanted = os.environ.get("DOCKER_CONTENT_TRUST", "")
+        disabled = wanted not in ("1", "t", "T", "TRUE", "true", "True")
+    if not disabled:
+        raise Unsupported(
             "content trust is not supported: unset DOCKER_CONTENT_TRUST and leave out "
-            "--disable-content-trust=false, or pull by digest",
+            "--disable-content-trust=false, or pull by digest"
         )
 
 

@@ -8,6 +8,7 @@ from sampan.cli.output import Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from sampan.client.api import Client
@@ -78,14 +79,17 @@ class Invocation:
 
         return os.path.join(self.folder or config_folder(os.environ), "config.json")
 
-    def save_settings(self, changes: dict[str, Any]) -> None:
-        """Change settings in config.json. Raises Exit if that cannot be done, or is not safe."""
-        settings = self.settings
+    def change_settings(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change config.json as it is now: since the start somebody else may have changed it.
+
+        Raises Exit if it cannot be read: then what is in it would be lost.
+        """
+        settings = self._settings = self._read_settings()
         if self._unreadable:
             raise Exit(1, f"refusing to overwrite {self.settings_path()}: {self._unreadable}")
         from sampan.cli.settings_file import write
 
-        settings.update(changes)
+        change(settings)
         write(self.settings_path(), settings)
 
     def _read_settings(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sampan.cli.commands import logout
 from sampan.cli.credentials import Login, erase, find, hostname, save
 from sampan.cli.invocation import Exit, Invocation
 from sampan.cli.registry_auth import HUB_KEY, authorization
@@ -207,3 +208,21 @@ def test_a_helper_that_is_broken_is_an_error(folder: Path, tmp_path: Path, body:
 )
 def test_a_server_is_known_by_its_host(server: str, expected: str) -> None:
     assert hostname(server) == expected
+
+
+def test_what_somebody_else_stored_meanwhile_stays(folder: Path) -> None:
+    first, second = settings(folder, auths={"old": entry("a", "b")}), Invocation()
+    assert (first.settings, second.settings) == (second.settings, first.settings)
+    save(first, Login("one", "me", "x"))
+    save(second, Login("two", "me", "y"))
+    erase(first, "old")
+    found = json.loads((folder / "config.json").read_bytes())["auths"]
+    assert found == {"one": entry("me", "x"), "two": entry("me", "y")}
+
+
+def test_logging_out_of_the_hub_forgets_the_tokens_of_a_web_login(folder: Path) -> None:
+    keys = {f"{HUB_KEY}{name}": entry("me", "x") for name in ("", "access-token", "refresh-token")}
+    cli = settings(folder, auths={**keys, "other": entry("a", "b")})
+    logout.run(cli, logout.Options(), [])
+    found = json.loads((folder / "config.json").read_bytes())["auths"]
+    assert found == {"other": entry("a", "b")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.cli.credentials import erase, hostname
+from sampan.cli.credentials import erase, find, hostname
 from sampan.cli.registry_auth import HUB_KEY
 from sampan.errors import SampanError
 
@@ -34,8 +34,20 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
             erase(cli, key)
         except SampanError as error:
             errors[key] = str(error)
+    if not server:
+        _erase_tokens(cli)
     if len(errors) == len({*keys}):
         cli.err.line("WARNING: could not erase credentials:")
         for key, message in errors.items():
             cli.err.line(f"{key}: {message}")
     return 0
+
+
+def _erase_tokens(cli: Invocation) -> None:
+    """Forget what docker's login through a web browser keeps beside the login itself."""
+    for name in ("access-token", "refresh-token"):
+        try:
+            if find(cli, HUB_KEY + name).document():
+                erase(cli, HUB_KEY + name)
+        except SampanError:
+            pass  # a helper that cannot say it has one; most have none
