@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 from sampan.network.netlink import (
     NetlinkSocket,
@@ -24,6 +24,7 @@ from sampan.network.netlink import (
 from sampan.network.sandbox import Sandbox, inside, write_sysctl
 
 HOST, NEIGHBOUR = "198.51.100.1", "198.51.100.2"
+HOST6, NEIGHBOUR6 = "2001:db8::1", "2001:db8::2"
 
 
 @dataclass
@@ -41,11 +42,18 @@ def hosts() -> Iterator[Hosts]:
         write_sysctl("ipv4/ip_forward", "0")  # the kernel copies what the machine has
         with NetlinkSocket() as here:
             here.request(add_veth("uplink0", "uplink0", neighbour.namespace))
-            for socket_, address in ((here, HOST), (neighbour, NEIGHBOUR)):
+            write_sysctl("ipv6/conf/all/forwarding", "0")
+            for socket_, address, address6 in (
+                (here, HOST, HOST6),
+                (neighbour, NEIGHBOUR, NEIGHBOUR6),
+            ):
                 link = socket_.link("uplink0")
                 assert link is not None
-                interface = IPv4Interface(f"{address}/24")
-                socket_.request(set_link(link.index, up=True), add_address(link.index, interface))
+                socket_.request(
+                    set_link(link.index, up=True),
+                    add_address(link.index, IPv4Interface(f"{address}/24")),
+                    add_address(link.index, IPv6Interface(f"{address6}/64")),
+                )
         yield Hosts(host.namespace, neighbour.namespace)
 
 
@@ -54,7 +62,10 @@ def route_through_host(neighbour: int) -> None:
     with Sandbox.of(neighbour) as sandbox:
         link = sandbox.link("uplink0")
         assert link is not None
-        sandbox.request(add_default_route(IPv4Address(HOST), link.index))
+        sandbox.request(
+            add_default_route(IPv4Address(HOST), link.index),
+            add_default_route(IPv6Address(HOST6), link.index),
+        )
 
 
 def links(namespace: int | None = None) -> set[str]:
@@ -70,14 +81,14 @@ def links(namespace: int | None = None) -> set[str]:
 def tcp_server(namespace: int, port: int) -> Iterator[None]:
     """Answer every connection with the client's address, then echo what it sends."""
     with inside(namespace):
-        listener = socket.create_server(("0.0.0.0", port))
+        listener = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
 
     def serve() -> None:
         with suppress(OSError):
             while True:
                 client, (address, *_) = listener.accept()
                 with client:
-                    client.sendall(address.encode() + b"\n")
+                    client.sendall(address.removeprefix("::ffff:").encode() + b"\n")
                     while data := client.recv(1 << 16):
                         client.sendall(data)
 
@@ -89,13 +100,14 @@ def tcp_server(namespace: int, port: int) -> Iterator[None]:
 def udp_server(namespace: int, port: int) -> Iterator[None]:
     """Answer every datagram with the client's address."""
     with inside(namespace):
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.bind(("0.0.0.0", port))
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(("::", port))
 
     def serve() -> None:
         with suppress(OSError):
             while client := sock.recvfrom(1 << 16)[1]:  # None: shut down
-                sock.sendto(client[0].encode(), client)
+                sock.sendto(client[0].removeprefix("::ffff:").encode(), client)
 
     with _serving(serve, sock):
         yield

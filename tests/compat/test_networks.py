@@ -161,6 +161,39 @@ def test_containers_join_and_leave_with_addresses_names_and_routes(cli: Cli) -> 
     assert "10.78.0." in cli("exec", "box", "ip", "addr")
 
 
+def test_a_network_with_ipv6_gives_addresses_names_and_published_ports(
+    cli: Cli, daemon: Daemon
+) -> None:
+    cli(
+        "network", "create", "--ipv6", "--subnet", "fd00:77::/64", "--subnet", "10.77.0.0/24", "six"
+    )
+    shown = json.loads(cli("network", "inspect", "six"))[0]
+    assert shown["EnableIPv6"] is True
+    assert {config["Gateway"] for config in shown["IPAM"]["Config"]} == {"10.77.0.1", "fd00:77::1"}
+    serve = ("busybox", "sh", "-c", "echo page > /var/www/index.html; exec httpd -f -h /var/www")
+    fixed = ("--net", "six", "--ip6", "fd00:77::99")
+    cli("run", "-d", *fixed, "--name", "web", "-p", "8075:80", *serve)
+    field = "{{.NetworkSettings.Networks.six.GlobalIPv6Address}}"
+    assert cli("inspect", "-f", field, "web") == "fd00:77::99"
+    cli("run", "--rm", "--net", "six", "busybox", "ping", "-6", "-c", "1", "web")
+    assert "fd00:77::99" in cli("run", "--rm", "--net", "six", "busybox", "nslookup", "web")
+
+    def fetch() -> bytes:
+        return subprocess.run(
+            [*daemon.enter, "curl", "-s", "--noproxy", "*", "http://[fd00:77::1]:8075/"],
+            capture_output=True,
+            timeout=20,
+            check=False,
+        ).stdout
+
+    eventually(lambda: fetch() == b"page\n")
+    assert "already in use" in cli("run", "--rm", "--net", "six", "--ip6", "fd00:77::99", "busybox",
+                                   "true", fails=True)  # fmt: skip
+    cli("network", "create", "--ipv6", "own")  # a range of the engine's own
+    routes = cli("run", "--rm", "--net", "own", "busybox", "ip", "-6", "route")
+    assert "default via fd" in routes
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

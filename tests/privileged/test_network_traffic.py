@@ -254,13 +254,13 @@ def test_the_default_route_moves_to_another_network(world: World) -> None:
     world.plumber.attach(other, container).close()
     with tcp_server(world.here.neighbour, 80):
         assert ask_tcp(container.number, NEIGHBOUR, 80) == HOST
-        world.plumber.route("e29-2", "172.29.0.1", container)
-        world.plumber.route("e30-2", "", container)
+        world.plumber.route("e29-2", "172.29.0.1", "", container)
+        world.plumber.route("e30-2", "", "", container)
         assert ask_tcp(container.number, NEIGHBOUR, 80) == "172.29.0.2"
         world.plumber.detach("e29-2")
         with pytest.raises(OSError):
             ask_tcp(container.number, NEIGHBOUR, 80, timeout=0.3)
-        world.plumber.route("e30-2", GATEWAY, container)
+        world.plumber.route("e30-2", GATEWAY, "", container)
         assert ask_tcp(container.number, NEIGHBOUR, 80) == HOST
 
 

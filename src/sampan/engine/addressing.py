@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Network
 from typing import Final
 
-from sampan.engine.endpoint_settings import address_of, dns_names, gateway_of
+from sampan.engine.endpoint_settings import address_of, dns_names, gateway6_of, gateway_of
 from sampan.engine.network_database import NetworkRow
 from sampan.engine.network_model import Wish
 from sampan.errors import Conflict, Forbidden, Internal, NoSpace
-from sampan.network.ipam import AddressSpace, mac_of
+from sampan.network.ipam import A, AddressSpace, mac_of
 from sampan.network.plumber import EndpointSpec
-from sampan.spec.docker.networks import EndpointSettings
+from sampan.spec.docker.networks import EndpointIPAMConfig, EndpointSettings
 from sampan.spec.names import new_id
 
 IFNAME: Final = "com.docker.network.endpoint.ifname"
@@ -22,23 +22,32 @@ class Addressing:
     """The address spaces of all bridge networks."""
 
     def __init__(self) -> None:
-        self._spaces: dict[str, AddressSpace] = {}
+        self._spaces: dict[str, AddressSpace[IPv4Address]] = {}
+        self._spaces6: dict[str, AddressSpace[IPv6Address]] = {}
 
     def open(self, row: NetworkRow) -> None:
         """Begin to give out addresses of a network."""
-        config = (row.network.ipam.config or [])[0]
-        auxiliary = {name: IPv4Address(it) for name, it in (config.aux_address or {}).items()}
+        auxiliary = {it: IPv4Address(text) for it, text in (row.config.aux_address or {}).items()}
         self._spaces[row.network.id] = AddressSpace(
             row.subnet, row.gateway, ip_range=row.ip_range, auxiliary=auxiliary
         )
+        if (config := row.config6) and row.subnet6 and row.gateway6:
+            taken = {it: IPv6Address(text) for it, text in (config.aux_address or {}).items()}
+            part = IPv6Network(config.ip_range) if config.ip_range else None
+            self._spaces6[row.network.id] = AddressSpace(
+                row.subnet6, row.gateway6, ip_range=part, auxiliary=taken
+            )
 
     def shut(self, row: NetworkRow) -> None:
         """Give out no more addresses of a network."""
         self._spaces.pop(row.network.id, None)
+        self._spaces6.pop(row.network.id, None)
 
     def adopt(self, spec: EndpointSpec) -> None:
         """Note an endpoint that has its addresses already."""
         self._spaces[spec.network_id].take(address_of(spec))
+        if spec.address6 and (space := self._spaces6.get(spec.network_id)):
+            space.take(_address6(spec))
 
     def spec(
         self,
@@ -57,35 +66,56 @@ class Addressing:
         asked = wanted.ipam_config
         fixed = IPv4Address(asked.ipv4_address) if asked and asked.ipv4_address else None
         mac = wanted.mac_address or wish.mac_address
-        address = self._take(row, fixed)
+        address = _taken(row, self._spaces[row.network.id], fixed, "IPv4")
+        try:
+            address6 = self._take6(row, asked)
+        except BaseException:
+            self._spaces[row.network.id].give_back(address)
+            raise
         return EndpointSpec(
             endpoint_id=new_id(),
             network_id=row.network.id,
             address=f"{address}/{row.subnet.prefixlen}",
             mac_address=mac.lower().replace("-", ":") or mac_of(address),
             gateway=gateway_of(row) if is_gateway else "",
+            address6=address6,
+            gateway6=gateway6_of(row) if is_gateway else "",
             interface=(wanted.driver_opts or {}).get(IFNAME) or f"{row.prefix}{number}",
             container_id=wish.container_id,
             names=dns_names(row, wish, wanted) or [],
             more_addresses=_link_local(asked.link_local_ips if asked else None),
         )
 
-    def _take(self, row: NetworkRow, fixed: IPv4Address | None) -> IPv4Address:
-        network = row.network
-        try:
-            return self._spaces[network.id].take(fixed)
-        except NoSpace as error:
-            raise Internal(
-                "no available IPv4 addresses on this network's address pools: "
-                f"{network.name} ({network.id})"
-            ) from error
-        except Conflict as error:
-            raise Forbidden(str(error)) from error
+    def _take6(self, row: NetworkRow, asked: EndpointIPAMConfig | None) -> str:
+        """Return an IPv6 address with its prefix length, "" on a network without."""
+        if not (space := self._spaces6.get(row.network.id)) or not row.subnet6:
+            return ""
+        fixed = IPv6Address(asked.ipv6_address) if asked and asked.ipv6_address else None
+        return f"{_taken(row, space, fixed, 'IPv6')}/{row.subnet6.prefixlen}"
 
     def give_back(self, spec: EndpointSpec) -> None:
         """Make an endpoint's addresses free again."""
         if space := self._spaces.get(spec.network_id):
             space.give_back(address_of(spec))
+        if spec.address6 and (space6 := self._spaces6.get(spec.network_id)):
+            space6.give_back(_address6(spec))
+
+
+def _taken(row: NetworkRow, space: AddressSpace[A], fixed: A | None, family: str) -> A:
+    """Take an address, and say in Docker's words why there is none."""
+    try:
+        return space.take(fixed)
+    except NoSpace as error:
+        raise Internal(
+            f"no available {family} addresses on this network's address pools: "
+            f"{row.network.name} ({row.network.id})"
+        ) from error
+    except Conflict as error:
+        raise Forbidden(str(error)) from error
+
+
+def _address6(spec: EndpointSpec) -> IPv6Address:
+    return IPv6Address(spec.address6.partition("/")[0])
 
 
 def free_number(taken: Mapping[str, object], prefix: str) -> int:

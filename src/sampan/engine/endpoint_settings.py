@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from sampan.engine.network_database import NetworkRow
@@ -33,6 +33,13 @@ def priority(row: NetworkRow, wanted: EndpointSettings | None) -> tuple[bool, in
 def gateway_of(row: NetworkRow) -> str:
     """Return where the default route of a network's containers leads; "" for nowhere."""
     return "" if row.network.internal else row.default_gateway or str(row.gateway)
+
+
+def gateway6_of(row: NetworkRow) -> str:
+    """Return where the IPv6 default route leads; "" for nowhere."""
+    if row.network.internal or not row.gateway6:
+        return ""
+    return row.default_gateway6 or str(row.gateway6)
 
 
 def address_of(spec: EndpointSpec) -> IPv4Address:
@@ -77,6 +84,9 @@ def settings_of(
         gateway=gateway_of(row),
         ip_address=str(address_of(spec)),
         ip_prefix_len=row.subnet.prefixlen,
+        ipv6_gateway=gateway6_of(row) if spec.address6 else "",
+        global_ipv6_address=spec.address6.partition("/")[0],
+        global_ipv6_prefix_len=int(spec.address6.partition("/")[2] or 0),
         dns_names=dns_names(row, wish, wanted),
     )
 
@@ -108,6 +118,8 @@ def check_settings(network: str, wanted: EndpointSettings | None) -> None:
         if not _is_ipv4(address):
             what = "IPv4 address" if address is addresses[0] else "link-local IP address"
             problems.append(f"invalid {what}: {address}")
+    if ipam and ipam.ipv6_address and not _is_ipv6(ipam.ipv6_address):
+        problems.append(f"invalid IPv6 address: {ipam.ipv6_address}")
     name = (wanted.driver_opts or {}).get("com.docker.network.endpoint.ifname")
     if name and not _INTERFACE.fullmatch(name):
         problems.append(f"invalid interface name: {name}")
@@ -117,24 +129,37 @@ def check_settings(network: str, wanted: EndpointSettings | None) -> None:
 
 
 def check_address(row: NetworkRow, wanted: EndpointSettings | None) -> None:
-    """Check that a network gives the address that is wanted; raises InvalidArgument.
+    """Check that a network gives the addresses that are wanted; raises InvalidArgument.
 
     Source: moby api/types/network/endpoint.go, validateEndpointIPAddress.
     """
-    address = wanted.ipam_config.ipv4_address if wanted and wanted.ipam_config else ""
-    if not address:
+    asked = wanted.ipam_config if wanted else None
+    if not asked:
         return
-    if not row.is_chosen:
+    problems = []
+    for text, subnet in ((asked.ipv4_address, row.subnet), (asked.ipv6_address, row.subnet6)):
+        if not text:
+            continue
+        if not row.is_chosen or not subnet:
+            problems.append(
+                "user specified IP address is supported only when connecting to networks with "
+                "user configured subnets"
+            )
+        elif ip_address(text) not in subnet:
+            problems.append(f"no configured subnet or ip-range contain the IP address {text}")
+    if problems:
         raise InvalidArgument(
             f"invalid config for network {row.network.name}: invalid endpoint settings:\n"
-            "user specified IP address is supported only when connecting to networks with user "
-            "configured subnets"
+            + "\n".join(problems)
         )
-    if IPv4Address(address) not in row.subnet:
-        raise InvalidArgument(
-            f"invalid config for network {row.network.name}: invalid endpoint settings:\n"
-            f"no configured subnet or ip-range contain the IP address {address}"
-        )
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_ipv4(text: str) -> bool:

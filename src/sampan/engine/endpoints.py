@@ -16,6 +16,7 @@ from sampan.engine.endpoint_settings import (
     bare,
     check_address,
     dns_names,
+    gateway6_of,
     gateway_of,
     priority,
     settings_of,
@@ -105,6 +106,7 @@ class Endpoints:
                         endpoint_id=shown.endpoint_id,
                         mac_address=shown.mac_address,
                         ipv4_address=plugged.spec.address if plugged.spec else "",
+                        ipv6_address=plugged.spec.address6 if plugged.spec else "",
                     )
         return found
 
@@ -275,18 +277,18 @@ class Endpoints:
         if best is former or not best.spec:
             return
         moved = list(orphans)
-        self._set_gateway(best, gateway_of(best.row), namespace)
+        self._set_gateway(best, gateway_of(best.row), gateway6_of(best.row), namespace)
         if former and former.spec:
-            self._set_gateway(former, "", namespace)
+            self._set_gateway(former, "", "", namespace)
             self._plumber.unpublish(former.spec.endpoint_id, former.ports)
             moved, former.ports = former.ports, []
         if moved:
             best.ports = self._plumber.publish(best.spec.endpoint_id, moved)
 
-    def _set_gateway(self, plugged: Plugged, gateway: str, namespace: Fd) -> None:
-        assert plugged.spec
-        self._plumber.route(plugged.spec.endpoint_id, gateway, namespace)
-        plugged.spec.gateway = gateway
+    def _set_gateway(self, plugged: Plugged, gateway: str, gateway6: str, namespace: Fd) -> None:
+        if spec := plugged.spec:
+            self._plumber.route(spec.endpoint_id, gateway, gateway6, namespace)
+            spec.gateway, spec.gateway6 = gateway, gateway6
 
     def settings(self, container_id: str) -> NetworkSettings | None:
         """Return what inspect shows of a running container."""
@@ -421,6 +423,9 @@ class Endpoints:
             shown.ip_address = default.ip_address
             shown.ip_prefix_len = default.ip_prefix_len
             shown.mac_address = default.mac_address
+            shown.ipv6_gateway = default.ipv6_gateway
+            shown.global_ipv6_address = default.global_ipv6_address
+            shown.global_ipv6_prefix_len = default.global_ipv6_prefix_len
         return shown
 
     def _files(self, wish: Wish, plugged: Sequence[Plugged]) -> dict[str, bytes]:
@@ -429,7 +434,12 @@ class Endpoints:
         extra = [etc_files.extra_host(text, self.host_gateway()) for text in wish.extra_hosts]
         hosts = etc_files.hosts(
             extra=extra,
-            own=[one.settings.ip_address for one in plugged if one.spec],
+            own=[
+                address
+                for one in plugged
+                for address in (one.settings.ip_address, one.settings.global_ipv6_address)
+                if address
+            ],
             hostname=wish.hostname,
             domainname=wish.domainname,
         )
@@ -445,6 +455,7 @@ class Endpoints:
                 options=wish.dns_options or options.dns_options,
                 is_host_network=is_host,
                 is_internal=_has_names(plugged),
+                has_ipv6=any(one.settings.global_ipv6_address for one in plugged),
             ),
         }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -87,12 +87,14 @@ def resolv_conf(
     options: Sequence[str] = (),
     is_host_network: bool = False,
     is_internal: bool = False,
+    has_ipv6: bool = False,
 ) -> bytes:
     """Return a container's resolv.conf, made of the host's and of what the user wants.
 
-    Nameservers on the host's loopback are unreachable from the container, and IPv6 ones as well:
-    they are left out. `search=["."]` means no search list. With `is_internal` the only server is
-    our resolver, which asks the others; names of one label go to it as well (ndots:0).
+    Nameservers on the host's loopback are unreachable from the container, and without `has_ipv6`
+    those of IPv6: they are left out. `search=["."]` means no search list. With `is_internal` the
+    only server is our resolver, which asks the others; names of one label go to it as well
+    (ndots:0).
     """
     made = ResolvConf.parse(host)
     if search:
@@ -106,7 +108,9 @@ def resolv_conf(
     elif dns:
         made.nameservers = [str(ip_address(server)) for server in dns]
     elif not is_host_network:
-        made.nameservers = [server for server in made.nameservers if _is_reachable(server)]
+        made.nameservers = [
+            server for server in made.nameservers if _is_reachable(server, has_ipv6)
+        ]
         made.nameservers = made.nameservers or list(FALLBACK)
     return made.format()
 
@@ -180,6 +184,6 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _is_reachable(server: str) -> bool:
+def _is_reachable(server: str, has_ipv6: bool) -> bool:
     address = ip_address(server)
-    return isinstance(address, IPv4Address) and not address.is_loopback
+    return not address.is_loopback and (address.version == 4 or has_ipv6)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import msgspec
 
 from sampan.engine.database import Database
 from sampan.errors import Conflict
-from sampan.spec.docker.networks import Network
+from sampan.spec.docker.networks import IPAMConfig, Network
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS networks (
@@ -30,25 +30,47 @@ class NetworkRow(msgspec.Struct, kw_only=True):
     inter_container: bool = True
     foreign: bool = False  # the bridge is the administrator's
     default_gateway: str = ""  # of containers, where it is not the bridge's own address
+    default_gateway6: str = ""
     is_chosen: bool = True  # the user has named the subnet, and may name addresses in it
     prefix: str = "eth"  # of the interfaces' names
     host_binding: str = ""  # where ports without an address are published; "": the daemon's --ip
 
     @property
+    def config(self) -> IPAMConfig:
+        """Return the range of IPv4."""
+        return next(it for it in self.network.ipam.config or [] if ":" not in it.subnet)
+
+    @property
+    def config6(self) -> IPAMConfig | None:
+        """Return the range of IPv6; None on a network without."""
+        if not self.network.enable_ipv6:
+            return None
+        return next((it for it in self.network.ipam.config or [] if ":" in it.subnet), None)
+
+    @property
     def subnet(self) -> IPv4Network:
         """Return the address range."""
-        return IPv4Network((self.network.ipam.config or [])[0].subnet)
+        return IPv4Network(self.config.subnet)
 
     @property
     def ip_range(self) -> IPv4Network | None:
         """Return the part of the range from which addresses are given out."""
-        text = (self.network.ipam.config or [])[0].ip_range
-        return IPv4Network(text) if text else None
+        return IPv4Network(self.config.ip_range) if self.config.ip_range else None
 
     @property
     def gateway(self) -> IPv4Address:
         """Return the bridge's address."""
-        return IPv4Address((self.network.ipam.config or [])[0].gateway.partition("/")[0])
+        return IPv4Address(self.config.gateway.partition("/")[0])
+
+    @property
+    def subnet6(self) -> IPv6Network | None:
+        """Return the range of IPv6 addresses."""
+        return IPv6Network(self.config6.subnet) if self.config6 else None
+
+    @property
+    def gateway6(self) -> IPv6Address | None:
+        """Return the bridge's IPv6 address."""
+        return IPv6Address(self.config6.gateway.partition("/")[0]) if self.config6 else None
 
 
 class NetworkDatabase:

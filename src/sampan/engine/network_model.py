@@ -24,6 +24,10 @@ class NetworkOptions:
     fixed_cidr: str = ""
     default_gateway: str = ""
     ip_forward: bool = True
+    ipv6: bool = False  # of the default bridge
+    bip6: str = ""
+    fixed_cidr6: str = ""
+    default_gateway6: str = ""
     mtu: int = 0
     icc: bool = True
     ip_masq: bool = True

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address, ip_network
 from typing import Final
 
 from sampan.engine.network_database import NetworkRow
@@ -13,7 +13,6 @@ from sampan.engine.network_model import BRIDGE, HOST, PREDEFINED, NetworkOptions
 from sampan.engine.network_ranges import family_of as _family
 from sampan.engine.network_ranges import range_problems
 from sampan.errors import Forbidden, InvalidArgument, NotFound, Unsupported
-from sampan.network import ipam
 from sampan.spec.docker.networks import IPAM, IPAMConfig, Network, NetworkCreateRequest
 from sampan.spec.image import timestamp
 from sampan.spec.names import new_id
@@ -38,18 +37,11 @@ def predefined(name: str, driver: str) -> Network:
     )
 
 
-def default_bridge(
-    options: NetworkOptions, address: IPv4Interface, fixed: IPv4Network | None = None
-) -> NetworkRow:
-    """Return the row of the network `bridge`; containers get addresses of `fixed`, or all."""
+def default_bridge(options: NetworkOptions, ranges: Sequence[IPAMConfig]) -> NetworkRow:
+    """Return the row of the network `bridge` with a range for each family."""
     network = predefined(BRIDGE, BRIDGE)
-    network.ipam.config = [
-        IPAMConfig(
-            subnet=str(address.network),
-            ip_range=str(fixed) if fixed else "",
-            gateway=str(address.ip),
-        )
-    ]
+    network.ipam.config = list(ranges)
+    network.enable_ipv6 = len(ranges) > 1
     network.options = {
         _OPTION + "default_bridge": "true",
         _OPTION + "enable_icc": str(options.icc).lower(),
@@ -67,17 +59,15 @@ def default_bridge(
     )
 
 
-def row_of(request: NetworkCreateRequest, config: IPAMConfig) -> NetworkRow:
-    """Return the row that a checked request becomes."""
+def row_of(request: NetworkCreateRequest, configs: Sequence[IPAMConfig]) -> NetworkRow:
+    """Return the row that a checked request becomes, with one range for each family."""
     options = dict(request.options or {})
-    subnet = IPv4Network(config.subnet)
-    ip_range = IPv4Network(config.ip_range) if config.ip_range else None
-    gateway = config.gateway or str(ipam.gateway_of(subnet, ip_range))
     given = request.ipam or IPAM()
     network = Network(
         name=request.name,
         id=new_id(),
         created=timestamp(time.time_ns()),
+        enable_ipv6=bool(request.enable_ipv6),
         internal=request.internal,
         attachable=request.attachable,
         options=options,
@@ -85,14 +75,7 @@ def row_of(request: NetworkCreateRequest, config: IPAMConfig) -> NetworkRow:
         ipam=IPAM(
             driver=given.driver or "default",
             options=given.options or {},
-            config=[
-                IPAMConfig(
-                    subnet=config.subnet,
-                    ip_range=config.ip_range,
-                    gateway=gateway,
-                    aux_address=config.aux_address,
-                )
-            ],
+            config=[_complete(config) for config in configs],
         ),
     )
     return NetworkRow(
@@ -104,6 +87,18 @@ def row_of(request: NetworkCreateRequest, config: IPAMConfig) -> NetworkRow:
         is_chosen=any(one.subnet for one in given.config or ()),
         prefix=options.get(_PREFIX) or "eth",
         host_binding=options.get(_OPTION + "host_binding_ipv4", ""),
+    )
+
+
+def _complete(config: IPAMConfig) -> IPAMConfig:
+    """Return a range with its gateway."""
+    subnet = ip_network(config.subnet)
+    part = ip_network(config.ip_range) if config.ip_range else subnet
+    return IPAMConfig(
+        subnet=config.subnet,
+        ip_range=config.ip_range,
+        gateway=config.gateway or str(part.network_address + 1),
+        aux_address=config.aux_address,
     )
 
 
@@ -134,8 +129,8 @@ def check_request(request: NetworkCreateRequest) -> None:
         raise Unsupported(f"the network driver {driver} is not supported; use bridge")
     if driver != BRIDGE:
         raise NotFound(_no_plugin(driver))
-    if request.enable_ipv6:
-        raise Unsupported("IPv6 networks are not supported")
+    if request.enable_ipv4 is False:
+        raise Unsupported("networks without IPv4 are not supported")
     if request.scope not in ("", "local") or request.ingress or request.config_only:
         raise Unsupported("networks of a swarm are not supported")
     _check_ipam(request.ipam)
@@ -171,5 +166,6 @@ def _check_ipam(given: IPAM | None) -> None:
     if problems:
         lines = problems if len(problems) == 1 else [f"* {problem}" for problem in problems]
         raise InvalidArgument(_INVALID + "\n".join(lines))
-    if len([config for config in configs if _family(config.subnet) == 4]) > 1:
+    families = [_family(config.subnet) for config in configs]
+    if families.count(4) > 1 or families.count(6) > 1:
         raise Forbidden("bridge driver doesn't support multiple subnets")

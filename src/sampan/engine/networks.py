@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
-from ipaddress import IPv4Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
 
 from sampan.engine import default_bridge, etc_files
@@ -59,6 +59,7 @@ log = logging.getLogger(__name__)
 Filters = Mapping[str, Sequence[str]]
 
 _LIST_FILTERS: Final = ("dangling", "driver", "id", "label", "name", "scope", "type")
+_OVERLAP: Final = "invalid pool request: Pool overlaps with other one on this address space"
 _PRUNE_FILTERS: Final = ("label", "label!", "until")
 
 
@@ -123,7 +124,7 @@ class Networks:
                 del self._rows[row.network.id]
             return
         taken = [str(other.subnet) for other in self._rows.values() if _is_other(other, row)]
-        made = await default_bridge.plan(options, self._plumber, row, taken, self._warn)
+        made = await default_bridge.plan(options, self._plumber, row, taken, self._seed, self._warn)
         await self._add(made)
 
     async def _free_subnet(self, pools: list[str], taken: list[str], own: str = "") -> str:
@@ -136,6 +137,8 @@ class Networks:
             name=row.interface,
             subnet=str(row.subnet),
             gateway=str(row.gateway),
+            subnet6=str(row.subnet6 or ""),
+            gateway6=str(row.gateway6 or ""),
             mtu=row.mtu,
             masquerade=row.masquerade,
             inter_container=row.inter_container,
@@ -152,6 +155,11 @@ class Networks:
     async def _add(self, row: NetworkRow) -> None:
         await blocking(self._table.save, row)
         self._rows[row.network.id] = row
+
+    @property
+    def _seed(self) -> str:
+        """Return what is this engine's own, as long as its database lives."""
+        return next(row.network.id for row in self._rows.values() if row.network.name == HOST)
 
     def _warn(self, sentence: str) -> None:
         log.warning(sentence)
@@ -301,7 +309,10 @@ class Networks:
         async with self._changes:
             if self._named(request.name):
                 raise Conflict(f"network with name {request.name} already exists")
-            row = row_of(request, await self._subnet(request))
+            ranges = [await self._subnet(request)]
+            if request.enable_ipv6:
+                ranges.append(self._subnet6(request))
+            row = row_of(request, ranges)
             await blocking(self._table.save, row)
             try:
                 await self._bring_up(row)
@@ -325,12 +336,20 @@ class Networks:
         if given:
             subnet = IPv4Network(given[0].subnet)
             if any(subnet.overlaps(other) for other in taken):
-                raise Forbidden(
-                    "invalid pool request: Pool overlaps with other one on this address space"
-                )
+                raise Forbidden(_OVERLAP)
             return given[0]
         pools = ipam.subnets(self._options.default_address_pools)
         return IPAMConfig(subnet=await self._free_subnet(pools, [str(one) for one in taken]))
+
+    def _subnet6(self, request: NetworkCreateRequest) -> IPAMConfig:
+        """Return the range of IPv6 of a new network: the user's, or a free one of our own."""
+        taken = [row.subnet6 for row in self._rows.values() if row.interface and row.subnet6]
+        for config in (request.ipam or IPAM()).config or []:
+            if family_of(config.subnet) == 6:
+                if any(IPv6Network(config.subnet).overlaps(other) for other in taken):
+                    raise Forbidden(_OVERLAP)
+                return config
+        return IPAMConfig(subnet=str(ipam.unique_local(self._seed, taken)))
 
     async def remove(self, reference: str) -> str:
         """Remove a network that no container uses, and return its id."""

@@ -6,7 +6,15 @@ Names go into rules and file names, addresses into netlink messages; all raise I
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_address
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+)
 from typing import Final
 
 from sampan.errors import InvalidArgument
@@ -34,10 +42,21 @@ def check_bridge(bridge: BridgeSpec) -> None:
         raise InvalidArgument(f"invalid subnet {bridge.subnet}: {error}") from error
     if gateway not in subnet:
         raise InvalidArgument(f"no matching subnet for gateway {gateway}")
+    if bridge.subnet6 or bridge.gateway6:
+        _check_ipv6(bridge)
     if bridge.mtu and not 68 <= bridge.mtu <= 65535:
         raise InvalidArgument(f"invalid MTU: {bridge.mtu}")
     if bridge.domain:
         _check(_DOMAIN, bridge.domain, "network name")
+
+
+def _check_ipv6(bridge: BridgeSpec) -> None:
+    try:
+        subnet, gateway = IPv6Network(bridge.subnet6), IPv6Address(bridge.gateway6)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid subnet {bridge.subnet6}: {error}") from error
+    if gateway not in subnet or gateway.scope_id:
+        raise InvalidArgument(f"no matching subnet for gateway {gateway}")
 
 
 def check_endpoint(endpoint: EndpointSpec) -> None:
@@ -53,6 +72,10 @@ def check_endpoint(endpoint: EndpointSpec) -> None:
             IPv4Interface(address)
         if endpoint.gateway:
             IPv4Address(endpoint.gateway)
+        if endpoint.address6:
+            IPv6Interface(endpoint.address6)
+        if endpoint.gateway6:
+            IPv6Address(endpoint.gateway6)
     except ValueError as error:
         raise InvalidArgument(f"invalid address: {error}") from error
 

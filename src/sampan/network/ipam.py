@@ -6,10 +6,13 @@ Pure functions and one small class; who holds which address is stored by the eng
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
-from typing import Final
+from hashlib import sha256
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final, Generic, TypeVar
 
 from sampan.errors import Conflict, InvalidArgument, NoSpace
+
+A = TypeVar("A", IPv4Address, IPv6Address)
 
 #: (base, size) in the order they are tried. Source: moby libnetwork/ipamutils/utils.go.
 DEFAULT_POOLS: Final = (
@@ -43,7 +46,13 @@ def gateway_of(subnet: IPv4Network, ip_range: IPv4Network | None = None) -> IPv4
     return (ip_range or subnet).network_address + 1
 
 
-class AddressSpace:
+def unique_local(seed: str, taken: Collection[IPv6Network] = ()) -> IPv6Network:
+    """Return a free /64 of the fd00::/8 network that belongs to `seed` (RFC 4193)."""
+    base = IPv6Network((b"\xfd" + sha256(seed.encode()).digest()[:5] + bytes(10), 48))
+    return next(it for it in base.subnets(new_prefix=64) if not any(map(it.overlaps, taken)))
+
+
+class AddressSpace(Generic[A]):
     """The addresses of one network, given out one after the other as Docker does.
 
     An address that was given back is used again only when the others have had their turn.
@@ -51,24 +60,26 @@ class AddressSpace:
 
     def __init__(
         self,
-        subnet: IPv4Network,
-        gateway: IPv4Address,
+        subnet: IPv4Network | IPv6Network,
+        gateway: A,
         *,
-        ip_range: IPv4Network | None = None,
-        auxiliary: Mapping[str, IPv4Address] | None = None,
-        taken: Collection[IPv4Address] = (),
+        ip_range: IPv4Network | IPv6Network | None = None,
+        auxiliary: Mapping[str, A] | None = None,
+        taken: Collection[A] = (),
     ) -> None:
         self._subnet, self._range = subnet, ip_range or subnet
+        self._kind: type[A] = type(gateway)
         self._reserved = {gateway, *(auxiliary or {}).values()}
-        if subnet.prefixlen < 31:
-            self._reserved |= {subnet.network_address, subnet.broadcast_address}
-        self._taken = set(taken)
-        self._last = max(
+        if subnet.num_addresses > 2:
+            first, last = subnet.network_address, subnet.broadcast_address
+            self._reserved |= {self._kind(int(first)), self._kind(int(last))}
+        self._taken: set[A] = set(taken)
+        self._last: A = max(
             (address for address in self._taken if address in self._range),
-            default=self._range.network_address,
+            default=self._kind(int(self._range.network_address)),
         )
 
-    def take(self, wanted: IPv4Address | None = None) -> IPv4Address:
+    def take(self, wanted: A | None = None) -> A:
         """Return an address that nobody has, or `wanted`.
 
         Raises Conflict ("Address already in use"), NoSpace if all are taken, and InvalidArgument
@@ -90,14 +101,14 @@ class AddressSpace:
             self._last = wanted
         return wanted
 
-    def give_back(self, address: IPv4Address) -> None:
+    def give_back(self, address: A) -> None:
         """Make an address free again."""
         self._taken.discard(address)
 
-    def _free(self) -> Iterator[IPv4Address]:
+    def _free(self) -> Iterator[A]:
         first, count = int(self._range.network_address), self._range.num_addresses
         start = int(self._last) - first + 1
         for offset in range(count):
-            address = IPv4Address(first + (start + offset) % count)
+            address = self._kind(first + (start + offset) % count)
             if address not in self._taken and address not in self._reserved:
                 yield address

@@ -8,8 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, ip_address, ip_interface
 from pathlib import Path
 from typing import Final
 
@@ -25,9 +24,10 @@ from sampan.network.checks import (
     check_resolver,
 )
 from sampan.network.drivers import bridge as bridge_driver
-from sampan.network.firewall.firewall import BridgeRules, Firewall, Forward
+from sampan.network.firewall.firewall import Firewall
 from sampan.network.firewall.nftables import Nftables
 from sampan.network.firewall.none import NoFirewall
+from sampan.network.made import Made, Stale, rules_of
 from sampan.network.netlink import (
     Message,
     NetlinkSocket,
@@ -47,7 +47,7 @@ from sampan.network.plumber import (
 from sampan.network.relay import Relays
 from sampan.network.reservation import Reservation, Reservations
 from sampan.network.resolver.names import RESOLV_CONF, Names
-from sampan.network.routing import set_route
+from sampan.network.routing import set_routes
 from sampan.network.sandbox import INSIDE, POOL_SIZE, Pool, Sandbox, Wired, read_sysctl, wire
 from sampan.network.state import Forwarding, State
 from sampan.rpc import Fd
@@ -56,40 +56,6 @@ log = logging.getLogger(__name__)
 
 _POOL, _BRIDGE = "pool", "bridge"  # marks of interfaces that are no endpoint's
 _BRIDGE_FILTERED: Final = "bridge/bridge-nf-call-iptables"
-
-
-@dataclass(slots=True)
-class _Stale:
-    """Connection tracking entries to be forgotten."""
-
-    addresses: set[IPv4Address] = field(default_factory=set)
-    host_ports: set[int] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class _Endpoint:
-    spec: EndpointSpec
-    outer: int  # interface index on the host; 0: gone
-    ports: list[Reservation] = field(default_factory=list)
-
-    @property
-    def forwards(self) -> list[Forward]:
-        address = str(IPv4Interface(self.spec.address).ip)
-        return [
-            Forward(
-                port.mapping.protocol,
-                port.mapping.host_address,
-                port.mapping.host_port,
-                address,
-                port.mapping.container_port,
-            )
-            for port in self.ports
-            if ":" not in port.mapping.host_address
-        ]
-
-    @property
-    def record(self) -> Endpoint:
-        return Endpoint(endpoint=self.spec, ports=[port.mapping for port in self.ports])
 
 
 class LinuxPlumber:
@@ -120,10 +86,10 @@ class LinuxPlumber:
         self._reservations = Reservations()
         self._relays = Relays()
         self._names = Names(state, resolv_conf)
-        self._stale = _Stale()
+        self._stale = Stale()
         self._bridges = {bridge.network_id: bridge for bridge in self._state.bridges()}
         self._indexes: dict[str, tuple[int, int]] = {}  # network id → bridge's index, MTU
-        self._endpoints: dict[str, _Endpoint] = {}
+        self._endpoints: dict[str, Made] = {}
         self._dying: list[int] = []  # interfaces that were cut off, to be removed in time
         self._adopt()
 
@@ -210,7 +176,7 @@ class LinuxPlumber:
                 except OSError as error:
                     reason = f"failed to set up interface {endpoint.interface}: {error}"
                     raise Internal(reason) from error
-                made = _Endpoint(endpoint, wired.outer)
+                made = Made(endpoint, wired.outer)
                 self._state.keep(made.record)
                 self._endpoints[endpoint.endpoint_id] = made
                 self._names.attached(endpoint, bridge)
@@ -240,8 +206,8 @@ class LinuxPlumber:
             with ExitStack() as undo:
                 taken = self._reservations.take(ports)
                 undo.callback(self._reservations.release, taken)
-                after = _Endpoint(endpoint.spec, endpoint.outer, endpoint.ports + taken)
-                added = _Endpoint(endpoint.spec, endpoint.outer, taken).forwards
+                after = Made(endpoint.spec, endpoint.outer, endpoint.ports + taken)
+                added = Made(endpoint.spec, endpoint.outer, taken).forwards
                 with _firewall_errors():
                     self._firewall.add(added)
                 undo.callback(self._firewall.remove, added)
@@ -262,22 +228,23 @@ class LinuxPlumber:
                 raise NotFound(f"endpoint {endpoint_id} not found")
             wanted = {(it.protocol, it.host_address, it.host_port) for it in ports}
             gone = [it for it in endpoint.ports if it.key in wanted]
-            former = _Endpoint(endpoint.spec, 0, gone)
+            former = Made(endpoint.spec, 0, gone)
             with _firewall_errors():
                 self._firewall.remove(former.forwards)
             endpoint.ports = [it for it in endpoint.ports if it not in gone]
             self._state.keep(endpoint.record)
             self._end(former)
 
-    def route(self, endpoint_id: str, gateway: str, sandbox: Fd) -> None:
-        """Have the default route lead to `gateway` of an endpoint's network; "": no longer."""
+    def route(self, endpoint_id: str, gateway: str, gateway6: str, sandbox: Fd) -> None:
+        """Have the default routes lead to gateways of an endpoint's network; "": no longer."""
         with self._lock:
             if not (endpoint := self._endpoints.get(endpoint_id)):
                 raise NotFound(f"endpoint {endpoint_id} not found")
-            before, spec = endpoint.spec, msgspec.structs.replace(endpoint.spec, gateway=gateway)
+            before = endpoint.spec
+            spec = msgspec.structs.replace(before, gateway=gateway, gateway6=gateway6)
             check_endpoint(spec)
             try:
-                set_route(sandbox.number, before, spec)
+                set_routes(sandbox.number, before, spec)
             except OSError as error:
                 raise Internal(f"failed to set the default route: {error}") from error
             endpoint.spec = spec
@@ -386,7 +353,7 @@ class LinuxPlumber:
             name = record.endpoint.endpoint_id
             ports = [self._reservations.retake(mapping) for mapping in record.ports]
             index = outer.get(f"{self._owner}:{name}", 0)
-            self._endpoints[name] = _Endpoint(record.endpoint, index, ports)
+            self._endpoints[name] = Made(record.endpoint, index, ports)
             self._begin(record.endpoint, ports)
         self._adopt_names()
         if self._bridges:
@@ -432,12 +399,18 @@ class LinuxPlumber:
         inner: list[Message] = [
             set_link(wired.inner, name=renamed, mac=endpoint.mac_address, mtu=mtu, up=True),
             *(
-                add_address(wired.inner, IPv4Interface(address))
-                for address in (endpoint.address, *endpoint.more_addresses)
+                add_address(wired.inner, ip_interface(address))
+                for address in (endpoint.address, endpoint.address6, *endpoint.more_addresses)
+                if address
+            ),
+            *(
+                add_default_route(ip_address(gateway), wired.inner)
+                for gateway in (endpoint.gateway, endpoint.gateway6)
+                if gateway
             ),
         ]
-        if endpoint.gateway:
-            inner.append(add_default_route(IPv4Address(endpoint.gateway), wired.inner))
+        if endpoint.address6:
+            wired.sandbox.switch_ipv6_on(wired.inner_name)
         wired.sandbox.request(*inner)
         alias = f"{self._owner}:{endpoint.endpoint_id}"
         outer = [set_link(wired.outer, master=master, mtu=mtu, up=True, alias=alias)]
@@ -459,7 +432,7 @@ class LinuxPlumber:
     def _ensure(self, bridge: BridgeSpec) -> tuple[int, int]:
         return bridge_driver.ensure(self._host, bridge, f"{self._owner}:{_BRIDGE}")
 
-    def _detach(self, endpoint: _Endpoint) -> None:
+    def _detach(self, endpoint: Made) -> None:
         del self._endpoints[endpoint.spec.endpoint_id]
         try:
             with _firewall_errors():
@@ -478,22 +451,22 @@ class LinuxPlumber:
             if port.socket and self._is_relayed(port) and self._defers:
                 target = (address, port.mapping.container_port)
                 self._relays.add(port.socket, port.mapping.protocol, target)
-            elif port.mapping.protocol == "udp":
+            if port.mapping.protocol == "udp":
                 self._stale.host_ports.add(port.mapping.host_port)
 
     def _is_relayed(self, port: Reservation) -> bool:
         return ":" in port.mapping.host_address or isinstance(self._firewall, NoFirewall)
 
-    def _end(self, endpoint: _Endpoint) -> None:
+    def _end(self, endpoint: Made) -> None:
         for port in endpoint.ports:
             if port.socket:
                 self._relays.remove(port.socket)
             if port.mapping.protocol == "udp":
-                self._stale.addresses.add(IPv4Interface(endpoint.spec.address).ip)
+                self._stale.addresses.update(endpoint.addresses)
         self._reservations.release(endpoint.ports)
 
     def _forget_flows(self) -> None:
-        stale, self._stale = self._stale, _Stale()
+        stale, self._stale = self._stale, Stale()
         try:
             conntrack.forget_udp(stale.addresses, stale.host_ports)
         except OSError as error:
@@ -525,26 +498,32 @@ class LinuxPlumber:
             with suppress(Unsupported), _firewall_errors():  # without the library: no rules of ours
                 self._firewall.clear()
             return
-        rules = [
-            BridgeRules(
-                bridge.name,
-                str(IPv4Network(bridge.subnet)),
-                bridge.masquerade,
-                bridge.inter_container,
-                bridge.internal,
-            )
-            for bridge in self._bridges.values()
-        ]
+        rules = [rules_of(bridge) for bridge in self._bridges.values()]
         forwards = [
             forward for endpoint in self._endpoints.values() for forward in endpoint.forwards
         ]
         with _firewall_errors():
-            self._firewall.apply(rules, forwards, forwarding.uplinks if forwarding else ())
+            uplinks = (forwarding.uplinks, forwarding.uplinks6) if forwarding else ((), ())
+            self._firewall.apply(rules, forwards, *uplinks)
 
     def _switch_forwarding_on(self, bridge: BridgeSpec) -> Forwarding | None:
+        """Return what is to be remembered of it; None if nothing has changed."""
         if not bridge.forwarding:
             return None
-        return bridge_driver.switch_forwarding_on(self._host, self._bridge_names(bridge))
+        known = self._state.forwarding() or Forwarding()
+        own = self._bridge_names(bridge)
+        four = bridge_driver.switch_forwarding_on(self._host, own)
+        six = (
+            bridge_driver.switch_forwarding_on(self._host, own, ipv6=True)
+            if bridge.subnet6
+            else None
+        )
+        if not four and not six:
+            return None
+        return Forwarding(
+            uplinks=four.uplinks if four else known.uplinks,
+            uplinks6=six.uplinks6 if six else known.uplinks6,
+        )
 
     def _bridge_names(self, bridge: BridgeSpec) -> Sequence[str]:
         return [bridge.name, *(known.name for known in self._bridges.values())]

@@ -13,7 +13,14 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    ip_network,
+)
 from typing import Final, Self
 
 NETLINK_ROUTE: Final = 0
@@ -39,7 +46,7 @@ IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 
 IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
 IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
 VETH_INFO_PEER: Final = 1
-IFA_ADDRESS, IFA_LOCAL = 1, 2
+IFA_ADDRESS, IFA_LOCAL, IFA_F_NODAD = 1, 2, 0x02
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY = 1, 4, 5, 6
 RT_TABLE_MAIN, RTPROT_BOOT, RTPROT_STATIC = 254, 3, 4
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RTN_UNICAST = 0, 253, 1
@@ -163,7 +170,9 @@ def delete_link(index: int) -> Message:
 
 def _address(type: int, index: int, address: IPv4Interface | IPv6Interface, flags: int) -> Message:
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    head = _ADDRESS.pack(family, address.network.prefixlen, 0, RT_SCOPE_UNIVERSE, index)
+    # Without duplicate address detection: it would take a second, and we know who has what.
+    nodad = IFA_F_NODAD if address.version == 6 else 0
+    head = _ADDRESS.pack(family, address.network.prefixlen, nodad, RT_SCOPE_UNIVERSE, index)
     packed = address.ip.packed
     return Message(
         type, head + attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed), flags
@@ -180,20 +189,25 @@ def delete_address(index: int, address: IPv4Interface | IPv6Interface) -> Messag
     return _address(RTM_DELADDR, index, address, 0)
 
 
-def _default_route(type: int, gateway: IPv4Address, index: int, flags: int) -> Message:
+def _default_route(
+    type: int, gateway: IPv4Address | IPv6Address, index: int, flags: int
+) -> Message:
+    family = socket.AF_INET if gateway.version == 4 else socket.AF_INET6
     head = _ROUTE.pack(
-        socket.AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0
+        family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0
     )
     return Message(type, head + attribute(RTA_GATEWAY, gateway.packed) + u32(RTA_OIF, index), flags)
 
 
-def add_default_route(gateway: IPv4Address, index: int, *, replace: bool = False) -> Message:
+def add_default_route(
+    gateway: IPv4Address | IPv6Address, index: int, *, replace: bool = False
+) -> Message:
     """Send what no other route wants to `gateway`; with `replace` also if another was there."""
     flags = NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL)
     return _default_route(RTM_NEWROUTE, gateway, index, flags)
 
 
-def delete_default_route(gateway: IPv4Address, index: int) -> Message:
+def delete_default_route(gateway: IPv4Address | IPv6Address, index: int) -> Message:
     """Take `add_default_route` back; ESRCH if it is not there."""
     return _default_route(RTM_DELROUTE, gateway, index, 0)
 
@@ -378,6 +392,17 @@ class NetlinkSocket:
             values = attributes(memoryview(body)[_ADDRESS.size :])
             if packed := values.get(IFA_LOCAL) or values.get(IFA_ADDRESS):
                 found.append((index, IPv4Interface((packed, prefix))))
+        return found
+
+    def addresses6(self) -> list[tuple[int, IPv6Interface]]:
+        """Return (interface index, address) of all IPv6 addresses."""
+        head = _ADDRESS.pack(socket.AF_INET6, 0, 0, 0, 0)
+        found = []
+        for body in self.dump(Message(RTM_GETADDR, head)):
+            _, prefix, _, _, index = _ADDRESS.unpack_from(body)
+            values = attributes(memoryview(body)[_ADDRESS.size :])
+            if packed := values.get(IFA_ADDRESS):
+                found.append((index, IPv6Interface((packed, prefix))))
         return found
 
     def routes(self) -> list[Route]:

@@ -16,6 +16,8 @@ class BridgeSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     name: str  # interface name, e.g. sampan0
     subnet: str  # 172.17.0.0/16
     gateway: str  # 172.17.0.1
+    subnet6: str = ""  # fd00::/64; "" for a network without IPv6
+    gateway6: str = ""  # fd00::1
     mtu: int = 0  # 0: that of the interface with the default route
     masquerade: bool = True
     inter_container: bool = True  # --icc
@@ -33,6 +35,8 @@ class EndpointSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     address: str  # 172.17.0.2/16
     mac_address: str  # 02:42:ac:11:00:02
     gateway: str  # "" for none
+    address6: str = ""  # fd00::2/64; "": IPv6 stays switched off on the interface
+    gateway6: str = ""
     interface: str = "eth0"  # its name inside
     container_id: str = ""  # whose it is; for `resolve` and `endpoints`
     more_addresses: list[str] = []  # link-local ones of the user: 169.254.1.2/16
@@ -108,8 +112,8 @@ class Plumber(Protocol):
     def unpublish(self, endpoint_id: str, ports: list[PortMapping]) -> None:
         """Take published ports back; those that are not published are no error."""
 
-    def route(self, endpoint_id: str, gateway: str, sandbox: Fd) -> None:
-        """Have the default route lead to `gateway` of an endpoint's network; "": no longer."""
+    def route(self, endpoint_id: str, gateway: str, gateway6: str, sandbox: Fd) -> None:
+        """Have the default routes lead to gateways of an endpoint's network; "": no longer."""
 
     def resolve(self, resolver: ResolverSpec, sandbox: Fd) -> None:
         """Answer DNS at 127.0.0.11 in a namespace: names on the networks of a container.

@@ -113,6 +113,12 @@ class Sandbox:
         """Carry out rtnetlink requests inside."""
         self._socket.request(*messages)
 
+    def switch_ipv6_on(self, interface: str) -> None:
+        """Let an interface that is down have IPv6, and believe no router that is not ours."""
+        with inside(self.namespace):
+            write_sysctl(f"ipv6/conf/{interface}/accept_ra", "0")
+            write_sysctl(f"ipv6/conf/{interface}/disable_ipv6", "0")
+
     def link(self, name: str) -> Link | None:
         """Return an interface inside."""
         return self._socket.link(name)
@@ -140,8 +146,9 @@ class Sandbox:
 class Wired:
     """A sandbox with an interface pair: `inner` in it, `outer` on the host, both down."""
 
-    def __init__(self, sandbox: Sandbox, outer: int, inner: int) -> None:
+    def __init__(self, sandbox: Sandbox, outer: int, inner: int, inner_name: str) -> None:
         self.sandbox, self.outer, self.inner = sandbox, outer, inner
+        self.inner_name = inner_name
 
 
 def wire(host: NetlinkSocket, sandbox: Sandbox, name: str, alias: str) -> Wired:
@@ -153,7 +160,7 @@ def wire(host: NetlinkSocket, sandbox: Sandbox, name: str, alias: str) -> Wired:
     host.attempt(no_link_local(outer.index), set_link(outer.index, alias=alias))
     with inside(sandbox.namespace):  # an IPv4 network must not be reachable by IPv6 either
         quietly_write_sysctl(f"ipv6/conf/{name}/disable_ipv6", "1")
-    return Wired(sandbox, outer.index, inner.index)
+    return Wired(sandbox, outer.index, inner.index, name)
 
 
 def _add_pair(host: NetlinkSocket, sandbox: Sandbox, name: str) -> str:

@@ -20,9 +20,10 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Forwarding(msgspec.Struct, kw_only=True):
-    """The host did not forward packets before us; `uplinks` had addresses then."""
+    """The host did not forward packets before us; `uplinks` had addresses of that family then."""
 
     uplinks: list[str] = []
+    uplinks6: list[str] = []
 
 
 class State:

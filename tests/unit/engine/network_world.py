@@ -80,8 +80,9 @@ class FakePlumber:
         made = self.made[endpoint_id]
         made.ports = [port for port in made.ports if port not in ports]
 
-    def route(self, endpoint_id: str, gateway: str, sandbox: Fd) -> None:
-        self.made[endpoint_id].endpoint.gateway = gateway
+    def route(self, endpoint_id: str, gateway: str, gateway6: str, sandbox: Fd) -> None:
+        endpoint = self.made[endpoint_id].endpoint
+        endpoint.gateway, endpoint.gateway6 = gateway, gateway6
 
     def resolve(self, resolver: ResolverSpec, sandbox: Fd) -> None:
         self.resolvers[resolver.container_id] = resolver

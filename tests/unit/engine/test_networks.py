@@ -261,7 +261,7 @@ def test_names_are_unique_and_predefined_ones_are_taken(world: World) -> None:
         ({"name": "a/b"}, InvalidArgument, "invalid network name"),
         ({"driver": "nope"}, NotFound, "could not find plugin nope in v1 plugin registry"),
         ({"driver": "macvlan"}, Unsupported, "macvlan"),
-        ({"enable_ipv6": True}, Unsupported, "IPv6"),
+        ({"enable_ipv4": False}, Unsupported, "networks without IPv4 are not supported"),
         ({"subnet": "10.0.0.1/8"}, InvalidArgument, "invalid subnet 10.0.0.1/8: it should be 10."),
         (
             {"ipam": IPAM(config=[IPAMConfig(subnet=f"10.{it}.0.0/16") for it in (1, 2)])},

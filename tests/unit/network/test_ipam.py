@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from sampan.network import ipam
 from sampan.network.ipam import AddressSpace
 
 
-def space(subnet: str = "172.17.0.0/16", **more: object) -> AddressSpace:
+def space(subnet: str = "172.17.0.0/16", **more: object) -> AddressSpace[IPv4Address]:
     network = IPv4Network(subnet)
     return AddressSpace(network, network.network_address + 1, **more)  # type: ignore[arg-type]
 
@@ -86,3 +86,19 @@ def test_no_address_is_ever_given_twice(steps: list[bool]) -> None:
             held.append(address)
         elif held:
             one.give_back(held.pop(0))
+
+
+def test_addresses_of_ipv6_are_given_out_in_order() -> None:
+    one = ipam.AddressSpace(IPv6Network("fd00::/64"), IPv6Address("fd00::1"))
+    assert [str(one.take()) for _ in range(2)] == ["fd00::2", "fd00::3"]
+    assert one.take(IPv6Address("fd00::ffff")) == IPv6Address("fd00::ffff")
+    with pytest.raises(InvalidArgument):
+        one.take(IPv6Address("fd01::1"))
+
+
+def test_a_local_range_is_the_seed_s_own_and_free() -> None:
+    first = ipam.unique_local("seed")
+    assert (first.prefixlen, str(first)[:2]) == (64, "fd")
+    assert ipam.unique_local("seed") == first != ipam.unique_local("other")
+    second = ipam.unique_local("seed", [first])
+    assert not second.overlaps(first)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from typing import Final
 
-from sampan.errors import Conflict
+from sampan.errors import Conflict, Unsupported
 from sampan.network.ipam import mac_of
 from sampan.network.netlink import (
     NetlinkSocket,
@@ -22,6 +22,7 @@ from sampan.network.sandbox import quietly_write_sysctl, read_sysctl, write_sysc
 from sampan.network.state import Forwarding
 
 log = logging.getLogger(__name__)
+LINK_LOCAL: Final = IPv6Interface("fe80::1/64")  # of every bridge with IPv6, as in Docker
 BORN_MTU: Final = 1500  # of a new veth
 
 
@@ -55,7 +56,28 @@ def ensure(host: NetlinkSocket, bridge: BridgeSpec, alias: str) -> tuple[int, in
     # from abusing it.
     write_sysctl(f"ipv4/conf/{bridge.name}/route_localnet", "1")
     quietly_write_sysctl(f"ipv6/conf/{bridge.name}/accept_ra", "0")
+    _set_ipv6(host, bridge, link.index)
     return link.index, mtu
+
+
+def _set_ipv6(host: NetlinkSocket, bridge: BridgeSpec, index: int) -> None:
+    """Give the bridge its IPv6 address, and fe80::1, or take away what it had."""
+    wanted: list[IPv6Interface] = []
+    if bridge.subnet6:
+        _switch_ipv6_on(bridge.name)
+        length = IPv6Network(bridge.subnet6).prefixlen
+        wanted = [IPv6Interface(f"{bridge.gateway6}/{length}"), LINK_LOCAL]
+    present = [address for at, address in host.addresses6() if at == index]
+    gone = [delete_address(index, other) for other in present if other not in wanted]
+    requests = [*gone, *(add_address(index, one) for one in wanted if one not in present)]
+    if requests:
+        host.request(*requests)
+
+
+def _switch_ipv6_on(interface: str) -> None:
+    if read_sysctl(f"ipv6/conf/{interface}/disable_ipv6") == "":
+        raise Unsupported("IPv6 is not available on this host")
+    write_sysctl(f"ipv6/conf/{interface}/disable_ipv6", "0")
 
 
 def foreign(host: NetlinkSocket, name: str, alias: str) -> list[str] | None:
@@ -76,6 +98,10 @@ def _ensure_foreign(host: NetlinkSocket, bridge: BridgeSpec) -> tuple[int, int]:
     requests = [] if present else [add_address(link.index, wanted)]
     host.request(*requests, set_link(link.index, up=True))
     write_sysctl(f"ipv4/conf/{bridge.name}/route_localnet", "1")
+    if bridge.subnet6:
+        _switch_ipv6_on(bridge.name)
+        wanted6 = IPv6Interface(f"{bridge.gateway6}/{IPv6Network(bridge.subnet6).prefixlen}")
+        host.request(add_address(link.index, wanted6))
     return link.index, bridge.mtu or link.mtu
 
 
@@ -88,16 +114,35 @@ def uplink_mtu(host: NetlinkSocket) -> int:
     return next((link.mtu for link in host.links() if link.index == index), 0)
 
 
-def switch_forwarding_on(host: NetlinkSocket, own: Collection[str]) -> Forwarding | None:
-    """Have the host forward IPv4 packets.
+def switch_forwarding_on(
+    host: NetlinkSocket, own: Collection[str], *, ipv6: bool = False
+) -> Forwarding | None:
+    """Have the host forward packets of IPv4, or of IPv6.
 
     If it did not until now, return the interfaces between which it should still not: all that
     have addresses and are not `own`. None if it did, or there are none.
     """
-    if read_sysctl("ipv4/ip_forward") == "1":
+    path = "ipv6/conf/all/forwarding" if ipv6 else "ipv4/ip_forward"
+    if read_sysctl(path) == "1":
         return None
     names = {link.index: link.name for link in host.links()}
-    used = {names.get(index, "") for index, _ in host.addresses()} - {"", "lo", *own}
-    write_sysctl("ipv4/ip_forward", "1")
-    log.info("forwarding of IPv4 packets switched on")
-    return Forwarding(uplinks=sorted(used)) if used else None
+    indexes = {index for index, address in host.addresses()}
+    if ipv6:
+        indexes = {index for index, address in host.addresses6() if not address.is_link_local}
+        _keep_routers(names.values())
+    used = sorted({names.get(index, "") for index in indexes} - {"", "lo", *own})
+    write_sysctl(path, "1")
+    log.info("forwarding of IPv%d packets switched on", 6 if ipv6 else 4)
+    if not used:
+        return None
+    return Forwarding(uplinks6=used) if ipv6 else Forwarding(uplinks=used)
+
+
+def _keep_routers(interfaces: Collection[str]) -> None:
+    """Let the host go on to listen to routers, from which it may have its addresses and routes.
+
+    One that forwards does so only with accept_ra=2. Source: linux ip-sysctl.rst.
+    """
+    for name in interfaces:
+        if read_sysctl(f"ipv6/conf/{name}/accept_ra") == "1":
+            quietly_write_sysctl(f"ipv6/conf/{name}/accept_ra", "2")

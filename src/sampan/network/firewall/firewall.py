@@ -16,14 +16,15 @@ class BridgeRules:
     masquerade: bool = True
     inter_container: bool = True
     internal: bool = False
+    subnet6: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Traffic to a host's address and port goes to a container's; IPv4."""
+    """Traffic to a host's address and port goes to a container's of the same family."""
 
     protocol: str
-    host_address: str  # 0.0.0.0: every address of the host
+    host_address: str  # 0.0.0.0 and ::: every address of the host
     host_port: int
     container_address: str
     container_port: int
@@ -40,10 +41,12 @@ class Firewall(Protocol):
         bridges: Sequence[BridgeRules],
         forwards: Collection[Forward],
         uplinks: Sequence[str] = (),
+        uplinks6: Sequence[str] = (),
     ) -> None:
         """Put exactly these rules in place of all of ours.
 
-        Between `uplinks` nothing is forwarded: they were not forwarding before we switched it on.
+        Between `uplinks` no IPv4 packets are forwarded, between `uplinks6` none of IPv6: they were
+        not forwarding before we switched it on.
         """
 
     def add(self, forwards: Collection[Forward]) -> None:

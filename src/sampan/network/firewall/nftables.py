@@ -10,6 +10,7 @@ import ctypes
 import errno
 import logging
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +21,16 @@ log = logging.getLogger(__name__)
 
 LIBRARY: Final = "libnftables.so.1"  # Debian: libnftables1
 NFT_CTX_OUTPUT_JSON: Final = 1 << 4  # nftables/libnftables.h
+
+
+_ANY: Final = ("0.0.0.0", "::")
+_MAPS: Final = {
+    f"published{six}{suffix}": (
+        f"inet_proto . {address}inet_service : ipv{six or 4}_addr . inet_service"
+    )
+    for six in ("", "6")
+    for suffix, address in (("", f"ipv{six or 4}_addr . "), ("_any", ""))
+}
 
 
 class _Chain(msgspec.Struct):
@@ -51,7 +62,7 @@ class Nftables:
         self._table = table
         self._context: Any = None
         self._library: Any = None
-        self._state: tuple[Sequence[BridgeRules], Sequence[str]] = ((), ())
+        self._state = _Rules()
         self._forwards: set[Forward] = set()
 
     def apply(
@@ -59,10 +70,12 @@ class Nftables:
         bridges: Sequence[BridgeRules],
         forwards: Collection[Forward],
         uplinks: Sequence[str] = (),
+        uplinks6: Sequence[str] = (),
     ) -> None:
         """Put exactly these rules in place of all of ours."""
-        self._run(ruleset(self._table, bridges, forwards, uplinks))
-        self._state, self._forwards = (tuple(bridges), tuple(uplinks)), set(forwards)
+        rules = _Rules(tuple(bridges), tuple(uplinks), tuple(uplinks6))
+        self._run(rules.text(self._table, forwards))
+        self._state, self._forwards = rules, set(forwards)
 
     def add(self, forwards: Collection[Forward]) -> None:
         """Add forwards."""
@@ -89,37 +102,42 @@ class Nftables:
             # Somebody changed or flushed our table: write it anew, as it should be.
             log.warning("the firewall table is written anew: %s", error)
             after = self._forwards | set(forwards) if verb == "add" else self._forwards
-            self._run(ruleset(self._table, self._state[0], after, self._state[1]))
+            self._run(self._state.text(self._table, after))
 
     def admit(self, interface: str) -> None:
-        """Accept the bridge's traffic first in `ip filter FORWARD`, if that chain filters at all.
+        """Accept the bridge's traffic first in `filter FORWARD`, if that chain filters at all.
 
         A packet passes only if every table lets it pass: what iptables drops (dockerd and ufw set
         the policy of FORWARD to DROP), an accept of ours in another table cannot rescue.
         """
-        policy, rules = self._host_chain()
-        if policy != "drop" and not rules:
-            return
-        if [rule.comment for rule in rules[:2]] == [_comment(interface)] * 2:
-            return
-        self.dismiss(interface)
-        head = "insert rule ip filter FORWARD"
-        self._run(
-            f'{head} iifname "{interface}" counter accept comment "{_comment(interface)}"\n'
-            f'{head} oifname "{interface}" counter accept comment "{_comment(interface)}"'
-        )
+        for family in ("ip", "ip6"):
+            policy, rules = self._host_chain(family)
+            if policy != "drop" and not rules:
+                continue
+            if [rule.comment for rule in rules[:2]] == [_comment(interface)] * 2:
+                continue
+            self._dismiss(family, rules, interface)
+            head = f"insert rule {family} filter FORWARD"
+            self._run(
+                f'{head} iifname "{interface}" counter accept comment "{_comment(interface)}"\n'
+                f'{head} oifname "{interface}" counter accept comment "{_comment(interface)}"'
+            )
 
     def dismiss(self, interface: str) -> None:
         """Take back `admit`."""
-        ours = [rule for rule in self._host_chain()[1] if rule.comment == _comment(interface)]
+        for family in ("ip", "ip6"):
+            self._dismiss(family, self._host_chain(family)[1], interface)
+
+    def _dismiss(self, family: str, rules: Sequence[_Rule], interface: str) -> None:
+        ours = [rule for rule in rules if rule.comment == _comment(interface)]
         if ours:
-            lines = [f"delete rule ip filter FORWARD handle {rule.handle}" for rule in ours]
+            lines = [f"delete rule {family} filter FORWARD handle {rule.handle}" for rule in ours]
             self._run("\n".join(lines))
 
     def clear(self) -> None:
         """Remove all of ours."""
         self._run(f"add table inet {self._table}\ndelete table inet {self._table}")
-        self._state, self._forwards = ((), ()), set()
+        self._state, self._forwards = _Rules(), set()
 
     def close(self) -> None:
         """Let go of the library's context; rules stay."""
@@ -127,9 +145,10 @@ class Nftables:
             self._library.nft_ctx_free(self._context)
             self._context = None
 
-    def _host_chain(self) -> tuple[str, list[_Rule]]:
+    def _host_chain(self, family: str) -> tuple[str, list[_Rule]]:
         try:
-            listing = msgspec.json.decode(self._run("list chain ip filter FORWARD"), type=_Listing)
+            listed = self._run(f"list chain {family} filter FORWARD")
+            listing = msgspec.json.decode(listed, type=_Listing)
         except OSError:  # iptables was never used here, or is of the old kind
             return "", []
         policies = [item.chain.policy for item in listing.nftables if item.chain]
@@ -188,22 +207,36 @@ def redirect_names(address: str, udp_port: int, tcp_port: int) -> None:
 # --- the text of the rules -------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """All but the published ports."""
+
+    bridges: tuple[BridgeRules, ...] = ()
+    uplinks: tuple[str, ...] = ()
+    uplinks6: tuple[str, ...] = ()
+
+    def text(self, table: str, forwards: Iterable[Forward]) -> str:
+        """Return the commands that replace our table by one with these rules."""
+        return ruleset(table, self.bridges, forwards, self.uplinks, self.uplinks6)
+
+
 def ruleset(
     table: str,
     bridges: Sequence[BridgeRules],
     forwards: Iterable[Forward],
     uplinks: Sequence[str] = (),
+    uplinks6: Sequence[str] = (),
 ) -> str:
     """Return the commands that replace our table by one with these rules, in one transaction."""
-    to = "ipv4_addr . inet_service"
+    forwards = list(forwards)
     chains = [
-        _map("published", f"inet_proto . ipv4_addr . inet_service : {to}", forwards),
-        _map("published_any", f"inet_proto . inet_service : {to}", forwards),
+        *(_map(name, kind, forwards) for name, kind in _MAPS.items()),
         _set("bridges", [bridge.interface for bridge in bridges]),
         _set("uplinks", uplinks),
+        _set("uplinks6", uplinks6),
         *_nat_chains(bridges),
         _chain("guard", "filter", "prerouting", "raw", _guard()),
-        _chain("forward", "filter", "forward", "filter", list(_filter(bridges, uplinks))),
+        _chain("forward", "filter", "forward", "filter", list(_filter(bridges, uplinks, uplinks6))),
     ]
     body = "\n".join(chains)
     return f"add table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{body}\n}}\n"
@@ -213,6 +246,10 @@ def _nat_chains(bridges: Sequence[BridgeRules]) -> list[str]:
     publish = [
         "dnat ip to meta l4proto . ip daddr . th dport map @published",
         "dnat ip to meta l4proto . th dport map @published_any",
+        # What comes from ::1 cannot leave the host: a relay listens there.
+        "ip6 daddr ::1 return",
+        "dnat ip6 to meta l4proto . ip6 daddr . th dport map @published6",
+        "dnat ip6 to meta l4proto . th dport map @published6_any",
     ]
     local = ["meta l4proto { tcp, udp, sctp } fib daddr type local jump publish"]
     return [
@@ -230,9 +267,12 @@ def _masquerade(bridges: Sequence[BridgeRules]) -> Iterable[str]:
         # A container that reaches another one (or itself) through a published port of the host:
         # unless the answer comes back through the host, it comes from the wrong address.
         name = f'"{bridge.interface}"'
-        yield f"oifname {name} ip saddr {bridge.subnet} ct status dnat masquerade"
-        if bridge.masquerade and not bridge.internal:
-            yield f"oifname != @bridges ip saddr {bridge.subnet} masquerade"
+        sources = [f"ip saddr {bridge.subnet}"]
+        sources += [f"ip6 saddr {bridge.subnet6}"] if bridge.subnet6 else []
+        for source in sources:
+            yield f"oifname {name} {source} ct status dnat masquerade"
+            if bridge.masquerade and not bridge.internal:
+                yield f"oifname != @bridges {source} masquerade"
 
 
 def _guard() -> list[str]:
@@ -241,9 +281,13 @@ def _guard() -> list[str]:
     return ["iifname @bridges ip daddr 127.0.0.0/8 drop"]
 
 
-def _filter(bridges: Sequence[BridgeRules], uplinks: Sequence[str]) -> Iterable[str]:
+def _filter(
+    bridges: Sequence[BridgeRules], uplinks: Sequence[str], uplinks6: Sequence[str]
+) -> Iterable[str]:
     if uplinks:
-        yield "iifname @uplinks oifname @uplinks ct state new drop"
+        yield "meta nfproto ipv4 iifname @uplinks oifname @uplinks ct state new drop"
+    if uplinks6:
+        yield "meta nfproto ipv6 iifname @uplinks6 oifname @uplinks6 ct state new drop"
     for bridge in bridges:
         name = f'"{bridge.interface}"'
         if bridge.internal:
@@ -276,11 +320,12 @@ def _map(name: str, kind: str, forwards: Iterable[Forward]) -> str:
 
 
 def _map_of(forward: Forward) -> str:
-    return "published_any" if forward.host_address == "0.0.0.0" else "published"
+    family = "6" if ":" in forward.host_address else ""
+    return f"published{family}" + ("_any" if forward.host_address in _ANY else "")
 
 
 def _key(forward: Forward) -> str:
-    address = "" if forward.host_address == "0.0.0.0" else f"{forward.host_address} . "
+    address = "" if forward.host_address in _ANY else f"{forward.host_address} . "
     return f"{forward.protocol} . {address}{forward.host_port}"
 
 

@@ -23,6 +23,7 @@ class NoFirewall:
         bridges: Sequence[BridgeRules],
         forwards: Collection[Forward],
         uplinks: Sequence[str] = (),
+        uplinks6: Sequence[str] = (),
     ) -> None:
         """Remove all of ours, once."""
         self.clear()

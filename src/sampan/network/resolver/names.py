@@ -229,6 +229,6 @@ def _record(spec: EndpointSpec, bridge: BridgeSpec) -> Sequence[Record]:
             network_id=bridge.network_id,
             domain=bridge.domain,
             names=spec.names,
-            addresses=[spec.address.partition("/")[0]],
+            addresses=[it.partition("/")[0] for it in (spec.address, spec.address6) if it],
         )
     ]

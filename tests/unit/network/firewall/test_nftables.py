@@ -50,3 +50,19 @@ def test_interfaces_that_did_not_forward_before_us_still_do_not() -> None:
     line = "iifname @uplinks oifname @uplinks ct state new drop"
     assert line in ruleset("t", [], [], ["eth0"])
     assert line not in ruleset("t", [], [])
+
+
+def test_ipv6_has_maps_and_masquerading_of_its_own() -> None:
+    text = ruleset(
+        "t",
+        [BridgeRules("b0", "10.0.0.0/8", subnet6="fd00::/64")],
+        [
+            Forward("tcp", "::", 8080, "fd00::2", 80),
+            Forward("tcp", "2001:db8::1", 8081, "fd00::2", 80),
+        ],
+        uplinks6=["eth0"],
+    )
+    assert "elements = { tcp . 8080 : fd00::2 . 80 }" in text
+    assert "elements = { tcp . 2001:db8::1 . 8081 : fd00::2 . 80 }" in text
+    assert "oifname != @bridges ip6 saddr fd00::/64 masquerade" in text
+    assert "meta nfproto ipv6 iifname @uplinks6 oifname @uplinks6 ct state new drop" in text
