@@ -127,12 +127,14 @@ class Arriving:
             raise
 
     async def _failed(self, staging: asyncio.Future[Staged]) -> Staged:
-        """Raise what the unpacking failed with, as Docker does."""
+        """Raise what the unpacking failed with, as Docker does.
+
+        If it has not failed, somebody else (a load) has staged the same layer meanwhile.
+        """
         try:
-            await self._store.layers.discard(await staging)
+            return await staging
         except SampanError as error:
             raise type(error)(f"failed to register layer: {error}") from error
-        raise BrokenPipeError("the layer was not read to its end")
 
     async def _abandon(self, staging: asyncio.Future[Staged]) -> None:
         """Leave nothing of a layer that has not come whole."""

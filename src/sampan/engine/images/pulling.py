@@ -27,7 +27,7 @@ from sampan.engine.images.store import ImageStore
 from sampan.engine.images.transfers import Slots, Tell
 from sampan.engine.registries import read_config
 from sampan.errors import Forbidden, InvalidArgument, NotFound, Unauthorized, Upstream
-from sampan.spec.digest import Digest, chain_ids, parse_digest
+from sampan.spec.digest import Digest, algorithm, chain_ids, parse_digest
 from sampan.spec.image import Descriptor, parse_config
 from sampan.spec.names import short_id
 from sampan.spec.platform import Platform
@@ -81,17 +81,23 @@ class Pulling:
         self._finish(wish, report)
 
     def _finish(self, wish: Wish, report: Report) -> None:
-        reference, labels = wish.reference, {}
+        """Warn of an image that is for another platform than the wanted one, and emit `pull`."""
+        reference = wish.reference
         try:
-            image = self._store.find(str(reference))
-            labels = image.labels
-            if wish.platform is not None:
-                self._store.find(str(reference), wish.platform)
-        except NotFound as error:
-            if labels or "does not match" in str(error):
-                report.say(f"WARNING: {error}")
+            labels = self._store.find(str(reference)).labels
+        except NotFound:
+            labels = {}  # of all tags, none may be the default one
+        else:
+            self._warn(wish, report)
         attributes = {**labels, "name": reference.familiar_name}
         self._emit("pull", reference.familiar, attributes)
+
+    def _warn(self, wish: Wish, report: Report) -> None:
+        if wish.platform is not None:
+            try:
+                self._store.find(str(wish.reference), wish.platform)
+            except NotFound as error:
+                report.say(f"WARNING: {error}")
 
     async def _one(
         self, repository: Repository, reference: Reference, wish: Wish, report: Report
@@ -123,6 +129,9 @@ class Pulling:
         if there := self._store.images.get(chosen.config.digest):
             return there
         content = await read_config(repository, chosen.config)
+        digest = parse_digest(chosen.config.digest)
+        if algorithm(digest) != "sha256":  # it is stored under its own name, too, for a push
+            await self._store.documents.add(content, digest)
         config = parse_config(content)
         check_os(config.os)
         diff_ids = [parse_digest(diff_id) for diff_id in config.diff_ids]

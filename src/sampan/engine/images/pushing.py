@@ -152,6 +152,8 @@ class Pushing:
         manifest, image = member.manifest, self._store.images.get(member.image)
         assert manifest is not None
         config, layers = manifest.config, manifest.layers or []
+        if image is not None and len(image.chains) != len(layers):
+            return False
         if image is not None:
             own = [
                 Cargo(parse_digest(diff_id), chain, layer)
@@ -289,7 +291,8 @@ class Pushing:
             push.report.update(cargo.name, "Skipped foreign layer")
             push.shipped[key] = wanted
         else:
-            place = f"{push.repository.reference.name} {key}"
+            # Who has other rights has another transfer.
+            place = f"{push.repository.reference.name} {key} {hash(push.offer.credentials)}"
             async with self._transfers.sharing(
                 place, lambda tell: push.shipping.layer(cargo, tell), push.report
             ) as shipped:

@@ -87,10 +87,17 @@ class Shipping:
                 return _described(source, cargo)
         for source in mountable:
             path = Reference.parse(source.repository).path
-            if await self._repository.mount(source.digest, path):
+            if await self._mounts(source.digest, path):
                 _update(tell, cargo, f"Mounted from {path}")
                 return _described(source, cargo)
         return None
+
+    async def _mounts(self, digest: Digest, path: str) -> bool:
+        """Have a blob mounted, if the registry allows it: the other repository may be closed."""
+        try:
+            return await self._repository.mount(digest, path)
+        except (NotFound, Unauthorized, Forbidden):
+            return False
 
     async def _has(self, digest: Digest) -> bool:
         """Tell whether the repository has a blob; who may not ask learns why when he sends it."""

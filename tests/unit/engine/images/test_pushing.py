@@ -242,6 +242,38 @@ def test_a_pulled_image_is_pushed_with_the_same_digest(
     with_shop(tmp_path, work)
 
 
+def test_an_image_of_sha512_stays_one(
+    liar: LyingRegistry, other: LyingRegistry, tmp_path: Path
+) -> None:
+    what = image(BASE, TOP, algorithm="sha512")
+    remote.push(liar, "a/img", "v1", what)
+
+    async def work(shop: Shop) -> None:
+        await pull(shop, f"{liar.address}/a/img:v1")
+        await shop.images.collect()
+        await tag(shop, f"{liar.address}/a/img:v1", f"{other.address}/b/img:v1")
+        await push(shop, f"{other.address}/b/img:v1")
+        assert other.manifests["b/img"]["v1"][1] == what.manifest.content
+        assert what.config.digest in other.blobs["b/img"]
+
+    with_shop(tmp_path, work)
+
+
+def test_where_the_other_repository_is_closed_the_layer_is_uploaded(
+    liar: LyingRegistry, tmp_path: Path
+) -> None:
+    async def work(shop: Shop) -> None:
+        name = f"{liar.address}/a/img:v1"
+        await made(shop, name)
+        await push(shop, name)
+        await tag(shop, name, f"{liar.address}/b/img:v1")
+        liar.lie("POST", "mount=", lies.status(403, "DENIED"))
+        said = await push(shop, f"{liar.address}/b/img:v1")
+        assert said[2].endswith(": Pushed")
+
+    with_shop(tmp_path, work)
+
+
 def test_a_layer_that_is_nowhere_any_more_is_pushed_in_a_form_of_our_own(
     liar: LyingRegistry, other: LyingRegistry, tmp_path: Path
 ) -> None:
