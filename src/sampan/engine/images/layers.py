@@ -45,6 +45,7 @@ class Layers:
         self._digests: dict[Digest, Digest] = {}  # of archives, to diff ids
         self._staged: dict[str, Staged] = {}  # by the key of the snapshot
         self.leases = database.leases()
+        self._alone: bool | None = None  # it is asked once
         self.freed = 0  # bytes of all layers that have gone since the start
         self._arriving: dict[str, asyncio.Future[Staged]] = {}
         for chain in database.chains():
@@ -127,7 +128,9 @@ class Layers:
 
     def stands_alone(self) -> bool:
         """Layers can be staged in any order and at once; else each needs its parent."""
-        return self.mounter.layers_stand_alone()
+        if self._alone is None:
+            self._alone = self.mounter.layers_stand_alone()
+        return self._alone
 
     async def stage(
         self,
@@ -144,7 +147,10 @@ class Layers:
         goes with the intake that it came in. What is staged under it already is returned, and
         `source` is not read. `parent` is needed where layers do not stand alone.
         """
-        key = staged_key(digest) if digest else f"staged-{secrets.token_hex(16)}"
+        key = f"staged-{secrets.token_hex(16)}"
+        if digest:
+            tied = parent is not None and not await blocking(self.stands_alone)
+            key = staged_key(chain_of(parent, digest) if tied else digest)
         while other := self._arriving.get(key):
             await asyncio.wait([other])
         if there := self._staged.get(key):

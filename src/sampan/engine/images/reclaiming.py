@@ -64,7 +64,7 @@ class Reclaiming:
             raise
         finally:
             self._intakes -= 1
-            if self._unclean:
+            if self._unclean or self._layers.expired(time.time_ns()):
                 await self.collect()
 
     @contextmanager

@@ -193,7 +193,8 @@ async def prune(store: ImageStore, filters: Filters) -> ImagesPruneReport:
         for image in list(store.images.values()):
             if image.id in store.images and _is_prunable(store, image, filters, limit):
                 done += await _prune_one(store, image, dangling_only=dangling_only)
-    for chain in await store.collect(leased=True):
+    everything = not filters.keys() - {"dangling"}
+    for chain in await store.collect(leased=everything):
         done.append(ImageDeleteItem(deleted=chain))
     report = ImagesPruneReport(images_deleted=done or None)
     report.space_reclaimed = store.reclaiming.freed - before
