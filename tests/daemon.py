@@ -33,6 +33,8 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+# The storage driver of daemons that are not told one: the tests can be run with each.
+DRIVER = os.environ.get("SAMPAN_TEST_STORAGE_DRIVER", "")
 Socket = socket.socket  # a class below has a property of that name
 
 
@@ -68,6 +70,20 @@ class Daemon:
         return self.folder / "data"
 
     @property
+    def driver(self) -> str:
+        """The name of the storage driver that is used unless the options name one."""
+        return DRIVER or "overlay"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.data_root / "snapshots" / self.driver
+
+    @property
+    def content(self) -> Path:
+        folder = "content" if self.driver == "overlay" else f"images/{self.driver}/content"
+        return self.data_root / folder
+
+    @property
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")
 
@@ -99,12 +115,13 @@ class Daemon:
             self.folder.joinpath("config").mkdir()
         program = os.environ.get("SAMPAN_TEST_PEER") or f"{sys.prefix}/bin/sampand"
         ulimits = ["--default-ulimit", "nofile=1024:4096"] if program == "dockerd" else []
+        driver = ["-s", DRIVER] if DRIVER and "-s" not in self.options else []
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(
                 [*self.enter, program]
                 + ["--data-root", str(self.data_root), "--exec-root", str(self.folder / "exec")]
                 + ["--host", f"unix://{self.socket}", "--pidfile", str(self.folder / "pid")]
-                + [*ulimits, *self.options],
+                + [*ulimits, *driver, *self.options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -172,7 +189,8 @@ class Daemon:
     def processes(self) -> list[int]:
         """Return the daemon's own processes: those in its network namespace, outside containers.
 
-        A registry of the test, which shares the namespace, is none of them.
+        A registry of the test, which shares the namespace, is none of them, nor is a process that
+        serves a mount of fuse-overlayfs: it belongs to a container.
         """
         network = os.stat(f"/run/netns/{self.namespace}").st_ino
         pids = os.stat("/proc/self/ns/pid").st_ino
@@ -184,6 +202,19 @@ class Daemon:
                     and os.stat(f"/proc/{entry}/ns/pid").st_ino == pids
                     and os.readlink(f"/proc/{entry}/exe") != REGISTRY
                 ):
+                    found.append(int(entry))
+        servers = self.mount_servers() if "fuse-overlayfs" in (DRIVER, *self.options) else []
+        return [pid for pid in found if pid not in servers]
+
+    def mount_servers(self) -> list[int]:
+        """Return the processes that serve a mount of fuse-overlayfs of this daemon."""
+        network = os.stat(f"/run/netns/{self.namespace}").st_ino
+        found = []
+        for entry in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
+                is_server = b"fuse-overlayfs" in words[0] and b"/dev/fd/" in words[-2]
+                if is_server and os.stat(f"/proc/{entry}/ns/net").st_ino == network:
                     found.append(int(entry))
         return found
 

@@ -100,7 +100,7 @@ def test_the_checker_finds_nothing_wrong_with_a_daemon_that_works(daemon: Daemon
 
 def test_the_checker_mends_a_store_that_was_spoiled(daemon: Daemon) -> None:
     digest = tarballs.digest(b"stray")
-    stray = daemon.data_root / "content" / "blobs" / digest.replace(":", "/")
+    stray = daemon.content / "blobs" / digest.replace(":", "/")
     stray.write_bytes(b"other")
     (problem, *_) = daemon.request("GET", "/system/check").json["Problems"]
     assert (problem["Kind"], problem["Repaired"]) == ("blob", False)

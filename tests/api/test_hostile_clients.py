@@ -248,7 +248,7 @@ def test_many_hands_on_one_container_leave_nothing(policy: str, engine: Daemon) 
     folder = engine.folder
     for leftover in (
         folder / "data/containers" / container,
-        folder / "data/snapshots/overlay" / container,
+        engine.snapshots / container,
         folder / "exec/runtime" / container,
         *Path("/sys/fs/cgroup").glob(f"*/sampan/{container}"),
     ):

@@ -81,11 +81,12 @@ def names(daemon: Daemon) -> list[str]:
 
 def stored(daemon: Daemon) -> set[str]:
     """Return the blobs, snapshots and unfinished files of a daemon."""
-    root = daemon.data_root
+    content, snapshots = daemon.content, daemon.snapshots
     folders = [
-        *(root / "content/blobs/sha256", root / "content/ingest", root / "snapshots/overlay"),
-        *(root / "snapshots/overlay" / name for name in (".new", ".trash")),
+        *(content / "blobs/sha256", content / "ingest", snapshots),
+        *(snapshots / ".new", snapshots / ".trash"),
     ]
+    root = daemon.data_root
     return {str(path.relative_to(root)) for folder in folders for path in folder.iterdir()}
 
 
@@ -167,7 +168,8 @@ def test_the_last_container_takes_the_layers_of_an_image_that_is_gone(daemon: Da
     assert import_(daemon, noise(1), "gone").status == 200
     container = create(daemon, "gone", "/x")
     assert daemon.request("DELETE", "/images/gone?force=1").status == 200
-    assert any(name.startswith("snapshots/overlay/sha256-") for name in stored(daemon) - before)
+    layers = f"snapshots/{daemon.driver}/sha256-"
+    assert any(name.startswith(layers) for name in stored(daemon) - before)
     assert daemon.request("DELETE", f"/containers/{container}").status == 204
     eventually(lambda: stored(daemon) == before)
 
@@ -264,11 +266,10 @@ def test_a_kill_in_the_middle_leaves_nothing(mortal: Daemon, work: str, delay: f
 def test_layers_that_nothing_needs_go_at_the_start(mortal: Daemon) -> None:
     before = stored(mortal)
     assert import_(mortal, noise(1), "gone").status == 200
-    (snapshot,) = (
-        name for name in stored(mortal) - before if name.startswith("snapshots/overlay/sha256-")
-    )
+    layers = f"snapshots/{mortal.driver}/sha256-"
+    (snapshot,) = (name for name in stored(mortal) - before if name.startswith(layers))
     mortal.stop()
-    with contextlib.closing(sqlite3.connect(mortal.data_root / "database.sqlite")) as database:
+    with contextlib.closing(sqlite3.connect(mortal.content.parent / "database.sqlite")) as database:
         (lost,) = database.execute(
             "SELECT image FROM image_references WHERE reference LIKE '%gone%'"
         ).fetchone()

@@ -98,12 +98,7 @@ def fuse(filesystems: Shop) -> Iterator[Daemon]:
 
 def server_of(daemon: Daemon) -> int:
     """Return the process that serves the only mount of fuse-overlayfs there is."""
-    (pid,) = [
-        pid
-        for pid in daemon.processes()
-        if b"fuse-overlayfs" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        and b"/dev/fd/" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    (pid,) = daemon.mount_servers()
     return pid
 
 
@@ -113,9 +108,8 @@ def test_a_mount_of_fuse_outlives_all_our_processes_and_ends_with_its_container(
     container = start(fuse, "sh", "-c", "echo 1 >/kept; exec sleep 1000")
     server = server_of(fuse)
     for pid in fuse.processes():
-        if pid != server:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     eventually(lambda: fuse.process and fuse.process.poll() is not None)
     assert server_of(fuse) == server
     fuse.start()
