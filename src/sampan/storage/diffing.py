@@ -91,9 +91,17 @@ def snapshot_diff(new: int, old: int | None, writer: TarWriter) -> None:
     _write(_compare(new, old, _altered), new, writer)
 
 
+def tree_usage(new: int, old: int | None) -> tuple[int, int]:
+    """Return (bytes, inodes) of the files in which a tree differs from another."""
+    return _usage(_compare(new, old), new)
+
+
 def snapshot_usage(new: int, old: int | None) -> tuple[int, int]:
     """Return (bytes, inodes) of the files in which a tree differs from its original."""
-    found = _compare(new, old, _altered)
+    return _usage(_compare(new, old, _altered), new)
+
+
+def _usage(found: Found, new: int) -> tuple[int, int]:
     size = inodes = 0
     seen: set[tuple[int, int]] = set()
     for node in Walk(new):

@@ -9,7 +9,7 @@ from sampan.linux import mounts
 from sampan.linux.filesystems import filesystem_name
 from sampan.storage import trees
 from sampan.storage.applying import Rules
-from sampan.storage.diffing import tree_changes, tree_diff
+from sampan.storage.diffing import tree_changes, tree_diff, tree_usage
 from sampan.storage.mounter import Change
 from sampan.storage.projects import Projects
 from sampan.storage.snapshots import Folders
@@ -78,12 +78,12 @@ class VfsDriver:
         self._projects.release(folder)
 
     def usage(self, folders: Folders) -> tuple[int, int]:
-        """Measure the copy: what it shares with its parent cannot be told."""
-        fd = self.tree(folders.own)
+        """Measure what differs from the original, not the whole copy, as Docker does."""
+        new, old = self._pair(folders)
         try:
-            return trees.usage(fd)
+            return tree_usage(new, old)
         finally:
-            os.close(fd)
+            _close(new, old)
 
     def changes(self, folders: Folders) -> list[Change]:
         """Compare the copy with the original."""
