@@ -91,6 +91,7 @@ class Upstream(SampanError):
     """A server that we depend on, a registry say, cannot be reached, fails, or lies."""
 
     code = "upstream"
+    may_pass = False  # set to True where another attempt from the beginning may succeed
 
 
 class DeadlineExceeded(SampanError):

@@ -19,6 +19,7 @@ import pytest
 from sampan.distribution.credentials import Credentials
 from sampan.distribution.registries import Registries
 from sampan.distribution.repository import Repository
+from sampan.distribution.uploads import REPLAY_BYTES
 from sampan.errors import Forbidden, InvalidArgument, NotFound, Unauthorized, Upstream
 from sampan.http.proxies import Proxies
 from sampan.spec.digest import Digest
@@ -301,6 +302,45 @@ def test_a_registry_that_is_killed_in_the_middle_is_asked_again(
         os.close(reading)
         assert found == blob.content
         assert restarted
+
+
+def test_an_upload_to_a_registry_that_is_killed_is_worth_another(namespace: str) -> None:
+    """docker-registry forgets an upload that broke within a PATCH: it has to begin again."""
+    with registry(namespace) as hub:
+
+        def restarting(content: bytes) -> Callable[[int], bytes]:
+            read, given = reader(content), 0
+
+            def restart_in_the_middle(size: int) -> bytes:
+                nonlocal given
+                data = read(size)
+                if given < len(content) // 2 <= given + len(data):
+                    hub.restart()
+                given += len(data)
+                return data
+
+            return restart_in_the_middle
+
+        async def work(repository: Repository) -> None:
+            for size in (3_000_000, 32_000_000):
+                blob = Blob(OCTETS, os.urandom(size))
+                for send in (
+                    lambda b: repository.upload(restarting(b.content), lambda _: None),
+                    lambda b: repository.upload_known(
+                        descriptor(b), restarting(b.content), lambda _: None
+                    ),
+                ):
+                    failed: Upstream | None = None
+                    try:
+                        await send(blob)
+                    except Upstream as error:
+                        failed = error
+                    found = await repository.has_blob(Digest(blob.digest))
+                    assert found == (None if failed else size)
+                    # Only so much is kept to be sent again.
+                    assert failed is None or (failed.may_pass and size > REPLAY_BYTES)
+
+        there(namespace, f"{hub.address}/app", work, push=True, backoff_seconds=0.2)
 
 
 def test_a_secure_registry_cannot_send_us_where_there_is_no_tls(

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 
 from sampan.distribution.headers import content_range
 from sampan.distribution.refusals import Refusal
-from sampan.distribution.session import expect
+from sampan.distribution.session import expect, may_pass
 from sampan.distribution.transport import FailedRequest, Header, Transport
 from sampan.errors import Upstream
 from sampan.http.exchange import Answer
-from sampan.http.faults import BrokenFault, CertificateFault, Fault, PlainTextFault
+from sampan.http.faults import BrokenFault, Fault
 from sampan.http.pump import Halt, unblocked
 from sampan.spec.digest import algorithm, encoded, parse_digest
 from sampan.spec.image import Descriptor
@@ -61,7 +61,7 @@ class Download:
                 except (FailedRequest, Refusal) as error:
                     if self.received - before >= _PROGRESS:
                         attempt, before = 1, self.received
-                    if attempt >= attempts or not _may_pass(error):
+                    if attempt >= attempts or not may_pass(error):
                         raise
                 await transport.pause(attempt)
                 attempt += 1
@@ -121,12 +121,6 @@ class Download:
 def wrong_content(descriptor: Descriptor, error: WrongContent) -> Upstream:
     """Return the error that tells a user of a blob that is not what it should be."""
     return Upstream(f"filesystem layer verification failed for digest {descriptor.digest}: {error}")
-
-
-def _may_pass(error: FailedRequest | Refusal) -> bool:
-    if isinstance(error, Refusal):
-        return error.may_pass
-    return not isinstance(error.fault, CertificateFault | PlainTextFault)
 
 
 def _widen(fd: int) -> None:

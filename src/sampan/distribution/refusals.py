@@ -76,7 +76,11 @@ class Refusal(Exception):
             return Unauthorized(str(self))
         if self.code == "DENIED" or (not self.code and self.status == 403):
             return Forbidden(str(self))
-        return NotFound(str(self)) if self.is_missing else Upstream(str(self))
+        if self.is_missing:
+            return NotFound(str(self))
+        error = Upstream(str(self))
+        error.may_pass = self.may_pass
+        return error
 
 
 def plain(text: str) -> str:

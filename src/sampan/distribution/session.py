@@ -17,7 +17,7 @@ from sampan.distribution.tokens import Tokens, Wish
 from sampan.distribution.transport import Call, FailedRequest, Header, Transport, basic
 from sampan.errors import Unauthorized
 from sampan.http.exchange import Answer
-from sampan.http.faults import RefusedProxyFault
+from sampan.http.faults import CertificateFault, PlainTextFault, RefusedProxyFault
 from sampan.http.urls import Url
 
 _DOWN_SECONDS = 60.0
@@ -164,3 +164,10 @@ async def expect(answer: Answer, *statuses: int) -> None:
             raise await refusal(answer)
         finally:
             answer.close()
+
+
+def may_pass(error: FailedRequest | Refusal) -> bool:
+    """Tell whether the transfer of a blob is worth another attempt."""
+    if isinstance(error, Refusal):
+        return error.may_pass
+    return not isinstance(error.fault, CertificateFault | PlainTextFault | RefusedProxyFault)

@@ -68,9 +68,12 @@ class FailedRequest(Exception):
 
     def error(self) -> Upstream:
         """Return the error that tells a user; Docker asks for /v2/ first, so that is named."""
+        told = str(self)
         if isinstance(self.fault, DialFault | CertificateFault | PlainTextFault):
-            return Upstream(f'Get "{self.url.scheme}://{self.url.authority}/v2/": {self.fault}')
-        return Upstream(str(self))
+            told = f'Get "{self.url.scheme}://{self.url.authority}/v2/": {self.fault}'
+        error = Upstream(told)
+        error.may_pass = isinstance(self.fault, DialFault) or self.fault.may_pass
+        return error
 
 
 class Transport:

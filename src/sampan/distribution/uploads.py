@@ -6,12 +6,13 @@ Source: opencontainers/distribution-spec, "Pushing blobs".
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from sampan.distribution.headers import uploaded
 from sampan.distribution.refusals import Refusal
-from sampan.distribution.session import Session, expect
+from sampan.distribution.session import Session, expect, may_pass
 from sampan.distribution.transport import Call, FailedRequest
 from sampan.errors import InvalidArgument, Upstream
 from sampan.http.exchange import Answer, Source
@@ -25,27 +26,32 @@ Read = Callable[[int], bytes]
 Farewell = Callable[[Coroutine[Any, Any, None]], None]
 """Lets something end that nobody waits for."""
 
-REPLAY_BYTES = 4 << 20  # of the beginning that can be sent again
+REPLAY_BYTES = 6 << 20  # that can be sent again: more than both kernels hold on their way
 CHUNK_BYTES = 5 << 20
+_PROGRESS = 1 << 20  # after so many bytes, the attempts are counted anew
 _LARGEST_CHUNK = 64 << 20  # that a registry may ask for by OCI-Chunk-Min-Length
 COMMIT_SECONDS = 300.0  # a registry may copy the blob before it answers
 _OCTETS = ("Content-Type", "application/octet-stream")
 _OTHER_WAY = frozenset({400, 401, 404, 405, 411, 413, 415, 416, 501})
 _STORED = (201, 204)
+# What docker-registry says of an upload that broke within a PATCH, and then forgets it.
+_FORGOTTEN = frozenset({"", "BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
 _FINAL = frozenset({"DENIED", "DIGEST_INVALID", "SIZE_INVALID", "NAME_INVALID", "NAME_UNKNOWN"})
 
 
 class Replay:
-    """A reader that counts and hashes, and whose beginning can be read again."""
+    """A reader that counts and hashes, and whose last bytes can be read again."""
 
     def __init__(self, read: Read, advance: Advance, name: str = "sha256") -> None:
         self._read = read
         self._advance = advance
         self._hash = hashlib.new(name)
-        self._kept: list[bytes] = []
-        self._next = 0  # of `_kept`, while it is read again
-        self.size = 0
         self._name = name
+        self._kept: deque[bytes] = deque()
+        self._start = 0  # where `_kept` begins
+        self._at = 0  # what is read next
+        self._ended = False
+        self.size = 0  # of all that came from the reader
 
     @property
     def digest(self) -> Digest:
@@ -54,26 +60,37 @@ class Replay:
 
     def read(self, size: int) -> bytes:
         """Return the next bytes, b"" at the end."""
-        if self._next < len(self._kept):
-            self._next += 1
-            return self._kept[self._next - 1]
-        data = self._read(size)
+        if self._at < self.size:
+            return self._repeat(size)
+        if self._ended or not (data := self._read(size)):
+            self._ended = True
+            return b""
         self._hash.update(data)
+        self._kept.append(data)
         self.size += len(data)
-        if self.size <= REPLAY_BYTES:
-            self._kept.append(data)
-            self._next += 1
-        else:
-            self._kept.clear()
-            self._next = 0
-        if data:
-            self._advance(len(data))
+        self._at = self.size
+        while self.size - self._start > REPLAY_BYTES:
+            self._start += len(self._kept.popleft())
+        self._advance(len(data))
         return data
 
-    def rewind(self) -> bool:
-        """Begin again; False if too much has been read for that."""
-        self._next = 0
-        return self.size <= REPLAY_BYTES
+    def _repeat(self, size: int) -> bytes:
+        place = self._start
+        for piece in self._kept:
+            if self._at < place + len(piece):
+                skip = self._at - place
+                data = piece[skip : skip + size]
+                self._at += len(data)
+                return data
+            place += len(piece)
+        raise AssertionError("what is before the end is kept")
+
+    def rewind(self, to: int = 0) -> bool:
+        """Go on at `to`; False if that is too far back, or has never been read."""
+        if not self._start <= to <= self.size:
+            return False
+        self._at = to
+        return True
 
 
 class Upload:
@@ -88,6 +105,8 @@ class Upload:
         self._farewell = farewell
         self._location = location
         self._chunk = CHUNK_BYTES
+        self._committing: Digest | None = None  # the registry has been told that this is all
+        self._is_given_up = False
 
     async def run(self, digest: Digest | None = None, size: int | None = None) -> Digest:
         """Send the blob; `digest` and `size` are known or not. Returns the digest.
@@ -101,17 +120,40 @@ class Upload:
             ways.insert(0, self._whole)
         try:
             while True:
-                way = ways.pop(0)
                 try:
-                    await self._open()
-                    return await way(digest, size)
+                    return await self._by(ways.pop(0), digest, size)
                 except (Refusal, FailedRequest) as error:
-                    if not ways or not _is_worth_another(error) or not self._replay.rewind():
+                    over = not ways or self._is_given_up or not _is_worth_another(error)
+                    if over or not self._replay.rewind():
                         raise
                     self._end()
         except BaseException:
             self._end()
             raise
+
+    async def _by(
+        self,
+        way: Callable[[Digest | None, int | None], Awaitable[Digest]],
+        digest: Digest | None,
+        size: int | None,
+    ) -> Digest:
+        await self._open()
+        try:
+            return await way(digest, size)
+        except (Refusal, FailedRequest) as error:
+            if not may_pass(error):
+                raise
+            if self._committing and await self._is_there(self._committing):
+                self._location = None
+                return self._committing  # only the answer was lost
+            if way == self._chunks:
+                raise
+            try:
+                return await self._go_on(digest, size)
+            except Refusal as second:
+                if second.code not in _FORGOTTEN:
+                    raise
+            raise error
 
     # --- sessions ----------------------------------------------------------------------------
 
@@ -136,6 +178,7 @@ class Upload:
 
     def _end(self) -> None:
         """Tell the registry to forget the session, without waiting for it."""
+        self._committing = None
         if self._location is not None:
             self._farewell(_forget(self._session, self._location))
             self._location = None
@@ -149,6 +192,7 @@ class Upload:
     async def _whole(self, digest: Digest | None, size: int | None) -> Digest:
         """Send all in one PUT."""
         assert digest is not None
+        self._committing = digest
         source = Source(self._replay.read, size)
         call = Call("PUT", (_OCTETS,), source, COMMIT_SECONDS)
         async with await self._send(self._where().with_query(f"digest={digest}"), call) as answer:
@@ -165,6 +209,33 @@ class Upload:
         self._location = self._next(answer)
         return await self._commit(digest, size)
 
+    async def _go_on(self, digest: Digest | None, size: int | None) -> Digest:
+        """Take a broken stream up where the registry has stopped."""
+        transport = self._session.transport
+        attempt, before = 1, 0
+        while True:
+            await transport.pause(attempt)
+            try:
+                held = await self._held()
+                if not self._replay.rewind(held):
+                    raise Upstream("the registry has lost a part of the upload")
+                if held - before >= _PROGRESS:
+                    attempt, before = 1, held
+                if held != size:
+                    left = None if size is None else size - held
+                    call = Call("PATCH", (_OCTETS,), Source(self._replay.read, left))
+                    answer = await self._send(self._where(), call)
+                    await expect(answer, 202, 204)
+                    self._location = self._next(answer)
+                return await self._commit(digest, size)
+            except (Refusal, FailedRequest) as error:
+                if not may_pass(error):
+                    raise
+                if attempt >= transport.config.max_attempts:
+                    self._is_given_up = True
+                    raise
+            attempt += 1
+
     async def _chunks(self, digest: Digest | None, size: int | None) -> Digest:
         """Send pieces of known length and place, then PUT."""
         offset = 0
@@ -174,7 +245,7 @@ class Upload:
         return await self._commit(digest, size)
 
     async def _commit(self, digest: Digest | None, size: int | None) -> Digest:
-        digest = digest or self._replay.digest
+        self._committing = digest = digest or self._replay.digest
         self._check(digest, size)
         url = self._where().with_query(f"digest={digest}")
         call = Call("PUT", answer_seconds=COMMIT_SECONDS)
@@ -219,7 +290,7 @@ class Upload:
                 answer = await self._session.send(self._where(), call)
                 await expect(answer, 202, 204)
             except (Refusal, FailedRequest) as error:
-                if attempt == attempts or not _may_pass(error):
+                if attempt == attempts or not may_pass(error):
                     raise
                 await self._session.transport.pause(attempt)
                 at = await self._resume(offset, len(data))
@@ -231,15 +302,31 @@ class Upload:
 
     async def _resume(self, offset: int, size: int) -> int:
         """Return how many bytes of the piece at `offset` the registry has already."""
-        answer = await self._session.send(self._where(), Call("GET"))
+        held = await self._held()
+        if not offset <= held <= offset + size:
+            raise Upstream("the registry has lost a part of the upload")
+        return held - offset
+
+    # --- what the registry has ---------------------------------------------------------------
+
+    async def _held(self) -> int:
+        """Return how many bytes of the upload the registry has."""
+        answer = await self._session.send(self._where(), Call("GET", attempts=1))
         await expect(answer, 204, 200, 202)
         held = uploaded(answer.headers.get("range"))
         self._location = self._next(answer)
-        if held == 1 and offset == 0:
-            held = 0  # registries that have nothing say 0-0
-        if held is None or not offset <= held <= offset + size:
-            raise Upstream("the registry has lost a part of the upload")
-        return held - offset
+        if held is None:
+            raise Upstream("the registry does not tell how far an upload is")
+        return 0 if held == 1 else held  # what has nothing says 0-0, too
+
+    async def _is_there(self, digest: Digest) -> bool:
+        """Tell whether a blob has been stored after all."""
+        try:
+            path = f"{self._path}/blobs/{digest}"
+            async with await self._session.send(path, Call("HEAD")) as answer:
+                return answer.status == 200
+        except (Refusal, FailedRequest):
+            return False
 
 
 def next_location(answer: Answer) -> Url:
@@ -265,12 +352,6 @@ async def _forget(session: Session, location: Url) -> None:
         (await session.send(location, call)).close()
     except (FailedRequest, Upstream):
         pass  # the registry will forget it by itself
-
-
-def _may_pass(error: Refusal | FailedRequest) -> bool:
-    if isinstance(error, Refusal):
-        return error.may_pass
-    return error.fault.may_pass
 
 
 def _is_worth_another(error: Refusal | FailedRequest) -> bool:
