@@ -32,6 +32,7 @@ from tests.netns import (
     tcp_server,
     udp_server,
 )
+from tests.session import eventually
 
 pytestmark = pytest.mark.privileged
 
@@ -451,6 +452,35 @@ def test_a_flushed_ruleset_is_repaired_by_the_next_publish(world: World) -> None
     world.publish(2, 8080, 80)
     with tcp_server(server.number, 80):
         assert ask_tcp(world.here.neighbour, HOST, 8080) == NEIGHBOUR
+
+
+@pytest.mark.parametrize("reload", ["nft flush ruleset", "nft delete table inet sampan"])
+def test_rules_that_a_reload_of_the_firewall_took_are_written_anew(
+    world: World, reload: str
+) -> None:
+    server = world.container(2)
+    world.publish(2, 8080, 80)
+    subprocess.run(reload.split(), check=True, timeout=10)
+    with tcp_server(server.number, 80):
+        eventually(lambda: _answers(world, 8080))
+
+
+def test_a_reload_of_iptables_does_not_shut_containers_in(world: World) -> None:
+    server = world.container(2)
+    world.publish(2, 8080, 80)
+    for line in ("-P FORWARD DROP", "-A FORWARD -s 192.0.2.0/24 -j ACCEPT"):
+        subprocess.run(["iptables", *line.split()], check=True, timeout=10)
+    with tcp_server(server.number, 80):
+        eventually(lambda: _answers(world, 8080))
+        subprocess.run(["iptables", "-F", "FORWARD"], check=True, timeout=10)
+        eventually(lambda: _answers(world, 8080))
+
+
+def _answers(world: World, port: int) -> bool:
+    try:
+        return ask_tcp(world.here.neighbour, HOST, port, timeout=0.3) == NEIGHBOUR
+    except OSError:
+        return False
 
 
 def test_the_host_s_other_interfaces_still_do_not_route_for_one_another(world: World) -> None:

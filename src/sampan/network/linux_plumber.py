@@ -25,6 +25,7 @@ from sampan.network.checks import (
 )
 from sampan.network.drivers import bridge as bridge_driver
 from sampan.network.firewall.firewall import Firewall
+from sampan.network.firewall.monitor import Monitor
 from sampan.network.firewall.nftables import Nftables
 from sampan.network.firewall.none import NoFirewall
 from sampan.network.made import Made, Stale, rules_of
@@ -86,6 +87,8 @@ class LinuxPlumber:
         self._reservations = Reservations()
         self._relays = Relays()
         self._names = Names(state, resolv_conf)
+        self._monitor = Monitor() if defers else None
+        self._is_suspicious = False  # the firewall may have lost rules of ours
         self._stale = Stale()
         self._bridges = {bridge.network_id: bridge for bridge in self._state.bridges()}
         self._indexes: dict[str, tuple[int, int]] = {}  # network id → bridge's index, MTU
@@ -293,7 +296,7 @@ class LinuxPlumber:
     def has_work(self) -> bool:
         """Whether `work` has something to do."""
         stale = self._stale.addresses or self._stale.host_ports
-        return self._is_short_of_stock or bool(self._dying or stale)
+        return self._is_short_of_stock or self._is_suspicious or bool(self._dying or stale)
 
     @property
     def _is_short_of_stock(self) -> bool:
@@ -314,6 +317,8 @@ class LinuxPlumber:
         with self._lock:
             if self._stale.addresses or self._stale.host_ports:
                 self._forget_flows()
+            elif self._is_suspicious:
+                self._restore()
             elif self._is_short_of_stock:
                 self._pool.refill()
             else:
@@ -321,11 +326,15 @@ class LinuxPlumber:
 
     def watched(self) -> list[int]:
         """Return descriptors to be handed to `handle` when they are readable."""
-        return [*self._relays.watched(), *self._names.watched()]
+        news = self._monitor.watched() if self._monitor else []
+        return [*news, *self._relays.watched(), *self._names.watched()]
 
     def handle(self, descriptor: int) -> None:
         """Do what a readable descriptor of `watched` is about."""
         with self._lock:
+            if self._monitor and descriptor in self._monitor.watched():
+                self._monitor.drain()
+                self._is_suspicious = True
             self._relays.handle(descriptor)
             self._names.handle(descriptor)
 
@@ -339,6 +348,8 @@ class LinuxPlumber:
         with self._lock:
             self._pool.close()
             self._names.close()
+            if self._monitor:
+                self._monitor.close()
             for endpoint in self._endpoints.values():
                 self._end(endpoint)
             self._endpoints.clear()
@@ -464,6 +475,18 @@ class LinuxPlumber:
             if port.mapping.protocol == "udp":
                 self._stale.addresses.update(endpoint.addresses)
         self._reservations.release(endpoint.ports)
+
+    def _restore(self) -> None:
+        """Write the rules anew if somebody has thrown them away: a reload of the firewall does."""
+        self._is_suspicious = False
+        try:
+            if not self._firewall.is_intact():
+                log.warning("the firewall has lost our rules: they are written anew")
+                self._write_rules()
+                for bridge in self._bridges.values():
+                    self._firewall.admit(bridge.name)
+        except (OSError, SampanError) as error:
+            log.warning("the firewall's rules are not as they should be: %s", error)
 
     def _forget_flows(self) -> None:
         stale, self._stale = self._stale, Stale()

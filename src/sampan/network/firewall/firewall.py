@@ -61,5 +61,8 @@ class Firewall(Protocol):
     def dismiss(self, interface: str) -> None:
         """Take back `admit`."""
 
+    def is_intact(self) -> bool:
+        """Tell whether all of ours is still there, `admit` included."""
+
     def clear(self) -> None:
         """Remove all of ours."""

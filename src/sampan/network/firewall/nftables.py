@@ -134,6 +134,21 @@ class Nftables:
             lines = [f"delete rule {family} filter FORWARD handle {rule.handle}" for rule in ours]
             self._run("\n".join(lines))
 
+    def is_intact(self) -> bool:
+        """Tell whether our table is there, and what `admit` has put into the host's chains."""
+        if not self._state.bridges:
+            return True
+        try:
+            self._run(f"list chain inet {self._table} forward")
+        except OSError:
+            return False
+        wanted = {_comment(bridge.interface) for bridge in self._state.bridges}
+        for family in ("ip", "ip6"):
+            policy, rules = self._host_chain(family)
+            if (policy == "drop" or rules) and not wanted <= {rule.comment for rule in rules}:
+                return False
+        return True
+
     def clear(self) -> None:
         """Remove all of ours."""
         self._run(f"add table inet {self._table}\ndelete table inet {self._table}")
