@@ -483,6 +483,40 @@ def quietly_pull(daemon: Daemon, liar: LyingRegistry) -> None:
         pull(daemon, f"{liar.address}/a/img", tag="1")
 
 
+def test_a_storage_helper_that_is_killed_ends_the_pull_and_the_next_one_succeeds() -> None:
+    what = large()
+    with running() as daemon, lies.lying_registry(daemon.namespace) as liar:
+        push(liar, "a/img", "1", what)
+        go = threading.Event()
+        liar.lie("GET", what.layers[-1].digest, lies.held_until(go, 1000))
+        said: list[Any] = []
+        client = threading.Thread(
+            target=lambda: said.extend(pull(daemon, f"{liar.address}/a/img", tag="1"))
+        )
+        client.start()
+        eventually(lambda: committed(daemon) == 3)
+        for pid in helpers(daemon):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        client.join(PATIENCE)
+        assert "helper" in said[-1]["error"]
+        go.set()
+        liar.be_honest()
+        liar.log.clear()
+        pull(daemon, f"{liar.address}/a/img", tag="1")
+        assert liar.log.count("GET", "/blobs/") == 2
+        check(daemon)
+
+
+def helpers(daemon: Daemon) -> list[int]:
+    """Return the storage helper and what it has forked."""
+    return [
+        pid
+        for pid in daemon.processes()
+        if b"sampan.helpers.mount" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
 @pytest.mark.parametrize("lie", [lies.corrupt, lies.longer, lies.endless, lies.broken_off])
 def test_a_registry_that_lies_gets_one_clear_error(daemon: Daemon, lie: lies.Lie) -> None:
     with lies.lying_registry(daemon.namespace) as liar:

@@ -19,6 +19,7 @@ from sampan.errors import CommandNotFound, Conflict, DeadlineExceeded, NotFound
 from sampan.library.engine import LibraryEngine
 from sampan.network.sandbox import Sandbox, inside
 from tests.daemon import REPOSITORY
+from tests.lying_registry import lying_registry
 from tests.netns import links
 from tests.session import eventually
 
@@ -54,6 +55,19 @@ def test_a_program_gets_its_input_and_gives_output_and_exit_code(engine: Library
     assert (result.stdout, result.stderr) == (b"hello\n", b"complaint\n")
     assert result.logs == b"hello\ncomplaint\n"
     assert engine.containers.list(all=True) == []
+
+
+def test_an_image_goes_to_a_registry_and_comes_back(engine: LibraryEngine) -> None:
+    with lying_registry() as registry:
+        name = f"{registry.address}/ships/box:1"
+        engine.images.tag("busybox", f"{registry.address}/ships/box", "1")
+        digest = engine.images.push(name)
+        engine.images.remove(name)
+        found = engine.images.pull(name)
+        assert found.repo_digests == [f"{registry.address}/ships/box@{digest}"]
+        with pytest.raises(NotFound, match=r"manifest for .* not found"):
+            engine.images.pull(f"{registry.address}/ships/box:2")
+        engine.images.remove(name)
 
 
 def test_large_input_and_output_do_not_block_each_other(engine: LibraryEngine) -> None:

@@ -111,35 +111,37 @@ class Arriving:
 
     async def _stream(self, fetch: Fetch, digest: Digest) -> Staged:
         read, write = wide_pipe()
+        fetching = asyncio.ensure_future(fetch(write))
+        fetching.add_done_callback(lambda _: os.close(write))
         staging = asyncio.ensure_future(self._store.layers.stage(read, digest))
         # While we hold the reading end, too, a helper that stopped would not stop the writer.
         staging.add_done_callback(lambda _: os.close(read))
         try:
-            try:
-                await fetch(write)
-            finally:
-                os.close(write)
-            return await staging
-        except BrokenPipeError:
-            return await self._failed(staging)
+            await asyncio.wait((fetching, staging), return_when=asyncio.FIRST_COMPLETED)
+            if fetching.done():
+                with suppress(BrokenPipeError):  # the reader says why
+                    fetching.result()
+            return await self._staged(staging)
         except BaseException:
-            await self._abandon(staging)
+            await self._leave(fetching, staging)
             raise
+        finally:
+            fetching.cancel()  # if somebody else has staged the same layer meanwhile
+            await asyncio.wait((fetching,))
 
-    async def _failed(self, staging: asyncio.Future[Staged]) -> Staged:
-        """Raise what the unpacking failed with, as Docker does.
-
-        If it has not failed, somebody else (a load) has staged the same layer meanwhile.
-        """
+    async def _staged(self, staging: asyncio.Future[Staged]) -> Staged:
+        """Return what was unpacked; raise what that failed with, as Docker does."""
         try:
-            return await staging
+            return await asyncio.shield(staging)
         except SampanError as error:
             raise type(error)(f"failed to register layer: {error}") from error
 
-    async def _abandon(self, staging: asyncio.Future[Staged]) -> None:
+    async def _leave(self, fetching: asyncio.Future[None], staging: asyncio.Future[Staged]) -> None:
         """Leave nothing of a layer that has not come whole."""
-        await asyncio.wait([staging])
-        if not staging.cancelled() and staging.exception() is None:
+        fetching.cancel()
+        await asyncio.wait((fetching, staging))  # unpacking ends when nobody writes any more
+        whole = not fetching.cancelled() and fetching.exception() is None
+        if not whole and not staging.cancelled() and staging.exception() is None:
             with suppress(SampanError):  # else the next attempt finds and drops it
                 await self._store.layers.discard(staging.result())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from sampan.engine.images.transfers import TransferLimits
 from sampan.errors import InvalidArgument, NotFound, SampanError, Upstream
 from sampan.spec import image as media
+from sampan.spec.digest import Digest
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
 from tests import lying_registry as lies
@@ -561,6 +562,35 @@ def test_a_layer_of_an_image_that_is_here_is_not_fetched_for_another_place(
         await pull(shop, f"{liar.address}/a/img:v1")
         await pull(shop, f"{liar.address}/b/img:v1")
         assert liar.log.count("GET", TOP.digest) == 1
+
+    with_shop(tmp_path, work)
+
+
+def test_a_layer_that_a_load_brings_at_the_same_time_is_taken_from_there(
+    liar: LyingRegistry, tmp_path: Path
+) -> None:
+    what = image(BASE)
+    push(liar, "a/img", "v1", what)
+    liar.lie("GET", BASE.digest, lies.held_until(threading.Event(), 10))
+
+    async def work(shop: Shop) -> None:
+        go = asyncio.Event()
+
+        async def archive() -> AsyncIterator[bytes]:
+            yield BASE.content[:20]
+            await go.wait()
+            yield BASE.content[20:]
+
+        layers = shop.images.store.layers
+        loading = asyncio.ensure_future(layers.stage(archive(), Digest(BASE.digest)))
+        await asyncio.sleep(0)
+        pulling = asyncio.ensure_future(pull(shop, f"{liar.address}/a/img:v1"))
+        await soon(lambda: liar.log.count("GET", BASE.digest) == 1)
+        go.set()
+        await loading
+        async with asyncio.timeout(PATIENCE):
+            await pulling
+        assert list(shop.images.store.images) == [what.id]
 
     with_shop(tmp_path, work)
 
