@@ -78,6 +78,10 @@ class Registries:
         sessions = [session(endpoint) for endpoint in (*mirrors, endpoints.of(reference.domain))]
         return Repository(reference, sessions, self._memory, self._bid_farewell)
 
+    async def pause(self, attempt: int) -> None:
+        """Wait before an attempt of what failed with `may_pass`: longer after each."""
+        await self._transport.pause(attempt)
+
     async def login(self, server: str, credentials: Credentials) -> Login:
         """Check credentials with a registry: "Login Succeeded" and, if it gives one, a token.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from sampan.spec.image import MEDIA_LAYER_GZIP, Descriptor
 from sampan.spec.names import short_id
 from sampan.spec.reference import Reference
 
+log = logging.getLogger(__name__)
+_ATTEMPTS: Final = 3  # to send one layer
 _MOUNTS: Final = 3  # attempts to mount one layer from other repositories
 
 
@@ -68,7 +71,7 @@ class Shipping:
         """Have a layer in the repository; raises what the registry says."""
         name = cargo.name
         async with self._slots.one(lambda: tell(lambda report: report.update(name, "Waiting"))):
-            found = await self._there(cargo, tell) or await self._send(cargo, tell)
+            found = await self._there(cargo, tell) or await self._sent(cargo, tell)
         source = Source(self._place, parse_digest(found.digest), found.size, found.media_type)
         await self._store.layers.note_source(cargo.diff_id, source)
         return Shipped(found)
@@ -123,6 +126,21 @@ class Shipping:
         return Reference.parse(source.repository).domain == self._repository.reference.domain
 
     # --- what has to be sent -------------------------------------------------------------------
+
+    async def _sent(self, cargo: Cargo, tell: Tell) -> Descriptor:
+        """Send a layer; what broke for good on its way is worth another attempt from its beginning.
+
+        What is small, or can go on where it broke, is sent again by the registry's client.
+        """
+        for attempt in range(1, min(_ATTEMPTS, self._registries.config.max_attempts)):
+            try:
+                return await self._send(cargo, tell)
+            except Upstream as error:
+                if not error.may_pass:
+                    raise
+                log.info("layer %s is sent to %s again: %s", cargo.diff_id, self._place, error)
+            await self._registries.pause(attempt)
+        return await self._send(cargo, tell)
 
     async def _send(self, cargo: Cargo, tell: Tell) -> Descriptor:
         kept = self._store.layers.find(cargo.diff_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import re
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -79,6 +80,24 @@ def digest_of(registry: LyingRegistry, repository: str, reference: str) -> str:
 
 
 # --- images that were made here --------------------------------------------------------------
+
+
+def test_a_large_layer_whose_upload_is_lost_is_sent_again(
+    liar: LyingRegistry, tmp_path: Path
+) -> None:
+    def forget(handler: Handler, answer: Answer) -> None:
+        liar.uploads.clear()
+        handler.hang_up()
+
+    async def work(shop: Shop) -> None:
+        name = f"{liar.address}/a/img:v1"
+        await made(shop, name, os.urandom(8_000_000))
+        liar.lie("PATCH", "", forget, times=1)
+        said = await push(shop, name)
+        assert said[-1].startswith("v1: digest: ")
+        assert liar.log.count("PATCH") == 2
+
+    with_shop(tmp_path / "shop", work)
 
 
 def test_an_image_of_ours_becomes_a_manifest_of_schema_2(
