@@ -21,6 +21,8 @@ BAR = 50  # characters
 BAR_WIDTH = 110  # terminals up to this width show numbers without a bar
 LEFT_WIDTH = 50  # and up to this one no time that is left
 NO_TERMINAL = 200
+LATEST = 1 << 63  # nanoseconds since 1970 that Go has
+MOST = 1 << 63  # of anything that is counted
 
 
 def show(
@@ -99,8 +101,8 @@ def _words(message: dict[str, Any]) -> str:
 
 
 def _time(message: dict[str, Any]) -> str:
-    nanoseconds = message.get("timeNano") or (message.get("time") or 0) * 10**9
-    if not isinstance(nanoseconds, int) or not nanoseconds:
+    nanoseconds = _number(message, "timeNano") or _number(message, "time") * 10**9
+    if not 0 < nanoseconds < LATEST:
         return ""
     import time
 
@@ -129,8 +131,9 @@ def progress(detail: Any, width: int) -> str:
 
 
 def _number(detail: Any, name: str) -> int:
+    """Return a field that is a whole number, 0 if it is anything else."""
     value = detail.get(name)
-    return value if isinstance(value, int) else 0
+    return value if isinstance(value, int) and -MOST < value < MOST else 0
 
 
 def _counts(current: int, total: int, unit: str) -> str:

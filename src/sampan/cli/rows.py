@@ -91,7 +91,7 @@ class Rows:
         up = f"\x1b[{len(self._drawn)}A" if self._drawn else ""
         shown = [cut(text, width) for text in texts]
         self._drawn = [display_width(text) for text in shown]
-        self._raw(f"{up}\r\x1b[J" + "".join(f"{text}\r\n" for text in shown))
+        self._raw(f"{up}\r" + "".join(f"{text}\x1b[K\r\n" for text in shown) + "\x1b[J")
 
     def _raw(self, text: str) -> None:
         self._output.write(text.encode("utf-8", "surrogateescape"))

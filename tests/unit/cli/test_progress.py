@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sampan.cli.output import Output
 from sampan.cli.progress import progress, show
@@ -85,6 +89,56 @@ def test_escape_sequences_are_shown_and_not_obeyed() -> None:
     assert not set(shown) & {"\x1b", "\x07", "\x9b", "\r"}
     assert "\\x1b]0;owned\\x07" in shown
     assert printed({"stream": "a\x1b[2Jb\r\n"}) == "a\\x1b[2Jb\r\n"
+
+
+FIELDS = ("id", "status", "stream", "progress", "from", "time", "timeNano", "aux")
+ANY: st.SearchStrategy[Any] = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(alphabet=st.characters(exclude_categories=()))
+    | st.lists(st.integers())
+    | st.dictionaries(st.text(), st.integers())
+)
+DETAILS = st.dictionaries(
+    st.sampled_from(("current", "total", "start", "units", "hidecounts")), ANY
+)
+MESSAGES = st.builds(
+    lambda fields, detail: fields | detail,
+    st.dictionaries(st.sampled_from(FIELDS), ANY),
+    st.dictionaries(st.just("progressDetail"), DETAILS | ANY),
+)
+OURS = re.compile("\x1b\\[[0-9]+[AB]|\x1b\\[2?[JK]|[\r\n\t]")
+
+
+class Terminal(Output):
+    """A pipe that says it is a terminal."""
+
+    def is_terminal(self) -> bool:
+        return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Output, Terminal])
+@given(messages=st.lists(MESSAGES, max_size=5))
+def test_any_messages_are_shown_or_refused(
+    kind: type[Output], messages: list[dict[str, Any]]
+) -> None:
+    read, write = os.pipe()
+    output = kind(write)
+    try:
+        with contextlib.suppress(Internal):
+            show(iter(messages), output)
+        output.write("end")
+        output.flush()
+        text = os.read(read, 1 << 20).decode()
+    finally:
+        os.close(read)
+        os.close(write)
+    left = OURS.sub("", text)
+    assert left.endswith("end")
+    assert not [letter for letter in left if ord(letter) < 0x20 or 0x7F <= ord(letter) < 0xA0]
 
 
 def test_a_bar_is_as_long_as_the_work_done() -> None:
