@@ -100,7 +100,8 @@ def _x509(error: ssl.SSLCertVerificationError, host: str) -> str:
 def exchange_fault(error: OSError, host: str) -> Fault:
     """Return what to say of a connection that failed after it had come about."""
     if isinstance(error, ssl.SSLError):
-        return tls_fault(error, host)
+        fault = tls_fault(error, host)  # TLS 1.3 refuses our certificate only now
+        return fault if "remote error" in str(fault) else BrokenFault(str(fault))
     if isinstance(error, TimeoutError):
         return TimeoutFault("i/o timeout")
     return BrokenFault(words_of(error))

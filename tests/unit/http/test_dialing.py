@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import ssl
+import time
+from typing import Any
 
 import pytest
 import trustme
@@ -31,6 +34,34 @@ def test_a_refused_connection_is_told_as_go_does() -> None:
         run(lambda client: get(client, "http://127.0.0.1:1/"))
     with pytest.raises(DialFault, match=r"^dial tcp \[::1\]:1: connect: "):
         run(lambda client: get(client, "http://[::1]:1/"))
+
+
+def test_a_host_with_several_addresses_is_found_where_it_listens() -> None:
+    with scripted(answering(ok(b"x"))) as server:  # on 127.0.0.1, and not on ::1
+        assert run(lambda client: get(client, f"http://localhost:{server.port}/")) == b"x"
+
+
+def test_an_address_that_does_not_answer_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def two(loop: Any, host: str, port: int, **_: Any) -> list[Any]:
+        addresses = ("127.0.0.2", "127.0.0.3", "127.0.0.1")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (name, port)) for name in addresses]
+
+    monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", two)
+    with (
+        scripted(answering(ok(b"x"))) as server,
+        socket.create_server(("127.0.0.2", server.port), backlog=0) as deaf,
+        contextlib.ExitStack() as waiting,
+    ):
+        for _ in range(4):  # its queue is full: the kernel answers nobody else
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(deaf.getsockname())
+        began = time.monotonic()
+        limits = ClientLimits(connect_seconds=10.0)
+        assert run(lambda c: get(c, f"http://far.example:{server.port}/"), limits=limits) == b"x"
+        assert time.monotonic() - began < 5
 
 
 def test_an_unknown_host_is_told_as_go_does() -> None:
@@ -123,6 +154,23 @@ def test_a_cut_tls_connection_is_a_fault(authority: trustme.CA) -> None:
     tls = server_context(authority, "127.0.0.1")
     for work in (get, poured):
         with scripted(script, tls) as server, pytest.raises(BrokenFault):
+            run(
+                lambda client: work(client, f"https://{server.address}/"),  # noqa: B023
+                trust=trusting(authority),
+            )
+
+
+def test_a_disturbed_tls_connection_is_a_fault_that_may_pass(authority: trustme.CA) -> None:
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n1234")
+        with socket.socket(fileno=os.dup(peer.sock.fileno())) as bare:
+            bare.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))  # a record with a wrong code
+            peer.wait()
+
+    tls = server_context(authority, "127.0.0.1")
+    for work in (get, poured):
+        with scripted(script, tls) as server, pytest.raises(BrokenFault, match="tls: "):
             run(
                 lambda client: work(client, f"https://{server.address}/"),  # noqa: B023
                 trust=trusting(authority),
