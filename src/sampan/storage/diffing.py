@@ -8,27 +8,30 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from sampan.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from sampan.storage.applying import WHITEOUT, is_whiteout
+from sampan.storage.comparing import (
+    ADDED,
+    DELETED,
+    MODIFIED,
+    Found,
+    before_of,
+    compare,
+    differ,
+)
+from sampan.storage.generations import compare_snapshot, nodes
 from sampan.storage.mounter import Change
 from sampan.storage.packing import Packer
 from sampan.storage.tar_writer import TarWriter, file_entry
 from sampan.storage.trees import DIRECTORY, Node, Walk
 
-Kind = Literal[0, 1, 2]  # Docker's numbers
-MODIFIED: Final = 0
-ADDED: Final = 1
-DELETED: Final = 2
-Found = dict[bytes, Kind]
-Altered = Callable[[Node, int, os.stat_result], bool]
 _NOTHING: Final = b"/"  # no path in a tree
 _OPAQUE_NAME: Final = b".wh..wh..opq"
-_AT_ONCE: Final = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +63,13 @@ def overlay_changes(upper: int, lower: int | None, marks: Marks = KERNEL_MARKS) 
         if hidden == _NOTHING:
             continue
         if hidden:
-            if _before(lower, hidden) is not None:
+            if before_of(lower, hidden) is not None:
                 found[hidden] = DELETED
             continue
-        before = _before(lower, node.path)
+        before = before_of(lower, node.path)
         if before is None:
             found[node.path] = ADDED
-        elif _differ(before, node.status):
+        elif differ(before, node.status):
             found[node.path] = MODIFIED
         if node.is_folder and before and stat.S_ISDIR(before.st_mode) and is_opaque(node, marks):
             found |= dict.fromkeys(_hidden(node, lower), DELETED)
@@ -75,38 +78,35 @@ def overlay_changes(upper: int, lower: int | None, marks: Marks = KERNEL_MARKS) 
 
 def tree_changes(new: int, old: int | None) -> list[Change]:
     """Return the differences of two whole trees."""
-    return _listed(_compare(new, old))
+    return _listed(compare(new, old))
 
 
 def snapshot_changes(new: int, old: int | None) -> list[Change]:
-    """Return the differences of a tree and the one that it is a snapshot of.
-
-    Its inodes keep their numbers and the times of their last change, so nothing goes unnoticed.
-    """
-    return _listed(_compare(new, old, _altered))
+    """Return the differences of a btrfs snapshot and what it was made of."""
+    return _listed(compare_snapshot(new, old))
 
 
 def snapshot_diff(new: int, old: int | None, writer: TarWriter) -> None:
-    """Write what differs between a tree and the one that it is a snapshot of as a layer."""
-    _write(_compare(new, old, _altered), new, writer)
+    """Write what differs between a btrfs snapshot and what it was made of as a layer."""
+    _write(compare_snapshot(new, old), new, writer)
 
 
 def tree_usage(new: int, old: int | None) -> tuple[int, int]:
     """Return (bytes, inodes) of the files in which a tree differs from another."""
-    return _usage(_compare(new, old), new)
+    return _usage(compare(new, old), new)
 
 
 def snapshot_usage(new: int, old: int | None) -> tuple[int, int]:
-    """Return (bytes, inodes) of the files in which a tree differs from its original."""
-    return _usage(_compare(new, old, _altered), new)
+    """Return (bytes, inodes) of the files in which a btrfs snapshot differs from its original."""
+    return _usage(compare_snapshot(new, old), new)
 
 
 def _usage(found: Found, new: int) -> tuple[int, int]:
     size = inodes = 0
     seen: set[tuple[int, int]] = set()
-    for node in Walk(new):
+    for node in nodes(new, found):
         identity = node.status.st_dev, node.status.st_ino
-        if node.path not in found or identity in seen:
+        if identity in seen:
             continue
         seen.add(identity)
         inodes += 1
@@ -134,15 +134,14 @@ def overlay_diff(upper: int, writer: TarWriter, marks: Marks = KERNEL_MARKS) -> 
 
 def tree_diff(new: int, old: int | None, writer: TarWriter) -> None:
     """Write what differs between two whole trees as a layer."""
-    _write(_compare(new, old), new, writer)
+    _write(compare(new, old), new, writer)
 
 
 def _write(found: Found, new: int, writer: TarWriter) -> None:
     needed = _with_folders(found)
     packer = Packer(writer)
-    for node in Walk(new):
-        if node.path in needed:
-            packer.add(node, node.path)
+    for node in nodes(new, needed):
+        packer.add(node, node.path)
     for path in sorted(path for path, kind in found.items() if kind == DELETED):
         _whiteout(writer, path, 0)
 
@@ -175,40 +174,6 @@ def _whiteout(writer: TarWriter, path: bytes, mtime: int) -> None:
     writer.header(entry)
 
 
-def _compare(new: int, old: int | None, altered: Altered | None = None) -> Found:
-    found: Found = {}
-    for node in Walk(new):
-        before = _before(old, node.path)
-        if old is None or before is None:
-            found[node.path] = ADDED
-        elif _differ(before, node.status) or (altered and altered(node, old, before)):
-            found[node.path] = MODIFIED
-    if old is not None:
-        walk = Walk(old)
-        for node in walk:
-            now = _before(new, node.path)
-            if now is None:
-                found[node.path] = DELETED
-                walk.prune()
-            elif not stat.S_ISDIR(now.st_mode):
-                walk.prune()
-    return found
-
-
-def _before(root: int | None, path: bytes) -> os.stat_result | None:
-    if root is None:
-        return None
-    try:
-        flags = os.O_PATH | os.O_NOFOLLOW
-        fd = openat2(root, path, flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
-    except OSError:
-        return None
-    try:
-        return os.fstat(fd)
-    finally:
-        os.close(fd)
-
-
 def _hidden(node: Node, lower: int | None) -> Iterator[bytes]:
     """Yield what an opaque directory hides and does not bring again."""
     if lower is None:
@@ -223,57 +188,6 @@ def _hidden(node: Node, lower: int | None) -> Iterator[bytes]:
             os.close(above)
     finally:
         os.close(below)
-
-
-def _differ(old: os.stat_result, new: os.stat_result) -> bool:
-    if (
-        old.st_mode != new.st_mode
-        or old.st_uid != new.st_uid
-        or old.st_gid != new.st_gid
-        or old.st_rdev != new.st_rdev
-    ):
-        return True
-    # The size and time of a directory say nothing about it: moby#9874.
-    if stat.S_ISDIR(new.st_mode):
-        return False
-    return old.st_size != new.st_size or not _same_time(old.st_mtime_ns, new.st_mtime_ns)
-
-
-def _altered(node: Node, old: int, before: os.stat_result) -> bool:
-    """Tell whether what looks the same in a snapshot has other content or attributes.
-
-    Only what was changed at all is read: its time of change is not that of the original.
-    """
-    now = node.status
-    if (now.st_ino, now.st_ctime_ns) == (before.st_ino, before.st_ctime_ns):
-        return False
-    if not stat.S_ISREG(now.st_mode):
-        return stat.S_ISLNK(now.st_mode) and now.st_ino != before.st_ino
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with ExitStack() as undo:
-        one = openat2(old, node.path, flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
-        undo.callback(os.close, one)
-        other = os.open(node.name, flags, dir_fd=node.folder)
-        undo.callback(os.close, other)
-        return _attributes(one) != _attributes(other) or not _same_content(one, other)
-
-
-def _attributes(fd: int) -> dict[str, bytes]:
-    return {name: os.getxattr(fd, name) for name in os.listxattr(fd)}
-
-
-def _same_content(one: int, other: int) -> bool:
-    while (data := os.read(one, _AT_ONCE)) == os.read(other, _AT_ONCE):
-        if not data:
-            return True
-    return False
-
-
-def _same_time(one: int, other: int) -> bool:
-    """Archives have whole seconds: a time without a fraction equals all of its second."""
-    if one == other:
-        return True
-    return one // 10**9 == other // 10**9 and (not one % 10**9 or not other % 10**9)
 
 
 def _with_folders(found: Found) -> Found:
