@@ -143,13 +143,14 @@ class Connection:
 def _parse_head(head: bytes) -> tuple[int, dict[str, str]]:
     lines = head.decode("latin-1").split("\r\n")
     parts = lines[0].split(" ", 2)
-    if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdigit():
+    status = parts[1] if len(parts) > 1 else ""
+    if not parts[0].startswith("HTTP/1.") or len(status) != 3 or status.strip("0123456789"):
         raise Internal("the server does not speak HTTP/1.1")
     headers: dict[str, str] = {}
     for line in lines[1:]:
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
-    return int(parts[1]), headers
+    return int(status), headers
 
 
 class Response:

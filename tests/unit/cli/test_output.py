@@ -7,7 +7,7 @@ import pty
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampan.cli.output import Output, Styled
@@ -50,6 +50,7 @@ def test_files_have_what_was_there(pipe: tuple[int, int]) -> None:
     assert printed(pipe, "\x1b[1m\n") == "\x1b[1m\n"
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=())))
 def test_any_text_can_be_printed(text: str) -> None:
     read, write = os.pipe()

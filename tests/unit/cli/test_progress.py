@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampan.cli.output import Output
@@ -121,6 +121,7 @@ class Terminal(Output):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [Output, Terminal])
+@settings(deadline=None)
 @given(messages=st.lists(MESSAGES, max_size=5))
 def test_any_messages_are_shown_or_refused(
     kind: type[Output], messages: list[dict[str, Any]]
