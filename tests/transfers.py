@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
 from tests.image_shop import Shop
+from tests.session import PATIENCE
 
 
 @asynccontextmanager
@@ -29,6 +31,25 @@ async def open_shop(root: Path, **options: Any) -> AsyncIterator[Shop]:
             yield shop
         finally:
             shop.close()
+
+
+def with_shop(
+    root: Path, work: Callable[[Shop], Coroutine[Any, Any, None]], **options: Any
+) -> None:
+    """Do `work` with a shop."""
+
+    async def main() -> None:
+        async with open_shop(root, **options) as shop:
+            await work(shop)
+
+    asyncio.run(main())
+
+
+async def soon(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(PATIENCE):
+        while not holds():
+            await asyncio.sleep(0.01)
 
 
 def messages(shop: Shop, verb: str, name: str, platform: str, credentials: Any) -> Messages:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,7 +22,7 @@ from tests.image_shop import DictionaryMounter, Shop
 from tests.lying_registry import LyingRegistry
 from tests.remote_images import Blob, Image, Index, image, index, layer, push, small_layer
 from tests.session import PATIENCE
-from tests.transfers import messages, open_shop, pull, short
+from tests.transfers import messages, pull, short, soon, with_shop
 
 BASE, MIDDLE, TOP = (small_layer(name) for name in ("base", "middle", "top"))
 
@@ -32,23 +31,6 @@ BASE, MIDDLE, TOP = (small_layer(name) for name in ("base", "middle", "top"))
 def liar() -> Iterator[LyingRegistry]:
     with lies.lying_registry() as registry:
         yield registry
-
-
-def with_shop(
-    root: Path, work: Callable[[Shop], Coroutine[Any, Any, None]], **options: Any
-) -> None:
-    async def main() -> None:
-        async with open_shop(root, **options) as shop:
-            await work(shop)
-
-    asyncio.run(main())
-
-
-async def soon(holds: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(PATIENCE):
-        while not holds():
-            await asyncio.sleep(0.01)
 
 
 class Anchored(DictionaryMounter):

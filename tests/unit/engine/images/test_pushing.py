@@ -8,7 +8,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from tests.image_shop import Shop, stream
 from tests.lying_registry import Answer, Handler, LyingRegistry
 from tests.remote_images import image, index, layer, small_layer
 from tests.session import PATIENCE
-from tests.transfers import messages, open_shop, pull, push, short
+from tests.transfers import messages, pull, push, short, soon, with_shop
 
 BASE, MIDDLE, TOP = (small_layer(name) for name in ("base", "middle", "top"))
 
@@ -41,23 +41,6 @@ def liar() -> Iterator[LyingRegistry]:
 def other() -> Iterator[LyingRegistry]:
     with lies.lying_registry() as registry:
         yield registry
-
-
-def with_shop(
-    root: Path, work: Callable[[Shop], Coroutine[Any, Any, None]], **options: Any
-) -> None:
-    async def main() -> None:
-        async with open_shop(root, **options) as shop:
-            await work(shop)
-
-    asyncio.run(main())
-
-
-async def soon(holds: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(PATIENCE):
-        while not holds():
-            await asyncio.sleep(0.01)
 
 
 async def made(shop: Shop, name: str, content: bytes = b"content") -> str:
