@@ -6,6 +6,7 @@ down, are moved by threads (`pump`); everything else happens in the event loop.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -51,6 +52,7 @@ class Client:
         self._proxies = proxies or Proxies()
         self._user_agent = user_agent
         self._idle: dict[_Key, list[_Idle]] = {}
+        self._sweeping: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -67,6 +69,8 @@ class Client:
     def close(self) -> None:
         """End the idle connections; those in use end with their answers."""
         self._closed = True
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         for idle in self._idle.values():
             for one in idle:
                 one.wire.close()
@@ -141,13 +145,29 @@ class Client:
         return await connect(url, self._proxy(url), tls, self.limits.connect_seconds), True
 
     def _keep(self, url: Url, wire: Wire) -> None:
-        kept = self._idle.setdefault(url.origin, [])
         if self._closed:
             wire.close()
             return
+        kept = self._idle.setdefault(url.origin, [])
         if len(kept) >= self.limits.idle_connections:
             kept.pop(0).wire.close()
         kept.append(_Idle(wire, time.monotonic()))
+        if self._sweeping is None:
+            loop = asyncio.get_running_loop()
+            self._sweeping = loop.call_later(self.limits.idle_seconds, self._sweep)
+
+    def _sweep(self) -> None:
+        """End what has been idle for too long; come again as long as something is kept."""
+        oldest = time.monotonic() - self.limits.idle_seconds
+        for origin, kept in list(self._idle.items()):
+            while kept and kept[0].since <= oldest:
+                kept.pop(0).wire.close()
+            if not kept:
+                del self._idle[origin]
+        self._sweeping = None
+        if self._idle:
+            loop = asyncio.get_running_loop()
+            self._sweeping = loop.call_later(self.limits.idle_seconds / 2, self._sweep)
 
 
 def _framing(method: str, body: Body) -> list[tuple[str, str]]:

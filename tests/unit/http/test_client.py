@@ -90,6 +90,24 @@ def test_connections_that_cannot_be_kept_are_not(answer: bytes) -> None:
         assert server.connections == 2
 
 
+def test_idle_connections_end_by_themselves() -> None:
+    gone = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.say(ok(b"x"))
+        assert not peer.head()
+        gone.set()
+
+    async def work(client: Client) -> None:
+        await get(client, f"http://{server.address}/")
+        assert await asyncio.to_thread(gone.wait, 10)
+        assert not client._idle
+
+    with scripted(script) as server:
+        run(work, limits=ClientLimits(idle_seconds=0.05))
+
+
 def test_a_kept_connection_that_has_died_is_replaced() -> None:
     gone = threading.Event()
 
