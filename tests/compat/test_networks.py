@@ -12,7 +12,7 @@ from contextlib import suppress
 import docker
 import pytest
 
-from tests.daemon import Daemon
+from tests.daemon import Daemon, running
 from tests.session import eventually
 
 pytestmark = [
@@ -320,3 +320,32 @@ def test_ports_of_a_running_container_are_published_and_taken_back(daemon: Daemo
     cli("start", "web")
     assert cli("port", "web") == ""
     daemon.remove_containers()
+
+
+def test_a_daemon_with_iptables_ipv6_and_a_fixed_range() -> None:
+    options = ("--firewall-backend=iptables", "--ipv6", "--bip=10.88.0.1/16")
+    with running(*options, "--fixed-cidr=10.88.7.0/24", "--fixed-cidr-v6=fd00:88::/64") as daemon:
+        daemon.import_image()
+        cli = _cli(daemon, "docker")
+        serve = "echo page > /var/www/index.html; exec httpd -f -h /var/www"
+        cli("run", "-d", "--name", "web", "-p", "8070:80", "busybox", "sh", "-c", serve)
+        seen = cli("exec", "web", "ip", "addr", "show", "dev", "eth0")
+        assert "10.88.7.1/16" in seen
+        assert "fd00:88::2/64" in seen
+
+        def output(*command: str) -> str:
+            return subprocess.run(
+                [*daemon.enter, *command], capture_output=True, text=True, timeout=20, check=False
+            ).stdout
+
+        for address in ("127.0.0.1", "[::1]", "10.88.0.1", "[fd00:88::1]"):
+            url = f"http://{address}:8070/"
+            eventually(lambda url=url: output("curl", "-s", "--noproxy", "*", url) == "page\n")  # type: ignore[misc]
+        assert "dpt:8070 to:10.88.7.1:80" in output("iptables", "-t", "nat", "-nL", "DOCKER")
+        assert "tcp dpt:8070 to:[fd00:88::2]:80" in output(
+            "ip6tables", "-t", "nat", "-nL", "DOCKER"
+        )
+        backend = daemon.request("GET", "/info").json["FirewallBackend"]
+        assert backend["Driver"] == "iptables"
+        cli("rm", "-f", "web")
+        assert "8070" not in output("iptables-save") + output("ip6tables-save")

@@ -207,6 +207,8 @@ def check(config: Config) -> None:
         raise UsageError(f"invalid log format: {config['log-format']}")
     if config["log-driver"] not in LOG_DRIVERS:
         raise UsageError(f"logger: no log driver named '{config['log-driver']}' is registered")
+    if config["firewall-backend"] not in ("", "iptables", "nftables"):
+        raise UsageError(f"invalid firewall-backend: {config['firewall-backend']!r}")
     try:
         if config["storage-driver"]:
             named(config["storage-driver"])

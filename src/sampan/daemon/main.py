@@ -120,8 +120,8 @@ def _helpers(config: Config, who: privileges.Identity) -> list[Helper]:
     data_root, run_root = config["data-root"], config["exec-root"]
     path = os.path.join(run_root, "spawner.sock")
     network = [os.path.join(run_root, "network")]
-    if not config["iptables"]:
-        network.append("firewall=none")
+    backend = config["firewall-backend"] if config["iptables"] else "none"
+    network += [f"firewall={backend}"] if backend else []
 
     def start_spawner() -> int:
         return execute(

@@ -60,6 +60,7 @@ OPTIONS = (
     Option("dns-search", "list", (), "DNS search domains of containers"),
     Option("doctor", "bool", False, "say what this host lacks for containers, and exit"),
     Option("exec-root", "str", "/run/sampan", "root directory of volatile state"),
+    Option("firewall-backend", "str", "nftables", "who makes firewall rules: nftables, iptables"),
     Option("fixed-cidr", "str", "", "IPv4 addresses that the default bridge gives to containers"),
     Option("fixed-cidr-v6", "str", "", "IPv6 addresses of the default bridge's containers"),
     Option("format", "str", "text", "text or json, of --doctor"),

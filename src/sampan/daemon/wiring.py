@@ -193,6 +193,7 @@ def system_options(config: Config, degraded: Sequence[str] = ()) -> SystemOption
         debug=config["debug"],
         live_restore=config["live-restore"],
         default_address_pools=address_pools(config["default-address-pool"]),
+        firewall=(config["firewall-backend"] or "nftables") if config["iptables"] else "none",
         warnings=(*degraded, *_exposed(config)),
         registries=shown_registries(config),
         http_proxy=masked(proxies(config).http),

@@ -58,6 +58,7 @@ class SystemOptions:
     labels: Sequence[str] = ()
     debug: bool = False
     live_restore: bool = True
+    firewall: str = "nftables"
     default_address_pools: Sequence[tuple[str, int]] = ()
     warnings: Sequence[str] = ()  # of degraded modes, found at the start
     registries: RegistryConfig = field(
@@ -155,7 +156,7 @@ class System:
             runc_commit=Commit(id=SAMPAN_VERSION),
             init_commit=Commit(id=SAMPAN_VERSION),
             security_options=_security_options(facts),
-            firewall_backend=FirewallInfo(driver="nftables"),
+            firewall_backend=FirewallInfo(driver=self.options.firewall),
             warnings=[*facts.warnings(), *self.options.warnings] or None,
             **self._pools(),
         )

@@ -3,7 +3,7 @@
 Serves the Plumber contract on an inherited socket until the other end closes it, in the network
 namespace where it was started. What it made stays; a successor finds it in the folder STATE.
 Words are owner=NAME (mark and firewall table, sampan), resolv-conf=PATH (the host's) and
-firewall=nftables (or none).
+firewall=nftables (or iptables, none).
 """
 
 from __future__ import annotations
@@ -18,18 +18,12 @@ from pathlib import Path
 from typing import Final
 
 from sampan.linux import capabilities
-from sampan.network.firewall.nftables import Nftables
-from sampan.network.firewall.none import NoFirewall
+from sampan.network.firewall.choice import DEFAULT, choose
 from sampan.network.linux_plumber import LinuxPlumber
 from sampan.network.service import serve
 
 # SYS_ADMIN: setns and unshare. SETUID, SETGID, KILL: relays become nobody, and are ended.
 NEEDED: Final = "CAP_NET_ADMIN CAP_NET_BIND_SERVICE CAP_SYS_ADMIN CAP_SETUID CAP_SETGID CAP_KILL"
-
-FIREWALLS: Final[dict[str, type[Nftables | NoFirewall]]] = {
-    "nftables": Nftables,
-    "none": NoFirewall,
-}
 
 
 def main() -> None:
@@ -49,7 +43,7 @@ def main() -> None:
     plumber = LinuxPlumber(
         state,
         owner=owner,
-        firewall=FIREWALLS[words.get("firewall", "nftables")](owner),
+        firewall=choose(words.get("firewall", DEFAULT), owner, state),
         defers=True,
         resolv_conf=Path(words.get("resolv-conf", "/etc/resolv.conf")),
     )

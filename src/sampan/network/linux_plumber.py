@@ -562,6 +562,8 @@ def _firewall_errors() -> Iterator[None]:
             raise Unsupported(
                 f"the firewall cannot be programmed: {error} (Debian: libnftables1)"
             ) from error
+        if isinstance(error, FileNotFoundError):
+            raise Unsupported(f"the firewall cannot be programmed: {error}") from error
         raise Internal(f"failed to program the firewall: {error}") from error
 
 
