@@ -8,7 +8,6 @@ user cannot read into the run root, for that user's eyes only. What he can read 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,6 +26,8 @@ def folders(sources: Sequence[str], run_root: str) -> tuple[Path, ...]:
 
 def give(sources: Sequence[str], run_root: str, who: Identity) -> None:
     """Copy what belongs to a certificate or key that `who` cannot read."""
+    import shutil  # the supervisor stays small: it needs this twice in its life
+
     new, place = os.path.join(run_root, f".{COPIES}.new"), os.path.join(run_root, COPIES)
     shutil.rmtree(new, ignore_errors=True)
     os.mkdir(new, 0o700)

@@ -23,7 +23,7 @@ from sampan.spec.platform import PlatformBody
 from sampan.spec.reference import Reference, parse_any
 
 SEARCH_FILTERS: Final = ("is-automated", "is-official", "stars")
-CONFIG_LIMIT: Final = 16 << 20  # bytes of an image's configuration
+CONFIG_LIMIT: Final = 8 << 20  # bytes of an image's configuration
 MANIFEST_LIMIT: Final = 4 << 20  # bytes; registries accept no larger ones
 _SEARCH_DEFAULT, _SEARCH_LIMIT = 25, 100
 

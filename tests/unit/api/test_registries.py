@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from sampan.api.registry_auth import credentials_by_registry
 from sampan.distribution.credentials import Credentials
 from sampan.distribution.login import Login
 from sampan.distribution.manifests import Fetched
 from sampan.errors import NotFound, Unauthorized, Upstream
+from sampan.http.request import Headers, Request
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.docker.registries import DistributionInspect, SearchItem
 from sampan.spec.image import MEDIA_MANIFEST, Descriptor
@@ -182,6 +185,20 @@ def test_credentials_that_cannot_be_read_count_as_none(
         assert backend.registries.calls == [("search", ("x", 0, {}, expected), {})]
 
     with_api(client)
+
+
+def test_a_builder_gets_the_credentials_of_several_registries() -> None:
+    def given(text: str) -> dict[str, Credentials]:
+        items = [(b"x-registry-config", text.encode())]
+        return credentials_by_registry(cast(Request, SimpleNamespace(headers=Headers(items))))
+
+    logins = {"a.example": USER, "https://index.docker.io/v1/": {"identitytoken": "t"}}
+    text = base64.urlsafe_b64encode(json.dumps(logins).encode()).decode()
+    assert given(text) == {
+        "a.example": Credentials("alice", "secret?>"),
+        "https://index.docker.io/v1/": Credentials(identity_token="t"),
+    }
+    assert given("") == given("!") == {}
 
 
 def test_a_search_has_dockers_fields(with_api: With) -> None:

@@ -160,6 +160,33 @@ def test_a_reload_with_a_bad_mirror_changes_nothing() -> None:
     assert config["max-concurrent-downloads"] == 3
 
 
+def test_a_proxy_of_the_options_wins_over_that_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from sampan.daemon.wiring import registry_config
+
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://env:1")
+    monkeypatch.setenv("HTTPS_PROXY", "http://env:2")
+    found = registry_config(load(["--https-proxy=http://option:3", "--no-proxy=a, B"])).proxies
+    assert (found.http, found.https) == ("http://env:1", "http://option:3")
+    assert found.exceptions == ("a", "b")
+
+
+def test_the_client_is_told_all_options() -> None:
+    from sampan.daemon.wiring import registry_config
+
+    config = load(["--max-download-attempts=2", "--insecure-registry=a.example", "--exec-root=/x"])
+    found = registry_config(config)
+    assert (found.max_attempts, found.insecure) == (2, ("a.example",))
+    assert [str(folder) for folder in found.certificates] == [
+        "/etc/sampan/certs.d",
+        "/etc/docker/certs.d",
+        "/x/certs.d",
+    ]
+
+
 def test_the_password_of_a_proxy_is_hidden() -> None:
     assert masked("http://user:secret@p.example:3128/x") == "http://xxxxx:xxxxx@p.example:3128/x"
     assert masked("http://p.example:3128") == "http://p.example:3128"

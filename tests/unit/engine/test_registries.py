@@ -135,6 +135,17 @@ def test_what_is_no_image_has_no_platforms(liar: LyingRegistry) -> None:
     assert found.platforms is None
 
 
+def test_a_configuration_that_is_too_large_is_not_fetched(liar: LyingRegistry) -> None:
+    made = image(small_layer("a"))
+    document = json.loads(made.manifest.content)
+    document["config"]["size"] = 1 << 40
+    manifest = Blob(made.manifest.media_type, json.dumps(document).encode())
+    push(liar, "a/img", "1", Image(manifest, made.config, made.layers))
+    found = ask(lambda queries: queries.inspect(f"{liar.address}/a/img:1"))
+    assert found.platforms is None
+    assert liar.log.count("GET", "/blobs/") == 0
+
+
 def test_manifests_are_read_and_written_as_they_are(liar: LyingRegistry) -> None:
     what = image(small_layer("a"))
     push(liar, "a/img", "1", what)

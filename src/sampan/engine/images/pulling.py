@@ -224,8 +224,7 @@ class Pulling:
             try:
                 if place.chain not in self._store.layers.chains:
                     staged = await self._staged(place, arrived)
-                    if staged.diff_id != place.diff_id:
-                        await self._store.layers.discard(staged)
+                    if staged.diff_id != place.diff_id:  # others may want it as it is
                         raise Upstream("layers from manifest don't match image configuration")
                     await self._store.layers.commit(staged, place.parent)
             finally:

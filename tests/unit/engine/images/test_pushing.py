@@ -244,6 +244,21 @@ def test_a_pulled_image_is_pushed_with_the_same_digest(
     with_shop(tmp_path, work)
 
 
+def test_an_image_without_layers_comes_and_goes(
+    liar: LyingRegistry, other: LyingRegistry, tmp_path: Path
+) -> None:
+    what = image(Env=["EMPTY=1"])
+    remote.push(liar, "a/img", "v1", what)
+
+    async def work(shop: Shop) -> None:
+        await pull(shop, f"{liar.address}/a/img:v1")
+        await tag(shop, f"{liar.address}/a/img:v1", f"{other.address}/b/img:v1")
+        await push(shop, f"{other.address}/b/img:v1")
+        assert digest_of(other, "b/img", "v1") == what.digest
+
+    with_shop(tmp_path, work)
+
+
 def test_an_image_of_sha512_stays_one(
     liar: LyingRegistry, other: LyingRegistry, tmp_path: Path
 ) -> None:
