@@ -158,7 +158,7 @@ class Pulling:
     ) -> None:
         """Have all layers in their places."""
         chains = list(chain_ids(diff_ids))
-        parents = [None, *chains[:-1]]
+        parents = [None, *chains][: len(chains)]
         places = [_Place(*each) for each in zip(layers, diff_ids, chains, parents, strict=True)]
         for place in places:
             there = place.chain in self._store.layers.chains
