@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from sampan.storage.snapshots import Snapshot
 _BUFFER: Final = 1 << 20
 _AHEAD: Final = 4  # buffers
 _FOLDERS: Final = 64
+_FILES_AHEAD: Final = 64
 _PROBLEMS: Final = 100
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -70,23 +72,33 @@ class Repacker:
             raise NotFound(f"layer {self.snapshot.key} has no recipe") from error
 
     def _contents(self, records: Iterable[Record]) -> Iterator[bytes]:
+        """Yield the tar; the next files are open already, and the kernel reads them ahead."""
+        waiting: deque[tuple[Record, int]] = deque()
         try:
             for record in records:
                 self._count(len(record.literal) + record.size)
-                yield record.literal
-                if record.size:
-                    yield from self._file(record)
+                waiting.append((record, self._open_ahead(record) if record.size else -1))
+                if len(waiting) > _FILES_AHEAD:
+                    yield from self._content(*waiting.popleft())
+            while waiting:
+                yield from self._content(*waiting.popleft())
         finally:
+            for _, fd in waiting:
+                if fd >= 0:
+                    os.close(fd)
             self._forget()
 
-    def _count(self, size: int) -> None:
-        self._written += size
-        if self._written > self.snapshot.plain_size:
-            raise InvalidArgument(f"the recipe of layer {self.snapshot.key} is too long")
-
-    def _file(self, record: Record) -> Iterator[bytes]:
+    def _open_ahead(self, record: Record) -> int:
         fd = self._open(record.path)
+        if record.pieces is None:
+            os.posix_fadvise(fd, 0, record.size, os.POSIX_FADV_WILLNEED)
+        return fd
+
+    def _content(self, record: Record, fd: int) -> Iterator[bytes]:
         try:
+            yield record.literal
+            if fd < 0:
+                return
             if record.pieces is None and record.size < _BUFFER:
                 data = os.read(fd, record.size)
                 if len(data) == record.size:
@@ -96,7 +108,13 @@ class Repacker:
         except InvalidArgument as error:
             raise InvalidArgument(f"{self._named(record.path)}: {error}") from error
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
+
+    def _count(self, size: int) -> None:
+        self._written += size
+        if self._written > self.snapshot.plain_size:
+            raise InvalidArgument(f"the recipe of layer {self.snapshot.key} is too long")
 
     def _open(self, path: bytes) -> int:
         folder, _, name = path.rpartition(b"/")
