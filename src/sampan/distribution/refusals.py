@@ -7,7 +7,7 @@ distribution/errors.go.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 import msgspec
@@ -20,7 +20,7 @@ from sampan.http.faults import Fault
 BODY_BYTES = 64 << 10
 _MESSAGE = 1024  # characters of one message that are shown
 _ERRORS = 8
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+_NOT_SHOWN = re.compile(r"\0+")
 _CODE = re.compile(r"[A-Z0-9_]{1,64}")
 _MESSAGES = {
     "UNAUTHORIZED": "authentication required",
@@ -85,7 +85,8 @@ class Refusal(Exception):
 
 def plain(text: str) -> str:
     """Return what a stranger has written without controls, and not longer than one can read."""
-    return _CONTROLS.sub(" ", text[: _MESSAGE * 4]).strip()[:_MESSAGE]
+    shown = (char if char.isprintable() else "\0" for char in text[: _MESSAGE * 4])
+    return _NOT_SHOWN.sub(" ", "".join(shown)).strip()[:_MESSAGE]
 
 
 async def refusal(answer: Answer) -> Refusal:
@@ -94,19 +95,22 @@ async def refusal(answer: Answer) -> Refusal:
         body = await answer.read(BODY_BYTES)
     except Fault:
         body = b""
-    return _refusal(answer, body)
+    challenges = answer.headers.all("www-authenticate")
+    return refusal_of(answer.status, answer.reason, challenges, body)
 
 
-def _refusal(answer: Answer, body: bytes) -> Refusal:
+def refusal_of(status: int, reason: str, challenges: Sequence[str], body: bytes) -> Refusal:
+    """Return what an answer with these parts refuses."""
+
     def make(code: str, sentence: str) -> Refusal:
-        return Refusal(answer.status, code, sentence)
+        return Refusal(status, code, sentence)
 
-    if answer.status >= 500 or answer.status < 400:
-        return make("", f"received unexpected HTTP status: {_status_line(answer)}")
-    challenge = challenge_for(parse_challenges(answer.headers.all("www-authenticate")), "bearer")
+    if status >= 500 or status < 400:
+        return make("", f"received unexpected HTTP status: {plain(f'{status} {reason}')}")
+    challenge = challenge_for(parse_challenges(challenges), "bearer")
     if challenge and challenge.parameters.get("error") == "insufficient_scope":
         return make("DENIED", _sentence("DENIED", challenge.parameters.get("error_description")))
-    return _from_body(answer.status, body, make)
+    return _from_body(status, body, make)
 
 
 def _from_body(status: int, body: bytes, make: Callable[[str, str], Refusal]) -> Refusal:
@@ -148,7 +152,3 @@ def _details(body: bytes) -> str:
     except (msgspec.DecodeError, RecursionError):
         return ""
     return told.details or told.message or ""
-
-
-def _status_line(answer: Answer) -> str:
-    return plain(f"{answer.status} {answer.reason}")
