@@ -80,8 +80,7 @@ class Daemon:
 
     @property
     def content(self) -> Path:
-        folder = "content" if self.driver == "overlay" else f"images/{self.driver}/content"
-        return self.data_root / folder
+        return self.data_root / "content"
 
     @property
     def log(self) -> str:

@@ -127,7 +127,7 @@ class Engine:
         )
 
     def _images(self, mounter: Mounter, data_root: Path, options: EngineOptions) -> Images:
-        root = image_root(data_root, self.storage.name)
+        root = image_root(data_root, self.storage.info, self._database)
         shared = root == data_root
         self._image_database = self._database if shared else Database(root / DATABASE)
         return Images(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from sampan.engine.database import Database
 from sampan.errors import InvalidArgument
 from sampan.spec.docker.config import HostConfig
 from sampan.spec.sizes import parse_size
@@ -13,6 +14,7 @@ from sampan.storage.mounter import DriverInfo
 
 # What Docker's drivers take that has no meaning here: none of it changes what a container sees.
 _IGNORED: Final = ("overlay2.override_kernel_check", "overlay.override_kernel_check")
+_FIRST_DRIVER: Final = "first-storage-driver"  # a fact in the engine's database
 
 
 class SnapshotDriver:
@@ -58,16 +60,28 @@ class SnapshotDriver:
         return size
 
 
-def image_root(data_root: Path, driver: str) -> Path:
-    """Return the folder of a driver's images, made if need be: of overlay's the data root itself.
+def image_root(data_root: Path, driver: DriverInfo, database: Database) -> Path:
+    """Return the folder of a driver's images, made if need be.
 
-    Each driver has images of its own, as with Docker: their layers are its snapshots.
+    Each driver has images of its own, as with Docker: their layers are its snapshots. Those of the
+    driver that a data root began with are in the data root itself.
     """
-    if driver == "overlay":
+    first = database.fact(_FIRST_DRIVER)
+    if first is None:
+        first = _first(driver)
+        database.keep_fact(_FIRST_DRIVER, first)
+    if driver.name == first:
         return data_root
-    root = data_root / "images" / driver
+    root = data_root / "images" / driver.name
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     return root
+
+
+def _first(driver: DriverInfo) -> str:
+    """Return whose the images are that a data root has had since before this was noted."""
+    if not driver.kept or driver.kept == [driver.name]:
+        return driver.name
+    return "overlay" if "overlay" in driver.kept else driver.kept[0]
 
 
 def parse_options(options: Sequence[str]) -> tuple[int | None, int]:

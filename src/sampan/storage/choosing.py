@@ -74,12 +74,17 @@ def _best(snapshots: Path) -> SnapshotDriver:
 
 def in_use(snapshots: Path) -> str:
     """Return the driver that keeps snapshots here; "" if none does. The one used last wins."""
-    holding = [name for name in DRIVERS if _holds(snapshots / name)]
+    names = holding(snapshots)
     with suppress(OSError):
         last = (snapshots / _IN_USE).read_text("ascii").strip()
-        if last in holding:
+        if last in names:
             return last
-    return holding[0] if holding else ""
+    return names[0] if names else ""
+
+
+def holding(snapshots: Path) -> list[str]:
+    """Return the drivers that have snapshots here."""
+    return [name for name in DRIVERS if _holds(snapshots / name)]
 
 
 def _holds(folder: Path) -> int:

@@ -13,7 +13,7 @@ from sampan.linux import users
 from sampan.linux.paths import O_DIRECTORY, open_in_root
 from sampan.rpc import Fd
 from sampan.storage.applying import Applier, Rules
-from sampan.storage.choosing import open_driver
+from sampan.storage.choosing import holding, open_driver
 from sampan.storage.compression import plain_chunks, reader_of
 from sampan.storage.fullness import told_when_full
 from sampan.storage.inside import evaluate
@@ -55,7 +55,7 @@ class LinuxMounter:
     """
 
     def __init__(self, root: Path, driver: str = "", *, forks: bool = False) -> None:
-        self._driver = open_driver(root, driver)
+        self._data_root, self._driver = root, open_driver(root, driver)
         self._store = SnapshotStore(root, self._driver)
         self._staging = Staging(self._store)
         self._trash = Collector(self._store.empty_trash, forks=forks)
@@ -71,6 +71,7 @@ class LinuxMounter:
         return DriverInfo(
             name=self._driver.name,
             status=self._driver.status(),
+            kept=holding(self._data_root / "snapshots"),
             sizes_problem=self._driver.sizes_problem,
         )
 

@@ -76,6 +76,7 @@ class DriverInfo(msgspec.Struct, kw_only=True):
 
     name: str
     status: list[tuple[str, str]] = []  # what `docker info` shows
+    kept: list[str] = []  # the drivers that have snapshots in this data root
     sizes_problem: str = ""  # why `prepare` takes no size; "" if it does
 
 
