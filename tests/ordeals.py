@@ -171,9 +171,9 @@ def storage_helpers(daemon: Daemon) -> list[int]:
 
 
 def descriptors(daemon: Daemon) -> int:
-    """Return how many descriptors the API daemon has open."""
-    assert daemon.process
-    return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+    """Return how many descriptors the API daemon has open: the process that is not root."""
+    found = [pid for pid in daemon.processes() if os.stat(f"/proc/{pid}").st_uid]
+    return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in found)
 
 
 def complete(daemon: Daemon) -> int:

@@ -31,9 +31,14 @@ class Login:
 
 
 def host_of(server: str) -> str:
-    """Return host[:port] of what a user calls a registry: with or without scheme and path."""
-    host = server.partition("://")[2] or server
+    """Return host[:port] of what a user calls a registry: with or without scheme and path.
+
+    Only no name at all is Docker Hub: credentials for an odd one go nowhere.
+    """
+    scheme, found, host = server.rpartition("://")
     host = host.partition("/")[0]
+    if (server and not host) or (found and scheme not in ("http", "https")):
+        raise InvalidArgument(f"invalid registry address: {plain(server)}")
     return DEFAULT_DOMAIN if host in ("", DEFAULT_DOMAIN, HUB_INDEX, HUB) else host
 
 
