@@ -170,12 +170,6 @@ def storage_helpers(daemon: Daemon) -> list[int]:
     return found
 
 
-def descriptors(daemon: Daemon) -> int:
-    """Return how many descriptors the API daemon has open: the process that is not root."""
-    found = [pid for pid in daemon.processes() if os.stat(f"/proc/{pid}").st_uid]
-    return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in found)
-
-
 def complete(daemon: Daemon) -> int:
     """Return how many layers the daemon has, durably and in their places."""
     database = next(daemon.data_root.glob("*.sqlite"))

@@ -101,7 +101,7 @@ def test_a_registry_that_fails_is_told(liar: LyingRegistry) -> None:
 
 @pytest.mark.parametrize("server", ["http://", "file:///etc/passwd", "/v2/", "ftp://a.example"])
 def test_credentials_for_no_address_go_nowhere(server: str) -> None:
-    with pytest.raises(InvalidArgument, match="^invalid registry address: "):
+    with pytest.raises(InvalidArgument, match=r"^invalid registry address: "):
         login(server)
 
 
