@@ -30,6 +30,7 @@ class Registries:
         self._tokens = Tokens(self._transport)
         self._memory = Memory()
         self._farewells: set[asyncio.Task[None]] = set()
+        self._is_open = True
 
     async def __aenter__(self) -> Self:
         return self
@@ -41,6 +42,7 @@ class Registries:
         trace: TracebackType | None,
     ) -> None:
         """Let what is being ended at registries finish, for a moment, and hang up."""
+        self._is_open = False
         if self._farewells:
             _, late = await asyncio.wait(self._farewells, timeout=_FAREWELL_SECONDS)
             for task in late:
@@ -100,6 +102,9 @@ class Registries:
         return await search(self._transport, self._tokens, term, limit, credentials or ANONYMOUS)
 
     def _bid_farewell(self, work: Coroutine[Any, Any, None]) -> None:
+        if not self._is_open:
+            work.close()
+            return
         task = asyncio.ensure_future(work)
         self._farewells.add(task)
         task.add_done_callback(self._farewells.discard)

@@ -26,7 +26,7 @@ Read = Callable[[int], bytes]
 Farewell = Callable[[Coroutine[Any, Any, None]], None]
 """Lets something end that nobody waits for."""
 
-REPLAY_BYTES = 6 << 20  # that can be sent again: more than both kernels hold on their way
+REPLAY_BYTES = 4 << 20  # that can be sent again: about what both kernels hold on their way
 CHUNK_BYTES = 5 << 20
 _PROGRESS = 1 << 20  # after so many bytes, the attempts are counted anew
 _LARGEST_CHUNK = 64 << 20  # that a registry may ask for by OCI-Chunk-Min-Length
