@@ -298,10 +298,12 @@ class Images:
         saving = Saving(self.store, names, platform)
         for image in saving.images():
             self.store.log("save", image, image.id)
-        async with aclosing(saving.run()) as data:
-            async for piece in data:
-                if piece:
-                    yield piece
+        chains = [chain for image in saving.images() for chain in image.chains]
+        with self.store.layers.wanted(chains):
+            async with self.store.intake(), aclosing(saving.run()) as data:
+                async for piece in data:
+                    if piece:
+                        yield piece
 
     async def commit(self, request: CommitRequest) -> str:
         """Make an image of a container; return its id. Emits `create`, `tag`."""

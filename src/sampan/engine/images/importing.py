@@ -18,7 +18,7 @@ from sampan.engine.images.model import Image, Staged
 from sampan.engine.images.store import ImageStore
 from sampan.errors import InvalidArgument
 from sampan.rpc import Fd
-from sampan.spec.digest import EMPTY_LAYER, Digest, chain_id
+from sampan.spec.digest import EMPTY_LAYER, Digest, chain_id, chain_ids
 from sampan.spec.image import History, ImageConfig, RootFS, RunConfig, timestamp
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
@@ -63,8 +63,9 @@ async def import_archive(
             rootfs=RootFS(diff_ids=[layer.diff_id]),
             history=[History(created=now, comment=message)],
         )
-        await store.layers.commit(layer, None, lease=False)
-        image = await store.add(encode_config(document))
+        with store.layers.wanted([layer.diff_id]):
+            await store.layers.commit(layer, None, lease=False)
+            image = await store.add(encode_config(document))
     store.log("import", image, image.id)
     return image
 
@@ -88,11 +89,16 @@ async def commit(store: ImageStore, request: CommitRequest) -> Image:
     base = copy.deepcopy(parent.config) if parent else ImageConfig(rootfs=RootFS())
     async with store.intake():
         diff_ids: list[str] = list(base.diff_ids)
-        layer = await _commit_layer(store, request.container, chain_id(diff_ids))
-        if layer is not None:
-            diff_ids.append(layer.diff_id)
-        document = _child(base, request, config, diff_ids, empty_layer=layer is None)
-        image = await store.add(encode_config(document), parent.id if parent else "")
+        below = chain_id(diff_ids)
+        with store.layers.wanted([below] if below else []):
+            layer = await _stage_changes(store, request.container, below)
+            if layer is not None:
+                diff_ids.append(layer.diff_id)
+            document = _child(base, request, config, diff_ids, empty_layer=layer is None)
+            with store.layers.wanted(chain_ids(diff_ids)):
+                if layer is not None:
+                    await store.layers.commit(layer, below, lease=False)
+                image = await store.add(encode_config(document), parent.id if parent else "")
     store.log("create", image, image.id)
     if request.reference is not None:
         await store.tag(image.id, request.reference)
@@ -100,14 +106,13 @@ async def commit(store: ImageStore, request: CommitRequest) -> Image:
     return image
 
 
-async def _commit_layer(store: ImageStore, container: str, parent: Digest | None) -> Staged | None:
-    """Make the container's changes a layer on `parent`; None if there are none."""
+async def _stage_changes(store: ImageStore, container: str, parent: Digest | None) -> Staged | None:
+    """Stage the container's changes as a layer for `parent`; None if there are none."""
     async with from_pipe(lambda fd: store.mounter.diff(container, Fd(fd))) as pieces:
         layer = await store.layers.stage(pieces, parent=parent)
     if layer.diff_id == EMPTY_LAYER:
         await store.layers.discard(layer)
         return None
-    await store.layers.commit(layer, parent, lease=False)
     return layer
 
 

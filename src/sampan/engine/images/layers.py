@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, suppress
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
@@ -47,6 +47,8 @@ class Layers:
         self.leases = database.leases()
         self._alone: bool | None = None  # it is asked once
         self.freed = 0  # bytes of all layers that have gone since the start
+        self._wanted: Counter[str] = Counter()  # chain ids and diff ids
+        self._leaving: dict[str, asyncio.Future[None]] = {}  # chain ids that are being removed
         self._arriving: dict[str, asyncio.Future[Staged]] = {}
         for chain in database.chains():
             self._place(chain)
@@ -102,7 +104,8 @@ class Layers:
         """Return all staged layers."""
         return list(self._staged.values())
 
-    def packed(self, diff_id: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    @asynccontextmanager
+    async def packed(self, diff_id: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """Give the uncompressed tar of a layer, byte for byte; NotFound if it is nowhere.
 
         What is wrong with it is raised at the end: whoever reads has nothing before that.
@@ -111,7 +114,9 @@ class Layers:
         if chain is None:
             raise NotFound(f"layer {diff_id} is missing")
         blob = self._layers[diff_id].blob
-        return from_pipe(lambda fd: self._pack(fd, chain, blob))
+        with self.wanted([chain]):
+            async with from_pipe(lambda fd: self._pack(fd, chain, blob)) as pieces:
+                yield pieces
 
     def _pack(self, fd: int, chain: Digest, blob: Digest | None) -> None:
         try:
@@ -213,6 +218,8 @@ class Layers:
 
     async def _commit(self, staged: Staged, parent: Digest | None, *, lease: bool) -> Digest:
         chain_id = chain_of(parent, staged.diff_id)
+        while leaving := self._leaving.get(chain_id):
+            await asyncio.wait([leaving])
         chain = Chain(chain_id, staged.diff_id, staged.size)
         if chain_id not in self.chains:
             now = time.time_ns()
@@ -221,6 +228,8 @@ class Layers:
             if lease:
                 self.leases[chain_id] = now
             self._layers.setdefault(layer.diff_id, layer)
+        elif lease:
+            await self._lease(chain_id)
         try:
             await self._put(staged, chain_id, parent)
         except BaseException:
@@ -277,6 +286,39 @@ class Layers:
             await blocking(self._database.delete_source, diff_id, old)
         del known[:-_SOURCES]
 
+    @contextmanager
+    def wanted(self, chains: Iterable[str]) -> Iterator[None]:
+        """Keep layers in their places, those that are there and those that will be.
+
+        An intake that relies on layers says so before it looks whether they are there: what it
+        does not want may go meanwhile. A diff id keeps a layer wherever it lies.
+        """
+        pinned = list(chains)
+        self._wanted.update(pinned)
+        try:
+            yield
+        finally:
+            self.want_no_more(pinned)
+
+    async def want_known(self, digest: Digest) -> Digest | None:
+        """Return the diff id of a layer that is here, as `diff_id_of`; then it is wanted."""
+        if diff_id := self.diff_id_of(digest):
+            self._wanted[diff_id] += 1
+        return diff_id
+
+    def want_no_more(self, wanted: Iterable[str]) -> None:
+        """Let layers go that were wanted."""
+        for key in wanted:
+            self._wanted[key] -= 1
+            if self._wanted[key] <= 0:
+                del self._wanted[key]
+
+    def is_held(self, chain: str) -> bool:
+        """Tell whether somebody wants a layer, or has a lease on it."""
+        place = self.chains.get(Digest(chain))
+        wanted = chain in self._wanted or (place is not None and place.diff_id in self._wanted)
+        return wanted or chain in self.leases
+
     # --- leases ----------------------------------------------------------------------------
 
     async def _lease(self, key: str) -> None:
@@ -320,13 +362,29 @@ class Layers:
                     self.freed += info.size
 
     async def remove(self, chain: Digest) -> bool:
-        """Remove a layer from its place; False if something stands on it."""
+        """Remove a layer from its place; False if something stands on it.
+
+        It is out of sight before anything else can happen: nobody shall rely on it any more.
+        """
+        place = self.chains.pop(chain, None)
+        if place:
+            self._places[place.diff_id].discard(chain)
+        self._leaving[chain] = asyncio.get_running_loop().create_future()
+        return await waited_for(self._remove(chain, place))
+
+    async def _remove(self, chain: Digest, place: Chain | None) -> bool:
         try:
             await blocking(self.mounter.remove, chain)
-        except Conflict:
-            return False
-        self.freed += self.size(chain)
-        await self.forget(chain)
+            self.freed += place.size if place else 0
+            await self.forget(chain)
+        except BaseException as error:
+            if place:
+                self._place(place)
+            if isinstance(error, Conflict):
+                return False
+            raise
+        finally:
+            self._leaving.pop(chain).set_result(None)
         return True
 
     async def forget(self, chain: Digest) -> None:

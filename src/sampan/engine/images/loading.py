@@ -21,7 +21,7 @@ from sampan.engine.images.reports import bar
 from sampan.engine.images.store import ImageStore, best
 from sampan.engine.undisturbed import undisturbed
 from sampan.errors import InvalidArgument
-from sampan.spec.digest import Digest
+from sampan.spec.digest import Digest, chain_ids
 from sampan.spec.docker.images import ProgressDetail, ProgressMessage
 from sampan.spec.image import History, ImageConfig, RootFS, parse_config
 from sampan.spec.names import short_id
@@ -39,6 +39,7 @@ class Loading:
     def __init__(self, store: ImageStore, *, quiet: bool, platform: Platform | None) -> None:
         self._store, self._quiet, self._platform = store, quiet, platform
         self._spool = -1
+        self._wanted: list[str] = []
         self._parents: list[tuple[Image, str]] = []
 
     async def run(self, source: AsyncIterable[bytes]) -> AsyncGenerator[ProgressMessage, None]:
@@ -57,6 +58,7 @@ class Loading:
             await self._link()
         finally:
             os.close(self._spool)
+            self._store.layers.want_no_more(self._wanted)
             if parts:
                 await self._discard_unused(parts)
 
@@ -77,6 +79,7 @@ class Loading:
         eager = self._platform is None and await blocking(self._store.layers.stands_alone)
         layers, content = self._store.layers, self._store.content
         one = Receiving(content, layers, self._spool, eager=eager, advance=advance)
+        self._wanted = one.wanted
         task = asyncio.ensure_future(through_pipe(source, one.run))
         task.add_done_callback(lambda _: told.put_nowait(None))
         try:
@@ -103,10 +106,12 @@ class Loading:
             if config and not self._is_wanted(config, alone=len(entry.images) == 1):
                 continue
             diff_ids: list[Digest] = []
-            async for message in self._layers(found, config, diff_ids):
-                yield message
-            document = _modern(found.legacy, list(diff_ids)) if found.legacy else found.config
-            image = await self._store.add(document)
+            with self._store.layers.wanted(chain_ids(config.diff_ids) if config else ()):
+                async for message in self._layers(found, config, diff_ids):
+                    yield message
+                steps = found.legacy
+                document = _modern(steps, list(diff_ids)) if steps else found.config
+                image = await self._store.add(document)
             images.append(image)
             self._parents.append((image, found.parent))
         if not images:

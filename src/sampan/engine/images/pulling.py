@@ -126,7 +126,7 @@ class Pulling:
 
     async def _image(self, repository: Repository, chosen: Chosen, report: Report) -> Image:
         """Return the image of a manifest, after fetching what is missing of it."""
-        if there := self._store.images.get(chosen.config.digest):
+        if there := await self._store.take(chosen.config.digest):
             return there
         content = await read_config(repository, chosen.config)
         digest = parse_digest(chosen.config.digest)
@@ -137,8 +137,9 @@ class Pulling:
         diff_ids = [parse_digest(diff_id) for diff_id in config.diff_ids]
         if len(diff_ids) != len(chosen.layers):
             raise InvalidArgument("layers from manifest don't match image configuration")
-        await self._layers(repository, chosen.layers, diff_ids, report)
-        return await self._store.add(content)
+        with self._store.layers.wanted(chain_ids(diff_ids)):
+            await self._layers(repository, chosen.layers, diff_ids, report)
+            return await self._store.add(content)
 
     async def _note_sources(
         self, repository: Repository, layers: Sequence[Descriptor], image: Image

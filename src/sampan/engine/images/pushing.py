@@ -276,9 +276,10 @@ class Pushing:
         for cargo in reversed(own):
             push.report.update(cargo.name, "Preparing")
         try:
-            async with asyncio.TaskGroup() as group:
-                for key, cargo in {_key(cargo): cargo for cargo in reversed(own)}.items():
-                    group.create_task(self._layer(push, key, cargo))
+            with self._store.layers.wanted(cargo.chain for cargo in own):
+                async with asyncio.TaskGroup() as group:
+                    for key, cargo in {_key(cargo): cargo for cargo in reversed(own)}.items():
+                        group.create_task(self._layer(push, key, cargo))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return [push.shipped[_key(cargo)] for cargo in own]

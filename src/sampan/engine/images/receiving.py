@@ -95,6 +95,7 @@ class Receiving:
         self._loop = asyncio.get_running_loop()
         self._parts = Parts()
         self._end = 0  # of the spool
+        self.wanted: list[str] = []  # layers that were here before, and stay meanwhile
         self._running: dict[Future[Staged], Part] = {}
 
     def run(self, fd: int) -> Parts:
@@ -131,8 +132,9 @@ class Receiving:
         kind = kind_of(head)
         if not self._eager or not (kind or head[257:262] == b"ustar"):
             self._store(part, head, data)
-        elif part.digest and (diff_id := self._layers.diff_id_of(part.digest)):
-            part.known = diff_id
+        elif part.digest and (known := self._ask(self._layers.want_known(part.digest)).result()):
+            part.known = known
+            self.wanted.append(known)
         else:
             if kind and not name.startswith("blobs/"):
                 part.digest = None  # what is named by a digest there is not the archive

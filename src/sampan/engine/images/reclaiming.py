@@ -40,8 +40,10 @@ class Reclaiming:
         self._layers, self._content = layers, layers.content
         self._lock = asyncio.Lock()  # held while layers and content are removed
         self._intakes = 0
+        self._postponed = 0
         self._unclean = False
         self._swept = 0
+        self.claimed: set[str] = set()  # images that came in and have no name yet
 
     @property
     def freed(self) -> int:
@@ -64,17 +66,29 @@ class Reclaiming:
             raise
         finally:
             self._intakes -= 1
+            if not self._intakes:
+                self.claimed.clear()
             if self._unclean or self._layers.expired(time.time_ns()):
                 await self.collect()
 
     @contextmanager
     def postponed(self) -> Iterator[None]:
         """Let deletions of many images leave their layers to one collection after them."""
-        self._intakes += 1
+        self._postponed += 1
         try:
             yield
         finally:
-            self._intakes -= 1
+            self._postponed -= 1
+
+    @property
+    def is_taking_in(self) -> bool:
+        """Something comes in: collections wait."""
+        return self._intakes > 0
+
+    def claim(self, image: str) -> None:
+        """Let nobody delete an image before it has a name, or the intake has ended."""
+        if self._intakes:
+            self.claimed.add(image)
 
     def collect_later(self) -> None:
         """Have everything collected that nothing needs, as soon as no intake is going on."""
@@ -83,18 +97,31 @@ class Reclaiming:
     async def release(self, image: Image) -> list[str]:
         """Remove what only a deleted image needed; return the layers, top first."""
         async with self._lock:
-            if self._intakes:
+            if self._postponed:
                 self._unclean = True
                 return []
             needed = self._needed()
             removed: list[str] = []
             for chain in reversed(image.chains):
-                if chain in needed or not await self._layers.remove(chain):
+                if chain in needed or self._layers.is_held(chain):
+                    break
+                if not await self._layers.remove(chain):
                     break
                 removed.append(chain)
-            await self._layers.forget_unplaced()
-            await self._sweep()
+            if self._intakes:  # content has no owner while it comes in
+                self._unclean = True
+            else:
+                await self._layers.forget_unplaced()
+                await self._sweep()
             return removed
+
+    async def tidy(self) -> None:
+        """Remove content that nothing needs, now or as soon as nothing comes in."""
+        async with self._lock:
+            if self._intakes or self._postponed:
+                self._unclean = True
+            else:
+                await self._sweep()
 
     async def collect(self, *, leased: bool = False) -> list[str]:
         """Remove all layers and content that nothing needs: what crashes and containers left.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,8 +46,7 @@ class Removal:
             await self._remove_platforms(chosen)
             return
         if not by_id:
-            if await self._remove_names(images, name):
-                return
+            await self._remove_names(images, name)
         elif is_single(references := self._store.references(images[0].id)):
             if obstacle := self._obstacle(images[0], references=False):
                 raise obstacle.conflict(images[0])
@@ -74,8 +74,8 @@ class Removal:
         for image in images:
             await self._erase(image)
 
-    async def _remove_names(self, images: Sequence[Image], name: str) -> bool:
-        """Remove what names the images; True if the first of them has other names left."""
+    async def _remove_names(self, images: Sequence[Image], name: str) -> None:
+        """Remove what names the images."""
         store, main = self._store, images[0]
         meant = parse_any(name)
         if not self._force and is_single(store.references(main.id)):
@@ -92,7 +92,7 @@ class Removal:
                 raise _Obstacle("image is referenced in multiple repositories").conflict(main)
             for reference in named:
                 await self._untag(main, reference)
-            return bool(store.references(main.id))
+            return
         removed = await self._untag(main, meant)
         left = store.references(main.id)
         if removed.digest is None and not any(
@@ -101,7 +101,6 @@ class Removal:
             for other in [other for other in left if other.name == removed.name]:
                 await store.untag(other)
                 self.done.append(ImageDeleteItem(untagged=other.familiar))
-        return bool(store.references(main.id))
 
     async def _untag(self, image: Image, reference: Reference) -> Reference:
         removed = await self._store.untag(reference)
@@ -119,7 +118,12 @@ class Removal:
             raise obstacle.conflict(image)
         for reference in store.references(image.id):
             await self._untag(image, reference)
-        await self._erase(image)
+        try:
+            await self._erase(image)
+        except Conflict:  # it has come again meanwhile
+            if quiet:
+                return
+            raise
         if prune_parents and (parent := store.images.get(image.parent)):
             unforced = Removal(store, force=False)
             unforced.done = self.done
@@ -134,6 +138,8 @@ class Removal:
     def _obstacle(self, image: Image, *, references: bool) -> _Obstacle | None:
         """Return what stands against the deletion."""
         store, soft = self._store, not self._force
+        if image.id in store.reclaiming.claimed:
+            return _Obstacle("image is just coming in", hard=True, used=True)
         if store.children(image.id):
             return _Obstacle("image has dependent child images", hard=True)
         uses = [use for use in store.uses() if use.image == image.id]
@@ -189,7 +195,8 @@ async def prune(store: ImageStore, filters: Filters) -> ImagesPruneReport:
     limit = next((until(value) for value in filters.get("until", ())), None)
     before = store.reclaiming.freed
     done: list[ImageDeleteItem] = []
-    with store.reclaiming.postponed():
+    # One collection for all is faster; but while something comes in there is none.
+    with nullcontext() if store.reclaiming.is_taking_in else store.reclaiming.postponed():
         for image in list(store.images.values()):
             if image.id in store.images and _is_prunable(store, image, filters, limit):
                 done += await _prune_one(store, image, dangling_only=dangling_only)

@@ -4,7 +4,7 @@ Reading never waits. A change is written to the database first, then to memory.
 
 This is also what pull, push, load and save are written on. An image comes in like this::
 
-    async with store.intake():                             # nothing is removed meanwhile
+    async with store.intake(), store.layers.wanted(chains):  # nothing of it goes meanwhile
         staged = store.layers.staged(digest, diff_id)       # left by an interrupted attempt?
             or await store.layers.stage(chunks, digest)     # in any order, at once
         chain = await store.layers.commit(staged, parent)   # in order, lowest first
@@ -15,6 +15,7 @@ This is also what pull, push, load and save are written on. An image comes in li
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -29,9 +30,10 @@ from sampan.engine.images.layers import Layers
 from sampan.engine.images.model import Emit, Image, ImageUse, Name
 from sampan.engine.images.names import Names
 from sampan.engine.images.reclaiming import Reclaiming
-from sampan.errors import InvalidArgument, NotFound
+from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.spec.digest import Digest, chain_ids
 from sampan.spec.image import parse_config
+from sampan.spec.names import short_id
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference, parse_any
 from sampan.storage.content import ContentStore
@@ -61,6 +63,7 @@ class ImageStore:
         self.names = Names()
         self.documents = Documents(content)
         self.layers = Layers(mounter, content, database)
+        self._changing = asyncio.Lock()  # held while images come and go
         self.reclaiming = Reclaiming(self.images, self.names, self.documents, self.layers)
         self._load()
 
@@ -204,14 +207,27 @@ class ImageStore:
             if chain not in self.layers.chains:
                 raise NotFound(f"layer {chain} is missing")
         digest = await blocking(self.content.add, config)
-        if there := self.images.get(digest):
-            await self.layers.end_leases(chains)
-            return there
-        image = Image(digest, parsed, chains, parent)
-        await blocking(self._database.add_image, ImageRow(digest, parent, 0), chains)
-        self.images[digest] = image
+        async with self._changing:
+            self.reclaiming.claim(digest)
+            if there := self.images.get(digest):
+                await self.layers.end_leases(chains)
+                return there
+            image = Image(digest, parsed, chains, parent)
+            await blocking(self._database.add_image, ImageRow(digest, parent, 0), chains)
+            self.images[digest] = image
         self.layers.forget_leases(chains)
         return image
+
+    async def take(self, id: str) -> Image | None:
+        """Return an image that is here; nobody deletes it before it has a name, or the intake ends.
+
+        None if it is not here.
+        """
+        async with self._changing:
+            image = self.images.get(id)
+            if image is not None:
+                self.reclaiming.claim(id)
+            return image
 
     async def add_document(self, content: bytes, expected: Digest | None = None) -> Digest:
         """Store a manifest, an index, or a small blob that one mentions; return its digest."""
@@ -233,24 +249,51 @@ class ImageStore:
                 "refusing to create an ambiguous tag using digest algorithm as name"
             )
         reference, name, now = reference.with_default_tag(), Name(id, target), time.time_ns()
-        await blocking(self._database.set_reference, str(reference), name, now)
-        self.images[id] = replace(self.images[id], last_tagged=now)
-        self._name(reference, name)
+        async with self._changing:
+            if id not in self.images:
+                raise NotFound(f"No such image: {id}")
+            old = self.names.get(reference)
+            await blocking(self._database.set_reference, str(reference), name, now)
+            self.images[id] = replace(self.images[id], last_tagged=now)
+            self._name(reference, name)
+            self.reclaiming.claimed.discard(id)
+        await self._release_target(old)
 
     async def untag(self, reference: Reference) -> Reference:
         """Take a name away; return it as it was stored."""
         reference = reference.with_default_tag()
         await blocking(self._database.delete_reference, str(reference))
-        self.names.remove(reference)
+        await self._release_target(self.names.remove(reference))
         return reference
+
+    async def _release_target(self, name: Name | None) -> None:
+        """Remove the documents of what a reference stood for, if nothing else stands for it."""
+        if name and name.target and not self.names.of_target(name.target):
+            await self.reclaiming.tidy()
 
     async def delete(self, id: str) -> list[str]:
         """Remove an image that has no names, and the layers that nobody needs any more.
 
         Returns the chain ids of the layers that went, top first.
         """
-        image = self.images[id]
-        shared: list[tuple[Reference, Name]] = []  # that stand for other platforms, too
+        async with self._changing:
+            if id in self.reclaiming.claimed:
+                raise Conflict(f"image {short_id(id)} is just coming in")
+            image = self.images[id]
+            shared = await self._leave_to_others(id)
+            if len(self.names.of_image(id)) > len(shared):
+                raise Conflict(f"image {short_id(id)} has got another name")
+            await blocking(self._database.delete_image, id)
+            del self.images[id]
+            for reference in self.names.of_image(id):
+                self.names.remove(reference)
+            for reference, name in shared:
+                self._name(reference, name)
+        return await self.reclaiming.release(image)
+
+    async def _leave_to_others(self, id: str) -> list[tuple[Reference, Name]]:
+        """Let the names of an image that other platforms have, too, name one of those."""
+        shared: list[tuple[Reference, Name]] = []
         for reference in self.names.of_image(id):
             name = self.names.get(reference)
             others = [it.image for it in self.present(name.target if name else None)]
@@ -258,13 +301,7 @@ class ImageStore:
                 moved = replace(name, image=other if name.image == id else name.image)
                 await blocking(self._database.move_reference, str(reference), moved)
                 shared.append((reference, moved))
-        await blocking(self._database.delete_image, id)
-        del self.images[id]
-        for reference in self.names.of_image(id):
-            self.names.remove(reference)
-        for reference, name in shared:
-            self._name(reference, name)
-        return await self.reclaiming.release(image)
+        return shared
 
     async def forget_broken(self, id: str) -> None:
         """Forget an image that cannot be read, and its names."""
@@ -295,7 +332,7 @@ class ImageStore:
     # --- reclaiming ------------------------------------------------------------------------
 
     def intake(self) -> AbstractAsyncContextManager[None]:
-        """Keep all layers and content while new ones come in that no image has yet.
+        """Keep all content, and the layers that are `layers.wanted`, while new ones come in.
 
         What should have gone meanwhile, or was left by an error, goes afterwards; layers that
         were complete and can be found again are kept for a day.

@@ -165,7 +165,8 @@ def test_a_layer_lies_on_several_parents_and_comes_out_again(shop: Shop) -> None
             async with layers.packed(TOP_ID) as pieces:
                 assert await text(pieces) == TOP
         with pytest.raises(NotFound):
-            layers.packed(digest(b"nowhere"))
+            async with layers.packed(digest(b"nowhere")):
+                pass
 
     run(commit())
     assert len(shop.mounter.committed) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sampan.spec.digest import Digest
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
 from tests import tarballs
-from tests.image_shop import Shop, run
+from tests.image_shop import Shop, run, stream
 from tests.layouts import Layout
 from tests.tarballs import archive, file
 
@@ -165,3 +166,86 @@ def test_where_layers_came_from_goes_with_them(shop: Shop, index: str) -> None:
     shop.remove("app:1")
     assert layers.sources(tarballs.digest(TOP)) == []
     assert layers.diff_id_of(source.digest) is None
+
+
+# --- while something else comes in ------------------------------------------------------------
+
+
+def test_layers_go_at_once_while_others_come_in(shop: Shop, index: str) -> None:
+    async def both() -> list[str]:
+        async with shop.images.store.intake():
+            return [item.deleted for item in await shop.images.remove("app:1") if item.deleted]
+
+    gone = run(both())
+    assert {tarballs.chain(BASE, TOP), tarballs.chain(BASE, OTHER), tarballs.digest(BASE)} <= {
+        *gone
+    }
+    assert empty(shop)
+
+
+def test_layers_that_something_relies_on_stay_and_go_later(shop: Shop, index: str) -> None:
+    async def both() -> None:
+        store = shop.images.store
+        async with store.intake():
+            with store.layers.wanted([Digest(tarballs.chain(BASE, TOP))]):
+                await shop.images.remove("app:1")
+                assert set(shop.mounter.committed) == {
+                    tarballs.digest(BASE),
+                    tarballs.chain(BASE, TOP),
+                }
+        assert empty(shop)
+
+    run(both())
+
+
+def test_a_prune_while_something_comes_in_tells_what_it_removed(shop: Shop, index: str) -> None:
+    async def both() -> None:
+        async with shop.images.store.intake():
+            report = await shop.images.prune({"dangling": ["false"]})
+            assert report.space_reclaimed == sum(map(len, (BASE, TOP, OTHER)))
+
+    run(both())
+    assert empty(shop)
+
+
+def test_an_image_that_is_saved_is_saved_to_its_end(shop: Shop, index: str) -> None:
+    whole = shop.save("app:1")
+
+    async def both() -> bytes:
+        saved = shop.images.save(["app:1"])
+        first = await anext(saved)
+        await shop.images.remove("app:1")
+        return first + b"".join([piece async for piece in saved])
+
+    assert run(both()) == whole
+    assert empty(shop)
+
+
+def test_a_layer_that_is_being_removed_comes_back_after_it(shop: Shop, index: str) -> None:
+    """A load of what is just being removed: the removal is waited for, nothing half stays."""
+    content = Layout()
+    content.name(content.image(BASE, TOP), "docker.io/library/app:1")
+
+    async def both() -> None:
+        removal = asyncio.ensure_future(shop.images.remove("app:1"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        async for _ in shop.images.load(stream(content.archive())):
+            pass
+        await asyncio.wait([removal])
+
+    run(both())
+    assert run(shop.images.check()).problems == []
+    assert shop.listed() in (["app:1"], [])
+
+
+def test_documents_that_no_name_stands_for_go_when_a_name_moves(shop: Shop, index: str) -> None:
+    run(shop.images.tag("app:1", "app", "2"))
+    shop.remove(f"app@{index}")
+    shop.make("made")
+    run(shop.images.tag("made", "app", "1"))
+    assert index in shop.blobs()
+    run(shop.images.tag("made", "app", "2"))
+    assert index not in shop.blobs()
+    kinds = {problem.kind for problem in run(shop.images.check()).problems}
+    assert kinds == set()
