@@ -126,7 +126,7 @@ async def _secure(wire: Wire, url: Url, tls: ssl.SSLContext) -> Wire:
         )
         secured = Wire(sock)
     except OSError as error:
-        raise exchange_fault(error, url.host) from None
+        raise DialFault(words_of(error)) from None
     except ValueError as error:  # a name that cannot be checked
         raise DialFault(f"tls: {error}") from None
     try:
@@ -136,7 +136,7 @@ async def _secure(wire: Wire, url: Url, tls: ssl.SSLContext) -> Wire:
         raise tls_fault(error, url.host) from None
     except OSError as error:
         secured.close()
-        raise exchange_fault(error, url.host) from None
+        raise DialFault(words_of(error)) from None
     except BaseException:
         secured.close()
         raise

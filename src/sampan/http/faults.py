@@ -80,7 +80,7 @@ def tls_fault(error: ssl.SSLError, host: str) -> Fault:
     if error.reason in _NOT_TLS:
         return PlainTextFault("http: server gave HTTP response to HTTPS client")
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return BrokenFault("EOF")
+        return DialFault("EOF")
     reason = (error.reason or str(error)).lower().replace("_", " ")
     if "alert" in reason:
         return CertificateFault(f"remote error: tls: {reason.partition('alert ')[2] or reason}")

@@ -139,6 +139,12 @@ def test_plain_http_on_a_tls_port_is_told_as_go_does() -> None:
         run(lambda client: get(client, f"https://{server.address}/"))
 
 
+def test_a_server_that_hangs_up_at_tls_has_not_been_reached() -> None:
+    for script in (lambda peer: None, lambda peer: peer.sock.recv(1)):
+        with scripted(script) as server, pytest.raises(DialFault, match=r"^(EOF|connection reset)"):
+            run(lambda client: get(client, f"https://{server.address}/"))
+
+
 def test_a_handshake_that_never_ends_does() -> None:
     limits = ClientLimits(connect_seconds=0.2)
     with scripted(Peer.wait) as server, pytest.raises(TimeoutFault, match="i/o timeout"):
