@@ -194,6 +194,18 @@ def test_a_network_with_ipv6_gives_addresses_names_and_published_ports(
     assert "default via fd" in routes
 
 
+@pytest.mark.parametrize("run", ["run -d", "create"])
+def test_a_container_that_left_its_only_network_may_join_another(cli: Cli, run: str) -> None:
+    cli("network", "create", "--subnet", "10.81.0.0/24", "alpha")
+    cli(*run.split(), "--net", "alpha", "--name", "box", "busybox", "sleep", "1000")
+    cli("network", "disconnect", "alpha", "box")
+    assert "is not connected to" in cli("network", "disconnect", "alpha", "box", fails=True)
+    cli("network", "connect", "--ip", "10.81.0.9", "--alias", "crate", "alpha", "box")
+    cli("restart", "-t", "0", "box")
+    assert "inet 10.81.0.9/24" in cli("exec", "box", "ip", "addr")
+    assert "10.81.0.9" in cli("exec", "box", "nslookup", "crate")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -29,6 +29,7 @@ class Record(msgspec.Struct, kw_only=True):
     config: Config
     host_config: HostConfig
     endpoints: dict[str, EndpointSettings | None] = {}
+    off_networks: bool = False  # it has left its last network; its mode is none until it joins one
     mounts: list[MountPoint] = []
     driver: str = "overlay"
     # The last known state; while the container runs, the kernel knows better.

@@ -6,6 +6,7 @@ Source: moby daemon/container_operations.go.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container
@@ -43,6 +44,8 @@ class Membership:
         async with container.lock:
             endpoints = container.record.endpoints
             asked = wish(container.record)
+            if container.record.off_networks:
+                asked = replace(asked, mode=name)
             self._networks.check_joining(asked, network, request.endpoint_config)
             if container.running:
                 with await blocking(self._spawner.network, container.id) as namespace:
@@ -56,6 +59,9 @@ class Membership:
                     f"endpoint with name {container.name} already exists in network {name}"
                 )
             endpoints[name] = request.endpoint_config or EndpointSettings()
+            if container.record.off_networks:
+                container.host_config.network_mode = name
+                container.record.off_networks = False
             await self._store.save(container)
 
     async def disconnect(self, network: str, request: NetworkDisconnectRequest) -> None:
@@ -80,6 +86,7 @@ class Membership:
             endpoints.pop(name, None)
             if name == _main(container):
                 container.host_config.network_mode = next(iter(endpoints), "none")
+                container.record.off_networks = not endpoints and name != "none"
             await self._store.save(container)
 
     async def _edit(self, container: Container, changes: list[Edit]) -> None:
