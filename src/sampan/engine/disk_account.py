@@ -85,11 +85,20 @@ class DiskAccount:
 
     def _content(self) -> tuple[_Tally, _Tally]:
         """Add up the archives of layers, and all other content."""
-        kept = {layer.blob for layer in self._store.layers.kept()}
+        in_use = {
+            diff_id
+            for use in self._uses()
+            if (image := self._store.images.get(use.image))
+            for diff_id in image.config.diff_ids
+        }
+        kept = {layer.blob: layer.diff_id for layer in self._store.layers.kept()}
         archives, documents = _tally("Layer archives"), _tally("Manifests and configurations")
         for digest in self._store.content:
             size = self._store.content.allocated(digest)
-            (archives if digest in kept else documents).add(size)
+            if diff_id := kept.get(digest):
+                archives.add(size, reclaimable=diff_id not in in_use)
+            else:
+                documents.add(size)
         return archives, documents
 
     def _rest(self) -> tuple[_Tally, _Tally, int]:

@@ -92,7 +92,7 @@ class Loading:
 
     async def _discard_unused(self, parts: Parts) -> None:
         """Remove layers of the archive that no image has: they need not wait for a next attempt."""
-        for part in parts.files.values():
+        for part in parts.layers:
             if part.staged and self._store.layers.is_waiting(part.staged):
                 await self._store.layers.discard(part.staged)
             if part.blob and self._store.layers.diff_id_of(part.blob) is None:

@@ -69,6 +69,7 @@ class Parts:
     """The regular files of an archive, by name; links inside the archive are followed."""
 
     files: dict[str, Part] = field(default_factory=dict)
+    layers: list[Part] = field(default_factory=list)  # all that were unpacked
     links: dict[str, str] = field(default_factory=dict)
 
     def find(self, name: str) -> Part | None:
@@ -152,6 +153,7 @@ class Receiving:
 
     def _unpack(self, part: Part, head: bytes, data: Iterator[memoryview], media_type: str) -> None:
         """Have a layer unpacked while it comes; keep its archive if that has a media type."""
+        self._parts.layers.append(part)
         self._settle(_AT_ONCE - 1)
         read, write = wide_pipe()
         with ExitStack() as undo:

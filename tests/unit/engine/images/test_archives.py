@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -216,3 +218,47 @@ def test_what_an_interrupted_load_had_completed_is_not_read_again(shop: Shop) ->
     assert shop.load(content) == ["Loaded image: app:1"]
     assert shop.mounter.unpacked == []
     assert shop.mounter.staged == {}
+
+
+def test_layers_that_no_image_asks_for_do_no_harm_and_do_not_stay(shop: Shop) -> None:
+    layout = Layout()
+    layout.name(layout.image(BASE), APP)
+    layout.blob(packed(b"no tar at all" * 1000), "x")
+    layout.blob(OTHER, "x")
+    layout.blob(packed(TOP)[:-10], "x")
+    content = layout.archive(twice=TOP)
+    with io.BytesIO(content) as buffer, tarfile.open(fileobj=buffer, mode="a") as more:
+        entry = tarfile.TarInfo("twice")
+        entry.size = len(OTHER)
+        more.addfile(entry, io.BytesIO(OTHER))
+        more.close()
+        content = buffer.getvalue()
+    assert shop.load(content) == ["Loaded image: app:1"]
+    assert set(shop.mounter.committed) == {tarballs.digest(BASE)}
+    assert shop.mounter.staged == {}
+    assert run(shop.images.check()).problems == []
+
+
+def test_the_same_layer_may_come_twice_in_an_image(shop: Shop) -> None:
+    layout = Layout()
+    layout.name(layout.image(BASE, TOP, BASE), APP)
+    assert shop.load(layout.archive()) == ["Loaded image: app:1"]
+    image = run(shop.images.resolve("app:1"))
+    assert image.config.diff_ids == [tarballs.digest(layer) for layer in (BASE, TOP, BASE)]
+    assert len(shop.mounter.committed) == 3
+    assert shop.mounter.staged == {}
+
+
+def test_layers_that_are_here_are_not_unpacked_again(shop: Shop) -> None:
+    layout = Layout()
+    layout.name(layout.image(BASE, TOP), APP)
+    shop.load(layout.archive())
+    shop.mounter.unpacked.clear()
+    other = Layout()
+    other.name(other.image(BASE, TOP, OTHER), "docker.io/library/other:1")
+    other.name(other.image(TOP), "docker.io/library/third:1")
+    assert shop.load(other.archive()) == ["Loaded image: other:1", "Loaded image: third:1"]
+    unpacked = [key.removeprefix("staged-") for key in shop.mounter.unpacked]
+    # The first is new; the second lies on another parent: it is copied from there.
+    assert unpacked == [tarballs.digest(packed(OTHER))[7:], tarballs.digest(TOP)[7:]]
+    assert shop.images.store.layers._wanted == {}
