@@ -51,10 +51,10 @@ def test_a_check_tells_of_problems_and_fails(tmp_path: Path) -> None:
     }
     found, repaired = said(Case("system check\nsystem check --repair", replies), tmp_path)
     lines = found.out.splitlines()
-    assert lines[0].split() == ["KIND", "OBJECT", "PROBLEM", "REPAIRED"]
-    assert lines[1].split(maxsplit=2)[:2] == ["layer", "sha256:abc"]
+    assert lines[0] == "layer sha256:abc: content has another digest"
     assert lines[-1].endswith(": 1 problem")
     assert found.status == 1
+    assert repaired.out.startswith("layer sha256:abc: content has another digest (repaired)\n")
     assert repaired.out.endswith(": 2 problems, 2 repaired\n")
     assert repaired.asked[0].query == {"repair": ["1"]}
     assert repaired.status == 0
@@ -65,10 +65,12 @@ def test_a_check_has_the_formats_of_lists(tmp_path: Path) -> None:
         """
         system check --format json
         system check --format '{{.Kind}} {{.Repaired}}'
+        system check --format table
         """,
         {"GET /system/check": document(report(problem(False)))},
     )
-    whole, lines = said(case, tmp_path)
+    whole, lines, table = said(case, tmp_path)
+    assert table.out.split()[:4] == ["KIND", "OBJECT", "PROBLEM", "REPAIRED"]
     assert json.loads(whole.out) == report(problem(False))
     assert (whole.status, lines.out) == (1, "layer no\n")
 

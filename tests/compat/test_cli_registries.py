@@ -149,6 +149,7 @@ SCRIPTS = {
         push 127.0.0.1:1/x
     """,
     "logins": """
+        pull PRIVATE/secret/app
         login -u captain -p wrong PRIVATE
         login -u captain -p secret PRIVATE
         pull PRIVATE/secret/app
@@ -188,7 +189,8 @@ SCRIPTS = {
 def level(text: str, port: Port, program: str) -> str:
     """Make equal what must differ."""
     text = re.sub(rf"(?<=[/ (]){program}\b(?=[: \])@/\n])", "PROGRAM", text)
-    text = re.sub(rf"^{program}\b|(?<=Run '){program}\b", "PROGRAM", text, flags=re.MULTILINE)
+    text = re.sub(rf"^{program}\b|(?<='){program}(?= \w+)", "PROGRAM", text, flags=re.MULTILINE)
+    text = text.replace("require 'docker login'", "require 'PROGRAM login'")  # the daemon's words
     text = re.sub(r"'[^']*/config\.json'", "<config>", text)
     text = re.sub(r"(?<=/blobs/)sha256:[0-9a-f]+", "<one of them>", text)
     text = re.sub(r"^[0-9a-f]{64}$", "<container>", text, flags=re.MULTILINE)

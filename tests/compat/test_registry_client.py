@@ -429,4 +429,4 @@ def test_a_large_pull_is_cancelled_at_once(namespace: str, tmp_path: Path) -> No
             assert task.cancelled()
             return time.monotonic() - began
 
-        assert there(namespace, f"{hub.address}/app", work, push=True) < 0.5
+        assert there(namespace, f"{hub.address}/app", work, push=True) < 2

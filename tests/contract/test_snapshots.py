@@ -140,6 +140,15 @@ def test_a_folder_that_is_removed_and_made_again_is_empty(snapshots: Snapshots) 
     assert os.listdir(snapshots.container(BASE, layer) / "var/cache") == ["n"]
 
 
+@pytest.mark.parametrize("hide", ["var/.wh.cache", "var/cache/.wh..wh..opq", ".wh.var"])
+def test_a_whiteout_spares_what_its_own_layer_brought_before(
+    snapshots: Snapshots, hide: str
+) -> None:
+    layer = archive(file("var/cache/new"), file(hide), file("var/cache/newer"))
+    root = snapshots.container(BASE, layer)
+    assert sorted(os.listdir(root / "var/cache")) == ["new", "newer"]
+
+
 def test_the_book_keeping_of_aufs_is_left_out(snapshots: Snapshots) -> None:
     root = snapshots.container(BASE, archive(file(".wh..wh.aufs"), file(".wh..wh.orph")))
     assert names(root) == {"bin", "var"}

@@ -96,6 +96,7 @@ class Applier:
         self._parents: dict[bytes, int] = {}
         self._heads: dict[bytes, tuple[int, bytes]] = {}  # as written → descriptor, prefix of paths
         self._folders = FolderTimes(root)
+        # What the archive brought, and the directories above it.
         self._made: set[bytes] | None = set() if rules.whiteouts == "delete" else None
         self._exact = rules.fresh and _umask() == 0 and os.geteuid() == os.getegid() == 0
         self.size = 0
@@ -134,8 +135,9 @@ class Applier:
             make(parent, name, path, entry, reader)
         except OSError as error:
             raise blamed(error, entry.name) from error
-        if self._made is not None:
+        while self._made is not None and path and path not in self._made:
             self._made.add(path)
+            path = path.rpartition(b"/")[0]
 
     # --- parents ---------------------------------------------------------------------------
 
@@ -236,6 +238,7 @@ class Applier:
                 os.setxattr(f"/proc/self/fd/{parent}", self._rules.opaque, b"y")
             elif how == "delete":
                 self._remove_old(parent, path.rpartition(b"/")[0])
+                self._forget_parents(parent)
             return
         if hidden in (b"", b".", b".."):
             raise InvalidArgument(f'invalid whiteout entry "{os.fsdecode(name)}"')
@@ -243,10 +246,8 @@ class Applier:
             return  # the book-keeping of aufs
         if how == "delete":
             folder = path.rpartition(b"/")[0]
-            target = folder + b"/" + hidden if folder else hidden
-            if self._made is not None and target not in self._made:
-                self._remove(parent, hidden)
-                self._forget_parents(parent)
+            self._remove_lower(parent, hidden, folder + b"/" + hidden if folder else hidden)
+            self._forget_parents(parent)
             return
         try:
             os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent)
@@ -262,16 +263,19 @@ class Applier:
     def _remove_old(self, folder: int, path: bytes) -> None:
         """Remove what this archive did not bring from a directory, at any depth."""
         for child in map(os.fsencode, os.listdir(f"/proc/self/fd/{folder}")):
-            whole = path + b"/" + child if path else child
-            if self._made is not None and whole not in self._made:
-                self._remove(folder, child)
-                continue
-            with suppress(NotADirectoryError):
-                below = os.open(child, trees.DIRECTORY, dir_fd=folder)
-                try:
-                    self._remove_old(below, whole)
-                finally:
-                    os.close(below)
+            self._remove_lower(folder, child, path + b"/" + child if path else child)
+
+    def _remove_lower(self, folder: int, name: bytes, path: bytes) -> None:
+        """Remove something, but for what this archive brought; `path` is where it is."""
+        if self._made is None or path not in self._made:
+            self._remove(folder, name)
+            return
+        with suppress(NotADirectoryError):
+            below = os.open(name, trees.DIRECTORY, dir_fd=folder)
+            try:
+                self._remove_old(below, path)
+            finally:
+                os.close(below)
 
     def _set_opaque(self, parent: int, name: bytes) -> None:
         fd = os.open(name, trees.DIRECTORY, dir_fd=parent)

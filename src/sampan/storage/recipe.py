@@ -27,7 +27,7 @@ PLAIN, SPARSE, END = range(3)
 MAX_LITERAL: Final = 1 << 20
 _RECORD: Final = Struct("<BIHQ")
 _COUNT: Final = Struct("<I")
-_LEVEL: Final = 3
+_LEVEL: Final = 1  # headers come out smaller than with 2 or 3, and sooner
 _WINDOW: Final = 8 << 20
 _BUFFER: Final = 1 << 20
 
@@ -53,44 +53,55 @@ class RecipeWriter:
             compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
             self._out = undo.enter_context(compressor.stream_writer(file, closefd=False))
             self._undo = undo.pop_all()
-        self._buffer = bytearray(MAGIC)
-        self._literals: list[bytes] = []
-        self._length = 0
+        self._parts: list[bytes] = [MAGIC]
+        self._first = len(self._parts)  # of the parts that no record has yet
+        self._length = 0  # of the literals among them
+        self._size = 0  # of all parts
 
     def literal(self, data: memoryview | bytes) -> None:
         """Add bytes that are written as they are."""
-        while data:
-            piece = data[: MAX_LITERAL - self._length]
-            self._literals.append(bytes(piece))
-            self._length += len(piece)
-            data = data[len(piece) :]
-            if self._length == MAX_LITERAL:
-                self.content(b"", 0)
+        while len(data) > MAX_LITERAL - self._length:
+            part = data[: MAX_LITERAL - self._length]
+            self._add(bytes(part))
+            self.content(b"", 0)
+            data = data[len(part) :]
+        self._add(bytes(data))
+
+    def _add(self, literal: bytes) -> None:
+        if not self._length:
+            self._parts.append(b"")  # the record that they belong to goes here
+        self._parts.append(literal)
+        self._length += len(literal)
 
     def content(self, path: bytes, size: int, pieces: Pieces | None = None) -> None:
         """Add the content of a file."""
-        kind = PLAIN if pieces is None else SPARSE
-        self._buffer += _RECORD.pack(kind, self._length, len(path), size)
-        self._buffer += b"".join(self._literals)
-        self._buffer += path
+        length, parts = self._length, self._parts
+        head = _RECORD.pack(PLAIN if pieces is None else SPARSE, length, len(path), size)
+        if length:
+            parts[self._first] = head
+        else:
+            parts.append(head)
+        parts.append(path)
         if pieces is not None:
             flat = [number for piece in pieces for number in piece]
-            self._buffer += _COUNT.pack(len(pieces)) + Struct(f"<{len(flat)}Q").pack(*flat)
-        self._literals.clear()
+            parts.append(_COUNT.pack(len(pieces)) + Struct(f"<{len(flat)}Q").pack(*flat))
+        self._size += length + len(path)
         self._length = 0
-        if len(self._buffer) >= _BUFFER:
+        self._first = len(parts)
+        if self._size >= _BUFFER:
             self._flush()
 
     def finish(self) -> None:
         """Write the end."""
         if self._length:
             self.content(b"", 0)
-        self._buffer += _RECORD.pack(END, 0, 0, 0)
+        self._parts.append(_RECORD.pack(END, 0, 0, 0))
         self._flush()
 
     def _flush(self) -> None:
-        self._out.write(bytes(self._buffer))
-        self._buffer.clear()
+        self._out.write(b"".join(self._parts))
+        self._parts.clear()
+        self._first = self._size = 0
 
     def __enter__(self) -> Self:
         return self

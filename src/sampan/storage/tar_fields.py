@@ -65,7 +65,7 @@ def parse_header(block: bytes) -> Entry:
     )
     # The sum of 256 bytes stays below the modulus of Adler's, so that its lower half is exact.
     total = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
-    if number(checksum) != total - sum(checksum) + 256:
+    if _signed(checksum) != total - sum(checksum) + 256:
         raise InvalidArgument("archive/tar: invalid tar header")
     name = name.partition(b"\0")[0]
     if prefix[0] and magic == b"ustar\0":
@@ -103,8 +103,8 @@ def number(text: bytes) -> int:
 
 
 def _signed(text: bytes) -> int:
-    digits = text[:-1]
-    if text[-1] in b"\0 " and digits.isdigit() and b"8" not in digits and b"9" not in digits:
+    digits = text.rstrip(b"\0 ")
+    if digits.isdigit() and b"8" not in digits and b"9" not in digits:
         return int(digits, 8)
     if text[0] & 0x80:
         value = int.from_bytes(text, "big")

@@ -36,6 +36,8 @@ from sampan.storage.tar_fields import (
 )
 
 _ZEROS: Final = bytes(BLOCK)
+_FILES: Final = frozenset((b"0", b"\0", b"7"))
+_WITHOUT_DATA: Final = frozenset((HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO))
 
 
 Literals = Callable[[memoryview], object]
@@ -213,9 +215,9 @@ class TarReader:
         entry.stored = entry.size
         if records:
             apply_records(entry, records)
-        if entry.kind in (b"0", b"\0", b"7"):
+        if entry.kind in _FILES:
             entry.kind = DIRECTORY if entry.name.endswith(b"/") else REGULAR
-        if entry.kind in (HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO):
+        if entry.kind in _WITHOUT_DATA:
             entry.size = entry.stored = 0  # POSIX: their size field says nothing about data
         self._left = entry.stored
         self._padding = -entry.stored % BLOCK

@@ -17,6 +17,7 @@ from sampan.engine.blocking import in_own_thread
 
 T = TypeVar("T")
 PIPE: Final = 1 << 20  # bytes; what anybody may ask for: /proc/sys/fs/pipe-max-size
+CHUNK: Final = 256 << 10  # bytes read at once: larger pieces make the heap grow, and nothing faster
 
 
 def wide_pipe() -> tuple[int, int]:
@@ -136,7 +137,7 @@ async def _pieces(fd: int, call: asyncio.Future[None]) -> AsyncIterator[bytes]:
     os.set_blocking(fd, False)
     while True:
         try:
-            data = os.read(fd, PIPE)
+            data = os.read(fd, CHUNK)
         except BlockingIOError:
             await _ready(fd, writing=False)
             continue

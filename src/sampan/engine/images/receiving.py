@@ -35,7 +35,7 @@ from sampan.storage.tar_reader import TarReader
 T = TypeVar("T")
 Advance = Callable[[str, int, int], None]  # name, bytes that are here, bytes of all
 
-_AT_ONCE: Final = 3  # layers that are unpacked
+_AT_ONCE: Final = 2  # layers that are unpacked: the next one while the last is written to disk
 _LINKS: Final = 16
 _MEMBERS: Final = 200_000
 _HEAD: Final = 512  # bytes that tell a layer

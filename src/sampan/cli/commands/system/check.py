@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from sampan.cli.container_columns import short_id
 from sampan.cli.flags import flag
+from sampan.cli.output import plain
 from sampan.cli.table import FORMAT_HELP, render
 from sampan.cli.units import human_size
 
@@ -34,13 +36,21 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
         import json
 
         cli.out.line(json.dumps(report, separators=(",", ":"), ensure_ascii=False))
-    elif options.format not in ("", "table"):
-        cli.out.write(render(options.format, problems, COLUMNS, HEADINGS))
+    elif options.format:
+        layout = TABLE if options.format == "table" else options.format
+        cli.out.write(render(layout, problems, COLUMNS, HEADINGS))
     else:
-        if problems:
-            cli.out.write(render(TABLE, problems, COLUMNS, HEADINGS) + "\n")
+        for problem in problems:
+            cli.out.line(_sentence(problem))
         cli.out.line(_summary(report.get("Checked") or {}, problems))
     return 1 if any(not problem.get("Repaired") for problem in problems) else 0
+
+
+def _sentence(problem: dict[str, Any]) -> str:
+    kind, name, message, _ = (COLUMNS[column](problem) for column in HEADINGS)
+    if name not in message and short_id(name) not in message:
+        message = f"{kind} {name}: {message}"
+    return plain(message + (" (repaired)" if problem.get("Repaired") else ""))
 
 
 def _summary(checked: dict[str, Any], problems: list[dict[str, Any]]) -> str:
