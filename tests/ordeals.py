@@ -174,3 +174,12 @@ def complete(daemon: Daemon) -> int:
     database = next(daemon.data_root.glob("*.sqlite"))
     with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as opened:
         return int(opened.execute("SELECT count(*) FROM image_chains").fetchone()[0])
+
+
+def memory(daemon: Daemon) -> int:
+    """Return the proportional set size of all processes of a daemon, in bytes."""
+    total = 0
+    for pid in daemon.processes():
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps_rollup") as rollup:
+            total += sum(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
+    return total << 10
