@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sampan.linux import seccomp
+from sampan.linux import quota, seccomp
 from sampan.linux.libc import MACHINE, NR, syscall
 from sampan.runtime.defaults import CAPABILITIES
 from sampan.runtime.seccomp_profile import default_profile
@@ -114,3 +115,16 @@ def test_loading_a_listener_returns_its_descriptor() -> None:
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_sized_container_cannot_give_its_files_another_project(tmp_path: Path) -> None:
+    profile = default_profile(ARCHITECTURE, CAPABILITIES, (6, 1), sized=True)
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert errno_under(profile, lambda: quota.set_project(fd, 0)) == errno.EPERM
+        again = 0x5A5A5A5A_401C5820  # of which the kernel reads the lower half
+        assert errno_under(profile, lambda: syscall(NR["ioctl"], fd, again, None)) == errno.EPERM
+        assert errno_under(profile, lambda: fcntl.ioctl(fd, 0x801C581F, bytearray(28))) == 0
+        assert errno_under(DEFAULT, lambda: quota.set_project(fd, 0)) != errno.EPERM
+    finally:
+        os.close(fd)

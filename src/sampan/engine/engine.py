@@ -96,7 +96,9 @@ class Engine:
         self.images = self._images(mounter, data_root, options)
         self.networks = Networks(self._database, plumber, options.network, self._emitter("network"))
         store, notices = ContainerStore(self._database), Notices(self.events)
-        specifications = Specifications(data_root, options.default_ulimits, options.init)
+        specifications = Specifications(
+            data_root, options.default_ulimits, options.init, self.storage.limits_by_project
+        )
         self.execs = Execs(self._table, spawner, specifications, self.events, self._tasks)
         common: Common = {
             "table": self._table,

@@ -11,7 +11,7 @@ import os
 import posixpath
 import re
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, cast
@@ -57,6 +57,7 @@ class Specifications:
     data_root: Path
     default_ulimits: Mapping[str, Ulimit] = field(default_factory=dict)
     init: bool = False  # run an init in containers that do not say
+    is_sized: Callable[[HostConfig], bool] = lambda _: False  # a project limits what it writes
 
     def container_spec(self, record: Record, *, files_of: str = "") -> Spec:
         """Return the specification of a container that is about to start.
@@ -166,7 +167,7 @@ class Specifications:
             resources=_resources(host),
             cgroups_path=cgroups_path(record),
             namespaces=namespaces(host),
-            seccomp=security.seccomp(options, names, host.privileged),
+            seccomp=security.seccomp(options, names, host.privileged, sized=self.is_sized(host)),
             masked_paths=list(host.masked_paths or ()),
             readonly_paths=list(host.readonly_paths or ()),
         )

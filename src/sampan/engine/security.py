@@ -121,19 +121,22 @@ def _boolean(value: str, item: str) -> bool:
 
 
 def seccomp(
-    options: SecurityOptions, names: Sequence[str], privileged: bool
+    options: SecurityOptions, names: Sequence[str], privileged: bool, *, sized: bool = False
 ) -> LinuxSeccomp | None:
-    """Return the filter of a container with the capabilities `names`; None for no filter."""
+    """Return the filter of a container with the capabilities `names`; None for no filter.
+
+    `sized`: a project limits what it writes.
+    """
     if options.seccomp == "unconfined":
         return None
     if options.seccomp and options.seccomp != "builtin":
         return load_profile(options.seccomp, frozenset(names))
-    return None if privileged else _default(tuple(sorted(names)))
+    return None if privileged else _default(tuple(sorted(names)), sized)
 
 
 @functools.lru_cache(16)
-def _default(names: tuple[str, ...]) -> LinuxSeccomp:
-    return default_profile(go_architecture(), names, kernel_version())
+def _default(names: tuple[str, ...], sized: bool) -> LinuxSeccomp:
+    return default_profile(go_architecture(), names, kernel_version(), sized=sized)
 
 
 @functools.cache

@@ -39,6 +39,11 @@ class SnapshotDriver:
         """The driver's name, as containers and images show it."""
         return self.info.name
 
+    def limits_by_project(self, host_config: HostConfig) -> bool:
+        """Tell whether a project limits a container, as `size` is kept by all drivers but btrfs."""
+        wanted = self._default or (host_config.storage_opt or None)
+        return bool(wanted) and not self.info.sizes_problem and self.name != "btrfs"
+
     def size(self, host_config: HostConfig) -> int | None:
         """Return how many bytes a container may write to its file system; None: no limit.
 

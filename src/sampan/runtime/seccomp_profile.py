@@ -193,22 +193,39 @@ _PERSONALITIES: Final = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 _CLONE_NEW: Final = 0x7E020000  # every CLONE_NEW* flag, linux/sched.h
 
 
+# linux/fs.h: another project, or a directory whose files take none (FS_PROJINHERIT_FL).
+_FS_IOC_FSSETXATTR: Final = 0x401C5820
+_FS_IOC_SETFLAGS: Final = 0x40086602
+_FS_IOC32_SETFLAGS: Final = 0x40046602
+_OF_PROJECTS: Final = (_FS_IOC_FSSETXATTR, _FS_IOC_SETFLAGS, _FS_IOC32_SETFLAGS)
+
+
 def default_profile(
-    architecture: str, capabilities: Collection[str], kernel: tuple[int, int]
+    architecture: str,
+    capabilities: Collection[str],
+    kernel: tuple[int, int],
+    *,
+    sized: bool = False,
 ) -> LinuxSeccomp:
-    """Return the profile for a GOARCH, the bounding set (CAP_ names) and a kernel version."""
+    """Return the profile for a GOARCH, the bounding set (CAP_ names) and a kernel version.
+
+    `sized`: files must stay in the project that limits what the container writes. Docker's profile
+    lets root give its own files another project, which has no limit.
+    """
     return LinuxSeccomp(
         default_action="SCMP_ACT_ERRNO",
         default_errno_ret=errno.EPERM,
         architectures=list(_ARCHITECTURES.get(architecture, [])),
-        syscalls=list(_rules(architecture, frozenset(capabilities), kernel)),
+        syscalls=list(_rules(architecture, frozenset(capabilities), kernel, sized)),
     )
 
 
 def _rules(
-    architecture: str, capabilities: frozenset[str], kernel: tuple[int, int]
+    architecture: str, capabilities: frozenset[str], kernel: tuple[int, int], sized: bool
 ) -> Iterator[LinuxSyscall]:
-    yield _allow(*_ALWAYS)
+    yield _allow(*(name for name in _ALWAYS if not sized or name != "ioctl"))
+    if sized:
+        yield from _all_but("ioctl", 1, _OF_PROJECTS)
     if kernel >= _PTRACE_SINCE:
         yield _allow(*_PTRACE)
     yield from _sockets()
@@ -229,6 +246,30 @@ def _sockets() -> Iterator[LinuxSyscall]:
     for family in range(_AF_ALG + 1, _AF_VSOCK):
         yield _allow("socket", when=_argument(0, "EQ", family))
     yield _allow("socket", when=_argument(0, "GT", _AF_VSOCK))
+
+
+def _all_but(name: str, index: int, values: Collection[int]) -> Iterator[LinuxSyscall]:
+    """Allow a call unless the lower half of an argument, all that the kernel reads, is one of some.
+
+    There is no such comparison, but one of the first bits: so every beginning is allowed that none
+    of the values has.
+    """
+    for mask, beginning in _outside(values, 31, 0):
+        condition = LinuxSeccompArg(
+            index=index, value=mask, value_two=beginning, op="SCMP_CMP_MASKED_EQ"
+        )
+        yield _allow(name, when=condition)
+
+
+def _outside(values: Collection[int], place: int, beginning: int) -> Iterator[tuple[int, int]]:
+    """Yield (mask, value of the bits in it): together all of 32 bits but `values`."""
+    for bit in (0, 1):
+        begun = beginning | bit << place
+        inside = [value for value in values if value >> place & 1 == bit]
+        if not inside:
+            yield (0xFFFFFFFF << place) & 0xFFFFFFFF, begun
+        elif place:
+            yield from _outside(inside, place - 1, begun)
 
 
 def _no_namespaces(architecture: str) -> Iterator[LinuxSyscall]:

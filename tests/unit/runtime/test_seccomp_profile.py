@@ -132,3 +132,20 @@ def test_an_architecture_has_its_own_calls(architecture: str, native: str, extra
     assert profile.architectures[0] == native
     assert rules(profile, extra) == [("SCMP_ACT_ALLOW", [])]
     assert (architecture == "amd64") == bool(rules(profile, "modify_ldt"))
+
+
+def test_files_of_a_sized_container_stay_in_their_project() -> None:
+    found = rules(default_profile("amd64", DOCKER, KERNEL, sized=True), "ioctl")
+    conditions = [args[0] for action, args in found if action == "SCMP_ACT_ALLOW"]
+    assert len(conditions) == len(found)
+
+    def passes(command: int) -> bool:
+        return sum(command & each.value == each.value_two for each in conditions) == 1
+
+    assert {each.index for each in conditions} == {1}
+    kept = (0x401C5820, 0x40086602, 0x40046602)  # FSSETXATTR, SETFLAGS and that of 32 bits
+    assert not any(passes(command) for command in kept)
+    assert not passes(0xDEADBEEF_401C5820), "the kernel reads the lower half only"
+    near = {command ^ 1 << place for command in kept for place in range(32)} - {*kept}
+    assert all(passes(command) for command in (*near, 0, 0x5401, 0x801C581F, 0xFFFFFFFF))
+    assert rules(default_profile("amd64", DOCKER, KERNEL), "ioctl") == [("SCMP_ACT_ALLOW", [])]
