@@ -239,6 +239,33 @@ def test_bad_networks_are_refused_in_docker_s_words(
     }
 
 
+def test_hosts_follow_a_linked_container_that_starts_again(daemon: Daemon) -> None:
+    cli = _cli(daemon, "docker")
+    cli("run", "-d", "--name", "db", "busybox", "sleep", "1000")
+    cli("run", "-d", "--name", "app", "--link", "db:store", "busybox", "sleep", "1000")
+    cli("exec", "app", "sh", "-c", "echo 192.0.2.7 mine >> /etc/hosts")
+    address = ("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "db")
+    seen = {cli(*address)}
+    for restart in (lambda: None, lambda: _restart_daemon(daemon)):
+        cli("stop", "-t", "0", "db")
+        cli("run", "-d", "busybox", "sleep", "1000")  # takes the next address
+        restart()
+        cli("start", "db")
+        seen.add(cli(*address))
+        hosts = cli("exec", "app", "cat", "/etc/hosts")
+        lines = [line for line in hosts.splitlines() if "store" in line]
+        assert [line.split()[:2] for line in lines] == [[cli(*address), "store"]]
+        assert "192.0.2.7 mine" in hosts
+        cli("exec", "app", "ping", "-c", "1", "store")
+    assert len(seen) == 3
+    daemon.remove_containers()
+
+
+def _restart_daemon(daemon: Daemon) -> None:
+    daemon.stop()
+    daemon.start()
+
+
 def test_names_are_found_while_no_daemon_runs_and_after_it_was_killed(daemon: Daemon) -> None:
     cli = _cli(daemon, "docker")
     daemon.request("POST", "/networks/create", {"Name": "lasting"})

@@ -30,6 +30,7 @@ class Record(msgspec.Struct, kw_only=True):
     host_config: HostConfig
     endpoints: dict[str, EndpointSettings | None] = {}
     off_networks: bool = False  # it has left its last network; its mode is none until it joins one
+    linked: list[str] = []  # what links have put into its hosts: "names:address"
     mounts: list[MountPoint] = []
     driver: str = "overlay"
     # The last known state; while the container runs, the kernel knows better.

@@ -237,6 +237,19 @@ class Endpoints:
         after = self._files(held.wish, held.plugged)
         return edits(before, {**after, "resolv.conf": before["resolv.conf"]})
 
+    def relink(self, container_id: str, line: str) -> list[Edit]:
+        """Note another address of names that a link gives ("names:address").
+
+        Returns how the container's files change.
+        """
+        if not (held := self._held.get(container_id)):
+            return []
+        before = self._files(held.wish, held.plugged)
+        names = line.partition(":")[0]
+        others = [it for it in held.wish.extra_hosts if it.partition(":")[0] != names]
+        held.wish = replace(held.wish, extra_hosts=[*others, line])
+        return edits(before, self._files(held.wish, held.plugged))
+
     async def publish(
         self, container_id: str, add: ports.Bindings, remove: Collection[ports.Unwanted]
     ) -> None:

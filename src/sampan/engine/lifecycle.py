@@ -16,6 +16,7 @@ from dataclasses import replace
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container, Record
 from sampan.engine.execs import Execs
+from sampan.engine.file_edits import edit_files
 from sampan.engine.health import HealthChecks
 from sampan.engine.links import Links
 from sampan.engine.lookup import Table
@@ -112,6 +113,23 @@ class Lifecycle:
             log.warning("container %s: %s", container.short_id, warning)
         self._notices.container(container, "start")
         self._health.start(container)
+        await self._renew_links(container)
+
+    async def _renew_links(self, target: Container) -> None:
+        """Have those that have links to a container find it at the address that it has now."""
+        for container, line in list(self._links.to(target)):
+            changes = self._networks.relink(container.id, line)
+            if changes:
+                names = line.partition(":")[0]
+                others = [it for it in container.record.linked if it.partition(":")[0] != names]
+                container.record.linked = [*others, line]
+                await self._store.save(container)
+                await edit_files(self._spawner, container, changes)
+
+    def note_links(self, container: Container) -> None:
+        """Know again which lines of a container's hosts are those of its links."""
+        for line in container.record.linked:
+            self._networks.relink(container.id, line)
 
     async def _launch(self, container: Container) -> Started:
         record = container.record
@@ -141,7 +159,7 @@ class Lifecycle:
         wanted = wish(record)
         if not record.host_config.links:
             return wanted
-        linked = self._links.hosts(record)
+        linked = record.linked = self._links.hosts(record)
         return replace(wanted, extra_hosts=[*wanted.extra_hosts, *linked])
 
     def _request(

@@ -75,14 +75,28 @@ class Links:
                     f"Cannot link to a non running container: /{each.name} AS"
                     f" /{record.name}/{alias}"
                 )
-            address = self._address(each, record.host_config.network_mode)
-            if not address:
+            line = self._line(record, each, alias)
+            if not line:
                 raise Conflict(
                     f"Cannot link to {each.name}, as it does not belong to the default network"
                 )
-            names = dict.fromkeys([alias, each.config.hostname, each.name])
-            found.append(f"{' '.join(names)}:{address}")
+            found.append(line)
         return found
+
+    def to(self, target: Container) -> Iterator[tuple[Container, str]]:
+        """Yield running containers that have links to one that runs, each with its line."""
+        for container in self._table:
+            if not container.running or not container.host_config.links:
+                continue
+            for each, alias in self.of(container.record):
+                if each is target and (line := self._line(container.record, each, alias)):
+                    yield container, line
+
+    def _line(self, record: Record, each: Container, alias: str) -> str:
+        """Return names and address; "" if it is not on the network of the record's mode."""
+        address = self._address(each, record.host_config.network_mode)
+        names = dict.fromkeys([alias, each.config.hostname, each.name])
+        return f"{' '.join(names)}:{address}" if address else ""
 
     def environment(self, record: Record) -> list[str]:
         """Return the variables that tell of links, on the default network only."""

@@ -5,26 +5,23 @@ Source: moby daemon/container_operations.go.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container
-from sampan.engine.etc_files import Edit
+from sampan.engine.file_edits import edit_files
 from sampan.engine.lookup import Table
 from sampan.engine.network_conflicts import check_leaving
 from sampan.engine.networks import Networks
 from sampan.engine.store import ContainerStore
 from sampan.engine.wishes import wish
-from sampan.errors import Conflict, Forbidden, NotFound, SampanError
+from sampan.errors import Conflict, Forbidden, NotFound
 from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.networks import (
     EndpointSettings,
     NetworkConnectRequest,
     NetworkDisconnectRequest,
 )
-
-log = logging.getLogger(__name__)
 
 
 class Membership:
@@ -52,7 +49,7 @@ class Membership:
                     changes = await self._networks.join(
                         asked, network, request.endpoint_config, namespace
                     )
-                await self._edit(container, changes)
+                await edit_files(self._spawner, container, changes)
                 container.network = self._networks.settings(container.id)
             elif name in endpoints or name == _main(container):
                 raise Forbidden(
@@ -79,7 +76,7 @@ class Membership:
             if container.running:
                 with await blocking(self._spawner.network, container.id) as namespace:
                     changes = await self._networks.leave(container.id, network, namespace)
-                await self._edit(container, changes)
+                await edit_files(self._spawner, container, changes)
                 container.network = self._networks.settings(container.id)
             elif name not in endpoints and name != _main(container):
                 raise Forbidden(f"container {container.id} is not connected to network {name}")
@@ -88,20 +85,6 @@ class Membership:
                 container.host_config.network_mode = next(iter(endpoints), "none")
                 container.record.off_networks = not endpoints and name != "none"
             await self._store.save(container)
-
-    async def _edit(self, container: Container, changes: list[Edit]) -> None:
-        """Change the container's files where the user has not."""
-        for edit in changes:
-            try:
-                await blocking(
-                    self._spawner.edit,
-                    container.id,
-                    edit.name,
-                    remove=edit.remove,
-                    add=edit.add,
-                )
-            except SampanError as error:
-                log.warning("%s of container %s: %s", edit.name, container.short_id, error)
 
 
 def _main(container: Container) -> str:

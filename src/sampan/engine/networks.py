@@ -246,6 +246,10 @@ class Networks:
         row = self.check_joining(wish, reference, wanted)
         return await self._endpoints.join(wish, row, wanted, namespace)
 
+    def relink(self, container_id: str, line: str) -> list[etc_files.Edit]:
+        """Note where a link of a running container leads now; return how its files change."""
+        return self._endpoints.relink(container_id, line)
+
     async def publish(
         self, container_id: str, add: ports.Bindings, remove: Collection[ports.Unwanted]
     ) -> None:

@@ -67,6 +67,7 @@ class Reconciliation:
         for container in self._table:
             if container in alive:
                 container.network = self._networks.settings(container.id)
+                self._lifecycle.note_links(container)
             else:
                 await self._settle(container, statuses.get(container.id))
 
