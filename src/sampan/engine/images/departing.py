@@ -24,7 +24,7 @@ from sampan.spec.image import Descriptor
 from sampan.storage.content import ContentStore
 from sampan.storage.mounter import Mounter
 
-_BLOCK: Final = 1 << 20  # what the compressor writes depends on how it is fed: always like this
+_BLOCK: Final = 128 << 10  # what the compressor writes depends on how it is fed: always like this
 _LEVEL: Final = 2  # of igzip's four: ten times as fast as zlib's 6, and a seventh larger
 _GZIP: Final = 31  # window bits: the largest window, with gzip's header (no name, no time)
 
@@ -46,13 +46,18 @@ class _Pipe:
             raise self.error
         return data
 
-    def block(self) -> bytes:
-        """Return the next block, which is shorter only at the end."""
-        pieces, missing = [], _BLOCK
-        while missing and (piece := self.read(missing)):
-            pieces.append(piece)
-            missing -= len(piece)
-        return b"".join(pieces)
+    def fill(self, view: memoryview) -> int:
+        """Fill `view`; return how much of it, which is less only at the end."""
+        count = 0
+        while count < len(view):
+            if self.left:
+                raise BrokenPipeError("the transfer has ended")
+            if not (more := os.readv(self._fd, [view[count:]])):
+                if self.error is not None:
+                    raise self.error
+                break
+            count += more
+        return count
 
 
 class _Gzip:
@@ -61,18 +66,21 @@ class _Gzip:
     def __init__(self, pipe: _Pipe, advance: Callable[[int], None]) -> None:
         self._pipe, self._advance = pipe, advance
         self._compressor: Any = isal_zlib.compressobj(_LEVEL, wbits=_GZIP)
+        self._block = memoryview(bytearray(_BLOCK))
         self._ready, self._ended = b"", False
 
     def read(self, size: int) -> bytes:
         while not self._ready and not self._ended:
-            block = self._pipe.block()
-            self._advance(len(block))
-            if len(block) == _BLOCK:
-                self._ready = self._compressor.compress(block)
-            else:
-                self._ready = self._compressor.compress(block) + self._compressor.flush()
+            count = self._pipe.fill(self._block)
+            self._advance(count)
+            self._ready = self._compressor.compress(self._block[:count])
+            if count < _BLOCK:
+                self._ready += self._compressor.flush()
                 self._ended = True
-        given, self._ready = self._ready[:size], self._ready[size:]
+        if len(self._ready) <= size:
+            given, self._ready = self._ready, b""
+        else:
+            given, self._ready = self._ready[:size], self._ready[size:]
         return given
 
 
