@@ -15,15 +15,20 @@ class Names:
 
     def __init__(self) -> None:
         self._names: dict[Reference, Name] = {}
+        self._mains: dict[Reference, str] = {}
         self._images: dict[Reference, frozenset[str]] = {}
         self._references: defaultdict[str, set[Reference]] = defaultdict(set)  # by image
         self._targets: defaultdict[Digest, set[Reference]] = defaultdict(set)
         self._sorted: dict[str, list[Reference]] = {}
 
-    def set(self, reference: Reference, name: Name, images: Iterable[str]) -> None:
-        """Let a reference stand for something, and keep `images` beside the one it names."""
+    def set(self, reference: Reference, name: Name, images: Iterable[str], main: str) -> None:
+        """Let a reference stand for something, and keep `images` beside the one it names.
+
+        `main` is the image that it means on this machine.
+        """
         self.remove(reference)
         self._names[reference] = name
+        self._mains[reference] = main
         self._images[reference] = frozenset({name.image, *images})
         for image in self._images[reference]:
             self._references[image].add(reference)
@@ -36,6 +41,7 @@ class Names:
         name = self._names.pop(reference, None)
         if name is None:
             return None
+        del self._mains[reference]
         for image in self._images.pop(reference):
             self._sorted.pop(image, None)
             references = self._references[image]
@@ -51,6 +57,10 @@ class Names:
     def get(self, reference: Reference) -> Name | None:
         """Return what exactly this reference stands for."""
         return self._names.get(reference)
+
+    def main(self, reference: Reference) -> str | None:
+        """Return the image that a reference means on this machine."""
+        return self._mains.get(reference)
 
     def images(self, reference: Reference) -> frozenset[str]:
         """Return the images that a reference keeps."""

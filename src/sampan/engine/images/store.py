@@ -87,11 +87,13 @@ class ImageStore:
 
     def _name(self, reference: Reference, name: Name) -> None:
         """Note what a reference stands for, and what all others of the same target keep."""
-        images = [member.image for member in self.present(name.target)]
-        self.names.set(reference, name, images)
-        for other in self.names.of_target(name.target) if name.target else ():
+        images = [self.images[member.image] for member in self.present(name.target)]
+        main = best(images, Platform.host()) or (images[0] if images else None)
+        ids = [image.id for image in images]
+        self.names.set(reference, name, ids, main.id if main else name.image)
+        for other in self.names.of_target(name.target) if name.target and len(ids) > 1 else ():
             if other != reference and (known := self.names.get(other)):
-                self.names.set(other, known, images)
+                self.names.set(other, known, ids, main.id if main else known.image)
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -116,8 +118,7 @@ class ImageStore:
 
     def is_main(self, reference: Reference, id: str) -> bool:
         """Tell whether an image is the one that a reference means on this machine."""
-        kept = self.names.images(reference)
-        return kept == {id} or (len(kept) > 1 and self.find(str(reference)).id == id)
+        return self.names.main(reference) == id
 
     def target_for(self, name: str, image: Image) -> Digest | None:
         """Return the target that a further name of an image gets, which was called `name`."""
