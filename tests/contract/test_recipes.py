@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument, NotFound, Unavailable
 from sampan.rpc import Fd
-from sampan.storage import recording
+from sampan.storage import checking, recording
 from sampan.storage.linux_mounter import LinuxMounter
 from tests import tarballs
 from tests.layers import add
@@ -298,8 +298,9 @@ def test_tampering_with_files_is_found(mounter: LinuxMounter, layer: Path) -> No
     chain = tarballs.chain(LAYER)
     assert mounter.verify(chain) == []
     (layer / "d/one").write_bytes(b"3" * 1000)
-    (problem,) = mounter.verify(chain)
+    problem, time = mounter.verify(chain)
     assert f"expected {tarballs.digest(LAYER)}" in problem
+    assert time == f"layer {chain}: /d/one: has another time"
     with pytest.raises(InvalidArgument, match="has the digest"):
         packed(mounter, chain)
     (layer / "d/one").write_bytes(b"3" * 999)
@@ -316,6 +317,53 @@ def test_tampering_with_files_is_found(mounter: LinuxMounter, layer: Path) -> No
     (layer / "d/one").write_bytes(b"1" * 1000)
     with pytest.raises(InvalidArgument, match="no regular file"):
         packed(mounter, chain)
+
+
+def test_changed_attributes_are_found(mounter: LinuxMounter, tmp_path: Path) -> None:
+    content = archive(
+        *(file(name, b"x") for name in ("mode", "owner", "time", "kind")),
+        folder("d"),
+        symlink("link", "mode"),
+        raw(b"device", b"3", device=(1, 3)),
+        hardlink("hard", "mode"),
+    )
+    chain = check(mounter, content)
+    tree = recipe_of(mounter, chain).parent / "fs"
+    os.chmod(tree / "mode", 0o4755)
+    os.chown(tree / "owner", 1, 1)
+    os.utime(tree / "time")
+    os.chmod(tree / "d", 0o777)
+    os.unlink(tree / "link")
+    os.symlink("elsewhere", tree / "link")
+    os.unlink(tree / "device")
+    os.mknod(tree / "device", stat.S_IFCHR | 0o644, os.makedev(1, 5))
+    (tree / "d/new").touch()
+    strangers = ["/d/new: is not in the archive"] if mounter.layers_stand_alone() else []
+    assert mounter.verify(chain) == [
+        f"layer {chain}: {problem}"
+        for problem in (
+            "/mode: has the mode 4755, not 0644",
+            "/owner: has another owner",
+            "/time: has another time",
+            "/d: has the mode 0777, not 0755",
+            "/link: leads elsewhere",
+            "/device: is another device",
+            *strangers,
+        )
+    ]
+
+
+def test_very_large_layers_are_checked_by_content_only(
+    mounter: LinuxMounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "MOST", 3)
+    content = archive(*(file(f"f{n}", b"%d" % n) for n in range(5)))
+    chain = check(mounter, content)
+    tree = recipe_of(mounter, chain).parent / "fs"
+    os.chmod(tree / "f1", 0o4755)
+    assert mounter.verify(chain) == []
+    (tree / "f2").write_bytes(b"x")
+    assert len(mounter.verify(chain)) == 1
 
 
 def test_links_in_a_layer_lead_nowhere_outside(

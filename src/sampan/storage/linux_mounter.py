@@ -101,7 +101,7 @@ class LinuxMounter:
         if self._store.find(chain_id) is None:
             return [f"snapshot {chain_id} does not exist"]
         with self._repacker(chain_id) as repacker:
-            return repacker.verify()
+            return repacker.verify(alone=self.layers_stand_alone())
 
     @contextmanager
     def _repacker(self, chain_id: str) -> Iterator[Repacker]:

@@ -20,9 +20,12 @@ from typing import Final
 
 from sampan.errors import InvalidArgument, NotFound
 from sampan.linux.paths import O_DIRECTORY, open_in_root
+from sampan.storage.checking import TreeCheck
+from sampan.storage.digesting import Digesting
 from sampan.storage.recipe import NAME, Record, read_recipe
 from sampan.storage.recording import stored_content
 from sampan.storage.snapshots import Snapshot
+from sampan.storage.tar_reader import TarReader
 
 _BUFFER: Final = 1 << 20
 _AHEAD: Final = 4  # buffers
@@ -49,21 +52,43 @@ class Repacker:
         with Hashing(write) as out:
             for data in buffered(self._contents(self._records())):
                 out.put(data)
-        if out.digest != self.snapshot.diff_id:
+        self._compare(out.digest)
+
+    def verify(self, *, alone: bool) -> list[str]:
+        """Return what is wrong with the layer; `alone`: no parent's files are in its tree.
+
+        See Mounter.verify.
+        """
+        check = TreeCheck(self.tree, alone=alone)
+        try:
+            with Digesting() as digesting:
+                reader = TarReader(self._digested(digesting))
+                for entry in reader:
+                    check.note(entry)
+                reader.drain()
+                self._compare(digesting.digest())
+            problem = ""
+        except (InvalidArgument, NotFound) as error:
+            problem = str(error)
+        with suppress(InvalidArgument, NotFound):
+            found = self._missing() or ([problem] if problem else [])
+            differences = [
+                self._named(difference) for difference in check.problems(complete=not problem)
+            ]
+            return [*found, *(each for each in differences if each not in found)][:_PROBLEMS]
+        return [problem]
+
+    def _digested(self, digesting: Digesting) -> Iterator[bytes]:
+        for data in buffered(self._contents(self._records())):
+            digesting.put(data)
+            yield data
+
+    def _compare(self, digest: str) -> None:
+        if digest != self.snapshot.diff_id:
             raise InvalidArgument(
-                f"layer {self.snapshot.key} has the digest {out.digest},"
+                f"layer {self.snapshot.key} has the digest {digest},"
                 f" expected {self.snapshot.diff_id}"
             )
-
-    def verify(self) -> list[str]:
-        """Return what is wrong with the layer; see Mounter.verify."""
-        try:
-            self.pack(lambda data: None)
-        except (InvalidArgument, NotFound) as error:
-            with suppress(InvalidArgument, NotFound):
-                return self._missing() or [str(error)]
-            return [str(error)]
-        return []
 
     def _records(self) -> Iterator[Record]:
         try:
@@ -106,7 +131,7 @@ class Repacker:
                     return
             yield from stored_content(fd, record.size, record.pieces)
         except InvalidArgument as error:
-            raise InvalidArgument(f"{self._named(record.path)}: {error}") from error
+            raise InvalidArgument(f"{self._named(_shown(record.path))}: {error}") from error
         finally:
             if fd >= 0:
                 os.close(fd)
@@ -127,14 +152,14 @@ class Repacker:
             fd = os.open(name, _FLAGS, dir_fd=parent)
         except OSError as error:
             reason = os.strerror(error.errno or 0).lower()
-            raise InvalidArgument(f"{self._named(path)}: {reason}") from error
+            raise InvalidArgument(f"{self._named(_shown(path))}: {reason}") from error
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
-            raise InvalidArgument(f"{self._named(path)}: is no regular file")
+            raise InvalidArgument(f"{self._named(_shown(path))}: is no regular file")
         return fd
 
-    def _named(self, path: bytes) -> str:
-        return f"layer {self.snapshot.key}: /{os.fsdecode(path)}"
+    def _named(self, problem: str) -> str:
+        return f"layer {self.snapshot.key}: {problem}"
 
     def _forget(self) -> None:
         for fd in self._parents.values():
@@ -154,11 +179,15 @@ class Repacker:
                     problems.append(str(error))
                     continue
                 if record.pieces is None and os.fstat(fd).st_size != record.size:
-                    problems.append(f"{self._named(record.path)}: has another size")
+                    problems.append(f"{self._named(_shown(record.path))}: has another size")
                 os.close(fd)
         finally:
             self._forget()
         return problems
+
+
+def _shown(path: bytes) -> str:
+    return f"/{os.fsdecode(path)}"
 
 
 def buffered(pieces: Iterable[bytes]) -> Iterator[bytes]:
