@@ -388,3 +388,25 @@ def test_a_daemon_with_iptables_ipv6_and_a_fixed_range() -> None:
         assert backend["Driver"] == "iptables"
         cli("rm", "-f", "web")
         assert "8070" not in output("iptables-save") + output("ip6tables-save")
+
+
+def test_without_traffic_between_containers_links_open_the_exposed_ports() -> None:
+    with running("--icc=false") as daemon:
+        daemon.import_image()
+        cli = _cli(daemon, "docker")
+        serve = (
+            "echo page > /var/www/index.html; httpd -h /var/www; exec httpd -f -p 81 -h /var/www"
+        )
+        cli("run", "-d", "--name", "web", "--expose", "80", "busybox", "sh", "-c", serve)
+        cli("run", "-d", "--name", "app", "--link", "web", "busybox", "sleep", "1000")
+        cli("run", "-d", "--name", "stranger", "busybox", "sleep", "1000")
+        eventually(lambda: cli("exec", "app", "wget", "-qO-", "http://web/") == "page")
+        cli("exec", "app", "timeout", "2", "wget", "-qO-", "http://web:81/", fails=True)
+        address = cli("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "web")
+        cli("exec", "stranger", "timeout", "2", "wget", "-qO-", f"http://{address}/", fails=True)
+        cli("stop", "-t", "0", "web")
+        cli("run", "-d", "busybox", "sleep", "1000")  # takes an address
+        cli("start", "web")
+        eventually(lambda: cli("exec", "app", "wget", "-qO-", "http://web/") == "page")
+        shown = cli("ps", "--no-trunc", "--format", "{{.Names}}").split()
+        assert {"web", "app/web"} in [set(names.split(",")) for names in shown]

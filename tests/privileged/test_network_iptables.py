@@ -38,6 +38,7 @@ from tests.privileged.test_network_traffic import (
     test_containers_reach_one_another_and_see_the_real_address,
     test_ports_that_are_not_published_are_closed_to_a_neighbour_who_has_a_route,
     test_the_default_route_moves_to_another_network,
+    test_without_inter_container_linked_containers_reach_linked_ports,
     test_without_inter_container_only_published_ports_are_reached,
 )
 from tests.session import eventually
@@ -55,6 +56,7 @@ __all__ = [
     "test_containers_reach_one_another_and_see_the_real_address",
     "test_ports_that_are_not_published_are_closed_to_a_neighbour_who_has_a_route",
     "test_the_default_route_moves_to_another_network",
+    "test_without_inter_container_linked_containers_reach_linked_ports",
     "test_without_inter_container_only_published_ports_are_reached",
 ]
 

@@ -17,7 +17,7 @@ from sampan import rpc
 from sampan.helpers.network import NEEDED
 from sampan.linux import capabilities
 from sampan.network.linux_plumber import LinuxPlumber
-from sampan.network.plumber import BridgeSpec, EndpointSpec, Plumber, PortMapping
+from sampan.network.plumber import BridgeSpec, EndpointSpec, Peer, Plumber, PortMapping
 from sampan.network.sandbox import inside, read_sysctl, write_sysctl
 from sampan.rpc import Fd
 from tests.netns import (
@@ -212,6 +212,32 @@ def test_without_inter_container_only_published_ports_are_reached(world: World) 
         with pytest.raises(OSError):
             ask_tcp(one.number, "172.30.0.3", 81, timeout=0.3)
         assert ask_tcp(one.number, HOST, 8080)
+
+
+@pytest.mark.usefixtures("filtering")
+def test_without_inter_container_linked_containers_reach_linked_ports(world: World) -> None:
+    world.bridge(inter_container=False)
+    one, two, other = (world.container(number) for number in (2, 3, 4))
+    peers = [Peer(address="172.30.0.3", protocol="tcp", port=80)]
+    world.plumber.link("e30-2", peers)
+    with tcp_server(two.number, 80), tcp_server(two.number, 81), tcp_server(one.number, 80):
+        assert ask_tcp(one.number, "172.30.0.3", 80) == "172.30.0.2"
+        for client, address, port in (
+            (one, "172.30.0.3", 81),
+            (two, "172.30.0.2", 80),
+            (other, "172.30.0.3", 80),
+        ):
+            with pytest.raises(OSError):
+                ask_tcp(client.number, address, port, timeout=0.3)
+        assert [made.peers for made in world.plumber.endpoints()] == [peers, [], []]
+        world.plumber.link("e30-2", [])
+        with pytest.raises(OSError):
+            ask_tcp(one.number, "172.30.0.3", 80, timeout=0.3)
+        world.plumber.link("e30-2", peers)
+        world.plumber.detach("e30-2")
+        again = world.container(2)  # another container gets the address, and not the way
+        with pytest.raises(OSError):
+            ask_tcp(again.number, "172.30.0.3", 80, timeout=0.3)
 
 
 def test_an_internal_network_has_no_way_out(world: World) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -45,6 +46,7 @@ from sampan.network import ports
 from sampan.network.plumber import (
     Endpoint,
     EndpointSpec,
+    Peer,
     Plumber,
     PortMapping,
     ResolverSpec,
@@ -236,6 +238,14 @@ class Endpoints:
         # It may have kept 127.0.0.11 in mind: the resolver answers as long as it is on a network.
         after = self._files(held.wish, held.plugged)
         return edits(before, {**after, "resolv.conf": before["resolv.conf"]})
+
+    async def link(self, container_id: str, peers: list[Peer]) -> None:
+        """Let a container reach ports of others where its network keeps containers apart."""
+        held = self._held.get(container_id)
+        for one in held.plugged if held else ():
+            if one.spec and not one.row.inter_container:
+                mine = [it for it in peers if IPv4Address(it.address) in one.row.subnet]
+                await blocking(self._plumber.link, one.spec.endpoint_id, mine)
 
     def relink(self, container_id: str, line: str) -> list[Edit]:
         """Note another address of names that a link gives ("names:address").

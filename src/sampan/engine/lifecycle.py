@@ -118,6 +118,7 @@ class Lifecycle:
     async def _renew_links(self, target: Container) -> None:
         """Have those that have links to a container find it at the address that it has now."""
         for container, line in list(self._links.to(target)):
+            await self._networks.link(container.id, self._links.peers(container.record))
             changes = self._networks.relink(container.id, line)
             if changes:
                 names = line.partition(":")[0]
@@ -141,6 +142,8 @@ class Lifecycle:
             connection = await self._networks.connect(self._wish(record))
             if connection.namespace:
                 undo.callback(connection.namespace.close)
+            if record.host_config.links:
+                await self._networks.link(record.id, self._links.peers(record))
             root = await mounting
             started = await blocking(
                 self._spawner.start,

@@ -12,6 +12,8 @@ from sampan.engine.container import Container, Record
 from sampan.engine.lookup import Table
 from sampan.engine.networks import Networks
 from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.network.plumber import Peer
+from sampan.network.ports import parse_ports
 
 _UNDEFINED = [
     f"type {what} can't be used with links. This would result in undefined behavior"
@@ -81,6 +83,20 @@ class Links:
                     f"Cannot link to {each.name}, as it does not belong to the default network"
                 )
             found.append(line)
+        return found
+
+    def peers(self, record: Record) -> list[Peer]:
+        """Return the exposed ports of those that run, which it may reach also under --icc=false."""
+        found = []
+        for each, _ in self.of(record):
+            address = self._address(each, record.host_config.network_mode)
+            if not each.running or not address:
+                continue
+            texts = {*(each.config.exposed_ports or ()), *(each.host_config.port_bindings or ())}
+            ports = sorted({port for text in texts for port in parse_ports(text)})
+            found += [
+                Peer(address=address, protocol=port.protocol, port=port.number) for port in ports
+            ]
         return found
 
     def to(self, target: Container) -> Iterator[tuple[Container, str]]:

@@ -39,7 +39,7 @@ from sampan.errors import (
     SampanError,
 )
 from sampan.network import ipam, ports
-from sampan.network.plumber import BridgeSpec, Plumber
+from sampan.network.plumber import BridgeSpec, Peer, Plumber
 from sampan.rpc import Fd
 from sampan.spec.docker.networks import (
     IPAM,
@@ -245,6 +245,10 @@ class Networks:
         """Connect a running container with one more network; return how its files change."""
         row = self.check_joining(wish, reference, wanted)
         return await self._endpoints.join(wish, row, wanted, namespace)
+
+    async def link(self, container_id: str, peers: list[Peer]) -> None:
+        """Let a running container reach these ports where its network keeps containers apart."""
+        await self._endpoints.link(container_id, peers)
 
     def relink(self, container_id: str, line: str) -> list[etc_files.Edit]:
         """Note where a link of a running container leads now; return how its files change."""

@@ -18,7 +18,7 @@ from ipaddress import (
 from typing import Final
 
 from sampan.errors import InvalidArgument
-from sampan.network.plumber import BridgeSpec, EndpointSpec, PortMapping, ResolverSpec
+from sampan.network.plumber import BridgeSpec, EndpointSpec, Peer, PortMapping, ResolverSpec
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ, and safe in rules
@@ -85,6 +85,16 @@ def check_names(names: list[str]) -> None:
     for name in names:
         if not 0 < len(name) <= _LONGEST_NAME:
             raise InvalidArgument(f"invalid name: {name!r}")
+
+
+def check_peer(peer: Peer) -> None:
+    """Check a port that is to be reached."""
+    try:
+        IPv4Address(peer.address)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid IP address: {peer.address}") from error
+    if not 1 <= peer.port <= 65535:
+        raise InvalidArgument(f"invalid port: {peer.port}")
 
 
 def check_resolver(resolver: ResolverSpec) -> None:

@@ -6,8 +6,8 @@ import errno
 import logging
 import socket
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from ipaddress import IPv4Interface, IPv4Network, ip_address, ip_interface
 from pathlib import Path
 from typing import Final
@@ -20,10 +20,12 @@ from sampan.network.checks import (
     check_bridge,
     check_endpoint,
     check_names,
+    check_peer,
     check_port,
     check_resolver,
 )
 from sampan.network.drivers import bridge as bridge_driver
+from sampan.network.firewall.failures import firewall_errors
 from sampan.network.firewall.firewall import Firewall
 from sampan.network.firewall.monitor import Monitor
 from sampan.network.firewall.nftables import Nftables
@@ -42,6 +44,7 @@ from sampan.network.plumber import (
     BridgeSpec,
     Endpoint,
     EndpointSpec,
+    Peer,
     PortMapping,
     ResolverSpec,
 )
@@ -115,7 +118,7 @@ class LinuxPlumber:
             self._bridges[bridge.network_id] = bridge
             self._state.keep(bridge)
             self._write_rules()
-            with _firewall_errors():
+            with firewall_errors():
                 self._firewall.admit(bridge.name)
             if bridge.domain and self._defers:
                 self._names.prepare()
@@ -128,7 +131,7 @@ class LinuxPlumber:
             for endpoint in list(self._endpoints.values()):
                 if endpoint.spec.network_id == network_id:
                     self._detach(endpoint)
-            with _firewall_errors():
+            with firewall_errors():
                 self._firewall.dismiss(bridge.name)
             if (link := self._host.link(bridge.name)) and link.alias == f"{self._owner}:{_BRIDGE}":
                 self._host.request(delete_link(link.index))
@@ -209,9 +212,10 @@ class LinuxPlumber:
             with ExitStack() as undo:
                 taken = self._reservations.take(ports)
                 undo.callback(self._reservations.release, taken)
-                after = Made(endpoint.spec, endpoint.outer, endpoint.ports + taken)
+                held = endpoint.ports + taken
+                after = Made(endpoint.spec, endpoint.outer, held, endpoint.peers)
                 added = Made(endpoint.spec, endpoint.outer, taken).forwards
-                with _firewall_errors():
+                with firewall_errors():
                     self._firewall.add(added)
                 undo.callback(self._firewall.remove, added)
                 # Where bridged packets pass through the firewall (br_netfilter), a container that
@@ -232,11 +236,23 @@ class LinuxPlumber:
             wanted = {(it.protocol, it.host_address, it.host_port) for it in ports}
             gone = [it for it in endpoint.ports if it.key in wanted]
             former = Made(endpoint.spec, 0, gone)
-            with _firewall_errors():
+            with firewall_errors():
                 self._firewall.remove(former.forwards)
             endpoint.ports = [it for it in endpoint.ports if it not in gone]
             self._state.keep(endpoint.record)
             self._end(former)
+
+    def link(self, endpoint_id: str, peers: list[Peer]) -> None:
+        """Let an endpoint reach these ports of its network, and no others as before."""
+        for peer in peers:
+            check_peer(peer)
+        with self._lock:
+            if not (endpoint := self._endpoints.get(endpoint_id)):
+                raise NotFound(f"endpoint {endpoint_id} not found")
+            if endpoint.peers != peers:
+                endpoint.peers = peers
+                self._state.keep(endpoint.record)
+                self._write_rules()
 
     def route(self, endpoint_id: str, gateway: str, gateway6: str, sandbox: Fd) -> None:
         """Have the default routes lead to gateways of an endpoint's network; "": no longer."""
@@ -364,7 +380,7 @@ class LinuxPlumber:
             name = record.endpoint.endpoint_id
             ports = [self._reservations.retake(mapping) for mapping in record.ports]
             index = outer.get(f"{self._owner}:{name}", 0)
-            self._endpoints[name] = Made(record.endpoint, index, ports)
+            self._endpoints[name] = Made(record.endpoint, index, ports, record.peers)
             self._begin(record.endpoint, ports)
         self._adopt_names()
         if self._bridges:
@@ -446,14 +462,23 @@ class LinuxPlumber:
     def _detach(self, endpoint: Made) -> None:
         del self._endpoints[endpoint.spec.endpoint_id]
         try:
-            with _firewall_errors():
+            with firewall_errors():
                 self._firewall.remove(endpoint.forwards)
         finally:
             self._end(endpoint)
             self._cut(endpoint.outer)
+            self._unlink(endpoint)
             self._state.forget("endpoints", endpoint.spec.endpoint_id)
             if container_id := self._names.detached(endpoint.spec.endpoint_id):
                 self._state.forget("resolvers", container_id)
+
+    def _unlink(self, gone: Made) -> None:
+        """Let nobody reach by a link whoever gets the address next, nor them anybody."""
+        linked = [made for made in self._endpoints.values() if made.forget(gone)]
+        for made in linked:
+            self._state.keep(made.record)
+        if linked or gone.peers:
+            self._write_rules()
 
     def _begin(self, endpoint: EndpointSpec, ports: Sequence[Reservation]) -> None:
         """Serve what is not the firewall's, and have old flows find their new way."""
@@ -518,16 +543,17 @@ class LinuxPlumber:
     def _write_rules(self) -> None:
         forwarding = self._state.forwarding()
         if not self._bridges and not forwarding:
-            with suppress(Unsupported), _firewall_errors():  # without the library: no rules of ours
+            with suppress(Unsupported), firewall_errors():  # without the library: no rules of ours
                 self._firewall.clear()
             return
         rules = [rules_of(bridge) for bridge in self._bridges.values()]
         forwards = [
             forward for endpoint in self._endpoints.values() for forward in endpoint.forwards
         ]
-        with _firewall_errors():
-            uplinks = (forwarding.uplinks, forwarding.uplinks6) if forwarding else ((), ())
-            self._firewall.apply(rules, forwards, *uplinks)
+        with firewall_errors():
+            known = forwarding or Forwarding()
+            pairs = [pair for endpoint in self._endpoints.values() for pair in endpoint.pairs]
+            self._firewall.apply(rules, forwards, known.uplinks, known.uplinks6, pairs)
 
     def _switch_forwarding_on(self, bridge: BridgeSpec) -> Forwarding | None:
         """Return what is to be remembered of it; None if nothing has changed."""
@@ -550,21 +576,6 @@ class LinuxPlumber:
 
     def _bridge_names(self, bridge: BridgeSpec) -> Sequence[str]:
         return [bridge.name, *(known.name for known in self._bridges.values())]
-
-
-@contextmanager
-def _firewall_errors() -> Iterator[None]:
-    """Turn what the firewall's library says into errors of ours."""
-    try:
-        yield
-    except OSError as error:
-        if "libnftables" in str(error):
-            raise Unsupported(
-                f"the firewall cannot be programmed: {error} (Debian: libnftables1)"
-            ) from error
-        if isinstance(error, FileNotFoundError):
-            raise Unsupported(f"the firewall cannot be programmed: {error}") from error
-        raise Internal(f"failed to program the firewall: {error}") from error
 
 
 def _index(interface: str) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 
-from sampan.network.firewall.firewall import BridgeRules, Forward
-from sampan.network.plumber import BridgeSpec, Endpoint, EndpointSpec
+from sampan.network.firewall.firewall import BridgeRules, Forward, Pair
+from sampan.network.plumber import BridgeSpec, Endpoint, EndpointSpec, Peer
 from sampan.network.reservation import Reservation
 
 
@@ -25,6 +25,7 @@ class Made:
     spec: EndpointSpec
     outer: int  # interface index on the host; 0: gone
     ports: list[Reservation] = field(default_factory=list)
+    peers: list[Peer] = field(default_factory=list)
 
     @property
     def addresses(self) -> list[IPv4Address | IPv6Address]:
@@ -51,9 +52,24 @@ class Made:
         return found
 
     @property
+    def pairs(self) -> list[Pair]:
+        """Return whom it may reach, as the firewall has it."""
+        own = str(self.addresses[0])
+        return [Pair(own, peer.address, peer.protocol, peer.port) for peer in self.peers]
+
+    def forget(self, gone: Made) -> bool:
+        """Reach an endpoint that went no longer; tell whether it was reached."""
+        address = str(gone.addresses[0])
+        left = [peer for peer in self.peers if peer.address != address]
+        was_linked = left != self.peers and self.spec.network_id == gone.spec.network_id
+        self.peers = left if was_linked else self.peers
+        return was_linked
+
+    @property
     def record(self) -> Endpoint:
         """Return what the contract tells of it."""
-        return Endpoint(endpoint=self.spec, ports=[port.mapping for port in self.ports])
+        ports = [port.mapping for port in self.ports]
+        return Endpoint(endpoint=self.spec, ports=ports, peers=self.peers)
 
 
 def rules_of(bridge: BridgeSpec) -> BridgeRules:

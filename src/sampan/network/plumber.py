@@ -61,11 +61,20 @@ class PortMapping(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     host_port_end: int = 0  # the first free port of host_port-host_port_end; 0: just host_port
 
 
+class Peer(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A port of another container that one may reach where others may not (--link, --icc=false)."""
+
+    address: str
+    protocol: Literal["tcp", "udp", "sctp"]
+    port: int
+
+
 class Endpoint(msgspec.Struct, kw_only=True):
     """An endpoint as it was made, with its published ports."""
 
     endpoint: EndpointSpec
     ports: list[PortMapping] = []
+    peers: list[Peer] = []
 
 
 class Plumber(Protocol):
@@ -111,6 +120,9 @@ class Plumber(Protocol):
 
     def unpublish(self, endpoint_id: str, ports: list[PortMapping]) -> None:
         """Take published ports back; those that are not published are no error."""
+
+    def link(self, endpoint_id: str, peers: list[Peer]) -> None:
+        """Let an endpoint reach these ports of its network, and no others as before."""
 
     def route(self, endpoint_id: str, gateway: str, gateway6: str, sandbox: Fd) -> None:
         """Have the default routes lead to gateways of an endpoint's network; "": no longer."""

@@ -17,7 +17,14 @@ from sampan.errors import (
     SampanError,
     Unavailable,
 )
-from sampan.network.plumber import BridgeSpec, Endpoint, EndpointSpec, PortMapping, ResolverSpec
+from sampan.network.plumber import (
+    BridgeSpec,
+    Endpoint,
+    EndpointSpec,
+    Peer,
+    PortMapping,
+    ResolverSpec,
+)
 from sampan.rpc import Fd
 from sampan.spec.docker.networks import (
     IPAM,
@@ -79,6 +86,9 @@ class FakePlumber:
     def unpublish(self, endpoint_id: str, ports: list[PortMapping]) -> None:
         made = self.made[endpoint_id]
         made.ports = [port for port in made.ports if port not in ports]
+
+    def link(self, endpoint_id: str, peers: list[Peer]) -> None:
+        self.made[endpoint_id].peers = peers
 
     def route(self, endpoint_id: str, gateway: str, gateway6: str, sandbox: Fd) -> None:
         endpoint = self.made[endpoint_id].endpoint

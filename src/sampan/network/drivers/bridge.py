@@ -56,8 +56,21 @@ def ensure(host: NetlinkSocket, bridge: BridgeSpec, alias: str) -> tuple[int, in
     # from abusing it.
     write_sysctl(f"ipv4/conf/{bridge.name}/route_localnet", "1")
     quietly_write_sysctl(f"ipv6/conf/{bridge.name}/accept_ra", "0")
+    _set_isolation(bridge)
     _set_ipv6(host, bridge, link.index)
     return link.index, mtu
+
+
+def _set_isolation(bridge: BridgeSpec) -> None:
+    """Where ports of the bridge are isolated, have the host answer ARP for all of them.
+
+    Then their packets come to the firewall, which lets linked containers through. Source: linux
+    ip-sysctl.rst, proxy_arp_pvlan.
+    """
+    isolated = "0" if bridge.inter_container else "1"
+    quietly_write_sysctl(f"ipv4/conf/{bridge.name}/proxy_arp_pvlan", isolated)
+    if not bridge.inter_container:
+        quietly_write_sysctl(f"ipv4/conf/{bridge.name}/send_redirects", "0")
 
 
 def _set_ipv6(host: NetlinkSocket, bridge: BridgeSpec, index: int) -> None:

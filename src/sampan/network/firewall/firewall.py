@@ -30,6 +30,16 @@ class Forward:
     container_port: int
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One container may reach a port of another; IPv4."""
+
+    client: str
+    server: str
+    protocol: str
+    port: int
+
+
 class Firewall(Protocol):
     """Rules of ours in the kernel; each call takes effect at once and as a whole, or not at all.
 
@@ -42,11 +52,13 @@ class Firewall(Protocol):
         forwards: Collection[Forward],
         uplinks: Sequence[str] = (),
         uplinks6: Sequence[str] = (),
+        pairs: Sequence[Pair] = (),
     ) -> None:
         """Put exactly these rules in place of all of ours.
 
         Between `uplinks` no IPv4 packets are forwarded, between `uplinks6` none of IPv6: they were
-        not forwarding before we switched it on.
+        not forwarding before we switched it on. `pairs` reach one another on bridges where
+        others do not.
         """
 
     def add(self, forwards: Collection[Forward]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sampan.network.firewall.firewall import BridgeRules, Forward
+from sampan.network.firewall.firewall import BridgeRules, Forward, Pair
 from sampan.network.firewall.iptables_rules import CHAINS, MARK, USER, Ruleset, port_rules
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,7 @@ class Iptables:
         self._bridges: tuple[BridgeRules, ...] = ()
         self._uplinks: dict[int, tuple[str, ...]] = {4: (), 6: ()}
         self._forwards: set[Forward] = set()
+        self._pairs: tuple[Pair, ...] = ()
 
     def apply(
         self,
@@ -72,11 +73,13 @@ class Iptables:
         forwards: Collection[Forward],
         uplinks: Sequence[str] = (),
         uplinks6: Sequence[str] = (),
+        pairs: Sequence[Pair] = (),
     ) -> None:
         """Put exactly these rules in place of all of ours."""
         had_six = 6 in self._families
         self._bridges, self._forwards = tuple(bridges), set(forwards)
         self._uplinks = {4: tuple(uplinks), 6: tuple(uplinks6)}
+        self._pairs = tuple(pairs)
         for family in {*self._families, *([6] if had_six else [])}:
             self._write(family)
 
@@ -136,7 +139,8 @@ class Iptables:
 
     def _ruleset(self, family: int) -> Ruleset:
         forwards = [it for it in self._forwards if (":" in it.host_address) == (family == 6)]
-        return Ruleset(family, self._bridges, forwards, self._uplinks[family])
+        pairs = self._pairs if family == 4 else ()
+        return Ruleset(family, self._bridges, forwards, self._uplinks[family], pairs)
 
     def _write(self, family: int) -> None:
         saved = self._save(family)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sampan.network.firewall.firewall import BridgeRules, Forward
+from sampan.network.firewall.firewall import BridgeRules, Forward, Pair
 
 MARK: Final = "sampan"
 USER: Final = "DOCKER-USER"
@@ -30,6 +30,7 @@ class Ruleset:
     bridges: Sequence[BridgeRules]
     forwards: Sequence[Forward]
     uplinks: Sequence[str]
+    pairs: Sequence[Pair] = ()
 
     def tables(self) -> dict[str, list[str]]:
         """Return the rules by table, ours in the kernel's chains marked."""
@@ -43,6 +44,7 @@ class Ruleset:
                 f"-I FORWARD 1 {_COMMENT} -j {USER}",
                 *self._filter(),
                 *(rule for port in ports for rule in port_rules("filter", self.bridges, port)),
+                *self._linked(),
             ],
             "nat": [
                 *self._nat(),
@@ -84,6 +86,14 @@ class Ruleset:
             # Through the host's address a published port of another network answers.
             yield f"-A {STAGE_2} -o {name} {_PUBLISHED} -j RETURN"
             yield f"-A {STAGE_2} -o {name} -j DROP"
+
+    def _linked(self) -> Iterator[str]:
+        for pair in self.pairs:
+            protocol = f"-p {pair.protocol} -m {pair.protocol}"
+            there = f"-s {pair.client} -d {pair.server} {protocol} --dport {pair.port}"
+            back = f"-s {pair.server} -d {pair.client} {protocol} --sport {pair.port}"
+            yield f"-A DOCKER {there} -j ACCEPT"
+            yield f"-A DOCKER {back} -j ACCEPT"
 
     def _nat(self) -> Iterator[str]:
         local = "-m addrtype --dst-type LOCAL"

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sampan.network.firewall.firewall import BridgeRules, Forward
+from sampan.network.firewall.firewall import BridgeRules, Forward, Pair
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +71,10 @@ class Nftables:
         forwards: Collection[Forward],
         uplinks: Sequence[str] = (),
         uplinks6: Sequence[str] = (),
+        pairs: Sequence[Pair] = (),
     ) -> None:
         """Put exactly these rules in place of all of ours."""
-        rules = _Rules(tuple(bridges), tuple(uplinks), tuple(uplinks6))
+        rules = _Rules(tuple(bridges), tuple(uplinks), tuple(uplinks6), tuple(pairs))
         self._run(rules.text(self._table, forwards))
         self._state, self._forwards = rules, set(forwards)
 
@@ -229,10 +230,12 @@ class _Rules:
     bridges: tuple[BridgeRules, ...] = ()
     uplinks: tuple[str, ...] = ()
     uplinks6: tuple[str, ...] = ()
+    pairs: tuple[Pair, ...] = ()
 
     def text(self, table: str, forwards: Iterable[Forward]) -> str:
         """Return the commands that replace our table by one with these rules."""
-        return ruleset(table, self.bridges, forwards, self.uplinks, self.uplinks6)
+        rules = (self.uplinks, self.uplinks6, self.pairs)
+        return ruleset(table, self.bridges, forwards, *rules)
 
 
 def ruleset(
@@ -241,6 +244,7 @@ def ruleset(
     forwards: Iterable[Forward],
     uplinks: Sequence[str] = (),
     uplinks6: Sequence[str] = (),
+    pairs: Sequence[Pair] = (),
 ) -> str:
     """Return the commands that replace our table by one with these rules, in one transaction."""
     forwards = list(forwards)
@@ -249,6 +253,7 @@ def ruleset(
         _set("bridges", [bridge.interface for bridge in bridges]),
         _set("uplinks", uplinks),
         _set("uplinks6", uplinks6),
+        _linked(pairs),
         *_nat_chains(bridges),
         _chain("guard", "filter", "prerouting", "raw", _guard()),
         _chain("forward", "filter", "forward", "filter", list(_filter(bridges, uplinks, uplinks6))),
@@ -309,6 +314,8 @@ def _filter(
             yield f"iifname {name} oifname != {name} drop"
             yield f"oifname {name} iifname != {name} drop"
         if not bridge.inter_container:
+            linked = "ip saddr . ip daddr . meta l4proto . th dport @linked accept"
+            yield f"iifname {name} oifname {name} {linked}"
             yield f"iifname {name} oifname {name} ct state new ct status & dnat == 0 drop"
         # From elsewhere only answers and published ports come in, even if a neighbour of the host
         # has a route to the containers.
@@ -326,6 +333,13 @@ def _set(name: str, interfaces: Sequence[str]) -> str:
     elements = ", ".join(f'"{interface}"' for interface in interfaces)
     listed = f"elements = {{ {elements} }}; " if elements else ""
     return f" set {name} {{ type ifname; {listed}}}"
+
+
+def _linked(pairs: Sequence[Pair]) -> str:
+    found = dict.fromkeys(f"{it.client} . {it.server} . {it.protocol} . {it.port}" for it in pairs)
+    listed = f"elements = {{ {', '.join(found)} }}; " if found else ""
+    kind = "ipv4_addr . ipv4_addr . inet_proto . inet_service"
+    return f" set linked {{ type {kind}; {listed}}}"
 
 
 def _map(name: str, kind: str, forwards: Iterable[Forward]) -> str:

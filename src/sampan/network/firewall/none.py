@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
-from sampan.network.firewall.firewall import BridgeRules, Forward
+from sampan.network.firewall.firewall import BridgeRules, Forward, Pair
 from sampan.network.firewall.nftables import Nftables
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ class NoFirewall:
         forwards: Collection[Forward],
         uplinks: Sequence[str] = (),
         uplinks6: Sequence[str] = (),
+        pairs: Sequence[Pair] = (),
     ) -> None:
         """Remove all of ours, once."""
         self.clear()
