@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,48 @@ def test_a_killed_child_costs_one_call_and_leaves_nothing(tmp_path: Path) -> Non
         new = tmp_path / "snapshots/overlay/.new"
         eventually(lambda: not any(new.iterdir()))
     assert process.wait(timeout=10) == 0
+
+
+def test_a_helper_killed_in_the_middle_leaves_a_child_that_harms_nobody(tmp_path: Path) -> None:
+    sock, process = rpc.start("sampan.helpers.mount", [str(tmp_path), "overlay"])
+    read, write = os.pipe()
+
+    def unpack() -> None:
+        with suppress(Unavailable, InvalidArgument):
+            mounter.unpack(Fd(read), "staged-x")
+
+    with sock:
+        mounter = rpc.connect(Mounter, sock, deadline=60)
+        thread = threading.Thread(target=unpack)
+        thread.start()
+        content = archive(*(file(f"d{n}/f", b"x" * 3000) for n in range(200)))
+        os.write(write, content[:30_000])
+        eventually(lambda: children(process.pid) != [])
+        (child,) = children(process.pid)
+        process.kill()
+        process.wait()
+        again = LinuxMounter(tmp_path)
+        assert again.snapshots() == []
+        with suppress(BrokenPipeError), open(write, "wb") as rest:
+            os.close(read)
+            rest.write(content[30_000:])
+        thread.join()
+        eventually(lambda: not is_running(child))
+    for info in again.snapshots():
+        again.commit(info.key, tarballs.chain(content), None)
+        assert again.verify(tarballs.chain(content)) == []
+    again.close()
+    mounter = LinuxMounter(tmp_path)
+    mounter.close()
+    for left in (".new", ".trash"):
+        assert os.listdir(tmp_path / "snapshots/overlay" / left) == []
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
 
 
 def test_a_killed_helper_leaves_what_was_staged(tmp_path: Path) -> None:

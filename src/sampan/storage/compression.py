@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import bz2
+import fcntl
 import lzma
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, cast
 
 import zstandard
@@ -51,6 +53,12 @@ def kind_of(start: bytes) -> str:
 def reader_of(fd: int) -> Read:
     """Return a function that reads up to n bytes from `fd`."""
     return lambda size: os.read(fd, size)
+
+
+def widen(fd: int) -> None:
+    """Let a pipe hold a megabyte, so that both ends work longer between waits; else do nothing."""
+    with suppress(OSError):  # no pipe, or the user has too many
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, MiB)
 
 
 def plain_chunks(read: Read) -> Iterator[bytes]:

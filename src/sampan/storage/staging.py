@@ -12,7 +12,7 @@ import msgspec
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.spec.digest import digest_of
 from sampan.storage import trees
-from sampan.storage.compression import reader_of
+from sampan.storage.compression import reader_of, widen
 from sampan.storage.deferred import FILE, HOLDERS, Deferred, Pending, read_pending
 from sampan.storage.fullness import told_when_full
 from sampan.storage.layers import Applied, apply_layer
@@ -81,6 +81,7 @@ class Staging:
             )
             recorder = undo.enter_context(closing(Recorder(folder, tree)))
             rules = self._driver.rules(parents)
+            widen(archive)
             applied = apply_layer(reader_of(archive), tree, rules, deferred, recorder)
             if deferred:
                 deferred.save()

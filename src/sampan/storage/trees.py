@@ -21,6 +21,7 @@ from sampan.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _OPEN_LEVELS: Final = 64
 _SHALLOW: Final = 48  # levels that are removed in place; deeper folders are first moved up
+_ATTEMPTS: Final = 100  # to remove a tree in which another process still makes files
 _FICLONE: Final = 0x40049409  # linux/fs.h
 _VANISHED: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
 _NO_CLONE: Final = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS)
@@ -133,11 +134,25 @@ def remove(folder: int, name: bytes) -> None:
 def _remove_folder(folder: int, name: bytes) -> None:
     top = os.open(name, DIRECTORY, dir_fd=folder)
     try:
-        while _sweep(top, top, 0):
-            pass
+        for _ in range(_ATTEMPTS):
+            while _sweep(top, top, 0):
+                pass
+            if _rmdir(folder, name):
+                return
     finally:
         os.close(top)
     os.rmdir(name, dir_fd=folder)
+
+
+def _rmdir(folder: int, name: bytes) -> bool:
+    """Remove an empty directory; False if somebody makes files in it meanwhile."""
+    try:
+        os.rmdir(name, dir_fd=folder)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        return False
+    return True
 
 
 def _sweep(fd: int, top: int, depth: int) -> bool:
@@ -166,7 +181,7 @@ def _sweep(fd: int, top: int, depth: int) -> bool:
                 waiting |= _sweep(below, top, depth + 1)
             finally:
                 os.close(below)
-            os.rmdir(name, dir_fd=fd)
+            _rmdir(fd, name)  # else the one above cannot be removed either, and all is tried again
     return waiting
 
 

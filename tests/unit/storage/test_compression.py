@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import bz2
+import fcntl
 import gzip
 import io
 import lzma
+import os
 from collections.abc import Callable
 
 import pytest
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
 from sampan.storage import compression
-from sampan.storage.compression import gzip_writer, kind_of, plain_chunks
+from sampan.storage.compression import gzip_writer, kind_of, plain_chunks, widen
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
@@ -111,3 +113,14 @@ def test_no_bytes_make_it_fail_otherwise(noise: bytes, magic: bytes) -> None:
         plain(magic + noise)
     except InvalidArgument:
         pass
+
+
+def test_pipes_are_widened_and_all_else_is_left_alone() -> None:
+    read, write = os.pipe()
+    widen(read)
+    assert fcntl.fcntl(write, fcntl.F_GETPIPE_SZ) >= 64 << 10
+    for fd in (read, write):
+        os.close(fd)
+    fd = os.memfd_create("file")
+    widen(fd)
+    os.close(fd)
