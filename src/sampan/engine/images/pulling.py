@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 from sampan.distribution.credentials import Credentials
 from sampan.distribution.registries import Registries
@@ -26,12 +27,14 @@ from sampan.engine.images.reports import Report
 from sampan.engine.images.store import ImageStore
 from sampan.engine.images.transfers import Slots, Tell
 from sampan.engine.registries import read_config
-from sampan.errors import Forbidden, InvalidArgument, NotFound, Unauthorized, Upstream
+from sampan.errors import Conflict, Forbidden, InvalidArgument, NotFound, Unauthorized, Upstream
 from sampan.spec.digest import Digest, algorithm, chain_ids, parse_digest
 from sampan.spec.image import Descriptor, parse_config
 from sampan.spec.names import short_id
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
+
+_ATTEMPTS: Final = 3  # to have one layer while others remove it
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,17 +206,29 @@ class Pulling:
             mine = True
             return await self._arriving.fetch(repository, place.layer, place.diff_id, tell)
 
-        while True:
+        transfers, digest = self._arriving.transfers, place.layer.digest
+        for _ in range(_ATTEMPTS):
             try:
-                async with self._arriving.transfers.sharing(
-                    place.layer.digest, fetch, report
-                ) as arrived:
-                    await self._put(place, below, report, arrived)
-                    return
+                async with transfers.sharing(digest, fetch, report) as arrived:
+                    if await self._is_put(place, below, report, arrived):
+                        return
+                    transfers.forget(digest)
             except (NotFound, Unauthorized, Forbidden, Upstream):
                 if mine:
                     raise
                 # It was fetched with the rights of somebody else: try with ours.
+        raise Conflict(f"layer {place.diff_id} is removed as often as it comes")
+
+    async def _is_put(
+        self, place: _Place, below: asyncio.Event | None, report: Report, arrived: Arrived
+    ) -> bool:
+        """Put a layer in its place; False if it is gone: others have put it elsewhere, and then
+        removed it from there."""
+        try:
+            await self._put(place, below, report, arrived)
+        except NotFound:
+            return False
+        return True
 
     async def _put(
         self, place: _Place, below: asyncio.Event | None, report: Report, arrived: Arrived | None

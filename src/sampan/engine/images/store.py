@@ -280,7 +280,9 @@ class ImageStore:
         async with self._changing:
             if id in self.reclaiming.claimed:
                 raise Conflict(f"image {short_id(id)} is just coming in")
-            image = self.images[id]
+            image = self.images.get(id)
+            if image is None:  # somebody else was faster
+                raise NotFound(f"No such image: {short_id(id)}")
             shared = await self._leave_to_others(id)
             if len(self.names.of_image(id)) > len(shared):
                 raise Conflict(f"image {short_id(id)} has got another name")

@@ -141,6 +141,10 @@ class Transfers(Generic[T]):
             if not shared.reports:
                 await self._end(key, shared)
 
+    def forget(self, key: str) -> None:
+        """Let the next who asks begin anew; what is shared now stays so."""
+        self._running.pop(key, None)
+
     async def _end(self, key: str, shared: _Shared[T]) -> None:
         if self._running.get(key) is shared:
             del self._running[key]

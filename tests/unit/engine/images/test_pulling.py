@@ -577,6 +577,32 @@ def test_a_layer_that_a_load_brings_at_the_same_time_is_taken_from_there(
     with_shop(tmp_path, work)
 
 
+class Forgetful(DictionaryMounter):
+    """A mounter whose first staged layer goes before it is put anywhere."""
+
+    forgotten = False
+
+    def commit(self, key: str, chain_id: str, parent: str | None) -> None:
+        if not self.forgotten:
+            self.forgotten = True
+            del self.staged[key]
+        super().commit(key, chain_id, parent)
+
+
+def test_a_layer_that_others_put_elsewhere_and_removed_is_fetched_again(
+    liar: LyingRegistry, tmp_path: Path
+) -> None:
+    what = image(BASE)
+    push(liar, "a/img", "v1", what)
+
+    async def work(shop: Shop) -> None:
+        await pull(shop, f"{liar.address}/a/img:v1")
+        assert liar.log.count("GET", BASE.digest) == 2
+        assert list(shop.images.store.images) == [what.id]
+
+    with_shop(tmp_path, work, mounter=Forgetful())
+
+
 def test_unknown_names_fail_before_anything_is_said(liar: LyingRegistry, tmp_path: Path) -> None:
     async def work(shop: Shop) -> None:
         name = f"{liar.address}/a/nope"
