@@ -246,9 +246,9 @@ class Layers:
             await undisturbed(self.mounter.commit, staged.key, chain_id, parent)
         except NotFound:
             # Another intake has put the same staged layer on another parent meanwhile.
+            self._staged.pop(staged.key, None)
             if not self._places.get(staged.diff_id):
                 raise
-            self._staged.pop(staged.key, None)
             copy = await self.stage_copy(staged.diff_id, parent)
             await undisturbed(self.mounter.commit, copy.key, chain_id, parent)
             self._staged.pop(copy.key, None)

@@ -451,14 +451,20 @@ def test_pulls_of_the_same_layer_share_one_download(liar: LyingRegistry, tmp_pat
     liar.lie("GET", BASE.digest, lies.held_until(go, 10))
 
     async def work(shop: Shop) -> None:
-        first = asyncio.ensure_future(pull(shop, f"{liar.address}/a/img:v1"))
-        await soon(lambda: liar.log.count("GET", BASE.digest) == 1)
-        second = asyncio.ensure_future(pull(shop, f"{liar.address}/b/img:v1"))
-        third = asyncio.ensure_future(pull(shop, f"{liar.address}/a/img:v1"))
-        await soon(lambda: liar.log.count("GET", "b/img/blobs") >= 2)
+        said: list[list[tuple[str, str]]] = [[], [], []]
+
+        async def listen(place: int, name: str) -> None:
+            async for message in messages(shop, "pull", f"{liar.address}/{name}", "", None):
+                said[place].append((message.status, message.id))
+
+        pulls = []
+        for place, name in enumerate(("a/img:v1", "b/img:v1", "a/img:v1")):
+            pulls.append(asyncio.ensure_future(listen(place, name)))
+            told = ("Downloading", short(BASE.digest))
+            await soon(lambda place=place, told=told: told in said[place])  # type: ignore[misc]
         go.set()
-        for said in await asyncio.gather(first, second, third):
-            assert f"{short(BASE.digest)}: Pull complete" in said
+        await asyncio.gather(*pulls)
+        assert all(("Pull complete", short(BASE.digest)) in each for each in said)
         assert liar.log.count("GET", BASE.digest) == 1
         assert len(shop.images.store.images) == 2
 
