@@ -167,6 +167,8 @@ class Layers:
         except asyncio.CancelledError:
             arriving.cancel()
             await asyncio.wait([arriving])
+            if not arriving.cancelled():
+                arriving.exception()  # seen
             raise
         finally:
             del self._arriving[key]

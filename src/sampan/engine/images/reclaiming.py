@@ -7,6 +7,8 @@ what nobody else does.
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -18,7 +20,10 @@ from sampan.engine.images.documents import Documents
 from sampan.engine.images.layers import Layers
 from sampan.engine.images.model import Image
 from sampan.engine.images.names import Names
+from sampan.errors import SampanError
 from sampan.spec.digest import Digest
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,15 @@ class Reclaiming:
             if not self._intakes:
                 self.claimed.clear()
             if self._unclean or self._layers.expired(time.time_ns()):
-                await self.collect()
+                await self._collect_quietly()
+
+    async def _collect_quietly(self) -> None:
+        """Collect for somebody whose own work, or failure, is what counts."""
+        try:
+            await self.collect()
+        except (SampanError, OSError, sqlite3.Error) as error:
+            log.warning("what nothing needs could not be removed: %s", error)
+            self._unclean = True
 
     @contextmanager
     def postponed(self) -> Iterator[None]:

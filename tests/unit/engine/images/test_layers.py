@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sampan.engine.images.layers import LEASE, chain_of
-from sampan.errors import InvalidArgument, NotFound
+from sampan.errors import InvalidArgument, NotFound, Unavailable
 from sampan.spec.digest import Digest
 from sampan.storage.linux_mounter import LinuxMounter
 from tests.image_shop import Shop, run, stream
@@ -242,3 +242,20 @@ def test_every_driver_saves_the_same_bytes(tmp_path: Path) -> None:
             shop.close()
             mounter.close()
     assert saved[0] == saved[1]
+
+
+def test_a_collection_that_fails_does_not_hide_why_an_intake_failed(shop: Shop) -> None:
+    def unavailable() -> list[object]:
+        raise Unavailable("the helper is gone")
+
+    async def fail() -> None:
+        async with shop.images.store.intake():
+            await shop.images.store.layers.stage(stream(BASE), BASE_ID)
+            shop.mounter.snapshots = unavailable
+            raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        run(fail())
+    del shop.mounter.snapshots
+    shop.make("app")  # the next intake cleans up
+    assert shop.listed() == ["app:latest"]
