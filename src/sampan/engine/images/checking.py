@@ -54,11 +54,15 @@ class Check:
         """Look at everything; with `repair`, mend what can be mended."""
         store = self._store
         async with store.intake():  # nothing goes meanwhile
-            self._snapshots = {info.key: info for info in await blocking(store.mounter.snapshots)}
+            self._snapshots = await self._listed()
             loose = self._loose_containers(self._snapshots)
             await self._check_blobs()
             await self._check_layers()
-            self._check_images()
+            # All that takes long, and others may come in beside it: compared is what is here now.
+            chains, images = list(store.layers.chains), list(store.images.values())
+            self._snapshots = await self._listed()
+            self._check_places(chains)
+            self._check_images(images)
             self._check_references()
         await self._check_leftovers(loose)
         self._check_mounts(await blocking(MOUNTS.read_text))
@@ -67,6 +71,9 @@ class Check:
                 await self._mend(found)
             await store.collect()
         return CheckReport(problems=[found.problem for found in self._found], checked=self._counts)
+
+    async def _listed(self) -> dict[str, SnapshotInfo]:
+        return {info.key: info for info in await blocking(self._store.mounter.snapshots)}
 
     async def _mend(self, found: _Found) -> None:
         if found.repair is None:
@@ -129,11 +136,14 @@ class Check:
             elif info.key not in layers.chains and self._is_needed(info.key):
                 message = f"The layer {info.key} is not in the database"
                 self._tell("layer", info.key, message, partial(self._add_layer, info))
-        for chain in layers.chains.values():
-            if chain.chain_id not in self._snapshots:
-                self._bad_chains[chain.chain_id] = "it is missing"
-                message = f"The layer {chain.chain_id} is in the database, and not on the disk"
-                self._tell("layer", chain.chain_id, message, partial(layers.forget, chain.chain_id))
+
+    def _check_places(self, chains: list[Digest]) -> None:
+        layers = self._store.layers
+        for chain in chains:
+            if chain not in self._snapshots and chain in layers.chains:
+                self._bad_chains[chain] = "it is missing"
+                message = f"The layer {chain} is in the database, and not on the disk"
+                self._tell("layer", chain, message, partial(layers.forget, chain))
 
     def _has_archive(self, info: SnapshotInfo) -> bool:
         """Tell whether a layer is one of an older engine, which kept archives for recipes."""
@@ -150,6 +160,9 @@ class Check:
 
     async def _drop_layer(self, chain: Digest) -> None:
         """Remove a broken layer with the images that cannot do without it."""
+        if not await waited_for(in_own_thread(self._store.mounter.verify, chain)):
+            self._bad_chains.pop(chain, None)
+            return  # it has gone, and has come again whole
         for image in [it for it in self._store.images.values() if chain in it.chains]:
             await self._drop_image(image.id)
         await self._store.collect(leased=True)
@@ -158,15 +171,15 @@ class Check:
 
     # --- images and references -------------------------------------------------------------
 
-    def _check_images(self) -> None:
+    def _check_images(self, images: list[Image]) -> None:
         for broken, reason in self._store.broken.items():
             message = f"The image {short_id(broken)} cannot be read: {reason}"
             self._tell("image", broken, message, partial(self._store.forget_broken, broken))
-        for image in self._store.images.values():
+        for image in [it for it in images if it.id in self._store.images]:
             self._counts.images += 1
             if reason := self._wrong_with(image):
                 message = f"The image {short_id(image.id)} is broken: {reason}"
-                self._tell("image", image.id, message, partial(self._drop_image, image.id))
+                self._tell("image", image.id, message, partial(self._drop_broken, image.id))
 
     def _wrong_with(self, image: Image) -> str:
         if Digest(image.id) in self._bad_blobs:
@@ -179,6 +192,11 @@ class Check:
             if chain not in self._snapshots:
                 return f"its layer {chain} is missing"
         return ""
+
+    async def _drop_broken(self, id: str) -> None:
+        image = self._store.images.get(id)
+        if image and self._wrong_with(image):
+            await self._drop_image(id)
 
     async def _drop_image(self, id: str) -> None:
         store = self._store
@@ -220,7 +238,7 @@ class Check:
             self._tell("blob", str(path), message, partial(blocking, path.unlink, True))
         for key in left.snapshots:
             self._tell("layer", key, f"The layer {key} belongs to no image", _collected)
-        snapshots = {info.key: info for info in await blocking(self._store.mounter.snapshots)}
+        snapshots = await self._listed()
         for key in loose & self._loose_containers(snapshots):
             message = f"The file system {short_id(key)} belongs to no container"
             self._tell(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from sampan.spec.digest import Digest
 from sampan.spec.storage import CheckReport
 from sampan.storage.linux_mounter import LinuxMounter
 from tests import tarballs
-from tests.image_shop import Shop, run
+from tests.image_shop import Shop, run, stream
 from tests.layouts import Layout
 from tests.tarballs import archive, file
 
@@ -247,6 +248,48 @@ def test_mounts_that_were_left_behind_are_told(
     report = check(shop)
     assert [problem.kind for problem in report.problems] == ["mount"]
     assert report.checked.mounts == 2
+
+
+def test_what_comes_in_during_a_check_is_no_problem(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout()
+    layout.name(layout.image(archive(file("more"))), "docker.io/library/more:1")
+    verify, arrived = shop.mounter.verify, []
+
+    async def load() -> None:
+        async for message in shop.images.load(stream(layout.archive())):
+            arrived.append(message)
+
+    async def checked() -> CheckReport:
+        loop = asyncio.get_running_loop()
+
+        def slowly(chain: str) -> list[str]:
+            if not arrived:
+                asyncio.run_coroutine_threadsafe(load(), loop).result()
+            return verify(chain)
+
+        monkeypatch.setattr(shop.mounter, "verify", slowly)
+        return await shop.images.check(repair=True)
+
+    assert run(checked()).problems == []
+    assert "more:1" in shop.listed()
+
+
+def test_a_broken_layer_that_has_come_again_is_not_dropped(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify, asked = shop.mounter.verify, list[str]()
+
+    def once(chain: str) -> list[str]:
+        if asked:
+            return verify(chain)
+        asked.append(chain)
+        return ["it was broken"]
+
+    monkeypatch.setattr(shop.mounter, "verify", once)
+    assert told(check(shop, repair=True)) == {"layer", "image"}
+    assert shop.listed() == ["app:1", "made:latest"]
 
 
 def test_what_an_interrupted_load_left_is_no_problem(shop: Shop) -> None:
