@@ -50,6 +50,7 @@ class Layers:
         self._wanted: Counter[str] = Counter()  # chain ids and diff ids
         self._leaving: dict[str, asyncio.Future[None]] = {}  # chain ids that are being removed
         self._arriving: dict[str, asyncio.Future[Staged]] = {}
+        self._placing: dict[str, asyncio.Future[None]] = {}  # chain ids, keys of staged layers
         for chain in database.chains():
             self._place(chain)
         for diff_id, source in database.sources():
@@ -220,8 +221,26 @@ class Layers:
 
     async def _commit(self, staged: Staged, parent: Digest | None, *, lease: bool) -> Digest:
         chain_id = chain_of(parent, staged.diff_id)
-        while leaving := self._leaving.get(chain_id):
-            await asyncio.wait([leaving])
+        async with self._turn(staged.key, chain_id):
+            return await self._into_place(staged, chain_id, parent, lease=lease)
+
+    @asynccontextmanager
+    async def _turn(self, key: str, chain_id: Digest) -> AsyncIterator[None]:
+        """Wait for others that place or remove the same layer: what they know must be true."""
+        known = self._placing
+        while busy := {known.get(key), known.get(chain_id), self._leaving.get(chain_id)} - {None}:
+            await asyncio.wait([one for one in busy if one])
+        done = asyncio.get_running_loop().create_future()
+        known[key] = known[chain_id] = done
+        try:
+            yield
+        finally:
+            del known[key], known[chain_id]
+            done.set_result(None)
+
+    async def _into_place(
+        self, staged: Staged, chain_id: Digest, parent: Digest | None, *, lease: bool
+    ) -> Digest:
         chain = Chain(chain_id, staged.diff_id, staged.size)
         if chain_id not in self.chains:
             now = time.time_ns()
@@ -251,7 +270,8 @@ class Layers:
             self._staged.pop(staged.key, None)
             if not self._places.get(staged.diff_id):
                 raise
-            copy = await self.stage_copy(staged.diff_id, parent)
+            async with self.packed(staged.diff_id) as pieces:
+                copy = await self.stage(pieces, parent=parent)  # that nobody else finds and takes
             await undisturbed(self.mounter.commit, copy.key, chain_id, parent)
             self._staged.pop(copy.key, None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tests.image_shop import Shop, run, stream
 from tests.layouts import Layout, packed
 from tests.tarballs import archive, digest, file
 
-BASE, TOP = (archive(file(name, name.encode() * 5000)) for name in ("base", "top"))
+BASE, TOP, OTHER = (archive(file(n, n.encode() * 5000)) for n in ("base", "top", "other"))
 BASE_ID, TOP_ID = Digest(digest(BASE)), Digest(digest(TOP))
 BLOB = Digest(digest(packed(BASE)))
 
@@ -171,6 +172,57 @@ def test_a_layer_lies_on_several_parents_and_comes_out_again(shop: Shop) -> None
     run(commit())
     assert len(shop.mounter.committed) == 3
     assert shop.mounter.staged == {}
+
+
+def test_three_at_once_put_one_staged_layer_on_three_parents(shop: Shop) -> None:
+    async def commit() -> None:
+        layers = shop.images.store.layers
+        async with shop.images.store.intake():
+            below = [
+                await layers.commit(
+                    await layers.stage(stream(content), Digest(digest(content))), None
+                )
+                for content in (BASE, OTHER)
+            ]
+            staged = await layers.stage(stream(TOP), TOP_ID)
+            parents = [None, *below]
+            placed = await asyncio.gather(*(layers.commit(staged, it) for it in parents))
+            assert placed == [chain_of(parent, TOP_ID) for parent in parents]
+
+    run(commit())
+    assert len(shop.mounter.committed) == 5
+    assert shop.mounter.staged == {}
+
+
+def test_a_commit_that_fails_takes_nothing_from_another_of_the_same_layer(shop: Shop) -> None:
+    commit, began, failed = shop.mounter.commit, threading.Event(), threading.Event()
+    calls = []
+
+    def first_fails(key: str, chain_id: str, parent: str | None) -> None:
+        calls.append(key)
+        if len(calls) == 1:
+            began.wait(0.2)  # for the other, if it does not wait for this one
+            raise Unavailable("the helper has ended")
+        began.set()
+        failed.wait(5)
+        commit(key, chain_id, parent)
+
+    async def both() -> None:
+        layers = shop.images.store.layers
+        async with shop.images.store.intake():
+            one = await layers.stage(stream(TOP), TOP_ID)
+            two = await layers.stage(stream(packed(TOP)), Digest(digest(packed(TOP))))
+            shop.mounter.commit = first_fails
+            bad = asyncio.ensure_future(layers.commit(one, None))
+            bad.add_done_callback(lambda _: failed.set())
+            good = asyncio.ensure_future(layers.commit(two, None))
+            await asyncio.wait([bad, good])
+            assert isinstance(bad.exception(), Unavailable)
+            assert good.result() == TOP_ID
+
+    run(both())
+    restart(shop)
+    assert TOP_ID in shop.images.store.layers.chains
 
 
 def test_an_image_takes_over_the_leases_on_its_layers(shop: Shop) -> None:
