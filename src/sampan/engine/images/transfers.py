@@ -153,5 +153,6 @@ class Transfers(Generic[T]):
         try:
             await shared.end()
         finally:
-            del self._ending[key]
+            if self._ending.get(key) is ended:  # a failed one may end beside its successor
+                del self._ending[key]
             ended.set()

@@ -240,3 +240,40 @@ def test_a_failure_is_told_to_all_and_the_next_one_tries_again() -> None:
         assert len(attempts) == 2
 
     run(main)
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_failed_transfer_may_end_beside_its_successor(turns: int) -> None:
+    async def main() -> None:
+        transfers: Transfers[Thing] = Transfers()
+        fails = asyncio.Event()
+
+        async def work(tell: Tell) -> Thing:
+            await fails.wait()
+            raise Upstream("broken")
+
+        async def wait(tell: Tell) -> Thing:
+            await asyncio.Event().wait()
+            return Thing()
+
+        async def want() -> None:
+            async with transfers.sharing("key", work, Report()):
+                pass
+
+        async def insist() -> None:
+            with suppress(Upstream):
+                await want()
+            async with transfers.sharing("key", wait, Report()):
+                pass
+
+        first, second = asyncio.ensure_future(insist()), asyncio.ensure_future(want())
+        await turn()
+        fails.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait([first, second])
+        assert first.cancelled()
+        assert isinstance(second.exception(), Upstream)
+
+    run(main)
