@@ -221,9 +221,9 @@ class Loading:
 
     async def _link(self) -> None:
         """Note the parents that came in the same archive, where their histories agree."""
-        ids = {image.id for image, _ in self._parents}
+        images = {image.id: image for image, _ in self._parents}
         for image, parent in self._parents:
-            if parent in ids and _is_parent(self._store.images[parent].config, image.config):
+            if parent in images and _is_parent(images[parent].config, image.config):
                 await self._store.set_parent(image.id, parent)
 
 

@@ -235,10 +235,12 @@ class ImageStore:
         return await self.documents.add(content, expected)
 
     async def set_parent(self, id: str, parent: str) -> None:
-        """Note what an image was made on."""
-        image = replace(self.images[id], parent=parent)
-        await blocking(self._database.add_image, ImageRow(id, parent, image.last_tagged))
-        self.images[id] = image
+        """Note what an image was made on, if both are still there."""
+        async with self._changing:
+            if id in self.images and (not parent or parent in self.images):
+                image = replace(self.images[id], parent=parent)
+                await blocking(self._database.add_image, ImageRow(id, parent, image.last_tagged))
+                self.images[id] = image
 
     async def tag(self, id: str, reference: Reference, target: Digest | None = None) -> None:
         """Let a reference stand for an image and the manifest or index that it is part of.
@@ -263,8 +265,10 @@ class ImageStore:
     async def untag(self, reference: Reference) -> Reference:
         """Take a name away; return it as it was stored."""
         reference = reference.with_default_tag()
-        await blocking(self._database.delete_reference, str(reference))
-        await self._release_target(self.names.remove(reference))
+        async with self._changing:
+            await blocking(self._database.delete_reference, str(reference))
+            name = self.names.remove(reference)
+        await self._release_target(name)
         return reference
 
     async def _release_target(self, name: Name | None) -> None:
@@ -318,11 +322,11 @@ class ImageStore:
 
     async def forget_target(self, reference: Reference) -> None:
         """Let a reference stand for its image alone: the documents of its target are lost."""
-        name = self.names.get(reference)
-        if name is not None:
-            alone = replace(name, target=None)
-            await blocking(self._database.move_reference, str(reference), alone)
-            self._name(reference, alone)
+        async with self._changing:
+            if name := self.names.get(reference):
+                alone = replace(name, target=None)
+                await blocking(self._database.move_reference, str(reference), alone)
+                self._name(reference, alone)
 
     def log(self, action: str, image: Image, name: str) -> None:
         """Emit an event."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sampan.engine.images.images import CommitRequest, ImageUse
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.spec.image import RunConfig
 from sampan.spec.platform import Platform
+from sampan.spec.reference import Reference
 from tests import tarballs
 from tests.image_shop import Shop, run, stream
 
@@ -436,3 +438,42 @@ def test_a_crash_between_layer_and_image_is_cleaned_up(shop: Shop) -> None:
     shop.mounter.committed[tarballs.chain(stray)] = stray
     assert run(shop.images.collect()) == [tarballs.chain(stray)]
     assert shop.listed() == ["app:latest"]
+
+
+# --- changes at once -------------------------------------------------------------------------
+
+
+def test_a_name_that_goes_and_comes_at_once_is_the_same_on_disk(shop: Shop) -> None:
+    shop.make("app")
+    other = shop.make("other")
+    table = shop.images.store._database
+    delete, began, named = table.delete_reference, threading.Event(), threading.Event()
+
+    def slowly(reference: str) -> None:
+        delete(reference)
+        began.set()
+        named.wait(0.2)  # for the other, if it does not wait for this one
+
+    async def both() -> None:
+        table.delete_reference = slowly  # type: ignore[method-assign]
+        going = asyncio.ensure_future(shop.images.store.untag(Reference.parse("app:latest")))
+        await asyncio.to_thread(began.wait)
+        await shop.images.store.tag(other, Reference.parse("app:latest"))
+        named.set()
+        await going
+
+    run(both())
+    known = shop.images.references(other)
+    shop.close()
+    shop.open()
+    assert shop.images.references(other) == known
+
+
+def test_an_image_that_goes_gets_no_parent(shop: Shop) -> None:
+    base, child = shop.make("base"), shop.make("child")
+    shop.remove("child")
+    run(shop.images.store.set_parent(child, base))
+    assert shop.images.get(child) is None
+    shop.close()
+    shop.open()
+    assert shop.images.store.broken == {}
