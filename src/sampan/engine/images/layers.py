@@ -11,15 +11,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections import defaultdict
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
 from sampan.engine.blocking import blocking, in_own_thread
 from sampan.engine.images.database import Chain, ImageDatabase
 from sampan.engine.images.feeding import from_pipe, through_pipe
+from sampan.engine.images.holds import Holds
 from sampan.engine.images.model import Layer, Source, Staged
 from sampan.engine.undisturbed import undisturbed, waited_for
 from sampan.errors import Conflict, NotFound, SampanError
@@ -29,25 +30,23 @@ from sampan.storage.compression import plain_chunks
 from sampan.storage.content import ContentStore, write_all
 from sampan.storage.mounter import Mounter, SnapshotInfo, Unpacked
 
-LEASE: Final = 24 * 3600 * 10**9  # nanoseconds
 _SOURCES: Final = 16  # of one layer; the oldest goes
 
 
-class Layers:
+class Layers(Holds):
     """Belongs to one event loop. Reading never waits; a change is durable before it shows."""
 
     def __init__(self, mounter: Mounter, content: ContentStore, database: ImageDatabase) -> None:
-        self.mounter, self.content, self._database = mounter, content, database
+        super().__init__(database)
+        self.mounter, self.content = mounter, content
         self.chains: dict[Digest, Chain] = {}  # by chain id
         self._places: defaultdict[str, set[Digest]] = defaultdict(set)  # chain ids, by diff id
         self._layers: dict[str, Layer] = {layer.diff_id: layer for layer in database.layers()}
         self._sources: defaultdict[str, list[Source]] = defaultdict(list)
         self._digests: dict[Digest, Digest] = {}  # of archives, to diff ids
         self._staged: dict[str, Staged] = {}  # by the key of the snapshot
-        self.leases = database.leases()
         self._alone: bool | None = None  # it is asked once
         self.freed = 0  # bytes of all layers that have gone since the start
-        self._wanted: Counter[str] = Counter()  # chain ids and diff ids
         self._leaving: dict[str, asyncio.Future[None]] = {}  # chain ids that are being removed
         self._arriving: dict[str, asyncio.Future[Staged]] = {}
         self._placing: dict[str, asyncio.Future[None]] = {}  # chain ids, keys of staged layers
@@ -308,61 +307,17 @@ class Layers:
             await blocking(self._database.delete_source, diff_id, old)
         del known[:-_SOURCES]
 
-    @contextmanager
-    def wanted(self, chains: Iterable[str]) -> Iterator[None]:
-        """Keep layers in their places, those that are there and those that will be.
-
-        An intake that relies on layers says so before it looks whether they are there: what it
-        does not want may go meanwhile. A diff id keeps a layer wherever it lies.
-        """
-        pinned = list(chains)
-        self._wanted.update(pinned)
-        try:
-            yield
-        finally:
-            self.want_no_more(pinned)
-
     async def want_known(self, digest: Digest) -> Digest | None:
         """Return the diff id of a layer that is here, as `diff_id_of`; then it is wanted."""
         if diff_id := self.diff_id_of(digest):
             self._wanted[diff_id] += 1
         return diff_id
 
-    def want_no_more(self, wanted: Iterable[str]) -> None:
-        """Let layers go that were wanted."""
-        for key in wanted:
-            self._wanted[key] -= 1
-            if self._wanted[key] <= 0:
-                del self._wanted[key]
-
     def is_held(self, chain: str) -> bool:
         """Tell whether somebody wants a layer, or has a lease on it."""
         place = self.chains.get(Digest(chain))
         wanted = chain in self._wanted or (place is not None and place.diff_id in self._wanted)
         return wanted or chain in self.leases
-
-    # --- leases ----------------------------------------------------------------------------
-
-    async def _lease(self, key: str) -> None:
-        now = time.time_ns()
-        await blocking(self._database.lease, key, now)
-        self.leases[key] = now
-
-    def forget_leases(self, keys: Iterable[str]) -> None:
-        """Note that leases have ended in the database."""
-        for key in keys:
-            self.leases.pop(key, None)
-
-    async def end_leases(self, keys: Iterable[str]) -> None:
-        """Keep layers no longer that no image needs."""
-        ended = [key for key in keys if key in self.leases]
-        if ended:
-            await blocking(self._database.end_leases, ended)
-            self.forget_leases(ended)
-
-    def expired(self, now: int) -> list[str]:
-        """Return the leases that have lasted long enough."""
-        return [key for key, since in self.leases.items() if not 0 <= now - since < LEASE]
 
     # --- going -----------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sampan.engine.images.layers import LEASE, chain_of
+from sampan.engine.images.holds import LEASE
+from sampan.engine.images.layers import chain_of
 from sampan.errors import InvalidArgument, NotFound, Unavailable
 from sampan.spec.digest import Digest
 from sampan.storage.linux_mounter import LinuxMounter
