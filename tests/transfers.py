@@ -16,7 +16,7 @@ from sampan.http.proxies import Proxies
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
-from tests.image_shop import Shop
+from tests.image_shop import DictionaryMounter, Shop
 from tests.session import PATIENCE
 
 
@@ -86,3 +86,10 @@ def show(message: ProgressMessage) -> str:
 def short(digest: str) -> str:
     """Return the twelve digits that are shown."""
     return digest[7:19]
+
+
+class Anchored(DictionaryMounter):
+    """A driver whose layers need their parents, as vfs."""
+
+    def layers_stand_alone(self) -> bool:
+        return False

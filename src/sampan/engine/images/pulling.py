@@ -195,11 +195,11 @@ class Pulling:
         With `again`, the same layer comes earlier in this image: it is copied from there.
         """
         if again or self._store.layers.find(place.diff_id):
-            with suppress(NotFound):  # it has gone, or cannot be written as it was
+            with suppress(NotFound, InvalidArgument):  # it has gone, or is not what it was
                 await self._put(place, below, report, None)
                 return
 
-        mine = False
+        mine, failure = False, None
 
         async def fetch(tell: Tell) -> Arrived:
             nonlocal mine
@@ -213,17 +213,16 @@ class Pulling:
                     if await self._is_put(place, below, report, arrived):
                         return
                     transfers.forget(digest)
-            except (NotFound, Unauthorized, Forbidden, Upstream):
+            except (NotFound, Unauthorized, Forbidden, Upstream) as error:
                 if mine:
                     raise
-                # It was fetched with the rights of somebody else: try with ours.
-        raise Conflict(f"layer {place.diff_id} is removed as often as it comes")
+                failure = error  # it was fetched with the rights of somebody else: try with ours
+        raise failure or Conflict(f"layer {place.diff_id} is removed as often as it comes")
 
     async def _is_put(
         self, place: _Place, below: asyncio.Event | None, report: Report, arrived: Arrived
     ) -> bool:
-        """Put a layer in its place; False if it is gone: others have put it elsewhere, and then
-        removed it from there."""
+        """Put a layer in its place; False if others have put it elsewhere and then removed it."""
         try:
             await self._put(place, below, report, arrived)
         except NotFound:
