@@ -91,6 +91,13 @@ class Staging:
 
     def commit(self, key: str, chain_id: str, parent: str | None) -> None:
         """Put a staged layer on its parent; see Mounter."""
+        try:
+            self._commit(key, chain_id, parent)
+        except NotFound:
+            if self._store.find(chain_id) is None:  # else somebody was faster
+                raise
+
+    def _commit(self, key: str, chain_id: str, parent: str | None) -> None:
         staged = self._store.find(key)
         if staged is not None and staged.kind != "staged":
             raise InvalidArgument(f"snapshot {key} is not staged")
@@ -103,11 +110,7 @@ class Staging:
         parents = self._chain(parent)
         with ExitStack() as undo, told_when_full():
             undo.callback(os.close, self._lock(staged))
-            staged = self._store.find(key)
-            if staged is None and self._store.find(chain_id):
-                return  # somebody was faster
-            if staged is None:
-                raise NotFound(f"snapshot {key} does not exist")
+            staged = self._store.get(key)
             if staged.bound and staged.parent != parent:
                 raise Conflict(f"snapshot {key} was made for another parent")
             if not self._driver.copies:
