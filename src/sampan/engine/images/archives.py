@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -36,6 +36,8 @@ from sampan.storage.content import ALGORITHMS
 T = TypeVar("T")
 
 _DOCUMENT: Final = 16 << 20  # bytes of one JSON document
+_DOCUMENTS: Final = 48 << 20  # bytes of all that are in memory at once
+_ITEMS: Final = 10_000  # of manifest.json, of index.json
 _INDEX_DEPTH: Final = 4
 _LEGACY_DEPTH: Final = 127
 _MANIFESTS: Final = 1000  # of one entry
@@ -71,6 +73,8 @@ class Archive:
 
     def __init__(self, parts: Parts, fd: int) -> None:
         self._parts, self._fd = parts, fd
+        self._documents: dict[int, bytes] = {}  # that were read, by their place in the file
+        self._held = 0  # their bytes
 
     def entries(self) -> list[Entry]:
         """Return everything that can be loaded, in the archive's order."""
@@ -113,7 +117,14 @@ class Archive:
             raise InvalidArgument(f"invalid archive: {part.name} is no document")
         if part.size > _DOCUMENT:
             raise InvalidArgument(f"invalid archive: {part.name} is too large")
-        return os.pread(self._fd, part.size, part.offset)
+        content = self._documents.get(part.offset)
+        if content is None or len(content) != part.size:
+            self._held += part.size
+            if self._held > _DOCUMENTS:
+                raise InvalidArgument("invalid archive: its documents are too large")
+            content = os.pread(self._fd, part.size, part.offset)
+            self._documents[part.offset] = content
+        return content
 
     def _read(self, name: str) -> bytes:
         part = self._parts.find(name)
@@ -133,6 +144,7 @@ class Archive:
         items: Any = self._decode("manifest.json", list[ArchiveItem] | None)  # type: ignore[arg-type]
         if items is None:
             raise InvalidArgument("invalid manifest, manifest cannot be null (but can be [])")
+        _check_count(items)
         return [
             Entry(
                 [
@@ -151,7 +163,9 @@ class Archive:
 
     def _layout(self) -> list[Entry]:
         entries: dict[str, Entry] = {}
-        for descriptor in self._decode("index.json", Index).manifests:
+        descriptors = self._decode("index.json", Index).manifests
+        _check_count(descriptors)
+        for descriptor in descriptors:
             annotations = descriptor.annotations or {}
             name = annotations.get(ANNOTATION_IMAGE_NAME) or _full_name(
                 annotations.get(ANNOTATION_REF_NAME, "")
@@ -265,6 +279,11 @@ class Archive:
             yield step, self._parts.find(f"{at}/layer.tar")
             parent = step.get("parent", "")
             at, depth = parent.removeprefix("sha256:") if isinstance(parent, str) else "", depth + 1
+
+
+def _check_count(items: Sized) -> None:
+    if len(items) > _ITEMS:
+        raise InvalidArgument("invalid archive: too many images")
 
 
 def _full_name(name: str) -> str:

@@ -38,6 +38,7 @@ Advance = Callable[[str, int, int], None]  # name, bytes that are here, bytes of
 _AT_ONCE: Final = 2  # layers that are unpacked: the next one while the last is written to disk
 _LINKS: Final = 16
 _MEMBERS: Final = 200_000
+_NAMES: Final = 16 << 20  # bytes of all names and of what links lead to
 _HEAD: Final = 512  # bytes that tell a layer
 _TELL: Final = 0.1  # seconds between two reports of one layer
 _BLOB: Final = re.compile(r"blobs/(sha256|sha512)/([0-9a-f]{64}|[0-9a-f]{128})")
@@ -96,6 +97,7 @@ class Receiving:
         self._loop = asyncio.get_running_loop()
         self._parts = Parts()
         self._end = 0  # of the spool
+        self._names = 0  # bytes
         self.wanted: list[str] = []  # layers that were here before, and stay meanwhile
         self._running: dict[Future[Staged], Part] = {}
 
@@ -115,6 +117,9 @@ class Receiving:
     def _entry(self, entry: Entry, reader: TarReader) -> None:
         name = "/".join(map(os.fsdecode, entry_parts(entry.name)))
         parts = self._parts
+        self._names += len(entry.name) + len(entry.link)
+        if self._names > _NAMES:
+            raise InvalidArgument("too many members")
         if entry.kind == REGULAR and entry.sparse is None:
             parts.files[name] = self._file(name, entry.size, reader)
             parts.links.pop(name, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -262,3 +263,41 @@ def test_layers_that_are_here_are_not_unpacked_again(shop: Shop) -> None:
     # The first is new; the second lies on another parent: it is copied from there.
     assert unpacked == [tarballs.digest(packed(OTHER))[7:], tarballs.digest(TOP)[7:]]
     assert shop.images.store.layers._wanted == {}
+
+
+# --- archives that would fill the memory -------------------------------------------------------
+
+
+def test_a_document_that_many_images_name_is_in_memory_once(shop: Shop) -> None:
+    config = file("c", b"{}" + b" " * (8 << 20))
+    items = [{"Config": "c", "RepoTags": None, "Layers": None}] * 20
+    content = archive(config, file("manifest.json", msgspec.json.encode(items)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidArgument, match="no RootFS key"):
+            shop.load(content)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 100 << 20
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "message"),
+    [
+        ("archives._DOCUMENTS", 3000, "its documents are too large"),
+        ("archives._ITEMS", 1, "too many images"),
+        ("receiving._NAMES", 700, "too many members"),
+    ],
+)
+def test_what_an_archive_says_of_itself_has_an_end(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, message: str
+) -> None:
+    layout = Layout()
+    for number in range(5):
+        image = layout.image(archive(file(str(number))))
+        layout.name(image, f"docker.io/library/app:{number}")
+    monkeypatch.setattr(f"sampan.engine.images.{limit}", value)
+    with pytest.raises(InvalidArgument, match=message):
+        shop.load(layout.archive())
+    assert shop.listed() == []
