@@ -231,6 +231,15 @@ def test_only_staged_layers_are_committed(mounter: LinuxMounter) -> None:
     assert kinds(mounter) == {"box": "active", tarballs.chain(BASE): "committed"}
 
 
+def test_nothing_but_a_layer_lies_where_a_layer_would_be(mounter: LinuxMounter) -> None:
+    taken = tarballs.chain(BASE).replace(":", "-")  # as its folder is called
+    with pytest.raises(InvalidArgument, match="invalid snapshot key"):
+        stage(mounter, archive(file("other")), taken)
+    with pytest.raises(InvalidArgument, match="invalid snapshot key"):
+        mounter.prepare(taken, None)
+    assert kinds(mounter) == {}
+
+
 def test_every_byte_of_the_folder_is_accounted_for(mounter: LinuxMounter, tmp_path: Path) -> None:
     layer = archive(file("big", b"x" * 1_000_000))
     add(mounter, layer, tarballs.chain(layer))

@@ -32,7 +32,7 @@ from sampan.storage.mounter import Change, DiskReport, Kind, SnapshotInfo
 from sampan.storage.tar_writer import TarWriter
 
 MAX_LAYERS: Final = 127
-_KEY: Final = re.compile(r"sha256:[0-9a-f]{64}|[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+_KEY: Final = re.compile(r"sha256:[0-9a-f]{64}|(?!sha256-)[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _TRASH: Final = ".trash"
 _NEW: Final = ".new"
 _INIT: Final = ".init"
