@@ -132,11 +132,20 @@ async def passed_on(source: Repository, blob: Descriptor) -> AsyncIterator[Read]
         except BaseException as error:
             pipe.error = error
             raise
-        finally:
-            os.close(writing)
 
-    async with _filled(lambda fd, pipe: asyncio.ensure_future(fetch(fd, pipe))) as pipe:
-        yield pipe.read
+    def fill(writing: int, pipe: _Pipe) -> asyncio.Future[None]:
+        fetching = asyncio.ensure_future(fetch(writing, pipe))
+        fetching.add_done_callback(lambda _: os.close(writing))
+        fetches.append(fetching)
+        return fetching
+
+    fetches: list[asyncio.Future[None]] = []
+    async with _filled(fill) as pipe:
+        try:
+            yield pipe.read
+        finally:
+            for fetching in fetches:  # it may wait for a registry that is silent
+                fetching.cancel()
 
 
 @asynccontextmanager

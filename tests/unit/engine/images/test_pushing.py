@@ -455,6 +455,25 @@ def test_a_cancelled_push_stops_at_once_and_the_next_one_succeeds(
     with_shop(tmp_path, work)
 
 
+def test_a_push_stops_at_once_while_the_registry_that_it_passes_on_from_is_silent(
+    liar: LyingRegistry, other: LyingRegistry, tmp_path: Path
+) -> None:
+    remote.push(liar, "a/img", "v1", image(BASE))
+
+    async def work(shop: Shop) -> None:
+        await pull(shop, f"{liar.address}/a/img:v1")
+        await tag(shop, f"{liar.address}/a/img:v1", f"{other.address}/b/img:v1")
+        liar.lie("GET", "/blobs/", lies.mute)
+        fetched = liar.log.count("GET")
+        pushing = asyncio.ensure_future(push(shop, f"{other.address}/b/img:v1"))
+        await soon(lambda: liar.log.count("GET") > fetched)
+        pushing.cancel()
+        async with asyncio.timeout(4):
+            await asyncio.wait([pushing])
+
+    with_shop(tmp_path, work)
+
+
 def test_no_more_layers_are_pushed_at_once_than_allowed(
     liar: LyingRegistry, tmp_path: Path
 ) -> None:
