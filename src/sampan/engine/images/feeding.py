@@ -116,13 +116,8 @@ async def from_task(
     read, write = wide_pipe()
     os.set_blocking(write, False)
 
-    async def run() -> None:
-        try:
-            await work(write)
-        finally:
-            os.close(write)
-
-    task = asyncio.ensure_future(run())
+    task = asyncio.ensure_future(work(write))
+    task.add_done_callback(lambda _: os.close(write))
     try:
         yield _pieces(read, task)
     finally:
@@ -133,7 +128,7 @@ async def from_task(
             task.exception()  # seen
 
 
-async def _pieces(fd: int, call: asyncio.Future[None]) -> AsyncIterator[bytes]:
+async def _pieces(fd: int, call: asyncio.Future[Any]) -> AsyncIterator[bytes]:
     os.set_blocking(fd, False)
     while True:
         try:
