@@ -244,12 +244,13 @@ class Images:
         platform: Platform | None = None,
     ) -> str:
         """Make an image of a root file system tar; return its id. Emits `import`, `tag`."""
-        image = await import_archive(
-            self.store, archive, changes=changes, message=message, platform=platform
-        )
-        if reference is not None:
-            await self.store.tag(image.id, reference)
-            self.store.log("tag", image, reference.with_default_tag().familiar)
+        async with self.store.intake():  # nobody prunes it before it has its name
+            image = await import_archive(
+                self.store, archive, changes=changes, message=message, platform=platform
+            )
+            if reference is not None:
+                await self.store.tag(image.id, reference)
+                self.store.log("tag", image, reference.with_default_tag().familiar)
         return image.id
 
     def import_from(

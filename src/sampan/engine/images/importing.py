@@ -99,10 +99,10 @@ async def commit(store: ImageStore, request: CommitRequest) -> Image:
                 if layer is not None:
                     await store.layers.commit(layer, below, lease=False)
                 image = await store.add(encode_config(document), parent.id if parent else "")
-    store.log("create", image, image.id)
-    if request.reference is not None:
-        await store.tag(image.id, request.reference)
-        store.log("tag", image, request.reference.with_default_tag().familiar)
+        store.log("create", image, image.id)
+        if request.reference is not None:
+            await store.tag(image.id, request.reference)
+            store.log("tag", image, request.reference.with_default_tag().familiar)
     return image
 
 

@@ -477,3 +477,22 @@ def test_an_image_that_goes_gets_no_parent(shop: Shop) -> None:
     shop.close()
     shop.open()
     assert shop.images.store.broken == {}
+
+
+@pytest.mark.parametrize("how", ["import", "commit"])
+def test_a_prune_does_not_take_an_image_that_is_about_to_get_its_name(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    shop.make("base")
+    tag = shop.images.store.tag
+
+    async def prune_first(id: str, reference: Reference) -> None:
+        await shop.images.prune({})
+        await tag(id, reference)
+
+    monkeypatch.setattr(shop.images.store, "tag", prune_first)
+    if how == "import":
+        shop.make("app")
+    else:
+        shop.build("base", b"more", "app")
+    assert "app:latest" in shop.listed()
