@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -46,6 +46,9 @@ from sampan.spec.image import (
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
 
+_PACKING: Final = 3
+"""Layers that are packed and compressed at once: each takes a core, and 20 MB in the helper."""
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:
@@ -73,6 +76,7 @@ class Pushing:
     def __init__(self, store: ImageStore, registries: Registries, slots: Slots, emit: Emit) -> None:
         self._store, self._registries, self._emit = store, registries, emit
         self.slots = slots
+        self._packing = Slots(_PACKING)
         self._transfers: Transfers[Shipped] = Transfers()
 
     async def push(self, offer: Offer, report: Report) -> None:
@@ -84,7 +88,12 @@ class Pushing:
         report.say(f"The push refers to repository [{reference.trimmed().familiar}]")
         repository = self._registries.repository(reference.trimmed(), offer.credentials, push=True)
         shipping = Shipping(
-            self._store, self._registries, repository, offer.credentials, self.slots
+            self._store,
+            self._registries,
+            repository,
+            offer.credentials,
+            self.slots,
+            self._packing,
         )
         push = _Push(offer, repository, shipping, report)
         async with self._store.intake():

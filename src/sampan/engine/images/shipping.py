@@ -62,8 +62,10 @@ class Shipping:
         repository: Repository,
         credentials: Credentials | None,
         slots: Slots,
+        packing: Slots,
     ) -> None:
         self._store, self._registries, self._slots = store, registries, slots
+        self._packing = packing
         self._repository, self._credentials = repository, credentials
         self._place = repository.reference.name
 
@@ -192,7 +194,10 @@ class Shipping:
         layer = self._store.layers.find(cargo.diff_id)
         meter = Meter(self._telling(cargo, layer.plain_size if layer else 0, tell))
         try:
-            async with packed(self._store.mounter, cargo.chain, meter) as read:
+            async with (
+                self._packing.one(),
+                packed(self._store.mounter, cargo.chain, meter) as read,
+            ):
                 digest, size = await self._repository.upload(read, lambda _: None)
         finally:
             meter.stop()
