@@ -16,7 +16,7 @@ from sampan.engine.images.changes import apply_changes, merge
 from sampan.engine.images.feeding import from_pipe
 from sampan.engine.images.model import Image, Staged
 from sampan.engine.images.store import ImageStore
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, NotFound
 from sampan.rpc import Fd
 from sampan.spec.digest import EMPTY_LAYER, Digest, chain_id, chain_ids
 from sampan.spec.image import History, ImageConfig, RootFS, RunConfig, timestamp
@@ -29,7 +29,7 @@ class CommitRequest:
     """What becomes an image: a container's writable snapshot and its configuration."""
 
     container: str
-    image: str  # id of the image the container was made from, "" if it is gone
+    image: str  # id of the image the container was made from, "" if from none
     config: RunConfig  # the container's own
     override: RunConfig | None = None  # the body of POST /commit
     changes: Sequence[str] = ()
@@ -86,6 +86,8 @@ async def commit(store: ImageStore, request: CommitRequest) -> Image:
     custom = request.override or request.config
     config = merge(apply_changes(custom, request.changes), request.config)
     parent = store.images.get(request.image)
+    if request.image and parent is None:  # what the container changed is nothing without it
+        raise NotFound(f"No such image: {request.image}")
     base = copy.deepcopy(parent.config) if parent else ImageConfig(rootfs=RootFS())
     async with store.intake():
         diff_ids: list[str] = list(base.diff_ids)

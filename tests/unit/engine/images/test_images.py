@@ -496,3 +496,13 @@ def test_a_prune_does_not_take_an_image_that_is_about_to_get_its_name(
     else:
         shop.build("base", b"more", "app")
     assert "app:latest" in shop.listed()
+
+
+def test_a_container_whose_image_was_removed_cannot_be_committed(shop: Shop) -> None:
+    image = shop.make("base")
+    shop.mounter.prepare("box", shop.chains("base")[0])
+    shop.remove("base")
+    request = CommitRequest(container="box", image=image, config=RunConfig())
+    with pytest.raises(NotFound, match=f"No such image: {image}"):
+        run(shop.images.commit(request))
+    assert shop.listed(all=True) == []
