@@ -405,6 +405,16 @@ def test_the_resolver_has_no_privileges_and_goes_with_the_last_network(world: Wo
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.slow
+def test_a_resolver_whose_folder_was_removed_ends(world: World) -> None:
+    world.container(2, "web")
+    pid = world.resolver
+    os.kill(world.helper, signal.SIGKILL)
+    shutil.rmtree(world.folder / "state")
+    eventually(lambda: not Path(f"/proc/{pid}").exists())
+    world.start_helper()
+
+
 def test_garbage_and_idle_connections_harm_nobody(world: World) -> None:
     client = world.container(2, "web")
     with inside(client.number), ExitStack() as stack:

@@ -2,7 +2,7 @@
 
 Answers DNS on sockets that the network helper hands over by CONTROL, or by connections to
 LISTENER (-1: none). Gives up all privileges first. It outlives the helper while containers need
-it; FOLDER is not read, it tells processes of several daemons apart.
+it and FOLDER, where its successor would look for LISTENER, is there.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ def main() -> None:
     waiting = socket.socket(fileno=listener) if listener >= 0 else None
     if waiting:
         waiting.listen(4)  # here: its clients see this process as the peer
+    folder = os.open(sys.argv[4], os.O_PATH | os.O_CLOEXEC) if waiting else -1
     _give_up_privileges()
     loop = Loop()
     server = Server(loop, Path(sys.argv[3]))
-    told = Control(loop, server, waiting)
+    told = Control(loop, server, waiting, folder)
     told.connect(socket.socket(fileno=control))
     while not told.is_idle:
         loop.turn()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +27,7 @@ BATCH: Final = 32  # datagrams of one client before the others have their turn
 CONNECTIONS: Final = 32  # of one client at a time
 FORWARDED: Final = 100  # questions of one client that are out at a time
 IDLE: Final = 10.0  # seconds after which a TCP connection is closed
+ABANDONED: Final = 5.0  # seconds between looks whether a successor of the helper could come
 UNSENT: Final = 1 << 18  # bytes that wait for a TCP client before it is given up
 Reply = Callable[[bytes], None]
 
@@ -259,8 +261,12 @@ def _copy(fd: Fd) -> int:
 class Control:
     """The network helper's connection; a new one takes the place of the old."""
 
-    def __init__(self, loop: Loop, server: Server, listener: socket.socket | None) -> None:
+    def __init__(
+        self, loop: Loop, server: Server, listener: socket.socket | None, folder: int = -1
+    ) -> None:
+        """`folder` is a descriptor of that of the listener."""
         self._loop, self._server, self._listener = loop, server, listener
+        self._folder = folder
         self._contract = rpc.Contract(Resolver)
         self._connection: rpc.Connection | None = None
         if listener:
@@ -271,7 +277,10 @@ class Control:
         """Whether nobody would miss this process."""
         if self._connection:
             return False
-        return self._listener is None or not self._server.clients()
+        if self._listener is None or not self._server.clients():
+            return True
+        # Nobody can find it again once the folder of its socket has been removed.
+        return self._folder >= 0 and os.fstat(self._folder).st_nlink == 0
 
     def connect(self, sock: socket.socket) -> None:
         """Answer calls on a socket."""
@@ -292,3 +301,9 @@ class Control:
             self._loop.forget(self._connection)
             self._connection.sock.close()
             self._connection = None
+            self._loop.later(ABANDONED, self._look_around)
+
+    def _look_around(self) -> None:
+        """Have `is_idle` asked from time to time as long as there is no helper."""
+        if self._connection is None:
+            self._loop.later(ABANDONED, self._look_around)
