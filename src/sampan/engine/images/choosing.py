@@ -112,7 +112,7 @@ def _rank(entry: Descriptor, wanted: Platform) -> tuple[int, int] | None:
     if not wanted.runs(offered):
         return None
     digits = offered.variant.removeprefix("v")
-    return 1, -int(digits) if digits.isdecimal() else 0
+    return 1, -int(digits) if digits.isdecimal() and len(digits) < 4 else 0
 
 
 def _checked(manifest: Document, documents: dict[Digest, bytes]) -> Chosen:
