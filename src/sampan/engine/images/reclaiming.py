@@ -147,30 +147,35 @@ class Reclaiming:
                 self._unclean = True
                 return []
             self._unclean = False
-            layers = self._layers
-            over = list(layers.leases) if leased else layers.expired(time.time_ns())
-            await layers.end_leases(over)
-            snapshots = await blocking(self._layers.mounter.snapshots)
-            await layers.found(snapshots)
-            needed = self._needed() | layers.leases.keys()
-            parents = {
-                Digest(info.key): info.parent for info in snapshots if info.kind == "committed"
-            }
-            below = {info.parent for info in snapshots}
-            removed: list[str] = []
-            waiting = [key for key in parents if key not in below]
-            while waiting:
-                key = waiting.pop()
-                if key in needed or not await layers.remove(key):
-                    continue
-                removed.append(key)
-                if (parent := parents[key]) is not None:
-                    waiting.append(Digest(parent))
-            for chain in layers.chains.keys() - parents.keys() - needed:
-                await layers.forget(chain)  # it was removed, but a crash kept its row
-            await layers.forget_unplaced()
-            await self._sweep()
-            return removed
+            try:
+                return await self._collect(leased=leased)
+            except BaseException:
+                self._unclean = True
+                raise
+
+    async def _collect(self, *, leased: bool) -> list[str]:
+        layers = self._layers
+        over = list(layers.leases) if leased else layers.expired(time.time_ns())
+        await layers.end_leases(over)
+        snapshots = await blocking(self._layers.mounter.snapshots)
+        await layers.found(snapshots)
+        needed = self._needed() | layers.leases.keys()
+        parents = {Digest(info.key): info.parent for info in snapshots if info.kind == "committed"}
+        below = {info.parent for info in snapshots}
+        removed: list[str] = []
+        waiting = [key for key in parents if key not in below]
+        while waiting:
+            key = waiting.pop()
+            if key in needed or not await layers.remove(key):
+                continue
+            removed.append(key)
+            if (parent := parents.get(key)) is not None:
+                waiting.append(Digest(parent))
+        for chain in layers.chains.keys() - parents.keys() - needed:
+            await layers.forget(chain)  # it was removed, but a crash kept its row
+        await layers.forget_unplaced()
+        await self._sweep()
+        return removed
 
     async def _sweep(self) -> None:
         """Remove content that no image, no reference and no layer needs."""

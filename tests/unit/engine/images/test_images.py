@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from sampan.engine.images.images import CommitRequest, ImageUse
-from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from sampan.spec.image import RunConfig
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
@@ -506,3 +506,30 @@ def test_a_container_whose_image_was_removed_cannot_be_committed(shop: Shop) -> 
     with pytest.raises(NotFound, match=f"No such image: {image}"):
         run(shop.images.commit(request))
     assert shop.listed(all=True) == []
+
+
+# --- collections -----------------------------------------------------------------------------
+
+
+def test_what_a_failed_collection_left_goes_with_the_next_intake(shop: Shop) -> None:
+    run(shop.images.remove(shop.make("other")))  # a whole intake, and nothing is left
+    shop.mounter.committed["sha256:" + "a" * 64] = b"left"
+    shop.mounter.parents["sha256:" + "a" * 64] = None
+    remove = shop.mounter.remove
+
+    def fail(key: str) -> None:
+        shop.mounter.remove = remove
+        raise Unavailable("the helper has ended")
+
+    shop.mounter.remove = fail
+    with pytest.raises(Unavailable):
+        run(shop.images.collect())
+    shop.make("app")
+    assert set(shop.mounter.committed) == set(shop.chains("app"))
+
+
+def test_a_layer_whose_parent_is_lost_is_collected(shop: Shop) -> None:
+    shop.mounter.committed["sha256:" + "a" * 64] = b"left"
+    shop.mounter.parents["sha256:" + "a" * 64] = "sha256:" + "b" * 64
+    assert "sha256:" + "a" * 64 in run(shop.images.collect())
+    assert shop.mounter.committed == {}
