@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,7 +43,9 @@ class DiskAccount:
         report = await in_own_thread(self._store.mounter.disk_usage)
         kinds = {info.key: info.kind for info in await blocking(self._store.mounter.snapshots)}
         layers, unfinished, writable, points, trash, other = self._snapshots(report, kinds)
-        archives, documents = await blocking(self._content)
+        archives, documents = await blocking(
+            self._content, self._archives(), self._archives_in_use()
+        )
         logs, database, rest = await blocking(self._rest)
         ingest = self._store.content.folder / "ingest"
         trash.add(await blocking(size_below, ingest), reclaimable=True)
@@ -83,15 +85,21 @@ class DiskAccount:
                 other.add(size, count=0 if name == "." else 1)
         return layers, unfinished, writable, points, trash, other
 
-    def _content(self) -> tuple[_Tally, _Tally]:
-        """Add up the archives of layers, and all other content."""
-        in_use = {
+    def _archives(self) -> dict[str, str]:
+        """Return the diff ids of the layers whose archives are kept, by the archives' digests."""
+        return {layer.blob: layer.diff_id for layer in self._store.layers.kept() if layer.blob}
+
+    def _archives_in_use(self) -> set[str]:
+        """Return the diff ids of the layers that containers are on."""
+        return {
             diff_id
             for use in self._uses()
             if (image := self._store.images.get(use.image))
             for diff_id in image.config.diff_ids
         }
-        kept = {layer.blob: layer.diff_id for layer in self._store.layers.kept()}
+
+    def _content(self, kept: Mapping[str, str], in_use: Collection[str]) -> tuple[_Tally, _Tally]:
+        """Add up the archives of layers, and all other content; runs in a thread."""
         archives, documents = _tally("Layer archives"), _tally("Manifests and configurations")
         for digest in self._store.content:
             size = self._store.content.allocated(digest)
