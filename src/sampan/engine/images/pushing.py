@@ -46,8 +46,8 @@ from sampan.spec.image import (
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
 
-_PACKING: Final = 3
-"""Layers that are packed and compressed at once: each takes a core, and 20 MB in the helper."""
+_PACKING: Final = 2
+"""Layers that are packed and compressed at once: each takes a core, and 25 MB of memory."""
 
 
 @dataclass(frozen=True, slots=True)
