@@ -81,13 +81,19 @@ class Client:
             self.close()
 
     def close(self) -> None:
-        """End the connection. shutdown(2) reaches through duplicates that a child may hold."""
+        """End the connection. shutdown(2) reaches through duplicates that a child may hold.
+
+        Input that nobody wanted is read first: a socket that is closed over unread data resets
+        its peer, who then reads ECONNRESET where the end should be.
+        """
         if self._sock.fileno() < 0:
             return
         self._all.discard(self)
         self._loop.forget(self._sock.fileno())
         try:
             self._sock.shutdown(socket.SHUT_RDWR)
+            while self._sock.recv(INPUT):
+                pass
         except OSError:
             pass  # the client was first
         self._sock.close()

@@ -252,3 +252,15 @@ def test_idle_streams_wake_nobody(make: Make) -> None:
     program.start()
     program.turn()
     assert program.relay.loop._epoll.poll(0) == []
+
+
+def test_input_that_nobody_reads_does_not_take_the_end_from_the_client(make: Make) -> None:
+    program = make()
+    client = program.attach(stdin=True)
+    client.sendall(b"ignored")
+    program.start()
+    os.write(program.stdout, b"over")
+    program.end()
+    program.turn()
+    assert [payload for _, payload in FrameReader().feed(client.recv(1 << 16))] == [b"over"]
+    assert client.recv(1 << 16) == b""
