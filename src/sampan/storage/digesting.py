@@ -7,7 +7,7 @@ import threading
 from queue import Queue
 from typing import Final, Self
 
-_AHEAD: Final = 8  # chunks
+_AHEAD: Final = 4  # chunks
 
 
 class Digesting:

@@ -20,7 +20,7 @@ from sampan.storage.digesting import Digesting
 from sampan.storage.recording import Recorder
 from sampan.storage.tar_reader import TarReader
 
-_AHEAD: Final = 8  # chunks
+_AHEAD: Final = 4  # chunks
 
 
 @dataclass(frozen=True, slots=True)
