@@ -13,6 +13,7 @@ import stat
 from sampan.errors import InvalidArgument
 from sampan.linux import mounts as m
 from sampan.linux import paths
+from sampan.runtime import null
 from sampan.runtime.channel import reason
 from sampan.runtime.mounting import clean
 from sampan.spec.runtime import LinuxDevice
@@ -110,7 +111,7 @@ def _bind(parent: int, name: bytes, device: LinuxDevice) -> None:
             device.type != "p" and status.st_rdev != os.makedev(device.major, device.minor)
         ):
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), device.path)
-        tree = m.clone_tree(source)
+        tree = null.read_only_copy(source)
     finally:
         os.close(source)
     try:

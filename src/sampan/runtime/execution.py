@@ -16,6 +16,7 @@ from typing import NoReturn
 from sampan.errors import CommandNotExecutable, CommandNotFound, InvalidArgument
 from sampan.linux import capabilities, paths, process, terminal
 from sampan.runtime.channel import LISTENER, Channel, reason
+from sampan.runtime.null import is_null
 from sampan.runtime.program import DEFAULT_PATH, Program
 
 HIGH_FD = 256  # descriptors are parked from here on while 0, 1, 2, 3 … are put into place
@@ -29,14 +30,25 @@ def connect(program: Program, slave: int) -> None:
             terminal.set_window_size(slave, program.rows, program.columns)
         terminal.make_controlling(slave)
         streams = (slave, slave, slave)
-    elif program.stdio is not None:
-        streams = program.stdio
     else:
-        return
+        streams = _without_null(program, program.stdio or (0, 1, 2))
+        if streams == (0, 1, 2):
+            return
     parked = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD) for fd in streams]
     for number, fd in enumerate(parked):
         os.dup2(fd, number, inheritable=True)
         os.close(fd)
+
+
+def _without_null(program: Program, streams: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Replace the host's /dev/null, whose mode root in a container could change by its descriptor.
+
+    Source: runc init_linux.go, reOpenDevNull.
+    """
+    if program.null < 0:
+        return streams
+    first, second, third = (program.null if is_null(fd) else fd for fd in streams)
+    return first, second, third
 
 
 def label(program: Program, proc: int) -> None:
@@ -129,8 +141,7 @@ def _own_streams(program: Program) -> None:
     for fd in (0, 1, 2):
         try:
             status = os.fstat(fd)
-            is_null = stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
-            if not is_null and status.st_uid != program.uid:
+            if not is_null(fd) and status.st_uid != program.uid:
                 os.fchown(fd, program.uid, status.st_gid)
         except OSError as error:
             if error.errno not in (errno.EBADF, errno.EINVAL, errno.EPERM, errno.EROFS):

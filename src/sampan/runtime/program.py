@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sampan.errors import InvalidArgument
 from sampan.linux import capabilities, process, seccomp, users
+from sampan.runtime.null import open_null
 from sampan.spec.runtime import LinuxPersonality, Process
 
 MAX_ID = (1 << 31) - 1
@@ -43,6 +44,7 @@ class Program:
     pass_fds: tuple[int, ...]
     listen_fds: bool
     may_set_groups: bool = True
+    null: int = -1  # takes the place of a stream that is the host's /dev/null
 
 
 def prepare(
@@ -96,6 +98,7 @@ def prepare(
         stdio=stdio,
         pass_fds=pass_fds,
         listen_fds=listen_fds,
+        null=open_null(),
     )
     return program, warnings
 

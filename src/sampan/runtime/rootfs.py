@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from sampan.errors import InvalidArgument
 from sampan.linux import mounts as m
 from sampan.linux import paths
+from sampan.runtime import null
 from sampan.runtime.channel import reason
 from sampan.runtime.options import PROPAGATION
 
@@ -94,10 +95,9 @@ class Masks:
 
         So that a masked path never becomes a bind of something else (CVE-2025-31133).
         """
-        null = paths.open_device(b"/dev/null", 1, 3)
-        masks = cls(null)
+        masks = cls(paths.open_device(b"/dev/null", 1, 3))
         for _ in range(count):
-            masks.files.append(m.clone_tree(null))
+            masks.files.append(null.read_only_copy(masks.null))
         return masks
 
     def close(self) -> None:
@@ -121,11 +121,11 @@ def mask(root: int, path: bytes, masks: Masks) -> None:
         if stat.S_ISDIR(os.fstat(target).st_mode):
             _mask_directory(target, masks)
         else:
-            null = masks.files.pop() if masks.files else m.clone_tree(masks.null)
+            copy = masks.files.pop() if masks.files else null.read_only_copy(masks.null)
             try:
-                m.attach(null, target)
+                m.attach(copy, target)
             finally:
-                os.close(null)
+                os.close(copy)
     except OSError as error:
         raise _failed("mask path", path, error) from None
     finally:
