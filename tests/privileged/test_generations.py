@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from sampan.linux import btrfs
+from sampan.linux.trees import Walk
 from sampan.storage.comparing import altered, compare
 from sampan.storage.generations import changed_paths, compare_snapshot, nodes
-from sampan.storage.trees import Walk
 from tests.filesystems import Shop, kernel_has
 
 pytestmark = pytest.mark.privileged

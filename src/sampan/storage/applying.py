@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from sampan.errors import InvalidArgument
+from sampan.linux import trees
 from sampan.linux.namespaces import in_user_namespace
 from sampan.linux.paths import O_DIRECTORY, open_in_root
-from sampan.storage import trees
 from sampan.storage.deferred import Deferred
 from sampan.storage.folder_times import FolderTimes
 from sampan.storage.inside import evaluate, parts_of

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from sampan.linux import trees
 from sampan.linux.paths import O_DIRECTORY, open_in_root
-from sampan.storage import trees
 from sampan.storage.applying import WHITEOUT, entry_parts, is_whiteout
 from sampan.storage.tar_fields import (
     BLOCK_DEVICE,

@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from typing import Final, Literal
 
 from sampan.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
-from sampan.storage.trees import Node, Walk
+from sampan.linux.trees import Node, Walk
 
 Kind = Literal[0, 1, 2]  # Docker's numbers
 MODIFIED: Final = 0

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from sampan.errors import InvalidArgument
-from sampan.storage import trees
+from sampan.linux import trees
 
 FILE: Final = "pending"
 HOLDERS: Final = "links"  # beside the tree: one placeholder file for each target of links

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sampan.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from sampan.linux.trees import DIRECTORY, Node, Walk
 from sampan.storage.applying import WHITEOUT, is_whiteout
 from sampan.storage.comparing import (
     ADDED,
@@ -28,7 +29,6 @@ from sampan.storage.generations import compare_snapshot, nodes
 from sampan.storage.mounter import Change
 from sampan.storage.packing import Packer
 from sampan.storage.tar_writer import TarWriter, file_entry
-from sampan.storage.trees import DIRECTORY, Node, Walk
 
 _NOTHING: Final = b"/"  # no path in a tree
 _OPAQUE_NAME: Final = b".wh..wh..opq"

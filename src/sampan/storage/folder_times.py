@@ -10,8 +10,8 @@ from struct import Struct
 from tempfile import SpooledTemporaryFile
 from typing import IO, Final
 
+from sampan.linux import trees
 from sampan.linux.paths import O_DIRECTORY, open_in_root
-from sampan.storage import trees
 
 _IN_MEMORY: Final = 16 << 20  # bytes
 _RECORD: Final = Struct("<HHq")  # length of the path, mode, nanoseconds

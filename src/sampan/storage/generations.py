@@ -17,6 +17,7 @@ from typing import Final
 
 from sampan.linux import btrfs
 from sampan.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from sampan.linux.trees import DIRECTORY, Node
 from sampan.storage.comparing import (
     ADDED,
     DELETED,
@@ -27,7 +28,6 @@ from sampan.storage.comparing import (
     compare,
     differ,
 )
-from sampan.storage.trees import DIRECTORY, Node
 
 # Source: include/uapi/linux/btrfs_tree.h
 _INODE_ITEM: Final = 1

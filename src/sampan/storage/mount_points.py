@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 from typing import Final
 
-from sampan.storage.trees import DIRECTORY
+from sampan.linux.trees import DIRECTORY
 
 FOLDERS: Final = (b"dev/pts", b"dev/shm", b"proc", b"sys")
 FILES: Final = (

@@ -14,6 +14,7 @@ from typing import Final
 from sampan.errors import InvalidArgument, NotFound
 from sampan.linux.mounts import filesystem_magic
 from sampan.linux.paths import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+from sampan.linux.trees import Node, Walk
 from sampan.spec.image import timestamp
 from sampan.storage.inside import evaluate
 from sampan.storage.mounter import PathStat
@@ -28,7 +29,6 @@ from sampan.storage.tar_fields import (
     Entry,
 )
 from sampan.storage.tar_writer import TarWriter
-from sampan.storage.trees import Node, Walk
 
 log = logging.getLogger(__name__)
 

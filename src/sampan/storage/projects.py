@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from sampan.errors import InvalidArgument
-from sampan.linux import quota
+from sampan.linux import quota, trees
 from sampan.linux.filesystems import filesystem_name
-from sampan.storage import trees
 
 _FILE: Final = ".projects"
 _FIRST: Final = 1 << 20  # administrators count their own projects from 1, as Docker does

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from sampan.errors import InvalidArgument
+from sampan.linux import trees
 from sampan.linux.paths import O_DIRECTORY, open_in_root
-from sampan.storage import trees
 from sampan.storage.recipe import NAME, Pieces, RecipeWriter, Record, read_recipe
 from sampan.storage.tar_fields import Entry
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from sampan.linux import trees
 from sampan.linux.paths import O_DIRECTORY, open_in_root
-from sampan.storage import trees
 from sampan.storage.applying import blamed, is_whiteout
 from sampan.storage.deferred import HOLDERS, Pending
 from sampan.storage.inside import evaluate, parts_of

@@ -23,9 +23,9 @@ from typing import Final, Protocol
 import msgspec
 
 from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.linux import trees
 from sampan.linux.filesystems import spread_children
 from sampan.linux.libc import check, libc
-from sampan.storage import trees
 from sampan.storage.applying import Rules
 from sampan.storage.mount_points import make_mount_points
 from sampan.storage.mounter import Change, DiskReport, Kind, SnapshotInfo

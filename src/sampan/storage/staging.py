@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.linux import trees
 from sampan.spec.digest import digest_of
-from sampan.storage import trees
 from sampan.storage.compression import reader_of, widen
 from sampan.storage.deferred import FILE, HOLDERS, Deferred, Pending, read_pending
 from sampan.storage.fullness import told_when_full

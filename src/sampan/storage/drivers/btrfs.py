@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from sampan.errors import Unsupported
-from sampan.linux import btrfs
+from sampan.linux import btrfs, trees
 from sampan.linux.filesystems import filesystem_name
-from sampan.storage import trees
 from sampan.storage.diffing import snapshot_changes, snapshot_diff, snapshot_usage
 from sampan.storage.drivers.vfs import VfsDriver
 from sampan.storage.mounter import Change

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from sampan.errors import Unsupported
-from sampan.linux import mounts
+from sampan.linux import mounts, trees
 from sampan.linux.filesystems import filesystem_name, has_kinds
 from sampan.linux.namespaces import in_user_namespace
-from sampan.storage import trees
 from sampan.storage.diffing import FUSE_MARKS, FUSE_USER_MARKS
 from sampan.storage.drivers.overlay import OverlayDriver, scratch
 from sampan.storage.projects import Projects

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from sampan.errors import Unsupported
-from sampan.linux import mounts
+from sampan.linux import mounts, trees
 from sampan.linux.filesystems import filesystem_name, has_kinds
 from sampan.linux.namespaces import CLONE_NEWNS, in_user_namespace, unshare
-from sampan.storage import trees
 from sampan.storage.applying import Rules
 from sampan.storage.diffing import (
     KERNEL_MARKS,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sampan.linux import mounts
+from sampan.linux import mounts, trees
 from sampan.linux.filesystems import filesystem_name
-from sampan.storage import trees
 from sampan.storage.applying import Rules
 from sampan.storage.diffing import tree_changes, tree_diff, tree_usage
 from sampan.storage.mounter import Change

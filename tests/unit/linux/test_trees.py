@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.storage import trees
+from sampan.linux import trees
 from sampan.storage.inside import evaluate
 
 

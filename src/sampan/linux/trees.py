@@ -23,6 +23,7 @@ _OPEN_LEVELS: Final = 64
 _SHALLOW: Final = 48  # levels that are removed in place; deeper folders are first moved up
 _ATTEMPTS: Final = 100  # to remove a tree in which another process still makes files
 _FICLONE: Final = 0x40049409  # linux/fs.h
+_SPECIAL: Final = (stat.S_IFBLK, stat.S_IFCHR, stat.S_IFSOCK)
 _VANISHED: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
 _NO_CLONE: Final = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS)
 
@@ -223,16 +224,19 @@ def allocated(root: int) -> int:
 # --- copies --------------------------------------------------------------------------------
 
 
-def copy(source: int, target: int) -> None:
+def copy(source: int, target: int, *, devices: bool = True) -> None:
     """Copy all that is below the directory `source` into the empty directory `target`.
 
     Owners, modes, times, hard links, extended attributes and devices are kept; contents are
-    shared with the original where the file system can do that.
+    shared with the original where the file system can do that. Without `devices` those are left
+    out, and sockets.
     """
     linked: dict[tuple[int, int], bytes] = {}
     folders: list[tuple[bytes, os.stat_result]] = []
     copy_attributes(source, target)
     for node in Walk(source):
+        if not devices and stat.S_IFMT(node.status.st_mode) in _SPECIAL:
+            continue
         head, _, _ = node.path.rpartition(b"/")
         into = _below(target, head) if head else os.dup(target)
         try:
