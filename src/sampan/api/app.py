@@ -17,6 +17,7 @@ from sampan.api import (
     images_archive,
     networks,
     registries,
+    swarm,
     system,
     volumes,
     websocket,
@@ -49,6 +50,7 @@ def router() -> Router[Handler]:
         images.routes,
         networks.routes,
         volumes.routes,
+        swarm.routes,
     )
 
 

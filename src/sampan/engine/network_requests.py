@@ -8,18 +8,29 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, ip_network
 from typing import Final
 
+from sampan.engine.network_configs import check_configuration
 from sampan.engine.network_database import NetworkRow
 from sampan.engine.network_model import BRIDGE, HOST, PREDEFINED, NetworkOptions
 from sampan.engine.network_ranges import family_of as _family
 from sampan.engine.network_ranges import range_problems
 from sampan.errors import Forbidden, InvalidArgument, NotFound, Unsupported
-from sampan.spec.docker.networks import IPAM, IPAMConfig, Network, NetworkCreateRequest
+from sampan.spec.docker.networks import (
+    IPAM,
+    ConfigReference,
+    IPAMConfig,
+    Network,
+    NetworkCreateRequest,
+)
 from sampan.spec.image import timestamp
 from sampan.spec.names import new_id
 
-_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_LONGEST_NAME: Final = 253  # what a domain name can be: containers are found as NAME.NETWORK
+_NO_MANAGER: Final = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect '
+    "this node to swarm and try again."
+)
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
-_DRIVERS_ELSEWHERE: Final = ("overlay", "macvlan", "ipvlan")
+_DRIVERS_ELSEWHERE: Final = ("macvlan", "ipvlan")
 _OPTION: Final = "com.docker.network.bridge."
 _PREFIX: Final = "com.docker.network.container_iface_prefix"
 _MTU: Final = "com.docker.network.driver.mtu"
@@ -70,11 +81,12 @@ def row_of(request: NetworkCreateRequest, configs: Sequence[IPAMConfig]) -> Netw
         enable_ipv6=bool(request.enable_ipv6),
         internal=request.internal,
         attachable=request.attachable,
+        config_from=request.config_from or ConfigReference(),
         options=options,
         labels=dict(request.labels or {}),
         ipam=IPAM(
             driver=given.driver or "default",
-            options=given.options or {},
+            options=given.options,
             config=[_complete(config) for config in configs],
         ),
     )
@@ -112,29 +124,32 @@ def _boolean(options: Mapping[str, str], name: str) -> bool:
     return value[0] in "t1"
 
 
-def check_request(request: NetworkCreateRequest) -> None:
-    """Raise InvalidArgument, Forbidden, NotFound or Unsupported in Docker's words."""
+def check_request(request: NetworkCreateRequest, *, is_complete: bool = False) -> None:
+    """Raise InvalidArgument, Forbidden, NotFound or Unsupported in Docker's words.
+
+    `is_complete` is a request with what it takes from a configuration.
+    """
     if not request.name.strip():
         raise InvalidArgument("invalid network name: name is empty")
     if request.name in (*PREDEFINED, "default"):
         raise Forbidden(f"operation is not permitted on predefined {request.name} network ")
-    if not _NAME.fullmatch(request.name):
+    if not request.name.isprintable() or len(request.name) > _LONGEST_NAME:
         raise InvalidArgument(
-            f"invalid network name: {request.name!r}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            f"invalid network name: {request.name!r}: up to {_LONGEST_NAME} printable characters "
+            "are allowed"
         )
-    driver = request.driver or BRIDGE
-    if driver in (HOST, "null"):
-        raise Forbidden(f'only one instance of "{driver}" network is allowed')
-    if driver in _DRIVERS_ELSEWHERE:
-        raise Unsupported(f"the network driver {driver} is not supported; use bridge")
-    if driver != BRIDGE:
-        raise NotFound(_no_plugin(driver))
-    if request.enable_ipv4 is False:
-        raise Unsupported("networks without IPv4 are not supported")
-    if request.scope not in ("", "local") or request.ingress or request.config_only:
-        raise Unsupported("networks of a swarm are not supported")
+    if not is_complete:
+        check_configuration(request)
+    if not request.config_only:
+        _check_driver(request.driver or BRIDGE)
+        _check_scope(request)
+        if request.enable_ipv4 is False:
+            raise Unsupported("networks without IPv4 are not supported")
+        _check_options(request.options or {})
     _check_ipam(request.ipam)
-    options = request.options or {}
+
+
+def _check_options(options: Mapping[str, str]) -> None:
     if (mtu := options.get(_MTU)) and not (mtu.isdecimal() and 68 <= int(mtu) <= 65535):
         raise InvalidArgument(f"invalid MTU: {mtu}")
     if (name := options.get(_OPTION + "name")) and not _INTERFACE.fullmatch(name):
@@ -150,6 +165,26 @@ def check_request(request: NetworkCreateRequest) -> None:
             ) from error
     for option in ("enable_ip_masquerade", "enable_icc"):
         _boolean(options, _OPTION + option)
+
+
+def _check_driver(driver: str) -> None:
+    if driver in (HOST, "null"):
+        raise Forbidden(f'only one instance of "{driver}" network is allowed')
+    if driver == "overlay":
+        raise Forbidden(_NO_MANAGER)
+    if driver in _DRIVERS_ELSEWHERE:
+        raise Unsupported(f"the network driver {driver} is not supported; use bridge")
+    if driver != BRIDGE:
+        raise NotFound(_no_plugin(driver))
+
+
+def _check_scope(request: NetworkCreateRequest) -> None:
+    if request.ingress:
+        raise Forbidden("Ingress network can only be global scope network")
+    if request.scope == "swarm":
+        raise Forbidden("cannot create a swarm scoped network when swarm is not active")
+    if request.scope not in ("", "local"):
+        raise InvalidArgument(f"invalid scope of a network: {request.scope}")
 
 
 def _no_plugin(name: str) -> str:

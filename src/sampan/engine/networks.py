@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
 
-from sampan.engine import default_bridge, etc_files
+from sampan.engine import default_bridge, etc_files, network_configs
 from sampan.engine.blocking import blocking
 from sampan.engine.database import Database
 from sampan.engine.endpoint_settings import at_rest, check_address, check_mac, check_settings
@@ -215,6 +215,7 @@ class Networks:
                 if row not in rows and not (wish.disabled and rows):
                     rows.append(row)
         for row in rows:
+            network_configs.check_endpoint(row.network)
             if row.network.id in self._down:
                 await self._bring_up(row)
         return await self._endpoints.connect(wish, rows)
@@ -268,6 +269,7 @@ class Networks:
     ) -> NetworkRow:
         """Check whether a container, running or not, may be connected with one more network."""
         row = self._find(reference)
+        network_configs.check_endpoint(row.network)
         check_settings(row.network.name, wanted)
         check_joining(row.network.name, wish)
         check_address(row, wanted)
@@ -312,11 +314,18 @@ class Networks:
         return self._show(row)
 
     async def create(self, request: NetworkCreateRequest) -> NetworkCreateResponse:
-        """Make a user-defined bridge network."""
+        """Make a network of the user's."""
         check_request(request)
         async with self._changes:
             if self._named(request.name):
                 raise Conflict(f"network with name {request.name} already exists")
+            if request.config_only:
+                row = network_configs.configuration(request)
+                await self._add(row)
+                self._tell("create", row)
+                return NetworkCreateResponse(id=row.network.id)
+            request = network_configs.configured(request, self._rows.values())
+            check_request(request, is_complete=True)
             ranges = [await self._subnet(request)]
             if request.enable_ipv6:
                 ranges.append(self._subnet6(request))
@@ -373,6 +382,7 @@ class Networks:
                 raise Forbidden(
                     f"error while removing network: network {name} has active endpoints ({who})"
                 )
+            network_configs.check_unused(row.network, self._rows.values())
             await blocking(self._plumber.remove_bridge, row.network.id)
             await blocking(self._table.delete, row.network.id)
             del self._rows[row.network.id]
@@ -387,7 +397,7 @@ class Networks:
         deleted = []
         for row in list(self._rows.values()):
             network = row.network
-            if network.name in PREDEFINED or self._in_use(row):
+            if network.name in PREDEFINED or network.config_only or self._in_use(row):
                 continue
             if not wanted.labels(network.labels) or not wanted.without_labels(network.labels):
                 continue

@@ -22,7 +22,6 @@ from sampan.network.plumber import BridgeSpec, EndpointSpec, Peer, PortMapping, 
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ, and safe in rules
-_DOMAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
 _LONGEST_NAME: Final = 253  # RFC 1035
 _MAC: Final = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
@@ -47,7 +46,7 @@ def check_bridge(bridge: BridgeSpec) -> None:
     if bridge.mtu and not 68 <= bridge.mtu <= 65535:
         raise InvalidArgument(f"invalid MTU: {bridge.mtu}")
     if bridge.domain:
-        _check(_DOMAIN, bridge.domain, "network name")
+        check_names([bridge.domain])
 
 
 def _check_ipv6(bridge: BridgeSpec) -> None:

@@ -16,14 +16,13 @@ DESCRIPTION = json.loads((Path(__file__).parent / "api-1.51.json").read_text())
 OPERATIONS = [(method, path) for method, path, _, _ in DESCRIPTION["operations"]]
 
 # Operations that are not served, with the reason; the answer is 404 "page not found".
-SWARM = ("/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs")
 PLUGINS = "/plugins/"
 SESSION = "/session"  # belongs to the builder
 CLUSTER_VOLUMES = ("PUT", "/volumes/{name}")
 
 
 def is_absent(method: str, path: str) -> bool:
-    if path.startswith((*SWARM, PLUGINS, SESSION)):
+    if path.startswith((PLUGINS, SESSION)):
         return True
     return (method, path) == CLUSTER_VOLUMES
 

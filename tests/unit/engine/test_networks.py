@@ -258,7 +258,12 @@ def test_names_are_unique_and_predefined_ones_are_taken(world: World) -> None:
     ("more", "error", "sentence"),
     [
         ({"name": ""}, InvalidArgument, "name is empty"),
-        ({"name": "a/b"}, InvalidArgument, "invalid network name"),
+        ({"name": "a\nb"}, InvalidArgument, "invalid network name"),
+        ({"name": "n" * 254}, InvalidArgument, "invalid network name"),
+        ({"driver": "overlay"}, Forbidden, "This node is not a swarm manager"),
+        ({"ingress": True}, Forbidden, "Ingress network can only be global scope network"),
+        ({"scope": "swarm"}, Forbidden, "when swarm is not active"),
+        ({"scope": "global"}, InvalidArgument, "invalid scope of a network: global"),
         ({"driver": "nope"}, NotFound, "could not find plugin nope in v1 plugin registry"),
         ({"driver": "macvlan"}, Unsupported, "macvlan"),
         ({"enable_ipv4": False}, Unsupported, "networks without IPv4 are not supported"),

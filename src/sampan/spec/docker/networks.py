@@ -106,7 +106,7 @@ class IPAM(msgspec.Struct, rename="pascal", kw_only=True):
 
 
 class ConfigReference(msgspec.Struct, rename="pascal", kw_only=True):
-    """A network that holds the configuration of another (Swarm); always empty here."""
+    """The network that holds the configuration of another; "" for none."""
 
     network: str = ""
 
