@@ -66,12 +66,12 @@ def plumber(request: pytest.FixtureRequest, here: Hosts, tmp_path: Path) -> Iter
 
 @pytest.fixture
 def bridged(plumber: Plumber) -> Plumber:
-    plumber.ensure_bridge(BRIDGE)
+    plumber.ensure_network(BRIDGE)
     return plumber
 
 
 def test_a_bridge_has_the_gateway_s_address_and_is_up(plumber: Plumber) -> None:
-    plumber.ensure_bridge(BRIDGE)
+    plumber.ensure_network(BRIDGE)
     with NetlinkSocket() as netlink:
         link = netlink.link("sampan0")
         assert link is not None
@@ -86,7 +86,7 @@ def test_a_bridge_has_the_gateway_s_address_and_is_up(plumber: Plumber) -> None:
 def test_making_a_bridge_twice_changes_nothing(bridged: Plumber) -> None:
     with NetlinkSocket() as netlink:
         before = netlink.link("sampan0"), netlink.addresses()
-        bridged.ensure_bridge(BRIDGE)
+        bridged.ensure_network(BRIDGE)
         assert (netlink.link("sampan0"), netlink.addresses()) == before
 
 
@@ -94,7 +94,7 @@ def test_a_bridge_follows_its_specification(bridged: Plumber) -> None:
     changed = BridgeSpec(
         network_id="net1", name="sampan0", subnet="172.31.0.0/16", gateway="172.31.0.9", mtu=1400
     )
-    bridged.ensure_bridge(changed)
+    bridged.ensure_network(changed)
     with NetlinkSocket() as netlink:
         link = netlink.link("sampan0")
         assert link is not None
@@ -106,8 +106,8 @@ def test_a_bridge_follows_its_specification(bridged: Plumber) -> None:
 def test_an_interface_of_somebody_else_is_left_alone(plumber: Plumber) -> None:
     taken = BridgeSpec(network_id="n", name="uplink0", subnet="10.9.0.0/16", gateway="10.9.0.1")
     with pytest.raises(Conflict, match="existing interface uplink0 is not a bridge"):
-        plumber.ensure_bridge(taken)
-    plumber.remove_bridge("n")
+        plumber.ensure_network(taken)
+    plumber.remove_network("n")
     assert "uplink0" in links()
 
 
@@ -116,8 +116,8 @@ def test_a_removed_bridge_is_gone_with_its_endpoints_and_unknown_ones_are_no_err
 ) -> None:
     bridged.attach(endpoint()).close()
     bridged.publish("e2", [tcp(80, 8080)]) if "e2" in _ids(bridged) else None
-    bridged.remove_bridge("net1")
-    bridged.remove_bridge("net1")
+    bridged.remove_network("net1")
+    bridged.remove_network("net1")
     assert "sampan0" not in links()
     assert bridged.endpoints() == []
 
@@ -153,7 +153,7 @@ def test_an_endpoint_has_its_address_mac_and_default_route(bridged: Plumber) -> 
 
 
 def test_a_second_interface_goes_into_the_same_sandbox(bridged: Plumber) -> None:
-    bridged.ensure_bridge(
+    bridged.ensure_network(
         BridgeSpec(network_id="net2", name="br-two", subnet="10.7.0.0/24", gateway="10.7.0.1")
     )
     other = endpoint(3, network_id="net2", address="10.7.0.2/24", gateway="", interface="eth1")
@@ -264,7 +264,7 @@ def test_malformed_endpoints_are_refused(bridged: Plumber, bad: dict[str, str]) 
 def test_malformed_bridges_are_refused(plumber: Plumber, bad: dict[str, str]) -> None:
     fields = {name: getattr(BRIDGE, name) for name in BRIDGE.__struct_fields__}
     with pytest.raises(InvalidArgument):
-        plumber.ensure_bridge(BridgeSpec(**{**fields, **bad}))
+        plumber.ensure_network(BridgeSpec(**{**fields, **bad}))
     assert links() == {"lo", "uplink0"}  # not even namespaces in stock
 
 

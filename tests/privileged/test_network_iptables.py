@@ -112,7 +112,7 @@ def test_the_administrator_s_rules_come_first_and_are_never_lost(world: World) -
         iptables("-D", "DOCKER-USER", "-s", NEIGHBOUR, "-j", "DROP")
         assert _answers(world, 8080)
     for number in (30, 29):
-        world.plumber.remove_bridge(f"net{number}")
+        world.plumber.remove_network(f"net{number}")
     saved = iptables(program="iptables-save")
     assert "-A FORWARD -s 192.0.2.0/24 -j ACCEPT" in saved
     assert "-A POSTROUTING -s 192.0.2.0/24 -j MASQUERADE" in saved
@@ -173,7 +173,7 @@ def test_published_ports_answer_on_ipv6(world: World) -> None:
         subnet6="fd00:28::/64",
         gateway6="fd00:28::1",
     )
-    world.plumber.ensure_bridge(spec)
+    world.plumber.ensure_network(spec)
     made = EndpointSpec(
         endpoint_id="six-2",
         network_id="six",

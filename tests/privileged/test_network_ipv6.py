@@ -44,7 +44,7 @@ class World:
     stack: ExitStack
 
     def bridge(self, network: int = 30, **changes: bool) -> None:
-        self.plumber.ensure_bridge(
+        self.plumber.ensure_network(
             BridgeSpec(
                 network_id=f"net{network}",
                 name=f"br{network}",
@@ -245,7 +245,7 @@ def test_a_bridge_follows_its_specification(world: World) -> None:
         plain = BridgeSpec(
             network_id="net30", name="br30", subnet="172.30.0.0/16", gateway="172.30.0.1"
         )
-        world.plumber.ensure_bridge(plain)
+        world.plumber.ensure_network(plain)
         assert addresses() == set()
-    world.plumber.remove_bridge("net30")
+    world.plumber.remove_network("net30")
     assert "br30" not in links()

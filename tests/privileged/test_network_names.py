@@ -54,7 +54,7 @@ class World:
         self.helper = process.pid
 
     def network(self, number: int, name: str = "", *, internal: bool = False) -> None:
-        self.plumber.ensure_bridge(
+        self.plumber.ensure_network(
             BridgeSpec(
                 network_id=f"n{number}",
                 name=f"br{number}",
@@ -401,7 +401,7 @@ def test_the_resolver_has_no_privileges_and_goes_with_the_last_network(world: Wo
     assert {int(fields[name], 16) for name in ("CapEff", "CapPrm", "CapInh")} == {0}
     assert fields["NoNewPrivs"] == "1"
     pid = world.resolver
-    world.plumber.remove_bridge("n30")
+    world.plumber.remove_network("n30")
     assert not Path(f"/proc/{pid}").exists()
 
 
@@ -438,7 +438,7 @@ def test_as_a_library_names_are_found_too(tmp_path: Path) -> None:
             gateway="172.30.0.1",
             domain="back",
         )
-        plumber.ensure_bridge(bridge)
+        plumber.ensure_network(bridge)
         spec = EndpointSpec(
             endpoint_id="e",
             network_id="n30",

@@ -65,7 +65,7 @@ class World:
             gateway=f"172.{network}.0.1",
             **changes,
         )
-        self.plumber.ensure_bridge(spec)
+        self.plumber.ensure_network(spec)
 
     def publish(
         self,
@@ -196,7 +196,7 @@ def test_forwarding_works_where_iptables_drops(world: World) -> None:
     with tcp_server(server.number, 80), tcp_server(world.here.neighbour, 81):
         assert ask_tcp(world.here.neighbour, HOST, 8080) == NEIGHBOUR
         assert ask_tcp(server.number, NEIGHBOUR, 81) == HOST
-    world.plumber.remove_bridge("net30")
+    world.plumber.remove_network("net30")
     rules = subprocess.run(
         ["iptables", "-S", "FORWARD"], check=True, capture_output=True, timeout=10
     )
@@ -323,7 +323,7 @@ def test_a_bridge_of_the_administrator_s_is_used_and_left_as_it_was(world: World
     spec = BridgeSpec(
         network_id="lan", name="lan0", subnet="10.66.0.0/24", gateway="10.66.0.1", foreign=True
     )
-    world.plumber.ensure_bridge(spec)
+    world.plumber.ensure_network(spec)
     made = EndpointSpec(
         endpoint_id="lan-2",
         network_id="lan",
@@ -334,7 +334,7 @@ def test_a_bridge_of_the_administrator_s_is_used_and_left_as_it_was(world: World
     container = world.stack.enter_context(world.plumber.attach(made))
     with tcp_server(world.here.neighbour, 80):
         assert ask_tcp(container.number, NEIGHBOUR, 80) == HOST
-    world.plumber.remove_bridge("lan")
+    world.plumber.remove_network("lan")
     after = subprocess.run(show, check=True, capture_output=True, timeout=10).stdout
     assert after.split()[:4] == before.split()[:4]
     assert b"alias mine" in subprocess.run(
@@ -370,7 +370,7 @@ def test_without_firewall_rules_processes_serve_published_ports(tmp_path: Path) 
 def test_forwarding_stays_off_if_that_is_wanted(tmp_path: Path) -> None:
     with hosts():
         plumber = LinuxPlumber(tmp_path / "state")
-        plumber.ensure_bridge(
+        plumber.ensure_network(
             BridgeSpec(
                 network_id="n",
                 name="br0",

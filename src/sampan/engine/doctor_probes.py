@@ -26,6 +26,7 @@ from sampan.linux.namespaces import (
     PIDFD_GET_INFO,
     unshare,
 )
+from sampan.network.firewall.firewall import Rules
 from sampan.network.firewall.nftables import Nftables
 from sampan.network.netlink import NetlinkSocket, add_bridge, add_veth
 from sampan.network.sandbox import Sandbox
@@ -172,7 +173,7 @@ class HostProbes:
 
         def write() -> None:
             unshare(CLONE_NEWNET)
-            Nftables("probe").apply([], [])
+            Nftables("probe").apply(Rules())
 
         return tried(write)
 

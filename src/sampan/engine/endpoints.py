@@ -1,46 +1,42 @@
-"""Containers on networks: addresses, interfaces, ports; what inspect shows of them."""
+"""Containers on networks: who has which endpoints, and their comings and goings."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
-from hashlib import sha256
+from dataclasses import replace
 from ipaddress import IPv4Address
-from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from sampan.engine import etc_files
 from sampan.engine.addressing import Addressing, free_number
 from sampan.engine.blocking import blocking
+from sampan.engine.endpoint_documents import files, shown
 from sampan.engine.endpoint_settings import (
     bare,
     check_address,
     dns_names,
-    gateway6_of,
-    gateway_of,
     priority,
     settings_of,
     wanted_of,
 )
 from sampan.engine.etc_files import Edit, edits
+from sampan.engine.held import Held, Plugged, fits, has_names
 from sampan.engine.network_database import NetworkRow
 from sampan.engine.network_model import (
     CONTAINER,
     HOST,
     NONE,
-    PREDEFINED,
     Connection,
     Emit,
     NetworkOptions,
     Wish,
 )
+from sampan.engine.sandboxes import FAILED, Sandboxes
 from sampan.errors import (
     Conflict,
     Forbidden,
     Internal,
     SampanError,
-    Unavailable,
 )
 from sampan.network import ports
 from sampan.network.plumber import (
@@ -49,32 +45,12 @@ from sampan.network.plumber import (
     Peer,
     Plumber,
     PortMapping,
-    ResolverSpec,
 )
 from sampan.rpc import Fd
 from sampan.spec.docker.networks import EndpointResource, EndpointSettings, NetworkSettings
 from sampan.spec.names import new_id
 
 T = TypeVar("T")
-_FAILED: Final = "failed to set up container networking: "
-
-
-@dataclass(slots=True)
-class Plugged:
-    """One endpoint of a running container."""
-
-    row: NetworkRow
-    settings: EndpointSettings
-    spec: EndpointSpec | None = None  # None for host and none: nothing was made
-    ports: list[PortMapping] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Held:
-    """What a running container has."""
-
-    wish: Wish
-    plugged: list[Plugged]
 
 
 class Endpoints:
@@ -84,7 +60,7 @@ class Endpoints:
         self._plumber, self._options, self._emit = plumber, options, emit
         self._addressing = Addressing()
         self._held: dict[str, Held] = {}
-        self._undetached: set[str] = set()  # endpoints whose helper was gone
+        self._sandboxes = Sandboxes(plumber, options)
 
     # --- networks come and go ----------------------------------------------------------------
 
@@ -142,12 +118,12 @@ class Endpoints:
     async def resume(self, container_id: str, namespace: Fd) -> None:
         """Have a container that runs on find names, whatever became of the resolver meanwhile."""
         if held := self._held.get(container_id):
-            await blocking(self._resolve, held.wish, held.plugged, namespace)
+            await blocking(self._sandboxes.resolve, held.wish, held.plugged, namespace)
 
     def has_names(self, container_id: str) -> bool:
         """Tell whether a running container finds others by name."""
         held = self._held.get(container_id)
-        return bool(held and _has_names(held.plugged))
+        return bool(held and has_names(held.plugged))
 
     async def rename(self, container_id: str, name: str) -> None:
         """Have a running container found by its new name."""
@@ -166,19 +142,17 @@ class Endpoints:
             await self.disconnect(wish.container_id)
         if wish.mode.startswith(CONTAINER) and not wish.disabled:
             self._held[wish.container_id] = Held(wish, [])
-            return Connection(namespace=None, settings=self._shown(wish, []), files={})
+            return Connection(namespace=None, settings=shown(wish, []), files={})
         name = rows[0].network.name
         if name in (HOST, NONE):
             plugged = [Plugged(rows[0], bare(rows[0], new_id()))]
-            namespace, files = await _to_the_end(
-                blocking(self._make_bare, wish, plugged), _close_namespace
-            )
+            namespace, etc = await _to_the_end(blocking(self._bare, wish, plugged), _close)
         else:
-            plugged, namespace, files = await self._plug(wish, rows)
+            plugged, namespace, etc = await self._plug(wish, rows)
         self._held[wish.container_id] = Held(wish, plugged)
         for one in plugged:
             self._tell("connect", one, wish)
-        return Connection(namespace=namespace, settings=self._shown(wish, plugged), files=files)
+        return Connection(namespace=namespace, settings=shown(wish, plugged), files=etc)
 
     async def disconnect(self, container_id: str) -> None:
         """Take back all that a container has; unknown ids are no error."""
@@ -186,7 +160,7 @@ class Endpoints:
             return
         specs = [plugged.spec for plugged in held.plugged if plugged.spec]
         try:
-            await _to_the_end(blocking(self._unplug, specs), lambda _: None)
+            await _to_the_end(blocking(self._sandboxes.unplug, specs), lambda _: None)
         finally:
             for spec in specs:
                 self._addressing.give_back(spec)
@@ -201,7 +175,7 @@ class Endpoints:
         if any(plugged.row.network.id == row.network.id for plugged in held.plugged):
             name = row.network.name
             raise Forbidden(f"endpoint with name {wish.name} already exists in network {name}")
-        before = self._files(held.wish, held.plugged)
+        before = self._files_of(held.wish, held.plugged)
         taken = {one.spec.interface: one for one in held.plugged if one.spec}
         number = free_number(taken, row.prefix)
         spec = self._addressing.spec(wish, row, wanted, number, is_gateway=False)
@@ -213,10 +187,10 @@ class Endpoints:
             raise
         plugged = Plugged(row, settings_of(row, spec, wish, wanted), spec)
         held.plugged.append(plugged)
-        await blocking(self._resolve, held.wish, held.plugged, namespace)
-        await blocking(self._reroute, held, namespace)
+        await blocking(self._sandboxes.resolve, held.wish, held.plugged, namespace)
+        await blocking(self._sandboxes.reroute, held, namespace)
         self._tell("connect", plugged, wish)
-        return edits(before, self._files(held.wish, held.plugged))
+        return edits(before, self._files_of(held.wish, held.plugged))
 
     async def leave(self, container_id: str, row: NetworkRow, namespace: Fd) -> list[Edit]:
         """Take a running container off one network; return how its files change."""
@@ -226,17 +200,17 @@ class Endpoints:
             raise Forbidden(
                 f"container {container_id} is not connected to network {row.network.name}"
             )
-        before = self._files(held.wish, held.plugged)
+        before = self._files_of(held.wish, held.plugged)
         held.plugged.remove(found[0])
         if spec := found[0].spec:
             try:
                 await blocking(self._plumber.detach, spec.endpoint_id)
             finally:
                 self._addressing.give_back(spec)
-            await blocking(self._reroute, held, namespace, found[0].ports)
+            await blocking(self._sandboxes.reroute, held, namespace, found[0].ports)
         self._tell("disconnect", found[0], held.wish)
         # It may have kept 127.0.0.11 in mind: the resolver answers as long as it is on a network.
-        after = self._files(held.wish, held.plugged)
+        after = self._files_of(held.wish, held.plugged)
         return edits(before, {**after, "resolv.conf": before["resolv.conf"]})
 
     async def link(self, container_id: str, peers: list[Peer]) -> None:
@@ -254,11 +228,11 @@ class Endpoints:
         """
         if not (held := self._held.get(container_id)):
             return []
-        before = self._files(held.wish, held.plugged)
+        before = self._files_of(held.wish, held.plugged)
         names = line.partition(":")[0]
         others = [it for it in held.wish.extra_hosts if it.partition(":")[0] != names]
         held.wish = replace(held.wish, extra_hosts=[*others, line])
-        return edits(before, self._files(held.wish, held.plugged))
+        return edits(before, self._files_of(held.wish, held.plugged))
 
     async def publish(
         self, container_id: str, add: ports.Bindings, remove: Collection[ports.Unwanted]
@@ -287,46 +261,12 @@ class Endpoints:
         bindings = ports.together(ports.without(held.wish.port_bindings, remove), add)
         held.wish = replace(held.wish, port_bindings=bindings)
 
-    def _reroute(self, held: Held, namespace: Fd, orphans: Sequence[PortMapping] = ()) -> None:
-        """Have default route and published ports on the network that should have them.
-
-        `orphans` are the ports of a network that was left. Runs in a thread.
-        """
-        able = [one for one in held.plugged if one.spec and not one.row.network.internal]
-        if not able:
-            return
-        best = min(able, key=lambda one: priority(one.row, one.settings))
-        former = next((one for one in able if one.spec and one.spec.gateway), None)
-        if best is former or not best.spec:
-            return
-        moved = list(orphans)
-        self._set_gateway(best, gateway_of(best.row), gateway6_of(best.row), namespace)
-        if former and former.spec:
-            self._set_gateway(former, "", "", namespace)
-            self._plumber.unpublish(former.spec.endpoint_id, former.ports)
-            moved, former.ports = former.ports, []
-        if moved:
-            best.ports = self._plumber.publish(best.spec.endpoint_id, moved)
-
-    def _set_gateway(self, plugged: Plugged, gateway: str, gateway6: str, namespace: Fd) -> None:
-        if spec := plugged.spec:
-            self._plumber.route(spec.endpoint_id, gateway, gateway6, namespace)
-            spec.gateway, spec.gateway6 = gateway, gateway6
-
     def settings(self, container_id: str) -> NetworkSettings | None:
         """Return what inspect shows of a running container."""
         held = self._held.get(container_id)
-        return self._shown(held.wish, held.plugged) if held else None
+        return shown(held.wish, held.plugged) if held else None
 
     # --- making ------------------------------------------------------------------------------
-
-    def _make_bare(
-        self, wish: Wish, plugged: Sequence[Plugged]
-    ) -> tuple[Fd | None, dict[str, bytes]]:
-        """Make what the modes host and none need; runs in a thread."""
-        files = self._files(wish, plugged)
-        is_host = bool(plugged) and plugged[0].row.network.name == HOST
-        return None if is_host else self._plumber.sandbox(), files
 
     async def _plug(
         self, wish: Wish, rows: Sequence[NetworkRow]
@@ -347,8 +287,8 @@ class Endpoints:
             )
             specs = [one.spec for one in plugged if one.spec]
             made = blocking(self._make, wish, plugged, specs, mappings)
-            namespace, published, files = await _to_the_end(
-                made, lambda it: self._unmake(specs, it[0])
+            namespace, published, etc = await _to_the_end(
+                made, lambda it: self._sandboxes.unmake(specs, it[0])
             )
         except BaseException:
             for one in plugged:
@@ -356,7 +296,7 @@ class Endpoints:
                     self._addressing.give_back(one.spec)
             raise
         plugged[0].ports = published
-        return plugged, namespace, files
+        return plugged, namespace, etc
 
     def _address(
         self, wish: Wish, row: NetworkRow, wanted: EndpointSettings | None, number: int
@@ -366,7 +306,12 @@ class Endpoints:
         try:
             return self._addressing.spec(wish, row, wanted, number, is_gateway=is_gateway)
         except (Forbidden, Internal) as error:
-            raise type(error)(_FAILED + str(error)) from error
+            raise type(error)(FAILED + str(error)) from error
+
+    def _bare(self, wish: Wish, plugged: Sequence[Plugged]) -> tuple[Fd | None, dict[str, bytes]]:
+        """Make what the modes host and none need; runs in a thread."""
+        etc = self._files_of(wish, plugged)
+        return self._sandboxes.bare(plugged), etc
 
     def _make(
         self,
@@ -376,50 +321,8 @@ class Endpoints:
         mappings: list[PortMapping],
     ) -> tuple[Fd, list[PortMapping], dict[str, bytes]]:
         """Make all endpoints and publish on the first, or leave nothing; runs in a thread."""
-        files = self._files(wish, plugged)
-        self._unplug(())
-        first, *others = specs
-        namespace = self._plumber.attach(first)
-        try:
-            for spec in others:
-                self._plumber.attach(spec, namespace).close()
-            self._resolve(wish, plugged, namespace)
-            try:
-                published = self._plumber.publish(first.endpoint_id, mappings) if mappings else []
-            except SampanError as error:
-                raise Internal(
-                    f"{_FAILED}driver failed programming external connectivity on endpoint "
-                    f"{wish.name} ({first.endpoint_id}): {error}"
-                ) from error
-        except BaseException:
-            self._unmake(specs, namespace)
-            raise
-        return namespace, published, files
-
-    def _resolve(self, wish: Wish, plugged: Sequence[Plugged], namespace: Fd) -> None:
-        """Have names found by a container that is on a user-defined network; runs in a thread."""
-        if not _has_names(plugged):
-            return
-        links = [link for one in plugged for link in one.settings.links or ()]
-        aliases = {alias: name for name, _, alias in (link.partition(":") for link in links)}
-        servers = list(wish.dns or self._options.dns)
-        spec = ResolverSpec(container_id=wish.container_id, servers=servers, aliases=aliases)
-        self._plumber.resolve(spec, namespace)
-
-    def _unmake(self, specs: Sequence[EndpointSpec], namespace: Fd) -> None:
-        namespace.close()
-        self._unplug(specs)
-
-    def _unplug(self, specs: Sequence[EndpointSpec]) -> None:
-        """Detach endpoints; what a dying helper did not do is tried again with the next ones."""
-        self._undetached |= {spec.endpoint_id for spec in specs}
-        for endpoint_id in list(self._undetached):
-            self._undetached.discard(endpoint_id)
-            try:
-                self._plumber.detach(endpoint_id)
-            except Unavailable:
-                self._undetached.add(endpoint_id)
-                raise
+        etc = self._files_of(wish, plugged)
+        return *self._sandboxes.make(wish, plugged, specs, mappings), etc
 
     def _tell(self, action: str, plugged: Plugged, wish: Wish) -> None:
         network = plugged.row.network
@@ -432,55 +335,8 @@ class Endpoints:
 
     # --- showing -----------------------------------------------------------------------------
 
-    def _shown(self, wish: Wish, plugged: Sequence[Plugged]) -> NetworkSettings:
-        shown = NetworkSettings(
-            sandbox_id=sha256(f"sandbox {wish.container_id}".encode()).hexdigest(),
-            networks={one.row.network.name: one.settings for one in plugged},
-        )
-        if any(one.spec for one in plugged):
-            published = [mapping for one in plugged for mapping in one.ports]
-            shown.ports = ports.port_map(wish.port_bindings, wish.exposed_ports, published)
-        if default := shown.networks.get("bridge"):
-            shown.endpoint_id = default.endpoint_id
-            shown.gateway = default.gateway
-            shown.ip_address = default.ip_address
-            shown.ip_prefix_len = default.ip_prefix_len
-            shown.mac_address = default.mac_address
-            shown.ipv6_gateway = default.ipv6_gateway
-            shown.global_ipv6_address = default.global_ipv6_address
-            shown.global_ipv6_prefix_len = default.global_ipv6_prefix_len
-        return shown
-
-    def _files(self, wish: Wish, plugged: Sequence[Plugged]) -> dict[str, bytes]:
-        options = self._options
-        is_host = bool(plugged) and plugged[0].row.network.name == HOST
-        extra = [etc_files.extra_host(text, self.host_gateway()) for text in wish.extra_hosts]
-        hosts = etc_files.hosts(
-            extra=extra,
-            own=[
-                address
-                for one in plugged
-                for address in (one.settings.ip_address, one.settings.global_ipv6_address)
-                if address
-            ],
-            hostname=wish.hostname,
-            domainname=wish.domainname,
-        )
-        if is_host and not extra and (hosts_of_host := Path("/etc/hosts")).exists():
-            hosts = hosts_of_host.read_bytes()
-        return {
-            "hosts": hosts,
-            "hostname": f"{wish.hostname}\n".encode(),
-            "resolv.conf": etc_files.resolv_conf(
-                etc_files.read_host_resolv_conf(Path(options.resolv_conf)),
-                dns=wish.dns or options.dns,
-                search=wish.dns_search or options.dns_search,
-                options=wish.dns_options or options.dns_options,
-                is_host_network=is_host,
-                is_internal=_has_names(plugged),
-                has_ipv6=any(one.settings.global_ipv6_address for one in plugged),
-            ),
-        }
+    def _files_of(self, wish: Wish, plugged: Sequence[Plugged]) -> dict[str, bytes]:
+        return files(self._options, self.host_gateway(), wish, plugged)
 
     def host_gateway(self) -> str:
         """Return the address that `host-gateway` stands for; "" if there is none."""
@@ -502,20 +358,6 @@ async def _to_the_end(work: Awaitable[T], undo: Callable[[T], object]) -> T:
         raise
 
 
-def _close_namespace(made: tuple[Fd | None, dict[str, bytes]]) -> None:
+def _close(made: tuple[Fd | None, dict[str, bytes]]) -> None:
     if made[0]:
         made[0].close()
-
-
-def _has_names(plugged: Sequence[Plugged]) -> bool:
-    """Tell whether a container is on a network where others are found by name."""
-    return any(one.row.network.name not in PREDEFINED for one in plugged)
-
-
-def fits(unwanted: ports.Unwanted, mapping: PortMapping) -> bool:
-    """Tell whether a port that was published is to be taken back."""
-    port = ports.Port(mapping.container_port, mapping.protocol)
-    host_port = str(mapping.host_port)
-    # One that was published on all addresses of both families is one port to the user.
-    is_any = unwanted.host_ip == "" or (unwanted.host_ip, mapping.host_address) == ("0.0.0.0", "::")
-    return unwanted.fits(port, unwanted.host_ip if is_any else mapping.host_address, host_port)

@@ -147,7 +147,7 @@ class Networks:
             forwarding=self._options.ip_forward,
             domain="" if network.name in PREDEFINED else network.name,
         )
-        await blocking(self._plumber.ensure_bridge, bridge)
+        await blocking(self._plumber.ensure_network, bridge)
         self._down.discard(network.id)
         if network.name == BRIDGE:
             self._endpoints.default_gateway = str(row.gateway)
@@ -335,7 +335,7 @@ class Networks:
                 await self._bring_up(row)
             except BaseException:
                 await blocking(self._table.delete, row.network.id)
-                await blocking(self._plumber.remove_bridge, row.network.id)
+                await blocking(self._plumber.remove_network, row.network.id)
                 raise
             self._rows[row.network.id] = row
             self._endpoints.open(row)
@@ -383,7 +383,7 @@ class Networks:
                     f"error while removing network: network {name} has active endpoints ({who})"
                 )
             network_configs.check_unused(row.network, self._rows.values())
-            await blocking(self._plumber.remove_bridge, row.network.id)
+            await blocking(self._plumber.remove_network, row.network.id)
             await blocking(self._table.delete, row.network.id)
             del self._rows[row.network.id]
             self._endpoints.shut(row)

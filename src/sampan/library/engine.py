@@ -51,7 +51,7 @@ class LibraryEngine:
             tag = hashlib.sha256(os.fsencode(data_root)).hexdigest()[:6]
             self._plumber = LinuxPlumber(owner=f"sampan-{tag}")
             undo.callback(self._plumber.close)
-            undo.callback(self._remove_bridges)
+            undo.callback(self._remove_networks)
             undo.callback(stop_spawner, data_root, run_root)
             sock = undo.enter_context(open_spawner(data_root, run_root))
             self._loop = _Loop()
@@ -103,9 +103,9 @@ class LibraryEngine:
         self._networks = [each.id for each in await engine.networks.list({"driver": ["bridge"]})]
         await engine.__aexit__(None, None, None)
 
-    def _remove_bridges(self) -> None:
+    def _remove_networks(self) -> None:
         for network in self._networks:
-            self._plumber.remove_bridge(network)
+            self._plumber.remove_network(network)
 
 
 def _at_exit(engine: LibraryEngine) -> None:

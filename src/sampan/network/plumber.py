@@ -1,4 +1,4 @@
-"""The contract of the network helper: bridges, endpoints, published ports."""
+"""The contract of the network helper: networks, endpoints, published ports."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ class Endpoint(msgspec.Struct, kw_only=True):
 class Plumber(Protocol):
     """Does everything to the host's network that needs privilege."""
 
-    def ensure_bridge(self, bridge: BridgeSpec) -> None:
+    def ensure_network(self, network: BridgeSpec) -> None:
         """Make or repair a bridge with its address, forwarding and firewall rules; idempotent."""
 
-    def remove_bridge(self, network_id: str) -> None:
-        """Remove a bridge with its rules; unknown ids are no error."""
+    def remove_network(self, network_id: str) -> None:
+        """Remove a network with its rules and endpoints; unknown ids are no error."""
 
     def foreign_bridge(self, name: str) -> list[str] | None:
         """Return the IPv4 addresses of a bridge that is not ours; None if there is none."""
@@ -138,7 +138,7 @@ class Plumber(Protocol):
         """Have an endpoint found by other names; NotFound if there is no such endpoint."""
 
     def reconcile(self, endpoint_ids: list[str], network_ids: list[str] | None = None) -> None:
-        """Remove all endpoints, bridges and rules of ours that are not listed.
+        """Remove all endpoints, networks and rules of ours that are not listed.
 
-        Called at daemon start; without `network_ids` bridges stay.
+        Called at daemon start; without `network_ids` networks stay.
         """

@@ -1,4 +1,4 @@
-"""What the plumber remembers across its own restarts: one small file per bridge and endpoint.
+"""What the plumber remembers across its own restarts: one small file per network and endpoint.
 
 The files lie on a tmpfs (the run root): after a reboot there are neither files nor interfaces.
 """
@@ -31,12 +31,12 @@ class State:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        for kind in ("bridges", "endpoints", "resolvers") if folder else ():
+        for kind in ("networks", "endpoints", "resolvers") if folder else ():
             (self._path(kind, "").parent).mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def bridges(self) -> list[BridgeSpec]:
-        """Return the bridges."""
-        return self._all("bridges", BridgeSpec)
+    def networks(self) -> list[BridgeSpec]:
+        """Return the networks."""
+        return self._all("networks", BridgeSpec)
 
     def endpoints(self) -> list[Endpoint]:
         """Return the endpoints."""
@@ -55,7 +55,7 @@ class State:
         if not self._folder:
             return
         if isinstance(record, BridgeSpec):
-            path = self._path("bridges", record.network_id)
+            path = self._path("networks", record.network_id)
         elif isinstance(record, Endpoint):
             path = self._path("endpoints", record.endpoint.endpoint_id)
         elif isinstance(record, ResolverSpec):
@@ -67,7 +67,7 @@ class State:
         os.replace(new, path)
 
     def forget(self, kind: str, id: str) -> None:
-        """Remove a record of `bridges`, `endpoints` or `resolvers`; it need not exist."""
+        """Remove a record of `networks`, `endpoints` or `resolvers`; it need not exist."""
         if self._folder:
             with suppress(FileNotFoundError):
                 self._path(kind, id).unlink()

@@ -48,10 +48,10 @@ class FakePlumber:
     used: tuple[str, ...] = ()
     foreign: dict[str, list[str]] = field(default_factory=dict)
 
-    def ensure_bridge(self, bridge: BridgeSpec) -> None:
-        self.bridges[bridge.network_id] = bridge
+    def ensure_network(self, network: BridgeSpec) -> None:
+        self.bridges[network.network_id] = network
 
-    def remove_bridge(self, network_id: str) -> None:
+    def remove_network(self, network_id: str) -> None:
         self.bridges.pop(network_id, None)
 
     def free_subnet(self, pools: list[str], taken: list[str], own: str = "") -> str:

@@ -75,7 +75,7 @@ def test_a_bridge_that_cannot_be_made_is_a_warning_and_an_error_when_used(world:
     def fail(bridge: BridgeSpec) -> None:
         raise Unsupported("no bridges in this kernel")
 
-    world.plumber.ensure_bridge = fail  # type: ignore[method-assign]
+    world.plumber.ensure_network = fail  # type: ignore[method-assign]
     networks = world.again()
     assert networks.warnings == [
         "WARNING: the network bridge cannot be used: no bridges in this kernel"

@@ -3,30 +3,96 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from typing import Final
 
-from sampan.errors import Conflict, Unsupported
+from sampan.errors import Conflict, Internal, Unsupported
+from sampan.network.interface import configure
 from sampan.network.ipam import mac_of
 from sampan.network.netlink import (
     NetlinkSocket,
     add_address,
     add_bridge,
     delete_address,
+    delete_link,
     no_link_local,
     set_link,
+    set_port,
 )
-from sampan.network.plumber import BridgeSpec
-from sampan.network.sandbox import quietly_write_sysctl, read_sysctl, write_sysctl
-from sampan.network.state import Forwarding
+from sampan.network.plumber import BridgeSpec, EndpointSpec
+from sampan.network.sandbox import Wired, quietly_write_sysctl, read_sysctl, write_sysctl
+from sampan.network.veths import Veths
+from sampan.rpc import Fd
 
 log = logging.getLogger(__name__)
 LINK_LOCAL: Final = IPv6Interface("fe80::1/64")  # of every bridge with IPv6, as in Docker
 BORN_MTU: Final = 1500  # of a new veth
+MARK: Final = "bridge"  # in the alias, after the owner
+_FILTERED: Final = "bridge/bridge-nf-call-iptables"
 
 
-def ensure(host: NetlinkSocket, bridge: BridgeSpec, alias: str) -> tuple[int, int]:
+class BridgeDriver:
+    """Networks that are bridges of the host, with a pair of interfaces for each endpoint."""
+
+    def __init__(self, host: NetlinkSocket, veths: Veths, owner: str) -> None:
+        self._host, self._veths, self._owner = host, veths, owner
+        self._alias = f"{owner}:{MARK}"
+        self._indexes: dict[str, tuple[int, int]] = {}  # network id → bridge's index, MTU
+
+    def ensure(self, network: BridgeSpec) -> None:
+        """Make or repair a bridge with its address."""
+        try:
+            self._indexes[network.network_id] = _ensure(self._host, network, self._alias)
+        except OSError as error:
+            raise Internal(f"failed to set up bridge {network.name}: {error}") from error
+
+    def remove(self, network: BridgeSpec) -> None:
+        """Remove a bridge that is ours."""
+        self._indexes.pop(network.network_id, None)
+        if (link := self._host.link(network.name)) and link.alias == self._alias:
+            self._host.request(delete_link(link.index))
+
+    def foreign(self, name: str) -> list[str] | None:
+        """Return the IPv4 addresses of a bridge that is not ours; None if there is none."""
+        link = self._host.link(name)
+        if link is None or link.kind != "bridge" or link.alias == self._alias:
+            return None
+        return [str(address) for index, address in self._host.addresses() if index == link.index]
+
+    def attach(self, endpoint: EndpointSpec, network: BridgeSpec, sandbox: Fd | None) -> Wired:
+        """Put an interface into a namespace, the other end of which is a port of the bridge."""
+        with ExitStack() as undo:
+            wired = self._veths.take(endpoint.interface, sandbox)
+            undo.callback(self._veths.cut, wired.outer)
+            undo.callback(wired.sandbox.close)
+            try:
+                self._connect(wired, endpoint, network)
+            except OSError as error:
+                reason = f"failed to set up interface {endpoint.interface}: {error}"
+                raise Internal(reason) from error
+            undo.pop_all()
+        return wired
+
+    def detach(self, outer: int) -> None:
+        """Take a port off its bridge."""
+        self._veths.cut(outer)
+
+    def _connect(self, wired: Wired, endpoint: EndpointSpec, bridge: BridgeSpec) -> None:
+        if bridge.network_id not in self._indexes:  # asked of the kernel once
+            self.ensure(bridge)
+        master, mtu = self._indexes[bridge.network_id]
+        mtu = mtu if mtu != BORN_MTU else 0
+        configure(wired, endpoint, mtu)
+        alias = f"{self._owner}:{endpoint.endpoint_id}"
+        outer = [set_link(wired.outer, master=master, mtu=mtu, up=True, alias=alias)]
+        if not bridge.inter_container and read_sysctl(_FILTERED) != "1":
+            # Else the firewall sees bridged packets and tells the published ones apart.
+            outer.append(set_port(wired.outer, isolated=True))
+        self._host.request(*outer)
+
+
+def _ensure(host: NetlinkSocket, bridge: BridgeSpec, alias: str) -> tuple[int, int]:
     """Make or repair the interface, and return its index and MTU.
 
     `alias` marks what is ours; Conflict if the name belongs to something else.
@@ -93,14 +159,6 @@ def _switch_ipv6_on(interface: str) -> None:
     write_sysctl(f"ipv6/conf/{interface}/disable_ipv6", "0")
 
 
-def foreign(host: NetlinkSocket, name: str, alias: str) -> list[str] | None:
-    """Return the IPv4 addresses of a bridge that has not our alias; None if there is none."""
-    link = host.link(name)
-    if link is None or link.kind != "bridge" or link.alias == alias:
-        return None
-    return [str(address) for index, address in host.addresses() if index == link.index]
-
-
 def _ensure_foreign(host: NetlinkSocket, bridge: BridgeSpec) -> tuple[int, int]:
     """Use a bridge of the administrator's; only an address is added, if it has none."""
     link = host.link(bridge.name)
@@ -125,37 +183,3 @@ def uplink_mtu(host: NetlinkSocket) -> int:
         return 0
     index = min(defaults, key=lambda route: route.metric).index
     return next((link.mtu for link in host.links() if link.index == index), 0)
-
-
-def switch_forwarding_on(
-    host: NetlinkSocket, own: Collection[str], *, ipv6: bool = False
-) -> Forwarding | None:
-    """Have the host forward packets of IPv4, or of IPv6.
-
-    If it did not until now, return the interfaces between which it should still not: all that
-    have addresses and are not `own`. None if it did, or there are none.
-    """
-    path = "ipv6/conf/all/forwarding" if ipv6 else "ipv4/ip_forward"
-    if read_sysctl(path) == "1":
-        return None
-    names = {link.index: link.name for link in host.links()}
-    indexes = {index for index, address in host.addresses()}
-    if ipv6:
-        indexes = {index for index, address in host.addresses6() if not address.is_link_local}
-        _keep_routers(names.values())
-    used = sorted({names.get(index, "") for index in indexes} - {"", "lo", *own})
-    write_sysctl(path, "1")
-    log.info("forwarding of IPv%d packets switched on", 6 if ipv6 else 4)
-    if not used:
-        return None
-    return Forwarding(uplinks6=used) if ipv6 else Forwarding(uplinks=used)
-
-
-def _keep_routers(interfaces: Collection[str]) -> None:
-    """Let the host go on to listen to routers, from which it may have its addresses and routes.
-
-    One that forwards does so only with accept_ra=2. Source: linux ip-sysctl.rst.
-    """
-    for name in interfaces:
-        if read_sysctl(f"ipv6/conf/{name}/accept_ra") == "1":
-            quietly_write_sysctl(f"ipv6/conf/{name}/accept_ra", "2")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,26 +40,30 @@ class Pair:
     port: int
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """All that is to be so.
+
+    Between `uplinks` no IPv4 packets are forwarded, between `uplinks6` none of IPv6: they were
+    not forwarding before we switched it on. `pairs` reach one another on bridges where others
+    do not.
+    """
+
+    bridges: tuple[BridgeRules, ...] = ()
+    forwards: frozenset[Forward] = frozenset()
+    uplinks: tuple[str, ...] = ()
+    uplinks6: tuple[str, ...] = ()
+    pairs: tuple[Pair, ...] = ()
+
+
 class Firewall(Protocol):
     """Rules of ours in the kernel; each call takes effect at once and as a whole, or not at all.
 
     Raises OSError with the back-end's words.
     """
 
-    def apply(
-        self,
-        bridges: Sequence[BridgeRules],
-        forwards: Collection[Forward],
-        uplinks: Sequence[str] = (),
-        uplinks6: Sequence[str] = (),
-        pairs: Sequence[Pair] = (),
-    ) -> None:
-        """Put exactly these rules in place of all of ours.
-
-        Between `uplinks` no IPv4 packets are forwarded, between `uplinks6` none of IPv6: they were
-        not forwarding before we switched it on. `pairs` reach one another on bridges where
-        others do not.
-        """
+    def apply(self, rules: Rules) -> None:
+        """Put exactly these rules in place of all of ours."""
 
     def add(self, forwards: Collection[Forward]) -> None:
         """Add forwards."""

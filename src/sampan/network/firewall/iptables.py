@@ -12,10 +12,10 @@ import logging
 import re
 import subprocess
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from sampan.network.firewall.firewall import BridgeRules, Forward, Pair
+from sampan.network.firewall.firewall import Forward, Rules
 from sampan.network.firewall.iptables_rules import CHAINS, MARK, USER, Ruleset, port_rules
 
 log = logging.getLogger(__name__)
@@ -62,24 +62,13 @@ class Iptables:
 
     def __init__(self, owner: str = "sampan") -> None:
         self._owner = owner  # the names of chains are Docker's, whoever it is
-        self._bridges: tuple[BridgeRules, ...] = ()
-        self._uplinks: dict[int, tuple[str, ...]] = {4: (), 6: ()}
-        self._forwards: set[Forward] = set()
-        self._pairs: tuple[Pair, ...] = ()
+        self._rules = Rules()
+        self._forwards: set[Forward] = set()  # those of the rules, with what has changed since
 
-    def apply(
-        self,
-        bridges: Sequence[BridgeRules],
-        forwards: Collection[Forward],
-        uplinks: Sequence[str] = (),
-        uplinks6: Sequence[str] = (),
-        pairs: Sequence[Pair] = (),
-    ) -> None:
+    def apply(self, rules: Rules) -> None:
         """Put exactly these rules in place of all of ours."""
         had_six = 6 in self._families
-        self._bridges, self._forwards = tuple(bridges), set(forwards)
-        self._uplinks = {4: tuple(uplinks), 6: tuple(uplinks6)}
-        self._pairs = tuple(pairs)
+        self._rules, self._forwards = rules, set(rules.forwards)
         for family in {*self._families, *([6] if had_six else [])}:
             self._write(family)
 
@@ -103,7 +92,7 @@ class Iptables:
 
     def is_intact(self) -> bool:
         """Tell whether as many rules are there as should be."""
-        if not self._bridges:
+        if not self._rules.bridges:
             return True
         for family in self._families:
             saved, wanted = self._save(family), self._ruleset(family)
@@ -129,18 +118,16 @@ class Iptables:
                 lines += [f":{chain} - [0:0]" for chain in known]
                 lines += [*(f"-X {chain}" for chain in known), "COMMIT"]
             self._restore(family, lines)
-        self._bridges, self._forwards = (), set()
+        self._rules, self._forwards = Rules(), set()
 
     # --- details -----------------------------------------------------------------------------
 
     @property
     def _families(self) -> list[int]:
-        return [4, 6] if any(bridge.subnet6 for bridge in self._bridges) else [4]
+        return [4, 6] if any(bridge.subnet6 for bridge in self._rules.bridges) else [4]
 
     def _ruleset(self, family: int) -> Ruleset:
-        forwards = [it for it in self._forwards if (":" in it.host_address) == (family == 6)]
-        pairs = self._pairs if family == 4 else ()
-        return Ruleset(family, self._bridges, forwards, self._uplinks[family], pairs)
+        return Ruleset(family, replace(self._rules, forwards=frozenset(self._forwards)))
 
     def _write(self, family: int) -> None:
         saved = self._save(family)
@@ -161,7 +148,7 @@ class Iptables:
                 rules = [
                     rule.replace("-A", verb, 1)
                     for forward in of_family
-                    for rule in port_rules(table, self._bridges, forward)
+                    for rule in port_rules(table, self._rules.bridges, forward)
                 ]
                 lines += [f"*{table}", *rules, "COMMIT"] if rules else []
             try:

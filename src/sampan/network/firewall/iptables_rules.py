@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sampan.network.firewall.firewall import BridgeRules, Forward, Pair
+from sampan.network.firewall.firewall import BridgeRules, Forward, Pair, Rules
 
 MARK: Final = "sampan"
 USER: Final = "DOCKER-USER"
@@ -27,16 +27,35 @@ class Ruleset:
     """All rules of one family."""
 
     family: int
-    bridges: Sequence[BridgeRules]
-    forwards: Sequence[Forward]
-    uplinks: Sequence[str]
-    pairs: Sequence[Pair] = ()
+    rules: Rules
+
+    @property
+    def bridges(self) -> Sequence[BridgeRules]:
+        """Return the bridges, which are the same for both families."""
+        return self.rules.bridges
+
+    @property
+    def forwards(self) -> Sequence[Forward]:
+        """Return the published ports, those of one address before those of any."""
+        is_six = self.family == 6
+        mine = [it for it in self.rules.forwards if (":" in it.host_address) == is_six]
+        return sorted(mine, key=lambda it: (it.host_address in _ANY, str(it)))
+
+    @property
+    def uplinks(self) -> Sequence[str]:
+        """Return the interfaces between which nothing is forwarded."""
+        return self.rules.uplinks6 if self.family == 6 else self.rules.uplinks
+
+    @property
+    def pairs(self) -> Sequence[Pair]:
+        """Return who may reach whom."""
+        return self.rules.pairs if self.family == 4 else ()
 
     def tables(self) -> dict[str, list[str]]:
         """Return the rules by table, ours in the kernel's chains marked."""
         if not self.bridges and not self.uplinks:
             return {table: [] for table in CHAINS}
-        ports = sorted(self.forwards, key=lambda it: (it.host_address in _ANY, str(it)))
+        ports = self.forwards
         return {
             "filter": [
                 # At the head, whatever was there before: the administrator's first.

@@ -10,12 +10,12 @@ import ctypes
 import errno
 import logging
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 
-from sampan.network.firewall.firewall import BridgeRules, Forward, Pair
+from sampan.network.firewall.firewall import BridgeRules, Forward, Pair, Rules
 
 log = logging.getLogger(__name__)
 
@@ -62,21 +62,13 @@ class Nftables:
         self._table = table
         self._context: Any = None
         self._library: Any = None
-        self._state = _Rules()
-        self._forwards: set[Forward] = set()
+        self._rules = Rules()
+        self._forwards: set[Forward] = set()  # those of the rules, with what has changed since
 
-    def apply(
-        self,
-        bridges: Sequence[BridgeRules],
-        forwards: Collection[Forward],
-        uplinks: Sequence[str] = (),
-        uplinks6: Sequence[str] = (),
-        pairs: Sequence[Pair] = (),
-    ) -> None:
+    def apply(self, rules: Rules) -> None:
         """Put exactly these rules in place of all of ours."""
-        rules = _Rules(tuple(bridges), tuple(uplinks), tuple(uplinks6), tuple(pairs))
-        self._run(rules.text(self._table, forwards))
-        self._state, self._forwards = rules, set(forwards)
+        self._run(ruleset(self._table, rules))
+        self._rules, self._forwards = rules, set(rules.forwards)
 
     def add(self, forwards: Collection[Forward]) -> None:
         """Add forwards."""
@@ -103,7 +95,7 @@ class Nftables:
             # Somebody changed or flushed our table: write it anew, as it should be.
             log.warning("the firewall table is written anew: %s", error)
             after = self._forwards | set(forwards) if verb == "add" else self._forwards
-            self._run(self._state.text(self._table, after))
+            self._run(ruleset(self._table, replace(self._rules, forwards=frozenset(after))))
 
     def admit(self, interface: str) -> None:
         """Accept the bridge's traffic first in `filter FORWARD`, if that chain filters at all.
@@ -137,13 +129,13 @@ class Nftables:
 
     def is_intact(self) -> bool:
         """Tell whether our table is there, and what `admit` has put into the host's chains."""
-        if not self._state.bridges:
+        if not self._rules.bridges:
             return True
         try:
             self._run(f"list chain inet {self._table} forward")
         except OSError:
             return False
-        wanted = {_comment(bridge.interface) for bridge in self._state.bridges}
+        wanted = {_comment(bridge.interface) for bridge in self._rules.bridges}
         for family in ("ip", "ip6"):
             policy, rules = self._host_chain(family)
             if (policy == "drop" or rules) and not wanted <= {rule.comment for rule in rules}:
@@ -153,7 +145,7 @@ class Nftables:
     def clear(self) -> None:
         """Remove all of ours."""
         self._run(f"add table inet {self._table}\ndelete table inet {self._table}")
-        self._state, self._forwards = _Rules(), set()
+        self._rules, self._forwards = Rules(), set()
 
     def close(self) -> None:
         """Let go of the library's context; rules stay."""
@@ -223,40 +215,17 @@ def redirect_names(address: str, udp_port: int, tcp_port: int) -> None:
 # --- the text of the rules -------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Rules:
-    """All but the published ports."""
-
-    bridges: tuple[BridgeRules, ...] = ()
-    uplinks: tuple[str, ...] = ()
-    uplinks6: tuple[str, ...] = ()
-    pairs: tuple[Pair, ...] = ()
-
-    def text(self, table: str, forwards: Iterable[Forward]) -> str:
-        """Return the commands that replace our table by one with these rules."""
-        rules = (self.uplinks, self.uplinks6, self.pairs)
-        return ruleset(table, self.bridges, forwards, *rules)
-
-
-def ruleset(
-    table: str,
-    bridges: Sequence[BridgeRules],
-    forwards: Iterable[Forward],
-    uplinks: Sequence[str] = (),
-    uplinks6: Sequence[str] = (),
-    pairs: Sequence[Pair] = (),
-) -> str:
+def ruleset(table: str, rules: Rules) -> str:
     """Return the commands that replace our table by one with these rules, in one transaction."""
-    forwards = list(forwards)
     chains = [
-        *(_map(name, kind, forwards) for name, kind in _MAPS.items()),
-        _set("bridges", [bridge.interface for bridge in bridges]),
-        _set("uplinks", uplinks),
-        _set("uplinks6", uplinks6),
-        _linked(pairs),
-        *_nat_chains(bridges),
+        *(_map(name, kind, rules.forwards) for name, kind in _MAPS.items()),
+        _set("bridges", [bridge.interface for bridge in rules.bridges]),
+        _set("uplinks", rules.uplinks),
+        _set("uplinks6", rules.uplinks6),
+        _linked(rules.pairs),
+        *_nat_chains(rules.bridges),
         _chain("guard", "filter", "prerouting", "raw", _guard()),
-        _chain("forward", "filter", "forward", "filter", list(_filter(bridges, uplinks, uplinks6))),
+        _chain("forward", "filter", "forward", "filter", list(_filter(rules))),
     ]
     body = "\n".join(chains)
     return f"add table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{body}\n}}\n"
@@ -301,14 +270,12 @@ def _guard() -> list[str]:
     return ["iifname @bridges ip daddr 127.0.0.0/8 drop"]
 
 
-def _filter(
-    bridges: Sequence[BridgeRules], uplinks: Sequence[str], uplinks6: Sequence[str]
-) -> Iterable[str]:
-    if uplinks:
+def _filter(rules: Rules) -> Iterable[str]:
+    if rules.uplinks:
         yield "meta nfproto ipv4 iifname @uplinks oifname @uplinks ct state new drop"
-    if uplinks6:
+    if rules.uplinks6:
         yield "meta nfproto ipv6 iifname @uplinks6 oifname @uplinks6 ct state new drop"
-    for bridge in bridges:
+    for bridge in rules.bridges:
         name = f'"{bridge.interface}"'
         if bridge.internal:
             yield f"iifname {name} oifname != {name} drop"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import suppress
 
-from sampan.network.firewall.firewall import BridgeRules, Forward, Pair
+from sampan.network.firewall.firewall import Forward, Rules
 from sampan.network.firewall.nftables import Nftables
 
 log = logging.getLogger(__name__)
@@ -18,17 +18,10 @@ class NoFirewall:
     def __init__(self, table: str = "sampan") -> None:
         self._former: Nftables | None = Nftables(table)
 
-    def apply(
-        self,
-        bridges: Sequence[BridgeRules],
-        forwards: Collection[Forward],
-        uplinks: Sequence[str] = (),
-        uplinks6: Sequence[str] = (),
-        pairs: Sequence[Pair] = (),
-    ) -> None:
+    def apply(self, rules: Rules) -> None:
         """Remove all of ours, once."""
         self.clear()
-        for bridge in bridges:
+        for bridge in rules.bridges:
             self.dismiss(bridge.interface)
         self._former = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sampan.network.firewall.firewall import BridgeRules, Forward
+from sampan.network.firewall.firewall import BridgeRules, Forward, Rules
 from sampan.network.firewall.iptables_rules import CHAINS, Ruleset, port_rules
 
 BRIDGE = BridgeRules("sampan0", "172.17.0.0/16", subnet6="fd00::/64")
@@ -12,9 +12,8 @@ PORT = Forward("tcp", "0.0.0.0", 8080, "172.17.0.2", 80)
 
 
 def tables(*bridges: BridgeRules, family: int = 4, **more: object) -> dict[str, list[str]]:
-    forwards = more.get("forwards", ())
-    uplinks = more.get("uplinks", ())
-    return Ruleset(family, bridges, forwards, uplinks).tables()  # type: ignore[arg-type]
+    rules = Rules(bridges, **more)  # type: ignore[arg-type]
+    return Ruleset(family, rules).tables()
 
 
 def test_without_bridges_there_are_no_rules() -> None:

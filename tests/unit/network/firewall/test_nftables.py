@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from sampan.network.firewall.firewall import BridgeRules, Forward
+from sampan.network.firewall.firewall import BridgeRules, Forward, Rules
 from sampan.network.firewall.nftables import ruleset
 
 BRIDGE = BridgeRules("sampan0", "172.17.0.0/16")
 
 
 def test_the_table_is_replaced_in_one_transaction() -> None:
-    lines = ruleset("mine", [], []).splitlines()
+    lines = ruleset("mine", Rules()).splitlines()
     assert lines[:3] == ["add table inet mine", "delete table inet mine", "table inet mine {"]
 
 
 def test_ports_are_elements_of_maps() -> None:
-    text = ruleset(
-        "t",
-        [BRIDGE],
-        [
-            Forward("tcp", "0.0.0.0", 8080, "172.17.0.2", 80),
-            Forward("udp", "127.0.0.1", 53, "172.17.0.3", 5353),
-        ],
-    )
+    forwards = {
+        Forward("tcp", "0.0.0.0", 8080, "172.17.0.2", 80),
+        Forward("udp", "127.0.0.1", 53, "172.17.0.3", 5353),
+    }
+    text = ruleset("t", Rules((BRIDGE,), frozenset(forwards)))
     assert "elements = { tcp . 8080 : 172.17.0.2 . 80 }" in text
     assert "elements = { udp . 127.0.0.1 . 53 : 172.17.0.3 . 5353 }" in text
 
@@ -36,32 +33,30 @@ def test_ports_are_elements_of_maps() -> None:
     ],
 )
 def test_masquerading_can_be_switched_off(bridge: BridgeRules, line: str) -> None:
-    assert line in ruleset("t", [BRIDGE], [])
-    assert line not in ruleset("t", [bridge], [])
+    assert line in ruleset("t", Rules((BRIDGE,)))
+    assert line not in ruleset("t", Rules((bridge,)))
 
 
 def test_without_inter_container_neighbours_are_dropped_but_published_ports_pass() -> None:
     line = 'iifname "b0" oifname "b0" ct state new ct status & dnat == 0 drop'
-    assert line in ruleset("t", [BridgeRules("b0", "10.0.0.0/8", inter_container=False)], [])
-    assert line.replace("b0", "sampan0") not in ruleset("t", [BRIDGE], [])
+    bridge = BridgeRules("b0", "10.0.0.0/8", inter_container=False)
+    assert line in ruleset("t", Rules((bridge,)))
+    assert line.replace("b0", "sampan0") not in ruleset("t", Rules((BRIDGE,)))
 
 
 def test_interfaces_that_did_not_forward_before_us_still_do_not() -> None:
     line = "iifname @uplinks oifname @uplinks ct state new drop"
-    assert line in ruleset("t", [], [], ["eth0"])
-    assert line not in ruleset("t", [], [])
+    assert line in ruleset("t", Rules(uplinks=("eth0",)))
+    assert line not in ruleset("t", Rules())
 
 
 def test_ipv6_has_maps_and_masquerading_of_its_own() -> None:
-    text = ruleset(
-        "t",
-        [BridgeRules("b0", "10.0.0.0/8", subnet6="fd00::/64")],
-        [
-            Forward("tcp", "::", 8080, "fd00::2", 80),
-            Forward("tcp", "2001:db8::1", 8081, "fd00::2", 80),
-        ],
-        uplinks6=["eth0"],
-    )
+    bridge = BridgeRules("b0", "10.0.0.0/8", subnet6="fd00::/64")
+    forwards = {
+        Forward("tcp", "::", 8080, "fd00::2", 80),
+        Forward("tcp", "2001:db8::1", 8081, "fd00::2", 80),
+    }
+    text = ruleset("t", Rules((bridge,), frozenset(forwards), uplinks6=("eth0",)))
     assert "elements = { tcp . 8080 : fd00::2 . 80 }" in text
     assert "elements = { tcp . 2001:db8::1 . 8081 : fd00::2 . 80 }" in text
     assert "oifname != @bridges ip6 saddr fd00::/64 masquerade" in text

@@ -1,0 +1,110 @@
+"""Namespaces of containers with all their endpoints, made by the plumber as a whole or not at all.
+
+All of it is called in threads: the plumber's calls wait for its helper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from sampan.engine.endpoint_settings import gateway6_of, gateway_of, priority
+from sampan.engine.held import Held, Plugged, has_names
+from sampan.engine.network_model import HOST, NetworkOptions, Wish
+from sampan.errors import Internal, SampanError, Unavailable
+from sampan.network.plumber import EndpointSpec, Plumber, PortMapping, ResolverSpec
+from sampan.rpc import Fd
+
+FAILED: Final = "failed to set up container networking: "
+
+
+class Sandboxes:
+    """Makes and changes the namespaces of containers."""
+
+    def __init__(self, plumber: Plumber, options: NetworkOptions) -> None:
+        self._plumber, self._options = plumber, options
+        self._undetached: set[str] = set()  # endpoints whose helper was gone
+
+    def bare(self, plugged: Sequence[Plugged]) -> Fd | None:
+        """Return what the modes host (nothing) and none need."""
+        is_host = bool(plugged) and plugged[0].row.network.name == HOST
+        return None if is_host else self._plumber.sandbox()
+
+    def make(
+        self,
+        wish: Wish,
+        plugged: Sequence[Plugged],
+        specs: Sequence[EndpointSpec],
+        mappings: list[PortMapping],
+    ) -> tuple[Fd, list[PortMapping]]:
+        """Make all endpoints and publish on the first, or leave nothing."""
+        self.unplug(())
+        first, *others = specs
+        namespace = self._plumber.attach(first)
+        try:
+            for spec in others:
+                self._plumber.attach(spec, namespace).close()
+            self.resolve(wish, plugged, namespace)
+            try:
+                published = self._plumber.publish(first.endpoint_id, mappings) if mappings else []
+            except SampanError as error:
+                raise Internal(
+                    f"{FAILED}driver failed programming external connectivity on endpoint "
+                    f"{wish.name} ({first.endpoint_id}): {error}"
+                ) from error
+        except BaseException:
+            self.unmake(specs, namespace)
+            raise
+        return namespace, published
+
+    def resolve(self, wish: Wish, plugged: Sequence[Plugged], namespace: Fd) -> None:
+        """Have names found by a container that is on a user-defined network."""
+        if not has_names(plugged):
+            return
+        links = [link for one in plugged for link in one.settings.links or ()]
+        aliases = {alias: name for name, _, alias in (link.partition(":") for link in links)}
+        servers = list(wish.dns or self._options.dns)
+        spec = ResolverSpec(container_id=wish.container_id, servers=servers, aliases=aliases)
+        self._plumber.resolve(spec, namespace)
+
+    def unmake(self, specs: Sequence[EndpointSpec], namespace: Fd) -> None:
+        """Take `make` back."""
+        namespace.close()
+        self.unplug(specs)
+
+    def unplug(self, specs: Sequence[EndpointSpec]) -> None:
+        """Detach endpoints; what a dying helper did not do is tried again with the next ones."""
+        self._undetached |= {spec.endpoint_id for spec in specs}
+        for endpoint_id in list(self._undetached):
+            self._undetached.discard(endpoint_id)
+            try:
+                self._plumber.detach(endpoint_id)
+            except Unavailable:
+                self._undetached.add(endpoint_id)
+                raise
+
+    def reroute(self, held: Held, namespace: Fd, orphans: Sequence[PortMapping] = ()) -> None:
+        """Have default route and published ports on the network that should have them.
+
+        `orphans` are the ports of a network that was left.
+        """
+        able = [one for one in held.plugged if one.spec and not one.row.network.internal]
+        if not able:
+            return
+        best = min(able, key=lambda one: priority(one.row, one.settings))
+        former = next((one for one in able if one.spec and one.spec.gateway), None)
+        if best is former or not best.spec:
+            return
+        moved = list(orphans)
+        self._set_gateway(best, gateway_of(best.row), gateway6_of(best.row), namespace)
+        if former and former.spec:
+            self._set_gateway(former, "", "", namespace)
+            self._plumber.unpublish(former.spec.endpoint_id, former.ports)
+            moved, former.ports = former.ports, []
+        if moved:
+            best.ports = self._plumber.publish(best.spec.endpoint_id, moved)
+
+    def _set_gateway(self, plugged: Plugged, gateway: str, gateway6: str, namespace: Fd) -> None:
+        if spec := plugged.spec:
+            self._plumber.route(spec.endpoint_id, gateway, gateway6, namespace)
+            spec.gateway, spec.gateway6 = gateway, gateway6

@@ -1,0 +1,57 @@
+"""An interface inside of a container: its name, its addresses and the default routes over it."""
+
+from __future__ import annotations
+
+import errno
+from ipaddress import ip_address, ip_interface
+
+from sampan.network.netlink import (
+    Message,
+    add_address,
+    add_default_route,
+    delete_default_route,
+    set_link,
+)
+from sampan.network.plumber import EndpointSpec
+from sampan.network.sandbox import Sandbox, Wired
+
+
+def configure(wired: Wired, endpoint: EndpointSpec, mtu: int = 0) -> None:
+    """Give an interface that is down all that an endpoint has, and switch it on; raises OSError."""
+    renamed = endpoint.interface if endpoint.interface != wired.inner_name else ""
+    requests: list[Message] = [
+        set_link(wired.inner, name=renamed, mac=endpoint.mac_address, mtu=mtu, up=True),
+        *(
+            add_address(wired.inner, ip_interface(address))
+            for address in (endpoint.address, endpoint.address6, *endpoint.more_addresses)
+            if address
+        ),
+        *(
+            add_default_route(ip_address(gateway), wired.inner)
+            for gateway in (endpoint.gateway, endpoint.gateway6)
+            if gateway
+        ),
+    ]
+    if endpoint.address6:
+        wired.sandbox.switch_ipv6_on(wired.inner_name)
+    wired.sandbox.request(*requests)
+
+
+def set_routes(namespace: int, before: EndpointSpec, after: EndpointSpec) -> None:
+    """Change the default routes in a namespace from those of an endpoint before to after.
+
+    A route that somebody else has made meanwhile stays; raises OSError.
+    """
+    with Sandbox.of(namespace) as sandbox:
+        if not (link := sandbox.link(after.interface)):
+            return  # the user has renamed or removed it
+        for old, new in ((before.gateway, after.gateway), (before.gateway6, after.gateway6)):
+            # IPv6 takes a second default route as another way; the old one goes first.
+            if old and (":" in old or not new):
+                try:
+                    sandbox.request(delete_default_route(ip_address(old), link.index))
+                except OSError as error:
+                    if error.errno != errno.ESRCH:
+                        raise
+            if new:
+                sandbox.request(add_default_route(ip_address(new), link.index, replace=True))
