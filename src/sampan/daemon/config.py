@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sampan.daemon import registries
+from sampan.daemon import network_options, registries
 from sampan.daemon.flags import UsageError, parse_bytes, parse_flags
 from sampan.daemon.options import BY_FLAG, BY_KEY, FIXED, NOT_IN_FILE, OPTIONS, REFUSED, Option
 from sampan.errors import Unsupported
@@ -227,6 +227,7 @@ def check(config: Config) -> None:
     for label in config["label"]:
         if "=" not in label or label.startswith("="):
             raise UsageError(f"bad attribute format: {label}")
+    network_options.check(config)
     registries.check(config)
     check_hosts(config)
 

@@ -64,6 +64,7 @@ def _examine_host(config: Config) -> int:
 
 def run(config: Config) -> int:
     """Open what needs root, then supervise."""
+    roots.check_cgroups()
     os.umask(0o022)
     who = privileges.identity(config["user"], config["group"])
     data_root, run_root = config["data-root"], config["exec-root"]

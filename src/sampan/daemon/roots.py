@@ -14,6 +14,21 @@ LOCK = "lock"
 LOCK_SECONDS = 5.0  # for a daemon whose supervisor was killed to notice that, and to end
 
 
+def check_cgroups(mountinfo: str = "/proc/self/mountinfo") -> None:
+    """Raise UsageError where no cgroups are to be seen: no container could be started.
+
+    The usual reason is `ip netns exec`, which mounts a /sys of its own.
+    """
+    with open(mountinfo, encoding="utf-8", errors="replace") as file:
+        kinds = {line.partition(" - ")[2].partition(" ")[0] for line in file}
+    if not kinds & {"cgroup", "cgroup2"}:
+        raise UsageError(
+            "failed to start daemon: no cgroups are mounted at /sys/fs/cgroup, and no container "
+            "can be started without (`ip netns exec` hides them: use `nsenter "
+            "--net=/run/netns/NAME` instead)"
+        )
+
+
 def prepare(data_root: str, run_root: str, who: Identity) -> None:
     """Make the data root and the run root with their owners and modes."""
     # Sticky: the daemon makes its database here, but cannot rename what belongs to root.

@@ -14,6 +14,7 @@ from sampan.api.handler import Backend
 from sampan.daemon import certificates
 from sampan.daemon.config import Config
 from sampan.daemon.flags import UsageError
+from sampan.daemon.network_options import address_pools, without_effect
 from sampan.daemon.reconnecting import Reconnecting
 from sampan.daemon.registries import masked, registry_options, shown
 from sampan.distribution.config import RegistryConfig
@@ -194,7 +195,7 @@ def system_options(config: Config, degraded: Sequence[str] = ()) -> SystemOption
         live_restore=config["live-restore"],
         default_address_pools=address_pools(config["default-address-pool"]),
         firewall=(config["firewall-backend"] or "nftables") if config["iptables"] else "none",
-        warnings=(*degraded, *_exposed(config)),
+        warnings=(*degraded, *_exposed(config), *without_effect(config)),
         registries=shown_registries(config),
         http_proxy=masked(proxies(config).http),
         https_proxy=masked(proxies(config).https),
@@ -280,19 +281,6 @@ def engine_id(data_root: Path) -> str:
         temporary.write_text(identity + "\n", "ascii")
         os.replace(temporary, path)
         return identity
-
-
-def address_pools(pools: Any) -> tuple[tuple[str, int], ...]:
-    """Return the pools of --default-address-pool ("base=10.0.0.0/8,size=24") and of the file."""
-    found = []
-    for pool in pools:
-        if isinstance(pool, str):
-            pool = dict(part.partition("=")[::2] for part in pool.split(","))
-        try:
-            found.append((str(pool["base"]), int(pool["size"])))
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"invalid default address pool: {pool}") from error
-    return tuple(found)
 
 
 def _ulimits(limits: dict[str, Any]) -> dict[str, Ulimit]:

@@ -179,8 +179,9 @@ def cgroups(probes: Probes) -> Finding:
             "cgroups",
             "error",
             "no cgroups are mounted",
-            "no container can be limited, counted, paused or stopped as a whole",
-            "mount -t cgroup2 none /sys/fs/cgroup",
+            "the daemon does not start, as no container could",
+            "mount -t cgroup2 none /sys/fs/cgroup; where `ip netns exec` hides them: `nsenter "
+            "--net=/run/netns/NAME` instead",
         )
     if missing := [name for name in wanted if name not in there]:
         severity: Severity = "warning" if {"memory", "cpu", "pids"} & set(missing) else "note"
