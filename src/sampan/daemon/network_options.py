@@ -49,8 +49,8 @@ def check(config: Config) -> None:
             ipaddress.ip_address(text)
         except ValueError as error:
             raise UsageError(f"invalid dns: {error}") from error
-    for family, suffix in (("", ""), ("6", "-v6")):
-        _check_within(config, f"bip{family}", f"fixed-cidr{suffix}", f"default-gateway{suffix}")
+    _check_within(config, "bip", "fixed-cidr", "default-gateway")
+    _check_within(config, "bip6", "fixed-cidr-v6", "default-gateway-v6")
     for pool in address_pools(config["default-address-pool"]):
         _check_pool(*pool)
 
