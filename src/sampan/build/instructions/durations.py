@@ -1,0 +1,38 @@
+"""Times of health checks, as Go writes durations: 1h30m, 1.5s, 300ms."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from sampan.errors import InvalidArgument
+
+_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_UNITS: Final = {
+    "ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9,
+    "m": 60 * 10**9, "h": 3600 * 10**9,
+}  # fmt: skip
+_LONGEST: Final = 1 << 63  # nanoseconds
+_LETTERS: Final = 64
+
+
+def duration(text: str) -> int:
+    """Return nanoseconds; InvalidArgument in Go's words for what is no duration."""
+    if text == "0":
+        return 0
+    at, total = 0, 0
+    while len(text) <= _LETTERS and (match := _PART.match(text, at)):
+        whole, _, fraction = match[1].partition(".")
+        unit = _UNITS[match[2]]
+        total += int(whole or 0) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
+        at = match.end()
+    if not text or at != len(text) or total >= _LONGEST:
+        raise InvalidArgument(f'time: invalid duration "{text}"')
+    return total
+
+
+def check_interval(name: str, nanoseconds: int) -> int:
+    """Return the time of a health check; InvalidArgument if it is too short."""
+    if 0 < nanoseconds < 10**6:
+        raise InvalidArgument(f'Interval "{name}" cannot be less than 1ms')
+    return nanoseconds
