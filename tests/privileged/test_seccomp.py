@@ -18,6 +18,7 @@ from sampan.runtime.defaults import CAPABILITIES
 from sampan.runtime.seccomp_profile import default_profile
 from sampan.spec.runtime import LinuxSeccomp, LinuxSyscall, State
 
+SOCKET = {"x86_64": 41, "aarch64": 198}[os.uname().machine]
 pytestmark = pytest.mark.privileged
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[MACHINE]
 DEFAULT = default_profile(ARCHITECTURE, CAPABILITIES, (6, 1))
@@ -48,6 +49,8 @@ def errno_under(profile: LinuxSeccomp, call: Callable[[], object]) -> int:
         (lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM), 0),
         (lambda: socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET), errno.EPERM),
         (lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM), errno.EPERM),
+        (lambda: syscall(SOCKET, 1 << 32 | socket.AF_ALG, 5, 0), errno.EPERM),
+        (lambda: syscall(SOCKET, 1 << 32 | socket.AF_INET, 1, 0), 0),
         (lambda: syscall(NR["unshare"], 0x20000000), errno.EPERM),
         (lambda: syscall(NR["mount"], b"a", b"/", b"tmpfs"), errno.EPERM),
         (lambda: syscall(NR["clone3"], None, 0), errno.ENOSYS),

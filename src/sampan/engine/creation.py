@@ -17,6 +17,7 @@ from typing import Any
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container, Record
 from sampan.engine.images.images import Image, Images
+from sampan.engine.joining import check_shareable
 from sampan.engine.links import Links
 from sampan.engine.lookup import Table
 from sampan.engine.merging import merged
@@ -24,6 +25,7 @@ from sampan.engine.networks import Networks
 from sampan.engine.notices import Notices
 from sampan.engine.oci_checks import check_create
 from sampan.engine.oci_mounts import mount_points
+from sampan.engine.security import Confinement
 from sampan.engine.snapshot_driver import SnapshotDriver
 from sampan.engine.store import ContainerStore
 from sampan.engine.wishes import wish
@@ -54,6 +56,7 @@ class Creation:
         data_root: Path,
         driver: SnapshotDriver,
         default_shm_size: int,
+        confinement: Confinement,
         log_driver: str,
         log_options: Mapping[str, str],
     ) -> None:
@@ -61,7 +64,7 @@ class Creation:
         self._networks, self._mounter, self._notices = networks, mounter, notices
         self._links = links
         self._data_root, self._driver = data_root, driver
-        self._shm_size = default_shm_size
+        self._shm_size, self._confinement = default_shm_size, confinement
         self._log_driver, self._log_options = log_driver, log_options
 
     async def create(
@@ -77,7 +80,9 @@ class Creation:
         host_config = request.host_config
         host_config.runtime = host_config.runtime or request.runtime
         self._log_defaults(host_config)
-        warnings = check_create(config, host_config, shm_size=self._shm_size)
+        warnings = check_create(
+            config, host_config, shm_size=self._shm_size, confinement=self._confinement
+        )
         path, arguments = _command(config)
         size = self._driver.size(host_config)
         container_id = new_id()
@@ -172,7 +177,9 @@ class Creation:
         for mode in (host_config.network_mode, host_config.pid_mode, host_config.ipc_mode):
             kind, _, target = mode.partition(":")
             if kind == "container":
-                self._other(target)
+                other = self._other(target)
+                if mode is host_config.ipc_mode:
+                    check_shareable(other)
 
     async def _make_working_folder(self, record: Record, image: Image) -> None:
         """Make `WorkingDir` inside the snapshot, owned by root, if the image does not have it."""

@@ -29,6 +29,7 @@ from sampan.engine.oci import Specifications
 from sampan.engine.reconcile import Reconciliation
 from sampan.engine.registries import RegistryQueries
 from sampan.engine.removal import Removal
+from sampan.engine.security import Confinement
 from sampan.engine.snapshot_driver import SnapshotDriver, image_root
 from sampan.engine.stats import Stats
 from sampan.engine.store import ContainerStore
@@ -51,6 +52,7 @@ class EngineOptions:
     log_options: Mapping[str, str] = field(default_factory=dict)
     default_ulimits: Mapping[str, Ulimit] = field(default_factory=dict)
     default_shm_size: int = 64 << 20
+    confinement: Confinement = field(default_factory=Confinement)
     init: bool = False
     shutdown_timeout: int = 15
     live_restore: bool = True
@@ -96,9 +98,7 @@ class Engine:
         self.images = self._images(mounter, data_root, options)
         self.networks = Networks(self._database, plumber, options.network, self._emitter("network"))
         store, notices = ContainerStore(self._database), Notices(self.events)
-        specifications = Specifications(
-            data_root, options.default_ulimits, options.init, self.storage.limits_by_project
-        )
+        specifications = _specifications(data_root, options, self.storage)
         self.execs = Execs(self._table, spawner, specifications, self.events, self._tasks)
         common: Common = {
             "table": self._table,
@@ -171,17 +171,7 @@ class Engine:
         logs = Logs(data_root)
         return Containers(
             table=table,
-            creation=Creation(
-                **common,
-                links=links,
-                images=self.images,
-                notices=notices,
-                data_root=data_root,
-                driver=self.storage,
-                default_shm_size=options.default_shm_size,
-                log_driver=options.log_driver,
-                log_options=options.log_options,
-            ),
+            creation=self._creation(common, links, notices, data_root, options),
             lifecycle=lifecycle,
             removal=removal,
             updating=Updating(
@@ -204,6 +194,27 @@ class Engine:
             logging=logs,
             archives=Archives(mounter, spawner, notices),
             statistics=Stats(),
+        )
+
+    def _creation(
+        self,
+        common: Common,
+        links: Links,
+        notices: Notices,
+        data_root: Path,
+        options: EngineOptions,
+    ) -> Creation:
+        return Creation(
+            **common,
+            links=links,
+            images=self.images,
+            notices=notices,
+            data_root=data_root,
+            driver=self.storage,
+            default_shm_size=options.default_shm_size,
+            confinement=options.confinement,
+            log_driver=options.log_driver,
+            log_options=options.log_options,
         )
 
     async def __aenter__(self) -> Self:
@@ -239,3 +250,15 @@ class Engine:
             self.events.publish(type, action, id, attributes)
 
         return emit
+
+
+def _specifications(
+    data_root: Path, options: EngineOptions, storage: SnapshotDriver
+) -> Specifications:
+    return Specifications(
+        data_root,
+        options.default_ulimits,
+        options.init,
+        storage.limits_by_project,
+        options.confinement,
+    )

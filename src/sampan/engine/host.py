@@ -27,6 +27,7 @@ class HostFacts:
     apparmor: bool
     seccomp: bool
     cgroup_namespaces: bool
+    selinux: bool = False
 
     def warnings(self) -> list[str]:
         """Return Docker's sentences for what is missing."""
@@ -60,6 +61,7 @@ def host_facts(root: Path = CGROUP_ROOT) -> HostFacts:
         ipv4_forwarding=read_line("/proc/sys/net/ipv4/ip_forward") != "0",
         apparmor=read_line("/sys/module/apparmor/parameters/enabled") == "Y",
         seccomp=os.path.exists("/proc/sys/kernel/seccomp/actions_avail"),
+        selinux=os.path.exists("/sys/fs/selinux/enforce"),
         cgroup_namespaces=os.path.exists("/proc/self/ns/cgroup"),
     )
 

@@ -13,6 +13,7 @@ import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
+from sampan.engine import joining
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container, Record
 from sampan.engine.execs import Execs
@@ -45,6 +46,7 @@ from sampan.storage.mounter import Mounter
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 10
+WAIT_SECONDS = 0.2  # for a container that starts first, as this one shares its namespaces
 KILL_SECONDS = 10  # how long a killed container may take to end
 UNKNOWN_EXIT = 255  # nobody could learn it (moby: the shim is gone)
 
@@ -134,7 +136,7 @@ class Lifecycle:
 
     async def _launch(self, container: Container) -> Started:
         record = container.record
-        pull_in = self._joined(container)
+        pull_in = joining.joined(self._table, container)
         async with AsyncExitStack() as undo:
             mounting = asyncio.ensure_future(blocking(self._mounter.mount, record.id))
             undo.push_async_callback(_close_result, mounting)
@@ -191,22 +193,6 @@ class Lifecycle:
         if mode.startswith("container:"):
             return self._table.find(mode.removeprefix("container:")).id
         return ""
-
-    def _joined(self, container: Container) -> dict[str, int]:
-        """Return the processes whose namespaces the container shares, by kind of namespace."""
-        host = container.host_config
-        modes = {"network": host.network_mode, "pid": host.pid_mode, "ipc": host.ipc_mode}
-        joined = {}
-        for kind, mode in modes.items():
-            if not mode.startswith("container:"):
-                continue
-            other = self._table.find(mode.removeprefix("container:"))
-            if not other.running:
-                raise Conflict(
-                    f"cannot join {kind} namespace of a non running container: {other.id}"
-                )
-            joined[kind] = other.record.pid
-        return joined
 
     async def _failed(self, container: Container, error: SampanError) -> SampanError:
         """Note why a start failed, and return the error in Docker's words."""
@@ -314,6 +300,9 @@ class Lifecycle:
     async def _start_again(self, container: Container) -> None:
         async with container.lock:
             if container.running or not container.restarting or container.removing:
+                return
+            if joining.waits(self._table, container):
+                self._restarts.schedule(container, WAIT_SECONDS, self._start_again)
                 return
             container.record.restart_count += 1
             try:

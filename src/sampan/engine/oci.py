@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, cast
 
-from sampan.engine import oci_mounts, resources, security
+from sampan.engine import oci_mounts, resources, seccomp_profiles, security
 from sampan.engine.container import Record
 from sampan.engine.oci_mount_spec import mounts
 from sampan.errors import InvalidArgument, Unsupported
@@ -58,6 +58,7 @@ class Specifications:
     default_ulimits: Mapping[str, Ulimit] = field(default_factory=dict)
     init: bool = False  # run an init in containers that do not say
     is_sized: Callable[[HostConfig], bool] = lambda _: False  # a project limits what it writes
+    confinement: security.Confinement = field(default_factory=security.Confinement)
 
     def container_spec(self, record: Record, *, files_of: str = "") -> Spec:
         """Return the specification of a container that is about to start.
@@ -137,7 +138,11 @@ class Specifications:
         self, record: Record, options: security.SecurityOptions, names: list[str]
     ) -> Process:
         config, host = record.config, record.host_config
-        profile = options.apparmor or ("unconfined" if host.privileged else "")
+        confinement = self.confinement
+        unconfined = "unconfined" if host.privileged else confinement.apparmor
+        no_new_privileges = options.no_new_privileges
+        if no_new_privileges is None:
+            no_new_privileges = confinement.no_new_privileges
         return Process(
             terminal=config.tty,
             console_size=_console_size(host.console_size if config.tty else None),
@@ -146,8 +151,8 @@ class Specifications:
             cwd=config.working_dir or "/",
             capabilities=defaults.capabilities(names),
             rlimits=self._rlimits(host),
-            no_new_privileges=options.no_new_privileges,
-            apparmor_profile=profile,
+            no_new_privileges=no_new_privileges,
+            apparmor_profile=options.apparmor or unconfined,
             selinux_label="" if host.privileged else options.selinux_label,
             oom_score_adj=host.oom_score_adj,
         )
@@ -167,7 +172,13 @@ class Specifications:
             resources=_resources(host),
             cgroups_path=cgroups_path(record),
             namespaces=namespaces(host),
-            seccomp=security.seccomp(options, names, host.privileged, sized=self.is_sized(host)),
+            seccomp=seccomp_profiles.seccomp(
+                options,
+                names,
+                host.privileged,
+                sized=self.is_sized(host),
+                default=self.confinement.seccomp,
+            ),
             masked_paths=list(host.masked_paths or ()),
             readonly_paths=list(host.readonly_paths or ()),
         )

@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import UNSET
 
-from sampan.engine import oci, oci_mounts, resources, security
+from sampan.engine import oci, oci_mounts, resources, seccomp_profiles, security
 from sampan.engine.signals import parse_signal
 from sampan.errors import InvalidArgument
 from sampan.runtime import defaults
@@ -20,6 +20,8 @@ from sampan.spec.docker.config import Config, HostConfig, Resources, RestartPoli
 from sampan.spec.image import Healthcheck
 
 MAX_HOSTNAME: Final = 64
+MAX_ID: Final = (1 << 31) - 1
+DEFAULT_CONFINEMENT: Final = security.Confinement()
 MIN_DURATION: Final = 10**6  # nanoseconds
 POLICIES: Final = ("no", "always", "on-failure", "unless-stopped")
 RUNTIMES: Final = ("", "sampan", "sampan-runtime", "runc", "io.containerd.runc.v2")
@@ -34,7 +36,11 @@ def kernel() -> resources.Kernel:
 
 
 def check_create(
-    config: Config, host: HostConfig, *, shm_size: int = defaults.SHM_BYTES
+    config: Config,
+    host: HostConfig,
+    *,
+    shm_size: int = defaults.SHM_BYTES,
+    confinement: security.Confinement = DEFAULT_CONFINEMENT,
 ) -> list[str]:
     """Check a container that is to be made, and return warnings; raises InvalidArgument.
 
@@ -45,12 +51,12 @@ def check_create(
     _validate_host(config, host)
     warnings = resources.verify(host, kernel())
     warnings += _validate_modes(config, host)
-    security.parse_security_opt(host.security_opt or ())
+    warnings += _validate_security(host)
     resources.parse_rules(host.device_cgroup_rules or ())
     if host.device_requests:
         raise InvalidArgument("could not select device driver \"\" with capabilities: "
                               f"{_shown(host)}")  # fmt: skip
-    adapt(host, shm_size=shm_size)
+    adapt(host, shm_size=shm_size, confinement=confinement)
     return warnings
 
 
@@ -84,10 +90,28 @@ def _validate_config(config: Config) -> None:
             raise InvalidArgument(f"invalid environment variable: {item}")
     if config.healthcheck:
         validate_healthcheck(config.healthcheck)
+    _validate_ids("user", *config.user.split(":"))
     if len(config.hostname) > MAX_HOSTNAME:
         raise InvalidArgument(
             f'hostname "{config.hostname}" is too long (maximum {MAX_HOSTNAME} bytes)'
         )
+
+
+def _validate_ids(flag: str, *names: str) -> None:
+    """Refuse numbers that no user or group can have; names are looked up when the container starts.
+
+    Source: moby/sys/user, ErrRange.
+    """
+    for name in names:
+        digits = name.removeprefix("-")
+        if digits.isascii() and digits.isdigit() and (digits != name or len(digits) > 20):
+            number = -1
+        else:
+            number = int(name) if name.isascii() and name.isdigit() else 0
+        if not 0 <= number <= MAX_ID or "\0" in name:
+            raise InvalidArgument(
+                f"invalid --{flag} {name!r}: uids and gids must be in range 0-{MAX_ID}"
+            )
 
 
 def validate_healthcheck(check: Healthcheck) -> None:
@@ -120,6 +144,7 @@ def _validate_host(config: Config, host: HostConfig) -> None:
     _validate_ports(config, host)
     validate_restart_policy(host.restart_policy)
     security.capabilities(host)
+    _validate_ids("group-add", *(host.group_add or ()))
     if host.isolation not in ("", "default"):
         raise InvalidArgument(f"invalid isolation '{host.isolation}' on linux")
     if "" in (host.annotations or {}):
@@ -160,7 +185,23 @@ def validate_restart_policy(policy: RestartPolicy) -> None:
         )
 
 
+def _validate_security(host: HostConfig) -> list[str]:
+    """Check `--security-opt`, profiles of seccomp among it."""
+    options = security.parse_security_opt(host.security_opt or ())
+    names = security.capabilities(host)
+    found = seccomp_profiles.seccomp(options, names, host.privileged)
+    if found is not None and not kernel().facts.seccomp and options.seccomp not in ("", "builtin"):
+        raise InvalidArgument(
+            "seccomp is not enabled in your kernel, cannot run a custom seccomp profile"
+        )
+    return options.discarded(kernel().facts)
+
+
 def _validate_modes(config: Config, host: HostConfig) -> list[str]:
+    if host.uts_mode == "host" and config.hostname:
+        raise InvalidArgument("conflicting options: hostname and the UTS mode")
+    if _is_container(host.network_mode) and config.hostname:
+        raise InvalidArgument("conflicting options: hostname and the network mode")
     ipc = ("", "none", "private", "shareable", "host")
     if host.ipc_mode not in ipc and not _is_container(host.ipc_mode):
         raise InvalidArgument(f"invalid IPC mode: {host.ipc_mode}")
@@ -185,10 +226,6 @@ def _validate_modes(config: Config, host: HostConfig) -> list[str]:
         warnings.append("Published ports are discarded when using host network mode")
     if host.init is True:
         oci.init_path()
-    if _is_container(host.ipc_mode):
-        warnings.append(
-            "System V IPC and message queues are shared with the other container, /dev/shm is not."
-        )
     return warnings
 
 
@@ -199,14 +236,20 @@ def _is_container(mode: str) -> bool:
 # --- defaults ----------------------------------------------------------------------------------
 
 
-def adapt(host: HostConfig, *, shm_size: int = defaults.SHM_BYTES) -> None:
+def adapt(
+    host: HostConfig,
+    *,
+    shm_size: int = defaults.SHM_BYTES,
+    confinement: security.Confinement = DEFAULT_CONFINEMENT,
+) -> None:
     """Fill in what Docker decides when a container is made, so that inspect shows it."""
     if not host.restart_policy.name:
         host.restart_policy.name = "no"
     if host.memory > 0 and host.memory_swap == 0:
         host.memory_swap = 2 * host.memory
     host.shm_size = host.shm_size or shm_size
-    host.ipc_mode = host.ipc_mode or "private"
+    host.ipc_mode = host.ipc_mode or confinement.ipc_mode
+    host.cgroupns_mode = host.cgroupns_mode or confinement.cgroupns_mode
     if not host.cgroupns_mode:
         unified = kernel().facts.cgroup_version == "2"
         host.cgroupns_mode = "private" if unified else "host"

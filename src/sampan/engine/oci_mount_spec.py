@@ -36,12 +36,14 @@ def mounts(
         own.append(_tmpfs(posixpath.normpath("/" + destination.lstrip("/")), merged))
     own.sort(key=lambda mount: mount.destination.rstrip("/").count("/"))
     taken = {mount.destination for mount in own}
+    # None, or that of the other container: it comes with its IPC namespace.
+    is_foreign = host.ipc_mode == "none" or host.ipc_mode.startswith("container:")
     found = [
         mount
         for mount in defaults.mounts(host.shm_size or defaults.SHM_BYTES)
         if mount.destination not in taken
         and not ("/dev" in taken and mount.destination.startswith("/dev/"))
-        and not (host.ipc_mode == "none" and mount.destination == "/dev/shm")  # noqa: S108
+        and not (is_foreign and mount.destination == "/dev/shm")  # noqa: S108
     ]
     for mount in found:
         is_sys = host.privileged and mount.destination == "/sys"

@@ -25,7 +25,7 @@ import msgspec
 
 from sampan.errors import InvalidArgument
 from sampan.linux.libc import NR, syscall
-from sampan.spec.runtime import LinuxSeccomp, LinuxSyscall, State
+from sampan.spec.runtime import LinuxSeccomp, LinuxSeccompArg, LinuxSyscall, State
 
 SECCOMP_SET_MODE_FILTER: Final = 1  # linux/seccomp.h
 _NEW_LISTENER: Final = 1 << 3
@@ -64,6 +64,8 @@ _ARCHITECTURES: Final = (  # those that libseccomp 2.5 knows by our way of calli
     *("PARISC", "PARISC64", "PPC", "PPC64", "PPC64LE", "RISCV64", "S390", "S390X"),
     *("X32", "X86", "X86_64"),
 )
+
+_UNKNOWN_ARCHITECTURES: Final = ("LOONGARCH64", "M68K", "SH", "SHEB")  # of runtime-spec, to us
 
 # Calls that libseccomp 2.5 has no name for; every architecture numbers them alike.
 _NEWER: Final = {
@@ -157,7 +159,7 @@ def compile_filter(profile: LinuxSeccomp, cache: str = "") -> tuple[Filter, list
     `cache` is a directory that only root can write: programs are kept there between processes.
     Raises InvalidArgument for a profile that is none.
     """
-    flags, has_listener = _flags(profile), _has_listener(profile)
+    flags, has_listener = check(profile)
     key = _digest(msgspec.json.encode(profile))
     if found := _compiled.get(key):
         return found, []
@@ -172,6 +174,33 @@ def compile_filter(profile: LinuxSeccomp, cache: str = "") -> tuple[Filter, list
     if cache and not warnings:
         _keep(cache, key, code)
     return result, warnings
+
+
+def check(profile: LinuxSeccomp) -> tuple[int, bool]:
+    """Check all of a profile that needs no library; return its flags, and whether it notifies.
+
+    Raises InvalidArgument, in runc's words where it has some.
+    """
+    for name in profile.architectures:
+        if name.removeprefix("SCMP_ARCH_") not in (*_ARCHITECTURES, *_UNKNOWN_ARCHITECTURES):
+            raise InvalidArgument(f"string {name} is not a valid arch for seccomp")
+    action(profile.default_action, profile.default_errno_ret)
+    for rule in profile.syscalls:
+        action(rule.action, rule.errno_ret)
+        if not rule.names or not all(rule.names):
+            raise InvalidArgument("a seccomp rule names no system call")
+        for argument in rule.args:
+            _check_argument(argument)
+    return _flags(profile), _has_listener(profile)
+
+
+def _check_argument(argument: LinuxSeccompArg) -> None:
+    if argument.op not in _OPERATORS:
+        raise InvalidArgument(f"string {argument.op} is not a valid operator for seccomp")
+    if not 0 <= argument.index <= 5:
+        raise InvalidArgument("seccomp argument index must be between 0 and 5")
+    if any(not 0 <= number < 1 << 64 for number in (argument.value, argument.value_two)):
+        raise InvalidArgument("seccomp argument values must be unsigned 64-bit numbers")
 
 
 def _digest(content: bytes) -> bytes:
@@ -287,14 +316,8 @@ def _conditions(library: Any, rule: LinuxSyscall) -> list[list[Any]]:
     """Return the argument lists of a rule: conditions on the same argument are alternatives."""
     arguments = []
     for argument in rule.args:
-        if argument.op not in _OPERATORS:
-            raise InvalidArgument(f"string {argument.op} is not a valid operator for seccomp")
-        if not 0 <= argument.index <= 5:
-            raise InvalidArgument("seccomp argument index must be between 0 and 5")
-        numbers = (argument.value, argument.value_two)
-        if any(not 0 <= number < 1 << 64 for number in numbers):
-            raise InvalidArgument("seccomp argument values must be unsigned 64-bit numbers")
-        operator = _OPERATORS[argument.op]
+        _check_argument(argument)
+        operator, numbers = _OPERATORS[argument.op], (argument.value, argument.value_two)
         arguments.append(library.Arg(argument.index, operator, *numbers))
     indexes = {argument.index for argument in rule.args}
     if len(indexes) < len(rule.args):
@@ -384,7 +407,11 @@ def send_listener(profile: LinuxSeccomp, state: State, pid: int, listener: int) 
     }
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
         agent.settimeout(10)
-        agent.connect(profile.listener_path)
+        try:
+            agent.connect(profile.listener_path)
+        except OSError as failure:
+            text = (failure.strerror or str(failure)).lower()
+            raise InvalidArgument(f"seccomp listenerPath {profile.listener_path}: {text}") from None
         socket.send_fds(agent, [msgspec.json.encode(message)], [listener])
 
 

@@ -100,7 +100,7 @@ class Direct:
 def launch(request: LaunchRequest, compiled: seccomp.Filter | None, warnings: list[str]) -> Direct:
     """Clone the init of a container; raises InvalidArgument."""
     plan = prepare.plan_namespaces(request)
-    progress = Progress(warnings=list(warnings))
+    progress = Progress(warnings=list(warnings), filtered=compiled is not None)
     entry = None
     ours, theirs = Channel.pair()
     alive, dead = os.pipe2(os.O_CLOEXEC)

@@ -45,7 +45,7 @@ def is_possible(request: ExecRequest) -> bool:
 def launch(request: ExecRequest, compiled: seccomp.Filter | None, warnings: list[str]) -> Direct:
     """Clone the process; raises Conflict if the container has ended."""
     pidfd, foreign = runtime_exec.find(request)
-    progress = Progress(warnings=list(warnings))
+    progress = Progress(warnings=list(warnings), filtered=compiled is not None)
     entry = None
     ours, theirs = Channel.pair()
     alive, dead = os.pipe2(os.O_CLOEXEC)

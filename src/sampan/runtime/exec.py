@@ -50,7 +50,7 @@ def supervise_exec(
     request: ExecRequest, filter: seccomp.Filter | None, report: socket.socket
 ) -> NoReturn:
     """Start the process, in the forked supervisor."""
-    progress = Progress()
+    progress = Progress(filtered=filter is not None)
     try:
         supervise.become_supervisor()
         _start(request, filter, progress)

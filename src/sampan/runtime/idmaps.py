@@ -68,7 +68,7 @@ def open_sources(setup: Setup) -> None:
     open_id_maps(setup.mounts)
     kind = {"private": mounts.MS_PRIVATE}.get(setup.propagation.removeprefix("r"), mounts.MS_SLAVE)
     for mount in setup.mounts:
-        if mount.kind != "bind":
+        if mount.kind != "bind" or mount.tree >= 0:
             continue
         try:
             mount.tree = mounting.open_bind(mount)

@@ -13,6 +13,7 @@ from sampan.linux.namespaces import KINDS
 from sampan.runtime import devices, hooks, mounting, options, program
 from sampan.runtime.channel import reason
 from sampan.runtime.init import Setup
+from sampan.runtime.sharing import SHM, shared_memory
 from sampan.spec.runtime import Hooks, Linux, LinuxIDMapping, LinuxNamespace, State
 
 if TYPE_CHECKING:
@@ -211,6 +212,8 @@ def plan_mounts(request: LaunchRequest, linux: Linux, plan: NamespacePlan) -> li
         elif each.kind == "proc" and "pid" not in plan.new:  # the host's processes anyway
             each.host_copy = b"/proc"
         planned.append(each)
+    if "ipc" in request.pull_in and not any(each.destination == SHM for each in planned):
+        planned.append(shared_memory(request.pull_in["ipc"]))
     return planned
 
 

@@ -32,6 +32,7 @@ class Progress:
     cgroup: Cgroup | None = None
     created: bool = False  # the cgroup is ours to remove
     state_dir: str = ""  # ours to remove, too
+    filtered: bool = False  # init runs under a seccomp filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +77,18 @@ def follow(
         elif tag or not ready:
             if not tag and progress.cgroup is not None and progress.cgroup.oom_kills():
                 raise InvalidArgument("container init was OOM-killed (memory limit too low?)")
-            raise received_error(tag, text)
+            raise received_error(tag, text, filtered=progress.filtered)
         else:
             return  # closed by the execution
 
 
-def received_error(tag: bytes, text: bytes) -> SampanError:
+def received_error(tag: bytes, text: bytes, *, filtered: bool = False) -> SampanError:
     """Return the error that init reported, or that of an init which died without a word."""
+    if tag != ch.ERROR and filtered:
+        return InvalidArgument(
+            "the container's init was killed before it could start the program: its seccomp "
+            "profile may refuse what that needs"
+        )
     if tag != ch.ERROR:
         return Internal("the container's init was killed before it could start the program")
     code, _, message = text.partition(b"\0")

@@ -89,7 +89,7 @@ def supervise(
     request: LaunchRequest, filter: seccomp.Filter | None, report: socket.socket
 ) -> NoReturn:
     """Start a container, in the forked supervisor."""
-    progress = Progress()
+    progress = Progress(filtered=filter is not None)
     try:
         become_supervisor()
         _start(request, filter, progress)

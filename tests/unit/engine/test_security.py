@@ -1,14 +1,15 @@
-"""Capabilities, security options, seccomp profiles."""
+"""Capabilities and security options."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.engine import security
+from sampan.engine.host import host_facts
 from sampan.errors import InvalidArgument
 from sampan.linux.capabilities import all_names
 from sampan.runtime.defaults import CAPABILITIES
@@ -62,49 +63,19 @@ def test_no_security_option_raises_anything_but_invalid_argument(option: str) ->
         pass
 
 
-def test_the_default_filter_allows_mounting_only_with_its_capability() -> None:
-    options = security.SecurityOptions()
-    usual = security.seccomp(options, CAPABILITIES, privileged=False)
-    strong = security.seccomp(options, [*CAPABILITIES, "CAP_SYS_ADMIN"], privileged=False)
-    assert usual
-    assert strong
-    assert not any("mount" in rule.names for rule in usual.syscalls)
-    assert any("mount" in rule.names for rule in strong.syscalls)
+@pytest.mark.parametrize("option", ["label=", "label=user:", "label=colour:red"])
+def test_a_label_has_a_known_name_and_a_value(option: str) -> None:
+    with pytest.raises(InvalidArgument, match="bad label option"):
+        security.parse_security_opt([option])
 
 
-def test_privileged_and_unconfined_containers_have_no_filter() -> None:
-    assert security.seccomp(security.SecurityOptions(), [], privileged=True) is None
-    options = security.SecurityOptions(seccomp="unconfined")
-    assert security.seccomp(options, [], privileged=False) is None
-
-
-def test_a_profile_s_rules_depend_on_capabilities() -> None:
-    profile = json.dumps(
-        {
-            "defaultAction": "SCMP_ACT_ERRNO",
-            "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": []}],
-            "syscalls": [
-                {"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": None},
-                {
-                    "names": ["reboot"],
-                    "action": "SCMP_ACT_ALLOW",
-                    "includes": {"caps": ["CAP_SYS_BOOT"]},
-                },
-                {
-                    "name": "clone",
-                    "action": "SCMP_ACT_ALLOW",
-                    "excludes": {"caps": ["CAP_SYS_ADMIN"]},
-                },
-                {"names": ["new"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "99.0"}},
-            ],
-        }
-    )
-    few = security.load_profile(profile, frozenset())
-    many = security.load_profile(profile, frozenset({"CAP_SYS_BOOT", "CAP_SYS_ADMIN"}))
-    assert [rule.names for rule in few.syscalls] == [["read"], ["clone"]]
-    assert [rule.names for rule in many.syscalls] == [["read"], ["reboot"]]
-
-
-def test_a_profile_that_is_no_json_is_refused() -> None:
-    with pytest.raises(InvalidArgument, match="Decoding seccomp profile failed"):
-        security.load_profile("{", frozenset())
+def test_what_the_kernel_lacks_is_told_by_name() -> None:
+    options = security.parse_security_opt(["apparmor=mine", "label=type:svirt_t"])
+    without = replace(host_facts(), apparmor=False, selinux=False)
+    assert options.discarded(without) == [
+        'AppArmor is not enabled on this host. The profile "mine" is discarded.',
+        "SELinux is not enabled on this host. Labels discarded: type:svirt_t.",
+    ]
+    assert options.discarded(replace(without, apparmor=True, selinux=True)) == []
+    lifted = security.parse_security_opt(["apparmor=unconfined", "label=disable"])
+    assert lifted.discarded(without) == []
