@@ -14,12 +14,25 @@ from sampan.engine import blocking as crossing
 from tests import session
 from tests.daemon import Daemon, running
 from tests.filesystems import Shop
+from tests.session import network
+
+network_before = pytest.StashKey[set[str]]()
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """End in order at SIGTERM: fixtures take away what tests have made."""
+    if os.environ.get("CI") and os.geteuid() == 0 and not hasattr(config, "workerinput"):
+        config.stash[network_before] = network()  # alone here: nobody else changes it
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", 143))
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run if it leaves anything in the machine's own network namespace."""
+    before = session.config.stash.get(network_before, None)
+    if before is not None and (left := sorted(network() - before)):
+        print(f"\nleft in the network of the machine: {left}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,20 +47,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Fail the session if it leaves anything on the machine."""
+    """Fail the session if it leaves anything on the machine; each worker is a session."""
     os.environ[session.VARIABLE] = session.TOKEN
-    alone = bool(os.environ.get("CI")) and os.geteuid() == 0  # else others may change the network
-    before = session.network() if alone else set()
     yield
-
-    def left() -> list[str]:
-        return session.left(tmp_path_factory.getbasetemp()) + (
-            sorted(session.network() - before) if alone else []
-        )
-
+    temporary = tmp_path_factory.getbasetemp()
     with contextlib.suppress(AssertionError):  # helpers end a moment after their daemon
-        session.eventually(lambda: not left(), 5)
-    assert left() == []
+        session.eventually(lambda: not session.left(temporary), 5)
+    assert session.left(temporary) == []
 
 
 @pytest.fixture(autouse=True)

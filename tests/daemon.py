@@ -229,6 +229,8 @@ class Daemon:
             return not alive
 
         eventually(all_gone)
+        if self.process:  # it may be dying still, and no program any more
+            self.process.wait(PATIENCE)
 
 
 @contextlib.contextmanager

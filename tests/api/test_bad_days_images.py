@@ -290,6 +290,7 @@ def test_a_registry_that_is_restarted_in_the_middle_costs_nothing() -> None:
     patient = running("--max-download-attempts", "8")  # five are over in four seconds
     with patient as daemon, registry(daemon.namespace) as hub:
         store(hub, "a/b", "1", made)
+        hub.forget()
         name = f"{hub.address}/a/b:1"
         with meanwhile(lambda: pull(daemon, name)) as pulling:
             eventually(lambda: hub.accesses(made.layers[0].digest))

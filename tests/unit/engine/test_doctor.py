@@ -161,7 +161,6 @@ def test_a_host_that_has_everything_needs_nothing() -> None:
         (FakeProbes(free=3 * GIB), "disk", "warning", "may not fit"),
         (FakeProbes(free=GIB // 2), "disk", "error", "may not fit"),
     ],
-    ids=str,
 )
 def test_what_is_missing_is_named_with_its_effect_and_a_remedy(
     probes: FakeProbes, topic: str, severity: str, effect: str
