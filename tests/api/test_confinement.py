@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.daemon import Daemon
+from tests.daemon import Daemon, running
 from tests.inside import Seen, body, create, execute, run, started
 from tests.session import eventually
 
@@ -305,3 +306,28 @@ def test_an_exec_is_confined_as_its_container_unless_it_asks_for_more(daemon: Da
         assert as_user.out == "7\n8\n/tmp\n"
         assert execute(daemon, container, "id", User="nobody-here").code == 126
         assert execute(daemon, container, "id", User="99999999999").code == 126
+
+
+# --- the options of the daemon --------------------------------------------------------------------
+
+
+def test_the_daemon_says_what_holds_for_those_that_say_nothing(tmp_path: Path) -> None:
+    profile = tmp_path / "profile.json"
+    profile.write_text(FORBID_MKDIR)
+    options = ["--seccomp-profile", str(profile), "--default-ipc-mode", "shareable"]
+    options += ["--no-new-privileges", "--default-cgroupns-mode", "host", "--init"]
+    status = STATUS.format("NoNewPrivs|Seccomp:")
+    with running(*options) as daemon:
+        daemon.import_image()
+        info = daemon.request("GET", "/info").json["SecurityOptions"]
+        assert {"name=seccomp,profile=custom", "name=no-new-privileges"} <= set(info)
+        seen = run(daemon, f"{status}; mkdir /x 2>/dev/null || cat /proc/1/comm")
+        assert seen.out == "NoNewPrivs:1\nSeccomp:2\ndocker-init\n"
+        own = {"Init": False, "SecurityOpt": ["no-new-privileges=false", "seccomp=builtin"]}
+        assert (
+            run(daemon, f"{status}; mkdir /x && cat /proc/1/comm", **own).lines[0] == "NoNewPrivs:0"
+        )
+        with started(daemon, "sleep 1000") as container:
+            host = daemon.request("GET", f"/containers/{container}/json").json["HostConfig"]
+            assert (host["IpcMode"], host["CgroupnsMode"]) == ("shareable", "host")
+            assert run(daemon, "true", IpcMode=f"container:{container}").code == 0

@@ -218,6 +218,7 @@ def check(config: Config) -> None:
     for flag in ("data-root", "exec-root"):
         if not os.path.isabs(config[flag]):
             raise UsageError(f"--{flag} must be an absolute path: {config[flag]}")
+    _check_modes(config)
     if not 0 <= config["mtu"] <= 65535:
         raise UsageError(f"invalid default MTU: {config['mtu']}")
     if config["default-shm-size"] <= 0:
@@ -230,6 +231,15 @@ def check(config: Config) -> None:
     network_options.check(config)
     registries.check(config)
     check_hosts(config)
+
+
+def _check_modes(config: Config) -> None:
+    if (mode := config["default-ipc-mode"]) not in ("private", "shareable"):
+        raise UsageError(f"IPC mode {mode!r} is not supported: use 'shareable' or 'private'")
+    if (mode := config["default-cgroupns-mode"]) not in ("", "host", "private"):
+        raise UsageError(
+            f"default cgroup namespace mode ({mode!r}) is invalid; use 'host' or 'private'"
+        )
 
 
 def check_hosts(config: Config) -> None:

@@ -42,6 +42,9 @@ def main(arguments: list[str]) -> int:
             return 0
         config = configuration.load(arguments)
         if config["validate"]:
+            from sampan.daemon.confinement import seccomp_profile
+
+            seccomp_profile(config["seccomp-profile"])
             sys.stderr.write("configuration OK\n")
             return 0
         if config["doctor"]:

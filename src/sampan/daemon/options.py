@@ -44,8 +44,15 @@ OPTIONS = (
         "base=CIDR,size=N pools for new networks",
         key="default-address-pools",
     ),
+    Option(
+        "default-cgroupns-mode",
+        "str",
+        "",
+        "cgroup namespace of containers: host, private (default: private with cgroup v2)",
+    ),
     Option("default-gateway", "ip", "", "IPv4 gateway of the default bridge's containers"),
     Option("default-gateway-v6", "ip", "", "IPv6 gateway of the default bridge's containers"),
+    Option("default-ipc-mode", "str", "private", "IPC of containers: shareable, private"),
     Option("default-runtime", "str", "sampan", "runtime of containers: sampan"),
     Option("default-shm-size", "bytes", 64 << 20, "default size of /dev/shm"),
     Option(
@@ -123,6 +130,12 @@ OPTIONS = (
     ),
     Option("mtu", "int", 0, "MTU of the default bridge; 0: that of the way out"),
     Option(
+        "no-new-privileges",
+        "bool",
+        False,
+        "containers gain no privileges by set-user-ID programs, unless they say otherwise",
+    ),
+    Option(
         "no-proxy",
         "str",
         "",
@@ -150,6 +163,12 @@ OPTIONS = (
         "address of a mirror of Docker Hub",
         key="registry-mirrors",
         reloadable=True,
+    ),
+    Option(
+        "seccomp-profile",
+        "str",
+        "builtin",
+        "profile of containers that name none: a file, builtin or unconfined",
     ),
     Option("shutdown-timeout", "int", 15, "seconds for requests and containers at the end"),
     Option("storage-driver", "str", "", "overlay, btrfs, fuse-overlayfs, vfs; or what works", "s"),

@@ -21,6 +21,7 @@ from sampan.api.errors import refusal
 from sampan.daemon import config as configuration
 from sampan.daemon import logs, privileges, tls
 from sampan.daemon.config import Config
+from sampan.daemon.confinement import confinement
 from sampan.daemon.flags import UsageError
 from sampan.daemon.listeners import Listener
 from sampan.daemon.supervisor import FAILED, READY, RELOAD
@@ -55,9 +56,10 @@ def serve(
         degraded = warnings(examine(HostProbes(), config["data-root"]))
         for sentence in degraded:
             log.warning("%s", sentence.removeprefix("WARNING: "))
+        defaults = confinement(config)
         privileges.drop(who)
         _few_arenas()
-        daemon = Daemon(config, degraded)
+        daemon = Daemon(config, degraded, defaults)
         asyncio.run(_serve(daemon, config, listeners, context, control))
     except (UsageError, SampanError, OSError) as error:
         log.exception("the daemon could not start")

@@ -24,6 +24,7 @@ from sampan.engine.engine import Engine, EngineOptions
 from sampan.engine.images.transfers import TransferLimits
 from sampan.engine.networks import NetworkOptions
 from sampan.engine.queries import ListQuery
+from sampan.engine.security import Confinement
 from sampan.engine.snapshot_driver import parse_options
 from sampan.engine.system import ENGINE_VERSION, Inventory, StateCounts, System, SystemOptions
 from sampan.http.proxies import Proxies
@@ -41,7 +42,12 @@ ID_FILE = "engine-id"
 class Daemon:
     """The engine behind the API, and the helpers behind the engine."""
 
-    def __init__(self, config: Config, degraded: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        degraded: Sequence[str] = (),
+        confinement: Confinement | None = None,
+    ) -> None:
         self._storage = Reconnecting(Mounter, "storage")  # type: ignore[type-abstract]
         self._network = Reconnecting(Plumber, "network")  # type: ignore[type-abstract]
         self._spawner = Reconnecting(Spawner, "spawner")  # type: ignore[type-abstract]
@@ -51,6 +57,7 @@ class Daemon:
             "spawner": self._spawner,
         }
         self._config, self._degraded = config, degraded
+        self._confinement = confinement or Confinement()
         self._entered = False
         self._registries = Registries(registry_config(config))
         parse_options(config["storage-opt"])  # what can never be is told before we wait for helpers
@@ -64,10 +71,12 @@ class Daemon:
             spawner=self._spawner.stand_in(),
             data_root=Path(config["data-root"]),
             driver=driver,
-            options=engine_options(config),
+            options=engine_options(config, self._confinement),
             registries=self._registries,
         )
-        self.system = System(system_options(config, self._degraded), _inventory(self.engine))
+        self.system = System(
+            system_options(config, self._degraded, self._confinement), _inventory(self.engine)
+        )
         self.backend = Backend(self.engine, self.system)
 
     def use_helper(self, name: str, sock: socket.socket) -> None:
@@ -149,13 +158,14 @@ def _inventory(engine: Engine) -> Inventory:
     )
 
 
-def engine_options(config: Config) -> EngineOptions:
+def engine_options(config: Config, confinement: Confinement) -> EngineOptions:
     """Return what the engine has to know of the configuration."""
     return EngineOptions(
         log_driver=config["log-driver"],
         log_options=dict(config["log-opt"]),
         default_ulimits=_ulimits(config["default-ulimit"]),
         default_shm_size=config["default-shm-size"],
+        confinement=confinement,
         init=config["init"],
         shutdown_timeout=config["shutdown-timeout"],
         live_restore=config["live-restore"],
@@ -184,7 +194,9 @@ def engine_options(config: Config) -> EngineOptions:
     )
 
 
-def system_options(config: Config, degraded: Sequence[str] = ()) -> SystemOptions:
+def system_options(
+    config: Config, degraded: Sequence[str] = (), confinement: Confinement | None = None
+) -> SystemOptions:
     """Return what `info` shows of the configuration, and of what this host lacks."""
     return SystemOptions(
         id=engine_id(Path(config["data-root"])),
@@ -193,6 +205,7 @@ def system_options(config: Config, degraded: Sequence[str] = ()) -> SystemOption
         labels=tuple(config["label"]),
         debug=config["debug"],
         live_restore=config["live-restore"],
+        confinement=confinement or Confinement(),
         default_address_pools=address_pools(config["default-address-pool"]),
         firewall=(config["firewall-backend"] or "nftables") if config["iptables"] else "none",
         warnings=(*degraded, *_exposed(config), *without_effect(config)),

@@ -189,6 +189,7 @@ class Engine:
                 links=links,
                 mounter=mounter,
                 data_root=data_root,
+                confinement=options.confinement,
             ),
             attaching=Attaching(spawner, logs, notices),
             logging=logs,

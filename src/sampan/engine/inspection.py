@@ -14,6 +14,7 @@ from sampan.engine.links import Links
 from sampan.engine.lookup import Table
 from sampan.engine.networks import Networks
 from sampan.engine.queries import ListQuery
+from sampan.engine.security import Confinement, apparmor_profile, parse_security_opt
 from sampan.engine.wishes import wish
 from sampan.errors import InvalidArgument, NotFound, SampanError
 from sampan.logs.files import log_path
@@ -49,10 +50,19 @@ class Inspection:
         links: Links,
         mounter: Mounter,
         data_root: Path,
+        confinement: Confinement,
     ) -> None:
-        self._links = links
+        self._links, self._confinement = links, confinement
         self._table, self._images, self._networks = table, images, networks
         self._mounter, self._data_root = mounter, data_root
+
+    def _apparmor(self, record: Record) -> str:
+        """Return the profile that confines a container; "" where the kernel has no AppArmor."""
+        if not self._confinement.apparmor:
+            return ""
+        host = record.host_config
+        options = parse_security_opt(host.security_opt or ())
+        return apparmor_profile(options, host.privileged, self._confinement)
 
     async def inspect(self, container: Container, *, size: bool = False) -> ContainerInspect:
         """Return everything about one container; never waits for what it is doing."""
@@ -81,6 +91,7 @@ class Inspection:
             graph_driver=await self._graph_driver(container),
             size_rw=used[0],
             size_root_fs=used[1],
+            app_armor_profile=self._apparmor(record),
             mounts=record.mounts,
             config=record.config,
             network_settings=self._network_settings(container),

@@ -139,7 +139,6 @@ class Specifications:
     ) -> Process:
         config, host = record.config, record.host_config
         confinement = self.confinement
-        unconfined = "unconfined" if host.privileged else confinement.apparmor
         no_new_privileges = options.no_new_privileges
         if no_new_privileges is None:
             no_new_privileges = confinement.no_new_privileges
@@ -152,7 +151,7 @@ class Specifications:
             capabilities=defaults.capabilities(names),
             rlimits=self._rlimits(host),
             no_new_privileges=no_new_privileges,
-            apparmor_profile=options.apparmor or unconfined,
+            apparmor_profile=security.apparmor_profile(options, host.privileged, confinement),
             selinux_label="" if host.privileged else options.selinux_label,
             oom_score_adj=host.oom_score_adj,
         )

@@ -16,6 +16,7 @@ from sampan.spec.docker.config import HostConfig
 
 TRUE = ("1", "t", "T", "TRUE", "true", "True")
 FALSE = ("0", "f", "F", "FALSE", "false", "False")
+_DOCKERS = "docker-default"
 _SE_LINUX = ("user", "role", "type", "level", "filetype")
 
 
@@ -88,6 +89,16 @@ class SecurityOptions:
             labels = ", ".join(self.labels)
             found.append(f"SELinux is not enabled on this host. Labels discarded: {labels}.")
         return found
+
+
+def apparmor_profile(options: SecurityOptions, privileged: bool, confinement: Confinement) -> str:
+    """Return the AppArmor profile of a container; "" for none.
+
+    Docker's name for its own profile means ours, where the kernel has that.
+    """
+    if options.apparmor == _DOCKERS and confinement.apparmor:
+        return confinement.apparmor
+    return options.apparmor or ("unconfined" if privileged else confinement.apparmor)
 
 
 def parse_security_opt(items: Sequence[str]) -> SecurityOptions:

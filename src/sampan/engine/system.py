@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from sampan.engine import host
+from sampan.engine.security import Confinement
 from sampan.spec.docker.images import ImageSummary
 from sampan.spec.docker.system import (
     AddressPool,
@@ -58,6 +59,7 @@ class SystemOptions:
     labels: Sequence[str] = ()
     debug: bool = False
     live_restore: bool = True
+    confinement: Confinement = field(default_factory=Confinement)
     firewall: str = "nftables"
     default_address_pools: Sequence[tuple[str, int]] = ()
     warnings: Sequence[str] = ()  # of degraded modes, found at the start
@@ -155,7 +157,7 @@ class System:
             init_binary="sampan-init",
             runc_commit=Commit(id=SAMPAN_VERSION),
             init_commit=Commit(id=SAMPAN_VERSION),
-            security_options=_security_options(facts),
+            security_options=_security_options(facts, self.options.confinement),
             firewall_backend=FirewallInfo(driver=self.options.firewall),
             warnings=[*facts.warnings(), *self.options.warnings] or None,
             **self._pools(),
@@ -224,12 +226,16 @@ class System:
         return usage
 
 
-def _security_options(facts: host.HostFacts) -> list[str]:
+def _security_options(facts: host.HostFacts, confinement: Confinement) -> list[str]:
     options = []
     if facts.apparmor:
         options.append("name=apparmor")
     if facts.seccomp:
-        options.append("name=seccomp,profile=builtin")
+        profile = confinement.seccomp or "builtin"
+        shown = profile if profile in ("builtin", "unconfined") else "custom"
+        options.append(f"name=seccomp,profile={shown}")
+    if confinement.no_new_privileges:
+        options.append("name=no-new-privileges")
     if facts.cgroup_namespaces:
         options.append("name=cgroupns")
     return options

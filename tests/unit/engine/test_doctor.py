@@ -34,6 +34,7 @@ class FakeProbes:
             "/proc/sys/kernel/seccomp/actions_avail": "kill",
             "/sys/module/apparmor/parameters/enabled": "Y\n",
             "/sys/kernel/security/apparmor/profiles": "",
+            "/usr/sbin/apparmor_parser": "",
             "/proc/sys/net/ipv4/ip_forward": "1\n",
             "/proc/net/if_inet6": "",
         }
@@ -148,6 +149,12 @@ def test_a_host_that_has_everything_needs_nothing() -> None:
             "AppArmor, SELinux",
             "note",
             "cannot be loaded",
+        ),
+        (
+            without("/usr/sbin/apparmor_parser"),
+            "AppArmor, SELinux",
+            "warning",
+            "without the profile",
         ),
         (failing(idmapped_mounts="no"), "id-mapped mounts", "note", "belong to nobody"),
         (failing(veth="no veth pair"), "bridge and veth", "warning", "--network host"),
