@@ -139,6 +139,69 @@ SCENARIOS = {
         ps -a --format 'table {{.Names}}|{{.Label "a"}}'
         rm t
     """,
+    "networks": """
+        network create --config-only --subnet 10.71.0.0/24 --gateway 10.71.0.9 -o a=b --label \
+            x=y plan
+        network create --config-only --internal plan2
+        network create --config-from plan --label z=1 planned
+        network create --config-from nosuch planned
+        network create --config-from plan planned
+        network create --config-from plan again
+        network inspect -f '{{.Driver}} {{.ConfigOnly}} {{json .IPAM}} {{.Options}}' plan
+        network inspect -f '{{.Driver}} {{.ConfigFrom.Network}} {{json .IPAM}} {{.Labels}}' planned
+        network ls --format '{{.Name}} {{.Driver}} {{.Scope}}' --filter type=custom
+        network rm plan
+        run --network plan busybox true
+        network create -o com.docker.network.bridge.gateway_mode_ipv4=frob modes
+        network create -o com.docker.network.bridge.gateway_mode_ipv4=isolated modes
+        network create -o com.docker.network.bridge.gateway_mode_ipv4=routed --subnet \
+            10.72.0.0/24 modes
+        run -d --name mode --network modes -p 8080:80 busybox sleep 1000
+        port mode
+        ps --format '{{.Names}} {{.Ports}}'
+        inspect -f '{{json .NetworkSettings.Ports}}' mode
+        network connect --driver-opt com.docker.network.endpoint.sysctls=net.ipv4.conf.x.y=1 \
+            planned mode
+        network connect --driver-opt com.docker.network.endpoint.ifname=lan7 --driver-opt \
+            com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1 \
+            --gw-priority 9 --ip 10.71.0.7 --alias mm planned mode
+        exec mode cat /proc/sys/net/ipv4/conf/lan7/log_martians
+        exec mode ip route show default
+        inspect -f '{{json (index .NetworkSettings.Networks "planned").DriverOpts}} {{(index \
+            .NetworkSettings.Networks "planned").GwPriority}}' mode
+        port mode
+        network disconnect planned mode
+        exec mode ip route show default
+        network disconnect planned mode
+        network disconnect -f planned nosuch
+        network connect nosuch mode
+        network connect host mode
+        network rm modes
+        network ls -q --no-trunc --filter dangling=false --filter name=modes
+        network ls --filter dangling=true --format '{{.Name}}'
+        network ls --filter dangling=maybe
+        network ls --filter frob=x
+        network prune -f --filter label=nosuch
+        network prune -f --filter until=1h
+        network prune -f --filter label!=x --filter label=x=y
+        network prune -f --filter frob=x
+        network prune -f
+        network ls --filter type=custom --format '{{.Name}}'
+        rm -f mode
+        network prune -f
+        network rm plan nosuch
+        network rm bridge
+        network create 'a b'
+        network inspect -f '{{.Name}}' 'a b'
+        network rm 'a b'
+        network create -d overlay over
+        network create --scope swarm over
+        network create --ingress over
+        network create --subnet 10.73.0.0/24 --subnet 10.74.0.0/24 two
+        network create --subnet 10.73.0.1/24 off
+        network create --gateway 10.73.0.1 off
+        network create --subnet 10.73.0.0/24 --aux-address a=10.99.0.1 off
+    """,
     "system": """
         network ls --format '{{.Name}} {{.Driver}} {{.Scope}}'
         network inspect nosuch

@@ -126,6 +126,7 @@ def _helpers(config: Config, who: privileges.Identity) -> list[Helper]:
     network = [os.path.join(run_root, "network")]
     backend = config["firewall-backend"] if config["iptables"] else "none"
     network += [f"firewall={backend}"] if backend else []
+    network += [] if config["ip6tables"] else ["ipv6=unfiltered"]
 
     def start_spawner() -> int:
         return execute(

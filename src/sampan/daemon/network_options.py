@@ -68,6 +68,11 @@ def _check_combinations(config: Config) -> None:
             "You specified --iptables=false with --icc=false. ICC=false uses iptables to function. "
             "Please set --icc or --iptables to true"
         )
+    if not config["ip6tables"] and not config["icc"]:
+        raise UsageError(
+            "You specified --ip6tables=false with --icc=false. ICC=false uses ip6tables to "
+            "function. Please set --icc or --ip6tables to true"
+        )
     if not config["iptables"] and "firewall-backend" in config.given:
         raise UsageError(
             "You specified --iptables=false & --firewall-backend, mutually exclusive options. "

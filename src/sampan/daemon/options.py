@@ -181,7 +181,7 @@ OPTIONS = (
     Option("user", "str", "sampan", "user (name or uid:gid) that serves the API"),
     Option("userland-proxy", "bool", False, "only false: published ports need no proxy"),
     Option("iptables", "bool", True, "firewall rules; without, processes serve published ports"),
-    Option("ip6tables", "bool", True, "firewall rules for IPv6: only true"),
+    Option("ip6tables", "bool", True, "firewall rules for IPv6; without, that is yours"),
     Option("ip-forward", "bool", True, "switch on forwarding between interfaces"),
     Option("ipv6", "bool", False, "IPv6 on the default bridge"),
     Option("selinux-enabled", "bool", False, "SELinux labels of containers: only false"),
@@ -202,7 +202,6 @@ NOT_IN_FILE = frozenset({"config-file", "doctor", "format", "validate", "version
 FIXED: dict[str, tuple[object, str]] = {
     "api-cors-header": ("", "cross-origin requests to the API are never allowed"),
     "default-runtime": ("sampan", "containers are started by the engine's own runtime"),
-    "ip6tables": (True, "containers would be reachable without their firewall rules"),
     "selinux-enabled": (False, "SELinux labels are set per container, with --security-opt"),
     "userland-proxy": (False, "published ports are forwarded by the kernel"),
 }

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Network
 from typing import Final
 
-from sampan.engine.endpoint_settings import address_of, dns_names, gateway6_of, gateway_of
+from sampan.engine.endpoint_settings import (
+    address_of,
+    dns_names,
+    gateway6_of,
+    gateway_of,
+    sysctls_of,
+)
 from sampan.engine.network_database import NetworkRow
 from sampan.engine.network_model import Wish
 from sampan.errors import Conflict, Forbidden, Internal, NoSpace
@@ -83,6 +89,7 @@ class Addressing:
             interface=(wanted.driver_opts or {}).get(IFNAME) or f"{row.prefix}{number}",
             container_id=wish.container_id,
             names=dns_names(row, wish, wanted) or [],
+            sysctls=sysctls_of(wanted.driver_opts or {}),
             more_addresses=_link_local(asked.link_local_ips if asked else None),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
@@ -14,6 +15,11 @@ from sampan.spec.docker.networks import EndpointSettings
 from sampan.spec.names import short_id
 
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
+_SYSCTLS: Final = "com.docker.network.endpoint.sysctls"
+# The CLI writes the names of options in lower case.
+_SYSCTL: Final = re.compile(
+    r"net\.(ipv4|ipv6|mpls)\.(conf|neigh|input)\.(?:IFNAME|ifname)\.([a-z0-9_]+)=([0-9a-f:. -]+)"
+)
 _MAC: Final = re.compile(r"([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
 
 
@@ -123,9 +129,26 @@ def check_settings(network: str, wanted: EndpointSettings | None) -> None:
     name = (wanted.driver_opts or {}).get("com.docker.network.endpoint.ifname")
     if name and not _INTERFACE.fullmatch(name):
         problems.append(f"invalid interface name: {name}")
+    problems += _sysctl_problems((wanted.driver_opts or {}).get(_SYSCTLS, ""))
     if problems:
         raise InvalidArgument("invalid endpoint settings:\n" + "\n".join(problems))
     check_mac(wanted.mac_address)
+
+
+def _sysctl_problems(text: str) -> Iterator[str]:
+    """Source: moby daemon/container_operations.go, validateEndpointSettings."""
+    for one in text.split(",") if text else ():
+        if not _SYSCTL.fullmatch(one):
+            yield (
+                f"unrecognised network interface sysctl '{one}'; represent 'net.X.Y.ethN.Z=V' as "
+                "'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
+            )
+
+
+def sysctls_of(options: Mapping[str, str]) -> dict[str, str]:
+    """Return the sysctls of an interface among the options of its endpoint, for the plumber."""
+    found = (_SYSCTL.fullmatch(one) for one in options.get(_SYSCTLS, "").split(","))
+    return {f"{it[1]}/{it[2]}/{it[3]}": it[4] for it in found if it}
 
 
 def check_address(row: NetworkRow, wanted: EndpointSettings | None) -> None:

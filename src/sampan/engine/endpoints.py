@@ -248,7 +248,8 @@ class Endpoints:
         plugged, endpoint_id = able[0], able[0].spec.endpoint_id
         gone = [it for it in plugged.ports if any(fits(one, it) for one in remove)]
         default = plugged.row.host_binding or self._options.default_ip
-        wanted = ports.mappings(add, default_address=default)
+        routed = plugged.row.routed
+        wanted = ports.mappings(add, default_address=default, routed=routed)
         if gone:
             await blocking(self._plumber.unpublish, endpoint_id, gone)
             plugged.ports = [it for it in plugged.ports if it not in gone]
@@ -279,12 +280,7 @@ class Endpoints:
                 asked = wanted[row.network.id]
                 spec = self._address(wish, row, asked, number)
                 plugged.append(Plugged(row, settings_of(row, spec, wish, asked), spec))
-            mappings = ports.mappings(
-                wish.port_bindings,
-                wish.exposed_ports,
-                publish_all=wish.publish_all,
-                default_address=plugged[0].row.host_binding or self._options.default_ip,
-            )
+            mappings = self._sandboxes.mappings(wish, plugged[0].row)
             specs = [one.spec for one in plugged if one.spec]
             made = blocking(self._make, wish, plugged, specs, mappings)
             namespace, published, etc = await _to_the_end(

@@ -38,7 +38,7 @@ class Filters:
             return True
         if found <= {"0", "false"}:
             return False
-        raise InvalidArgument(f"invalid filter '{key}={self.values(key)}'")
+        raise InvalidArgument(f"invalid filter '{key}=[{' '.join(self.values(key))}]'")
 
     def matching(self, key: str, *candidates: str) -> bool:
         """Tell whether a value, as a regular expression, is found in one of the candidates."""

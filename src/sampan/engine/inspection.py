@@ -220,7 +220,11 @@ def _ports(settings: NetworkSettings) -> list[Port]:
         number, _, protocol = port.partition("/")
         if not bindings:
             found.append(Port(private_port=int(number), type=protocol))
+        if any(not binding.host_port for binding in bindings or []):  # routed: none of the host's
+            found.append(Port(private_port=int(number), type=protocol))
         for binding in bindings or []:
+            if not binding.host_port:
+                continue
             found.append(
                 Port(
                     ip=binding.host_ip or UNSET,

@@ -66,9 +66,9 @@ class Membership:
         name = (await self._networks.inspect(network)).name
         try:
             container = self._table.find(request.container)
-        except NotFound:
-            if request.force:
-                return
+        except NotFound as error:
+            if request.force:  # also what a lost container has left; nothing is left here
+                raise NotFound(f"endpoint {request.container} not found") from error
             raise
         check_leaving(name)
         async with container.lock:

@@ -9,6 +9,7 @@ import msgspec
 
 from sampan.engine.database import Database
 from sampan.errors import Conflict
+from sampan.network.plumber import GatewayMode
 from sampan.spec.docker.networks import IPAMConfig, Network
 
 SCHEMA = """
@@ -33,6 +34,8 @@ class NetworkRow(msgspec.Struct, kw_only=True):
     default_gateway6: str = ""
     is_chosen: bool = True  # the user has named the subnet, and may name addresses in it
     prefix: str = "eth"  # of the interfaces' names
+    mode: GatewayMode = "nat"
+    mode6: GatewayMode = "nat"
     host_binding: str = ""  # where ports without an address are published; "": the daemon's --ip
 
     @property
@@ -66,6 +69,12 @@ class NetworkRow(msgspec.Struct, kw_only=True):
     def subnet6(self) -> IPv6Network | None:
         """Return the range of IPv6 addresses."""
         return IPv6Network(self.config6.subnet) if self.config6 else None
+
+    @property
+    def routed(self) -> frozenset[int]:
+        """Return the families (4, 6) whose ports have no port of the host."""
+        modes = {4: self.mode, 6: self.mode6}
+        return frozenset(family for family, mode in modes.items() if mode == "routed")
 
     @property
     def gateway6(self) -> IPv6Address | None:

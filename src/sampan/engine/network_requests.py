@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, ip_network
-from typing import Final
+from typing import Final, cast, get_args
 
 from sampan.engine.network_configs import check_configuration
 from sampan.engine.network_database import NetworkRow
@@ -14,6 +14,7 @@ from sampan.engine.network_model import BRIDGE, HOST, PREDEFINED, NetworkOptions
 from sampan.engine.network_ranges import family_of as _family
 from sampan.engine.network_ranges import range_problems
 from sampan.errors import Forbidden, InvalidArgument, NotFound, Unsupported
+from sampan.network.plumber import GatewayMode
 from sampan.spec.docker.networks import (
     IPAM,
     ConfigReference,
@@ -99,6 +100,8 @@ def row_of(request: NetworkCreateRequest, configs: Sequence[IPAMConfig]) -> Netw
         is_chosen=any(one.subnet for one in given.config or ()),
         prefix=options.get(_PREFIX) or "eth",
         host_binding=options.get(_OPTION + "host_binding_ipv4", ""),
+        mode=_gateway_mode(options, "gateway_mode_ipv4"),
+        mode6=_gateway_mode(options, "gateway_mode_ipv6"),
     )
 
 
@@ -124,6 +127,15 @@ def _boolean(options: Mapping[str, str], name: str) -> bool:
     return value[0] in "t1"
 
 
+def _gateway_mode(options: Mapping[str, str], name: str) -> GatewayMode:
+    value = options.get(_OPTION + name, "nat")
+    if value not in get_args(GatewayMode):
+        raise InvalidArgument(
+            f"failed to parse {_OPTION}{name} value: {value} (unknown gateway mode {value})"
+        )
+    return cast(GatewayMode, value)
+
+
 def check_request(request: NetworkCreateRequest, *, is_complete: bool = False) -> None:
     """Raise InvalidArgument, Forbidden, NotFound or Unsupported in Docker's words.
 
@@ -145,11 +157,14 @@ def check_request(request: NetworkCreateRequest, *, is_complete: bool = False) -
         _check_scope(request)
         if request.enable_ipv4 is False:
             raise Unsupported("networks without IPv4 are not supported")
-        _check_options(request.options or {})
+        _check_options(request.options or {}, is_internal=request.internal)
     _check_ipam(request.ipam)
 
 
-def _check_options(options: Mapping[str, str]) -> None:
+def _check_options(options: Mapping[str, str], *, is_internal: bool) -> None:
+    modes = [_gateway_mode(options, f"gateway_mode_ipv{family}") for family in (4, 6)]
+    if "isolated" in modes and not is_internal:
+        raise InvalidArgument("gateway mode 'isolated' can only be used for an internal network")
     if (mtu := options.get(_MTU)) and not (mtu.isdecimal() and 68 <= int(mtu) <= 65535):
         raise InvalidArgument(f"invalid MTU: {mtu}")
     if (name := options.get(_OPTION + "name")) and not _INTERFACE.fullmatch(name):

@@ -145,6 +145,8 @@ class Networks:
             internal=network.internal,
             foreign=row.foreign,
             forwarding=self._options.ip_forward,
+            mode=row.mode,
+            mode6=row.mode6,
             domain="" if network.name in PREDEFINED else network.name,
         )
         await blocking(self._plumber.ensure_network, bridge)

@@ -10,8 +10,10 @@ from typing import Final
 
 from sampan.engine.endpoint_settings import gateway6_of, gateway_of, priority
 from sampan.engine.held import Held, Plugged, has_names
+from sampan.engine.network_database import NetworkRow
 from sampan.engine.network_model import HOST, NetworkOptions, Wish
 from sampan.errors import Internal, SampanError, Unavailable
+from sampan.network import ports
 from sampan.network.plumber import EndpointSpec, Plumber, PortMapping, ResolverSpec
 from sampan.rpc import Fd
 
@@ -101,8 +103,20 @@ class Sandboxes:
             self._set_gateway(former, "", "", namespace)
             self._plumber.unpublish(former.spec.endpoint_id, former.ports)
             moved, former.ports = former.ports, []
+        if moved and (best.row.routed or any(it.routed for it in moved)):
+            moved = self.mappings(held.wish, best.row)
         if moved:
             best.ports = self._plumber.publish(best.spec.endpoint_id, moved)
+
+    def mappings(self, wish: Wish, row: NetworkRow) -> list[PortMapping]:
+        """Return what a container publishes where this network has its default route."""
+        return ports.mappings(
+            wish.port_bindings,
+            wish.exposed_ports,
+            publish_all=wish.publish_all,
+            default_address=row.host_binding or self._options.default_ip,
+            routed=row.routed,
+        )
 
     def _set_gateway(self, plugged: Plugged, gateway: str, gateway6: str, namespace: Fd) -> None:
         if spec := plugged.spec:

@@ -3,7 +3,7 @@
 Serves the Plumber contract on an inherited socket until the other end closes it, in the network
 namespace where it was started. What it made stays; a successor finds it in the folder STATE.
 Words are owner=NAME (mark and firewall table, sampan), resolv-conf=PATH (the host's) and
-firewall=nftables (or iptables, none).
+firewall=nftables (or iptables, none). With ipv6=unfiltered no rules about IPv6 are made.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def main() -> None:
     plumber = LinuxPlumber(
         state,
         owner=owner,
-        firewall=choose(words.get("firewall", DEFAULT), owner, state),
+        firewall=choose(
+            words.get("firewall", DEFAULT), owner, state, ipv6=words.get("ipv6") != "unfiltered"
+        ),
         defers=True,
         resolv_conf=Path(words.get("resolv-conf", "/etc/resolv.conf")),
     )

@@ -23,6 +23,8 @@ from sampan.network.plumber import BridgeSpec, EndpointSpec, Peer, PortMapping, 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ, and safe in rules
 _LONGEST_NAME: Final = 253  # RFC 1035
+_SYSCTL: Final = re.compile(r"(ipv4|ipv6|mpls)/(conf|neigh|input)/[a-z0-9_]{1,64}")
+_SYSCTL_VALUE: Final = re.compile(r"[0-9a-fA-F:.\- ]{1,64}")
 _MAC: Final = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 
@@ -64,6 +66,9 @@ def check_endpoint(endpoint: EndpointSpec) -> None:
     _check(_INTERFACE, endpoint.interface, "interface name")
     _check(_MAC, endpoint.mac_address, "MAC address")
     check_names(endpoint.names)
+    for name, value in endpoint.sysctls.items():
+        _check(_SYSCTL, name, "sysctl of an interface")
+        _check(_SYSCTL_VALUE, value, f"value of the sysctl {name}")
     if endpoint.container_id:
         _check(_ID, endpoint.container_id, "container id")
     try:
@@ -117,5 +122,7 @@ def check_port(port: PortMapping) -> None:
         raise InvalidArgument(f"invalid IP address: {port.host_address}")
     if not (0 <= port.host_port <= 65535 and 1 <= port.container_port <= 65535):
         raise InvalidArgument(f"invalid port: {port.host_port}:{port.container_port}")
+    if port.routed and port.host_port:
+        raise InvalidArgument(f"a routed port has no port of the host: {port.host_port}")
     if port.host_port_end and not port.host_port <= port.host_port_end <= 65535:
         raise InvalidArgument(f"invalid port range: {port.host_port}-{port.host_port_end}")

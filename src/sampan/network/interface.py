@@ -35,6 +35,8 @@ def configure(wired: Wired, endpoint: EndpointSpec, mtu: int = 0) -> None:
     if endpoint.address6:
         wired.sandbox.switch_ipv6_on(wired.inner_name)
     wired.sandbox.request(*requests)
+    if endpoint.sysctls:
+        wired.sandbox.set_sysctls(endpoint.interface, endpoint.sysctls)
 
 
 def set_routes(namespace: int, before: EndpointSpec, after: EndpointSpec) -> None:

@@ -38,6 +38,7 @@ from sampan.network.plumber import (
     ResolverSpec,
 )
 from sampan.network.publishing import Publishing
+from sampan.network.reservation import key_of
 from sampan.network.resolver.names import RESOLV_CONF, Names
 from sampan.network.rulebook import Rulebook
 from sampan.network.sandbox import POOL_SIZE, Sandbox
@@ -202,7 +203,7 @@ class LinuxPlumber:
     def unpublish(self, endpoint_id: str, ports: list[PortMapping]) -> None:
         """Take published ports back; those that are not published are no error."""
         with self._known(endpoint_id) as endpoint:
-            wanted = {(it.protocol, it.host_address, it.host_port) for it in ports}
+            wanted = {key_of(it) for it in ports}
             gone = [it for it in endpoint.ports if it.key in wanted]
             former = Made(endpoint.spec, 0, gone)
             self._publishing.withdraw(former)

@@ -81,4 +81,6 @@ def rules_of(bridge: BridgeSpec) -> BridgeRules:
         bridge.inter_container,
         bridge.internal,
         bridge.subnet6,
+        bridge.mode,
+        bridge.mode6,
     )

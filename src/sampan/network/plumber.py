@@ -8,6 +8,9 @@ import msgspec
 
 from sampan.rpc import Fd
 
+#: How a family's addresses are reached from elsewhere (moby's gateway modes).
+GatewayMode = Literal["nat", "nat-unprotected", "routed", "isolated"]
+
 
 class BridgeSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A bridge network as it should be."""
@@ -24,6 +27,8 @@ class BridgeSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     internal: bool = False
     foreign: bool = False  # somebody else's bridge: it gets nothing but an address if it has none
     forwarding: bool = True  # switch the host's forwarding of packets on
+    mode: GatewayMode = "nat"
+    mode6: GatewayMode = "nat"
     domain: str = ""  # the name of a network on which containers find one another by name
 
 
@@ -41,6 +46,7 @@ class EndpointSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     container_id: str = ""  # whose it is; for `resolve` and `endpoints`
     more_addresses: list[str] = []  # link-local ones of the user: 169.254.1.2/16
     names: list[str] = []  # by which it is found on a network with a domain
+    sysctls: dict[str, str] = {}  # of the interface: "ipv4/conf/log_martians" → "1"
 
 
 class ResolverSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -56,9 +62,10 @@ class PortMapping(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     protocol: Literal["tcp", "udp", "sctp"]
     host_address: str  # 0.0.0.0, 127.0.0.1, ::
-    host_port: int  # 0: any free port
+    host_port: int  # 0: any free port, or none if it is routed
     container_port: int
     host_port_end: int = 0  # the first free port of host_port-host_port_end; 0: just host_port
+    routed: bool = False  # reached at the container's own address, and at no port of the host
 
 
 class Peer(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -137,11 +137,13 @@ def mappings(
     *,
     publish_all: bool = False,
     default_address: str = "0.0.0.0",
+    routed: Collection[int] = (),
 ) -> list[PortMapping]:
     """Return what is to be published, in the order of the container's ports.
 
     A binding without an address means all addresses of the host, of both families, on one port.
-    With `publish_all` exposed ports without a binding get a random host port.
+    With `publish_all` exposed ports without a binding get a random host port. Those of `routed`
+    families (4, 6) are reached at the container's own address, once, whatever the host's is.
     """
     wanted: dict[Port, list[PortBinding]] = {}
     for text, given in bindings.items():
@@ -154,8 +156,22 @@ def mappings(
     for port in sorted(wanted):
         chosen = wanted[port] or ([PortBinding()] if publish_all else [])
         for binding in chosen:
-            found += _expand(port, binding, default_address)
+            for mapping in _expand(port, binding, default_address):
+                family = 6 if ":" in mapping.host_address else 4
+                one = _routed(mapping, family) if family in routed else mapping
+                if not (one.routed and one in found):
+                    found.append(one)
     return found
+
+
+def _routed(mapping: PortMapping, family: int) -> PortMapping:
+    return PortMapping(
+        protocol=mapping.protocol,
+        host_address="::" if family == 6 else "0.0.0.0",
+        host_port=0,
+        container_port=mapping.container_port,
+        routed=True,
+    )
 
 
 def port_map(
@@ -168,7 +184,8 @@ def port_map(
             shown[str(port)] = None
     for mapping in published:
         key = f"{mapping.container_port}/{mapping.protocol}"
-        binding = PortBinding(host_ip=mapping.host_address, host_port=str(mapping.host_port))
+        host_port = "" if mapping.routed else str(mapping.host_port)
+        binding = PortBinding(host_ip=mapping.host_address, host_port=host_port)
         shown[key] = [*(shown.get(key) or []), binding]
     return shown
 

@@ -59,7 +59,7 @@ class Publishing:
             if port.socket and self._is_relayed(port) and self._defers:
                 target = (address, port.mapping.container_port)
                 self._relays.add(port.socket, port.mapping.protocol, target)
-            if port.mapping.protocol == "udp":
+            if port.mapping.protocol == "udp" and not port.mapping.routed:
                 self._stale.host_ports.add(port.mapping.host_port)
 
     def _is_relayed(self, port: Reservation) -> bool:

@@ -43,9 +43,9 @@ class Reservation:
     socket: socket.socket | None = None
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> tuple[str, str, int, int]:
         """Return what no two have in common."""
-        return self.mapping.protocol, self.mapping.host_address, self.mapping.host_port
+        return key_of(self.mapping)
 
     def close(self) -> None:
         """Give the port back to the host."""
@@ -79,6 +79,8 @@ class Reservations:
 
         If another program has got the port meanwhile, it is logged: the rules still go first.
         """
+        if mapping.routed:
+            return Reservation(mapping)
         self._note(mapping)
         try:
             return Reservation(mapping, _bind(mapping))
@@ -100,6 +102,8 @@ class Reservations:
             reservation.close()
 
     def _take_group(self, group: Sequence[PortMapping]) -> list[Reservation]:
+        if group[0].routed:
+            return [Reservation(mapping) for mapping in group]
         one_port = group[0].host_port and group[0].host_port_end in (0, group[0].host_port)
         failures = 0
         for port in self._candidates(group[0]):
@@ -169,6 +173,12 @@ class Reservations:
         return next((a for a in (mapping.host_address, _ANY[family]) if a in addresses), "")
 
 
+def key_of(mapping: PortMapping) -> tuple[str, str, int, int]:
+    """Return what no two published ports have in common."""
+    port = mapping.container_port if mapping.routed else 0
+    return mapping.protocol, mapping.host_address, mapping.host_port, port
+
+
 def groups(mappings: Sequence[PortMapping]) -> Iterator[list[PortMapping]]:
     """Yield runs of neighbours that differ only in the host's address: they share a port."""
     group: list[PortMapping] = []
@@ -184,8 +194,9 @@ def groups(mappings: Sequence[PortMapping]) -> Iterator[list[PortMapping]]:
         yield group
 
 
-def _but_address(mapping: PortMapping) -> tuple[str, int, int, int]:
-    return mapping.protocol, mapping.host_port, mapping.host_port_end, mapping.container_port
+def _but_address(mapping: PortMapping) -> tuple[str, int, int, int, bool]:
+    ports = mapping.host_port, mapping.host_port_end, mapping.container_port
+    return mapping.protocol, *ports, mapping.routed
 
 
 def ephemeral_range() -> tuple[int, int]:

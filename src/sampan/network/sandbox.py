@@ -13,7 +13,7 @@ import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final, Self
 
@@ -118,6 +118,13 @@ class Sandbox:
         with inside(self.namespace):
             write_sysctl(f"ipv6/conf/{interface}/accept_ra", "0")
             write_sysctl(f"ipv6/conf/{interface}/disable_ipv6", "0")
+
+    def set_sysctls(self, interface: str, values: Mapping[str, str]) -> None:
+        """Set sysctls of an interface: "ipv4/conf/log_martians" → "1"; raises OSError."""
+        with inside(self.namespace):
+            for path, value in values.items():
+                family, kind, name = path.split("/")
+                write_sysctl(f"{family}/{kind}/{interface}/{name}", value)
 
     def link(self, name: str) -> Link | None:
         """Return an interface inside."""

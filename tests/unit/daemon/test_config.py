@@ -106,7 +106,6 @@ def test_a_named_file_has_to_exist_and_the_default_one_does_not(tmp_path: Path) 
         ("--mtu=-1", "invalid default MTU: -1"),
         ("--label=novalue", "bad attribute format: novalue"),
         ("--firewall-backend=ipfw", "invalid firewall-backend: 'ipfw'"),
-        ("--ip6tables=false", "--ip6tables=false is not supported: "),
         ("--userland-proxy", "--userland-proxy=true is not supported: "),
         ("--api-cors-header=*", "--api-cors-header=* is not supported: "),
         ("--host=ssh://x", "invalid bind address format: ssh://x"),

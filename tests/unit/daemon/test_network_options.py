@@ -49,6 +49,7 @@ def configured(tmp_path: Path, document: dict[str, Any]) -> Any:
         ({"bridge": "none", "bip": "10.1.0.1/24"}, EXCLUSIVE.format("bip")),
         ({"bridge": "none", "fixed-cidr": "10.1.0.0/24"}, EXCLUSIVE.format("fixed-cidr")),
         ({"iptables": False, "icc": False}, "You specified --iptables=false with --icc=false."),
+        ({"ip6tables": False, "icc": False}, "You specified --ip6tables=false with --icc=false."),
         (
             {"iptables": False, "firewall-backend": "iptables"},
             "You specified --iptables=false & --firewall-backend, mutually exclusive options.",

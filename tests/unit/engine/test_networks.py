@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from sampan.errors import (
     Unsupported,
 )
 from sampan.network.plumber import BridgeSpec
+from sampan.rpc import Fd
 from sampan.spec.docker.networks import (
     IPAM,
     EndpointIPAMConfig,
@@ -278,6 +280,16 @@ def test_names_are_unique_and_predefined_ones_are_taken(world: World) -> None:
             InvalidArgument,
             "failed to parse com.docker.network.bridge.host_binding_ipv4 value: here",
         ),
+        (
+            {"options": {"com.docker.network.bridge.gateway_mode_ipv6": "frob"}},
+            InvalidArgument,
+            "unknown gateway mode frob",
+        ),
+        (
+            {"options": {"com.docker.network.bridge.gateway_mode_ipv4": "isolated"}},
+            InvalidArgument,
+            "gateway mode 'isolated' can only be used for an internal network",
+        ),
         ({"subnet": "172.17.5.0/24"}, Forbidden, "Pool overlaps with other one"),
         ({"options": {"com.docker.network.driver.mtu": "x"}}, InvalidArgument, "MTU"),
         ({"options": {"com.docker.network.bridge.name": "a b"}}, InvalidArgument, "bridge name"),
@@ -290,6 +302,25 @@ def test_requests_that_cannot_work_are_refused_and_leave_nothing(
         create(world, **{"name": "backend", **more})
     assert names(world) == ["host", "none", "bridge"]
     assert len(world.plumber.bridges) == 1
+
+
+def test_routed_ports_have_no_port_of_the_host_and_move_as_what_they_are(world: World) -> None:
+    create(world, "own", options={"com.docker.network.bridge.gateway_mode_ipv4": "routed"})
+    create(world, "plain", subnet="10.0.0.0/24")
+    asked = wish(mode="own", port_bindings={"80/tcp": [PortBinding(host_port="8080")]})
+    shown = connect(world, asked).settings.ports
+    assert shown == {
+        "80/tcp": [
+            PortBinding(host_ip="0.0.0.0", host_port=""),
+            PortBinding(host_ip="::", host_port="8080"),
+        ]
+    }
+    with Fd(os.open("/dev/null", os.O_RDONLY)) as namespace:
+        first = EndpointSettings(gw_priority=1)
+        world.run(world.networks.join(asked, "plain", first, namespace))
+    moved = world.networks.settings(CONTAINER)
+    assert moved is not None
+    assert [one.host_port for one in moved.ports["80/tcp"] or ()] == ["8080", "8080"]
 
 
 def test_a_network_in_use_is_not_removed_and_says_by_whom(world: World) -> None:

@@ -111,11 +111,11 @@ def _ensure(host: NetlinkSocket, bridge: BridgeSpec, alias: str) -> tuple[int, i
     if link.alias != alias and (link.alias or present):
         raise Conflict(f"existing bridge {bridge.name} belongs to somebody else")
     host.attempt(no_link_local(link.index), set_link(link.index, alias=alias))
-    wanted = IPv4Interface(f"{bridge.gateway}/{IPv4Network(bridge.subnet).prefixlen}")
+    address = IPv4Interface(f"{bridge.gateway}/{IPv4Network(bridge.subnet).prefixlen}")
+    wanted = [address] if bridge.mode != "isolated" else []
     mtu = bridge.mtu or uplink_mtu(host) or BORN_MTU
-    requests = [delete_address(link.index, other) for other in present if other != wanted]
-    if wanted not in present:
-        requests.append(add_address(link.index, wanted))
+    requests = [delete_address(link.index, other) for other in present if other not in wanted]
+    requests += [add_address(link.index, one) for one in wanted if one not in present]
     requests.append(set_link(link.index, mtu=mtu if link.mtu != mtu else 0, up=True))
     host.request(*requests)
     # So that ports published on 127.0.0.1 answer; the firewall's guard chain keeps containers
@@ -142,7 +142,7 @@ def _set_isolation(bridge: BridgeSpec) -> None:
 def _set_ipv6(host: NetlinkSocket, bridge: BridgeSpec, index: int) -> None:
     """Give the bridge its IPv6 address, and fe80::1, or take away what it had."""
     wanted: list[IPv6Interface] = []
-    if bridge.subnet6:
+    if bridge.subnet6 and bridge.mode6 != "isolated":
         _switch_ipv6_on(bridge.name)
         length = IPv6Network(bridge.subnet6).prefixlen
         wanted = [IPv6Interface(f"{bridge.gateway6}/{length}"), LINK_LOCAL]

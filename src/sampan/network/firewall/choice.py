@@ -12,6 +12,7 @@ from sampan.network.firewall.firewall import Firewall
 from sampan.network.firewall.iptables import Iptables
 from sampan.network.firewall.nftables import Nftables
 from sampan.network.firewall.none import NoFirewall
+from sampan.network.firewall.only_ipv4 import OnlyIPv4
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +24,11 @@ BACK_ENDS: Final[dict[str, Callable[[str], Firewall]]] = {
 }
 
 
-def choose(name: str, owner: str, state: Path) -> Firewall:
-    """Return a back-end; what another one has made by the file in `state` is removed."""
+def choose(name: str, owner: str, state: Path, *, ipv6: bool = True) -> Firewall:
+    """Return a back-end; what another one has made by the file in `state` is removed.
+
+    Without `ipv6` it makes no rules about IPv6.
+    """
     note = state / "firewall"
     former = note.read_text() if note.exists() else name
     if former != name and former in BACK_ENDS:
@@ -32,4 +36,5 @@ def choose(name: str, owner: str, state: Path) -> Firewall:
         with suppress(OSError):
             BACK_ENDS[former](owner).clear()
     note.write_text(name)
-    return BACK_ENDS[name](owner)
+    chosen = BACK_ENDS[name](owner)
+    return chosen if ipv6 or name == "none" else OnlyIPv4(chosen)

@@ -6,6 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
+from sampan.network.plumber import GatewayMode
+
 
 @dataclass(frozen=True, slots=True)
 class BridgeRules:
@@ -17,11 +19,23 @@ class BridgeRules:
     inter_container: bool = True
     internal: bool = False
     subnet6: str = ""
+    mode: GatewayMode = "nat"
+    mode6: GatewayMode = "nat"
+    filters6: bool = True  # False: no rules about IPv6
+
+    @property
+    def protected(self) -> list[str]:
+        """Return the families of which only what is published comes in from elsewhere."""
+        modes = {"ipv4": self.mode, **({"ipv6": self.mode6} if self.filters6 else {})}
+        return [family for family, mode in modes.items() if mode != "nat-unprotected"]
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Traffic to a host's address and port goes to a container's of the same family."""
+    """Traffic to a host's address and port goes to a container's of the same family.
+
+    With the host's port 0, traffic to the container's own address and port is let through.
+    """
 
     protocol: str
     host_address: str  # 0.0.0.0 and ::: every address of the host

@@ -20,6 +20,7 @@ CHAINS: Final[dict[str, tuple[str, ...]]] = {
 _COMMENT: Final = f"-m comment --comment {MARK}"
 _PUBLISHED: Final = "-m conntrack --ctstate DNAT"
 _ANY: Final = ("0.0.0.0", "::")
+_ICMP: Final = {4: "icmp", 6: "ipv6-icmp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,9 @@ class Ruleset:
             ],
         }
 
+    def _mode(self, bridge: BridgeRules) -> str:
+        return bridge.mode if self.family == 4 else bridge.mode6
+
     def _subnet(self, bridge: BridgeRules) -> str:
         return bridge.subnet if self.family == 4 else bridge.subnet6
 
@@ -91,7 +95,10 @@ class Ruleset:
             between = "ACCEPT" if bridge.inter_container else "DROP"
             yield f"-A {FORWARD} -o {name} -j DOCKER"
             yield f"-A {FORWARD} -i {name} -o {name} -j {between}"
-            yield f"-A {FORWARD} ! -i {name} -o {name} -j DROP"  # what is not published
+            if self._mode(bridge) == "routed":
+                yield f"-A {FORWARD} -o {name} -p {_ICMP[self.family]} -j ACCEPT"
+            if self._mode(bridge) != "nat-unprotected":
+                yield f"-A {FORWARD} ! -i {name} -o {name} -j DROP"  # what is not published
             yield f"-A {FORWARD} -i {name} ! -o {name} -j ACCEPT"
         for one in self.uplinks:
             for other in self.uplinks:
@@ -104,7 +111,8 @@ class Ruleset:
             yield f"-A {STAGE_1} -i {name} ! -o {name} -j {STAGE_2}"
             # Through the host's address a published port of another network answers.
             yield f"-A {STAGE_2} -o {name} {_PUBLISHED} -j RETURN"
-            yield f"-A {STAGE_2} -o {name} -j DROP"
+            if self._mode(bridge) not in ("routed", "nat-unprotected"):
+                yield f"-A {STAGE_2} -o {name} -j DROP"
 
     def _linked(self) -> Iterator[str]:
         for pair in self.pairs:
@@ -127,7 +135,8 @@ class Ruleset:
                 yield f"-A POSTROUTING -s 127.0.0.0/8 -o {name} {masquerade}"
             if subnet := self._subnet(bridge):
                 yield f"-A POSTROUTING -s {subnet} -o {name} {_PUBLISHED} {masquerade}"
-                if bridge.masquerade and not bridge.internal:
+                is_routed = self._mode(bridge) == "routed"
+                if bridge.masquerade and not bridge.internal and not is_routed:
                     yield f"-A POSTROUTING -s {subnet} ! -o {name} {masquerade}"
 
 
@@ -135,6 +144,9 @@ def port_rules(table: str, bridges: Sequence[BridgeRules], forward: Forward) -> 
     """Return the rules of one published port in a table."""
     protocol = f"-p {forward.protocol} -m {forward.protocol}"
     target = forward.container_address
+    if not forward.host_port:
+        opened = f"-A DOCKER -d {target} {protocol} --dport {forward.container_port} -j ACCEPT"
+        return [opened] if table == "filter" else []
     if table == "nat":
         host = "" if forward.host_address in _ANY else f" -d {forward.host_address}"
         shown = f"[{target}]" if ":" in target else target

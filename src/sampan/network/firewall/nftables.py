@@ -31,6 +31,10 @@ _MAPS: Final = {
     for six in ("", "6")
     for suffix, address in (("", f"ipv{six or 4}_addr . "), ("_any", ""))
 }
+_SETS: Final = {
+    f"opened{six}": f"inet_proto . ipv{six or 4}_addr . inet_service" for six in ("", "6")
+}
+_UNPUBLISHED: Final = "ct state new ct status & dnat == 0 drop"
 
 
 class _Chain(msgspec.Struct):
@@ -85,7 +89,7 @@ class Nftables:
         if not forwards:
             return
         lines = [
-            f"{verb} element inet {self._table} {_map_of(forward)} {{ {element} }}"
+            f"{verb} element inet {self._table} {_place_of(forward)} {{ {element} }}"
             for forward in forwards
             if (element := _key(forward) if verb == "delete" else _element(forward))
         ]
@@ -218,7 +222,8 @@ def redirect_names(address: str, udp_port: int, tcp_port: int) -> None:
 def ruleset(table: str, rules: Rules) -> str:
     """Return the commands that replace our table by one with these rules, in one transaction."""
     chains = [
-        *(_map(name, kind, rules.forwards) for name, kind in _MAPS.items()),
+        *(_elements("map", name, kind, rules.forwards) for name, kind in _MAPS.items()),
+        *(_elements("set", name, kind, rules.forwards) for name, kind in _SETS.items()),
         _set("bridges", [bridge.interface for bridge in rules.bridges]),
         _set("uplinks", rules.uplinks),
         _set("uplinks6", rules.uplinks6),
@@ -256,11 +261,11 @@ def _masquerade(bridges: Sequence[BridgeRules]) -> Iterable[str]:
         # A container that reaches another one (or itself) through a published port of the host:
         # unless the answer comes back through the host, it comes from the wrong address.
         name = f'"{bridge.interface}"'
-        sources = [f"ip saddr {bridge.subnet}"]
-        sources += [f"ip6 saddr {bridge.subnet6}"] if bridge.subnet6 else []
-        for source in sources:
+        sources = [(f"ip saddr {bridge.subnet}", bridge.mode)]
+        sources += [(f"ip6 saddr {bridge.subnet6}", bridge.mode6)] if bridge.subnet6 else []
+        for source, mode in sources:
             yield f"oifname {name} {source} ct status dnat masquerade"
-            if bridge.masquerade and not bridge.internal:
+            if bridge.masquerade and not bridge.internal and mode != "routed":
                 yield f"oifname != @bridges {source} masquerade"
 
 
@@ -277,17 +282,26 @@ def _filter(rules: Rules) -> Iterable[str]:
         yield "meta nfproto ipv6 iifname @uplinks6 oifname @uplinks6 ct state new drop"
     for bridge in rules.bridges:
         name = f'"{bridge.interface}"'
+        family = "" if bridge.filters6 else "meta nfproto ipv4 "
         if bridge.internal:
-            yield f"iifname {name} oifname != {name} drop"
-            yield f"oifname {name} iifname != {name} drop"
+            yield f"{family}iifname {name} oifname != {name} drop"
+            yield f"{family}oifname {name} iifname != {name} drop"
         if not bridge.inter_container:
             linked = "ip saddr . ip daddr . meta l4proto . th dport @linked accept"
             yield f"iifname {name} oifname {name} {linked}"
-            yield f"iifname {name} oifname {name} ct state new ct status & dnat == 0 drop"
+            yield f"{family}iifname {name} oifname {name} {_UNPUBLISHED}"
+        if bridge.mode == "routed":
+            yield f"oifname {name} ip protocol icmp accept"
+            yield f"oifname {name} meta l4proto . ip daddr . th dport @opened accept"
+        if bridge.mode6 == "routed":
+            yield f"oifname {name} meta l4proto ipv6-icmp accept"
+            yield f"oifname {name} meta l4proto . ip6 daddr . th dport @opened6 accept"
         # From elsewhere only answers and published ports come in, even if a neighbour of the host
         # has a route to the containers.
-        yield f"oifname {name} iifname != {name} ct state new ct status & dnat == 0 drop"
-        yield f"oifname {name} ct state invalid drop"
+        protected = bridge.protected
+        for only in [""] if len(protected) == 2 else [f"meta nfproto {it} " for it in protected]:
+            yield f"{only}oifname {name} iifname != {name} {_UNPUBLISHED}"
+        yield f"{family}oifname {name} ct state invalid drop"
 
 
 def _chain(name: str, type: str, hook: str, priority: str, rules: Sequence[str]) -> str:
@@ -309,21 +323,27 @@ def _linked(pairs: Sequence[Pair]) -> str:
     return f" set linked {{ type {kind}; {listed}}}"
 
 
-def _map(name: str, kind: str, forwards: Iterable[Forward]) -> str:
-    elements = ",\n   ".join(_element(one) for one in forwards if _map_of(one) == name)
+def _elements(what: str, name: str, kind: str, forwards: Iterable[Forward]) -> str:
+    elements = ",\n   ".join(_element(one) for one in forwards if _place_of(one) == name)
     listed = f"elements = {{ {elements} }}; " if elements else ""
-    return f" map {name} {{ type {kind}; {listed}}}"
+    return f" {what} {name} {{ type {kind}; {listed}}}"
 
 
-def _map_of(forward: Forward) -> str:
+def _place_of(forward: Forward) -> str:
     family = "6" if ":" in forward.host_address else ""
+    if not forward.host_port:
+        return f"opened{family}"
     return f"published{family}" + ("_any" if forward.host_address in _ANY else "")
 
 
 def _key(forward: Forward) -> str:
+    if not forward.host_port:
+        return f"{forward.protocol} . {forward.container_address} . {forward.container_port}"
     address = "" if forward.host_address in _ANY else f"{forward.host_address} . "
     return f"{forward.protocol} . {address}{forward.host_port}"
 
 
 def _element(forward: Forward) -> str:
+    if not forward.host_port:
+        return _key(forward)
     return f"{_key(forward)} : {forward.container_address} . {forward.container_port}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sampan.network.firewall.firewall import BridgeRules, Forward, Rules
@@ -42,6 +44,31 @@ def test_without_inter_container_neighbours_are_dropped_but_published_ports_pass
     bridge = BridgeRules("b0", "10.0.0.0/8", inter_container=False)
     assert line in ruleset("t", Rules((bridge,)))
     assert line.replace("b0", "sampan0") not in ruleset("t", Rules((BRIDGE,)))
+
+
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_an_unprotected_family_lets_in_what_is_not_published(family: str) -> None:
+    rule = 'oifname "b0" iifname != "b0" ct state new ct status & dnat == 0 drop'
+    modes: dict[str, Any] = {"mode" if family == "ipv4" else "mode6": "nat-unprotected"}
+    text = ruleset("t", Rules((BridgeRules("b0", "10.0.0.0/8", **modes),)))
+    assert f"\n  {rule}" not in text
+    assert f"meta nfproto {'ipv6' if family == 'ipv4' else 'ipv4'} {rule}" in text
+    both = BridgeRules("b0", "10.0.0.0/8", mode="nat-unprotected", mode6="nat-unprotected")
+    assert rule not in ruleset("t", Rules((both,)))
+
+
+def test_routed_ports_are_elements_of_sets_and_nothing_is_masqueraded() -> None:
+    bridge = BridgeRules("b0", "10.0.0.0/8", subnet6="fd00::/64", mode="routed", mode6="routed")
+    forwards = {
+        Forward("tcp", "0.0.0.0", 0, "10.0.0.2", 80),
+        Forward("tcp", "::", 0, "fd00::2", 80),
+    }
+    text = ruleset("t", Rules((bridge,), frozenset(forwards)))
+    assert "elements = { tcp . 10.0.0.2 . 80 }" in text
+    assert "elements = { tcp . fd00::2 . 80 }" in text
+    assert "ip daddr . th dport @opened accept" in text
+    assert "ip6 daddr . th dport @opened6 accept" in text
+    assert "oifname != @bridges" not in text
 
 
 def test_interfaces_that_did_not_forward_before_us_still_do_not() -> None:
