@@ -37,7 +37,7 @@ class Addressing:
         self._spaces[row.network.id] = AddressSpace(
             row.subnet, row.gateway, ip_range=row.ip_range, auxiliary=auxiliary
         )
-        if (config := row.config6) and row.subnet6 and row.gateway6:
+        if (config := row.config6) and row.subnet6:
             taken = {it: IPv6Address(text) for it, text in (config.aux_address or {}).items()}
             part = IPv6Network(config.ip_range) if config.ip_range else None
             self._spaces6[row.network.id] = AddressSpace(
@@ -72,6 +72,8 @@ class Addressing:
         asked = wanted.ipam_config
         fixed = IPv4Address(asked.ipv4_address) if asked and asked.ipv4_address else None
         mac = wanted.mac_address or wish.mac_address
+        if mac and row.network.driver == "ipvlan":
+            raise Internal("ipvlan interfaces do not support custom mac address assignment")
         address = _taken(row, self._spaces[row.network.id], fixed, "IPv4")
         try:
             address6 = self._take6(row, asked)
@@ -82,7 +84,7 @@ class Addressing:
             endpoint_id=new_id(),
             network_id=row.network.id,
             address=f"{address}/{row.subnet.prefixlen}",
-            mac_address=mac.lower().replace("-", ":") or mac_of(address),
+            mac_address=_mac(row, address, mac),
             gateway=gateway_of(row) if is_gateway else "",
             address6=address6,
             gateway6=gateway6_of(row) if is_gateway else "",
@@ -119,6 +121,12 @@ def _taken(row: NetworkRow, space: AddressSpace[A], fixed: A | None, family: str
         ) from error
     except Conflict as error:
         raise Forbidden(str(error)) from error
+
+
+def _mac(row: NetworkRow, address: IPv4Address, chosen: str) -> str:
+    if row.network.driver == "ipvlan":  # that of the parent
+        return ""
+    return chosen.lower().replace("-", ":") or mac_of(address)
 
 
 def _address6(spec: EndpointSpec) -> IPv6Address:

@@ -19,7 +19,7 @@ def shown(wish: Wish, plugged: Sequence[Plugged]) -> NetworkSettings:
         sandbox_id=sha256(f"sandbox {wish.container_id}".encode()).hexdigest(),
         networks={one.row.network.name: one.settings for one in plugged},
     )
-    if any(one.spec for one in plugged):
+    if any(one.spec and one.row.is_bridge for one in plugged):
         published = [mapping for one in plugged for mapping in one.ports]
         shown.ports = ports.port_map(wish.port_bindings, wish.exposed_ports, published)
     if default := shown.networks.get("bridge"):

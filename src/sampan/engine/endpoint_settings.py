@@ -33,19 +33,24 @@ def wanted_of(wish: Wish, row: NetworkRow) -> EndpointSettings | None:
 
 def priority(row: NetworkRow, wanted: EndpointSettings | None) -> tuple[bool, int, str]:
     """Sort first what becomes the default route. Source: moby libnetwork/endpoint.go, Less."""
-    return row.network.internal, -(wanted.gw_priority if wanted else 0), row.network.name
+    return row.internal, -(wanted.gw_priority if wanted else 0), row.network.name
 
 
 def gateway_of(row: NetworkRow) -> str:
-    """Return where the default route of a network's containers leads; "" for nowhere."""
-    return "" if row.network.internal else row.default_gateway or str(row.gateway)
+    """Return where the default route of a network's containers leads; "" for nowhere.
+
+    0.0.0.0 is out of the interface itself.
+    """
+    if row.internal:
+        return ""
+    return "0.0.0.0" if row.is_l3 else row.default_gateway or str(row.gateway or "")
 
 
 def gateway6_of(row: NetworkRow) -> str:
     """Return where the IPv6 default route leads; "" for nowhere."""
-    if row.network.internal or not row.gateway6:
+    if row.internal or not row.subnet6:
         return ""
-    return row.default_gateway6 or str(row.gateway6)
+    return "::" if row.is_l3 else row.default_gateway6 or str(row.gateway6 or "")
 
 
 def address_of(spec: EndpointSpec) -> IPv4Address:
@@ -87,10 +92,10 @@ def settings_of(
         gw_priority=wanted.gw_priority,
         network_id=row.network.id,
         endpoint_id=spec.endpoint_id,
-        gateway=gateway_of(row),
+        gateway="" if row.is_l3 else gateway_of(row),
         ip_address=str(address_of(spec)),
         ip_prefix_len=row.subnet.prefixlen,
-        ipv6_gateway=gateway6_of(row) if spec.address6 else "",
+        ipv6_gateway=gateway6_of(row) if spec.address6 and not row.is_l3 else "",
         global_ipv6_address=spec.address6.partition("/")[0],
         global_ipv6_prefix_len=int(spec.address6.partition("/")[2] or 0),
         dns_names=dns_names(row, wish, wanted),

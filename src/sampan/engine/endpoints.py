@@ -204,10 +204,10 @@ class Endpoints:
         held.plugged.remove(found[0])
         if spec := found[0].spec:
             try:
-                await blocking(self._plumber.detach, spec.endpoint_id)
+                await blocking(self._plumber.detach, spec.endpoint_id, namespace)
             finally:
                 self._addressing.give_back(spec)
-            await blocking(self._sandboxes.reroute, held, namespace, found[0].ports)
+            await blocking(self._sandboxes.reroute, held, namespace, found[0])
         self._tell("disconnect", found[0], held.wish)
         # It may have kept 127.0.0.11 in mind: the resolver answers as long as it is on a network.
         after = self._files_of(held.wish, held.plugged)
@@ -240,7 +240,7 @@ class Endpoints:
         """Publish more ports of a running container, and take others back."""
         if not (held := self._held.get(container_id)):
             return
-        able = [one for one in held.plugged if one.spec and one.spec.gateway]
+        able = [one for one in held.plugged if one.spec and one.spec.gateway and one.row.is_bridge]
         if not able or not able[0].spec:
             if add:
                 raise Conflict(f"container {held.wish.name} is on no network that publishes ports")
@@ -298,7 +298,7 @@ class Endpoints:
         self, wish: Wish, row: NetworkRow, wanted: EndpointSettings | None, number: int
     ) -> EndpointSpec:
         check_address(row, wanted)
-        is_gateway = not number and not row.network.internal
+        is_gateway = not number and not row.internal
         try:
             return self._addressing.spec(wish, row, wanted, number, is_gateway=is_gateway)
         except (Forbidden, Internal) as error:

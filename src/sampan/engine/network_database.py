@@ -25,7 +25,7 @@ class NetworkRow(msgspec.Struct, kw_only=True):
     """A network as it is stored: what the API shows, and how it is made."""
 
     network: Network
-    interface: str = ""  # of the bridge; "" for host and none
+    interface: str = ""  # of the bridge, or the parent; "" for host and none
     mtu: int = 0
     masquerade: bool = True
     inter_container: bool = True
@@ -36,6 +36,8 @@ class NetworkRow(msgspec.Struct, kw_only=True):
     prefix: str = "eth"  # of the interfaces' names
     mode: GatewayMode = "nat"
     mode6: GatewayMode = "nat"
+    driver_mode: str = ""  # of macvlan and ipvlan
+    driver_flag: str = ""  # of ipvlan
     host_binding: str = ""  # where ports without an address are published; "": the daemon's --ip
 
     @property
@@ -61,9 +63,30 @@ class NetworkRow(msgspec.Struct, kw_only=True):
         return IPv4Network(self.config.ip_range) if self.config.ip_range else None
 
     @property
-    def gateway(self) -> IPv4Address:
-        """Return the bridge's address."""
-        return IPv4Address(self.config.gateway.partition("/")[0])
+    def is_bridge(self) -> bool:
+        """Whether the host has a part in the network: the bridge, its gateway, published ports."""
+        return self.network.driver == "bridge"
+
+    @property
+    def is_parentless(self) -> bool:
+        """Whether it is a wire that ends in the host."""
+        return self.interface == parentless_name(self.network.id)
+
+    @property
+    def internal(self) -> bool:
+        """Whether nothing leaves the network."""
+        return self.network.internal or self.is_parentless
+
+    @property
+    def is_l3(self) -> bool:
+        """Whether the parent routes for the containers, which need no gateway."""
+        return self.network.driver == "ipvlan" and self.driver_mode in ("l3", "l3s")
+
+    @property
+    def gateway(self) -> IPv4Address | None:
+        """Return the gateway's address, on a bridge the bridge's own."""
+        text = self.config.gateway.partition("/")[0]
+        return IPv4Address(text) if text else None
 
     @property
     def subnet6(self) -> IPv6Network | None:
@@ -78,8 +101,14 @@ class NetworkRow(msgspec.Struct, kw_only=True):
 
     @property
     def gateway6(self) -> IPv6Address | None:
-        """Return the bridge's IPv6 address."""
-        return IPv6Address(self.config6.gateway.partition("/")[0]) if self.config6 else None
+        """Return the gateway's IPv6 address."""
+        text = self.config6.gateway.partition("/")[0] if self.config6 else ""
+        return IPv6Address(text) if text else None
+
+
+def parentless_name(network_id: str) -> str:
+    """Return what stands for the parent of a network that has none."""
+    return f"dm-{network_id[:12]}"
 
 
 class NetworkDatabase:

@@ -13,6 +13,14 @@ from sampan.engine.network_database import NetworkRow
 from sampan.engine.network_model import BRIDGE, HOST, PREDEFINED, NetworkOptions
 from sampan.engine.network_ranges import family_of as _family
 from sampan.engine.network_ranges import range_problems
+from sampan.engine.parented_networks import (
+    PARENTED,
+    check_options,
+    flag_of,
+    mode_of,
+    needs_gateway,
+    parent_of,
+)
 from sampan.errors import Forbidden, InvalidArgument, NotFound, Unsupported
 from sampan.network.plumber import GatewayMode
 from sampan.spec.docker.networks import (
@@ -31,7 +39,6 @@ _NO_MANAGER: Final = (
     "this node to swarm and try again."
 )
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
-_DRIVERS_ELSEWHERE: Final = ("macvlan", "ipvlan")
 _OPTION: Final = "com.docker.network.bridge."
 _PREFIX: Final = "com.docker.network.container_iface_prefix"
 _MTU: Final = "com.docker.network.driver.mtu"
@@ -74,11 +81,14 @@ def default_bridge(options: NetworkOptions, ranges: Sequence[IPAMConfig]) -> Net
 def row_of(request: NetworkCreateRequest, configs: Sequence[IPAMConfig]) -> NetworkRow:
     """Return the row that a checked request becomes, with one range for each family."""
     options = dict(request.options or {})
-    given = request.ipam or IPAM()
+    given, driver = request.ipam or IPAM(), request.driver or BRIDGE
+    is_bridge = driver == BRIDGE
+    gets_gateway = is_bridge or needs_gateway(driver, options, internal=request.internal)
     network = Network(
         name=request.name,
         id=new_id(),
         created=timestamp(time.time_ns()),
+        driver=driver,
         enable_ipv6=bool(request.enable_ipv6),
         internal=request.internal,
         attachable=request.attachable,
@@ -88,12 +98,18 @@ def row_of(request: NetworkCreateRequest, configs: Sequence[IPAMConfig]) -> Netw
         ipam=IPAM(
             driver=given.driver or "default",
             options=given.options,
-            config=[_complete(config) for config in configs],
+            config=[_complete(config) for config in configs] if gets_gateway else list(configs),
         ),
     )
+    if is_bridge:
+        interface = options.get(_OPTION + "name") or f"br-{network.id[:12]}"
+    else:
+        interface = parent_of(network.id, options)
     return NetworkRow(
         network=network,
-        interface=options.get(_OPTION + "name") or f"br-{network.id[:12]}",
+        interface=interface,
+        driver_mode="" if is_bridge else mode_of(driver, options),
+        driver_flag=flag_of(driver, options),
         mtu=int(options.get(_MTU) or 0),
         masquerade=_boolean(options, _OPTION + "enable_ip_masquerade"),
         inter_container=_boolean(options, _OPTION + "enable_icc"),
@@ -158,7 +174,9 @@ def check_request(request: NetworkCreateRequest, *, is_complete: bool = False) -
         if request.enable_ipv4 is False:
             raise Unsupported("networks without IPv4 are not supported")
         _check_options(request.options or {}, is_internal=request.internal)
-    _check_ipam(request.ipam)
+        if request.driver in PARENTED:
+            check_options(request.driver, request.options or {})
+    _check_ipam(request.ipam, request.driver or BRIDGE)
 
 
 def _check_options(options: Mapping[str, str], *, is_internal: bool) -> None:
@@ -187,9 +205,7 @@ def _check_driver(driver: str) -> None:
         raise Forbidden(f'only one instance of "{driver}" network is allowed')
     if driver == "overlay":
         raise Forbidden(_NO_MANAGER)
-    if driver in _DRIVERS_ELSEWHERE:
-        raise Unsupported(f"the network driver {driver} is not supported; use bridge")
-    if driver != BRIDGE:
+    if driver not in (BRIDGE, *PARENTED):
         raise NotFound(_no_plugin(driver))
 
 
@@ -206,7 +222,7 @@ def _no_plugin(name: str) -> str:
     return f"could not find plugin {name} in v1 plugin registry: plugin not found"
 
 
-def _check_ipam(given: IPAM | None) -> None:
+def _check_ipam(given: IPAM | None, driver: str) -> None:
     if given is None:
         return
     if given.driver not in ("", "default"):
@@ -218,4 +234,6 @@ def _check_ipam(given: IPAM | None) -> None:
         raise InvalidArgument(_INVALID + "\n".join(lines))
     families = [_family(config.subnet) for config in configs]
     if families.count(4) > 1 or families.count(6) > 1:
+        if driver != BRIDGE:
+            raise Unsupported(f"{driver} networks with several subnets are not supported")
         raise Forbidden("bridge driver doesn't support multiple subnets")

@@ -31,6 +31,7 @@ from sampan.engine.network_model import (
 )
 from sampan.engine.network_ranges import family_of
 from sampan.engine.network_requests import check_request, predefined, row_of
+from sampan.engine.network_specs import spec_of
 from sampan.errors import (
     Conflict,
     Forbidden,
@@ -39,7 +40,7 @@ from sampan.errors import (
     SampanError,
 )
 from sampan.network import ipam, ports
-from sampan.network.plumber import BridgeSpec, Peer, Plumber
+from sampan.network.plumber import Peer, Plumber
 from sampan.rpc import Fd
 from sampan.spec.docker.networks import (
     IPAM,
@@ -131,27 +132,10 @@ class Networks:
         return await blocking(self._plumber.free_subnet, pools, taken, own)
 
     async def _bring_up(self, row: NetworkRow) -> None:
-        network = row.network
-        bridge = BridgeSpec(
-            network_id=network.id,
-            name=row.interface,
-            subnet=str(row.subnet),
-            gateway=str(row.gateway),
-            subnet6=str(row.subnet6 or ""),
-            gateway6=str(row.gateway6 or ""),
-            mtu=row.mtu,
-            masquerade=row.masquerade,
-            inter_container=row.inter_container,
-            internal=network.internal,
-            foreign=row.foreign,
-            forwarding=self._options.ip_forward,
-            mode=row.mode,
-            mode6=row.mode6,
-            domain="" if network.name in PREDEFINED else network.name,
-        )
-        await blocking(self._plumber.ensure_network, bridge)
-        self._down.discard(network.id)
-        if network.name == BRIDGE:
+        spec = spec_of(row, forwarding=self._options.ip_forward)
+        await blocking(self._plumber.ensure_network, spec)
+        self._down.discard(row.network.id)
+        if row.network.name == BRIDGE:
             self._endpoints.default_gateway = str(row.gateway)
 
     async def _add(self, row: NetworkRow) -> None:

@@ -85,31 +85,39 @@ class Sandboxes:
                 self._undetached.add(endpoint_id)
                 raise
 
-    def reroute(self, held: Held, namespace: Fd, orphans: Sequence[PortMapping] = ()) -> None:
+    def reroute(self, held: Held, namespace: Fd, left: Plugged | None = None) -> None:
         """Have default route and published ports on the network that should have them.
 
-        `orphans` are the ports of a network that was left.
+        `left` is a network that the container has just left.
         """
-        able = [one for one in held.plugged if one.spec and not one.row.network.internal]
+        able = [one for one in held.plugged if one.spec and not one.row.internal]
         if not able:
             return
         best = min(able, key=lambda one: priority(one.row, one.settings))
         former = next((one for one in able if one.spec and one.spec.gateway), None)
         if best is former or not best.spec:
             return
-        moved = list(orphans)
+        moved = list(left.ports) if left else []
         self._set_gateway(best, gateway_of(best.row), gateway6_of(best.row), namespace)
         if former and former.spec:
             self._set_gateway(former, "", "", namespace)
             self._plumber.unpublish(former.spec.endpoint_id, former.ports)
             moved, former.ports = former.ports, []
-        if moved and (best.row.routed or any(it.routed for it in moved)):
+        origin = former.row if former else left.row if left else best.row
+        if not origin.is_bridge and not any(one.ports for one in held.plugged):
+            moved = self.mappings(held.wish, best.row)  # those that were ignored there
+        elif moved and (best.row.routed or any(it.routed for it in moved)):
             moved = self.mappings(held.wish, best.row)
-        if moved:
+        if moved and best.row.is_bridge:
             best.ports = self._plumber.publish(best.spec.endpoint_id, moved)
 
     def mappings(self, wish: Wish, row: NetworkRow) -> list[PortMapping]:
-        """Return what a container publishes where this network has its default route."""
+        """Return what a container publishes where this network has its default route.
+
+        That is nothing on a network that is no bridge: Docker ignores ports there.
+        """
+        if not row.is_bridge:
+            return []
         return ports.mappings(
             wish.port_bindings,
             wish.exposed_ports,

@@ -118,7 +118,7 @@ class System:
             driver_status=[list(row) for row in self.inventory.storage().status],
             plugins=PluginsInfo(
                 volume=["local"],
-                network=["bridge", "host", "null"],
+                network=["bridge", "host", "ipvlan", "macvlan", "null"],
                 log=["json-file", "local", "none"],
             ),
             memory_limit=facts.memory_limit,

@@ -18,7 +18,14 @@ from ipaddress import (
 from typing import Final
 
 from sampan.errors import InvalidArgument
-from sampan.network.plumber import BridgeSpec, EndpointSpec, Peer, PortMapping, ResolverSpec
+from sampan.network.plumber import (
+    BridgeSpec,
+    EndpointSpec,
+    NetworkSpec,
+    Peer,
+    PortMapping,
+    ResolverSpec,
+)
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ, and safe in rules
@@ -33,8 +40,26 @@ def _check(pattern: re.Pattern[str], value: str, what: str) -> None:
         raise InvalidArgument(f"invalid {what}: {value!r}")
 
 
-def check_bridge(bridge: BridgeSpec) -> None:
-    """Check a bridge."""
+def check_network(network: NetworkSpec) -> None:
+    """Check a network."""
+    if isinstance(network, BridgeSpec):
+        _check_bridge(network)
+        return
+    _check(_ID, network.network_id, "network id")
+    if network.parent:
+        _check(_INTERFACE, network.parent, "parent interface")
+    elif not network.internal:
+        raise InvalidArgument("a network without a parent interface is internal")
+    elif network.mode == "passthru":
+        raise InvalidArgument("mode passthru needs a parent interface")
+    if network.parent == "lo":
+        kind = network.__struct_config__.tag
+        raise InvalidArgument(f"loopback interface is not a valid {kind} parent link")
+    if network.domain:
+        check_names([network.domain])
+
+
+def _check_bridge(bridge: BridgeSpec) -> None:
     _check(_ID, bridge.network_id, "network id")
     _check(_INTERFACE, bridge.name, "interface name")
     try:
@@ -64,7 +89,8 @@ def check_endpoint(endpoint: EndpointSpec) -> None:
     """Check an endpoint."""
     _check(_ID, endpoint.endpoint_id, "endpoint id")
     _check(_INTERFACE, endpoint.interface, "interface name")
-    _check(_MAC, endpoint.mac_address, "MAC address")
+    if endpoint.mac_address:
+        _check(_MAC, endpoint.mac_address, "MAC address")
     check_names(endpoint.names)
     for name, value in endpoint.sysctls.items():
         _check(_SYSCTL, name, "sysctl of an interface")

@@ -61,15 +61,15 @@ class AddressSpace(Generic[A]):
     def __init__(
         self,
         subnet: IPv4Network | IPv6Network,
-        gateway: A,
+        gateway: A | None,
         *,
         ip_range: IPv4Network | IPv6Network | None = None,
         auxiliary: Mapping[str, A] | None = None,
         taken: Collection[A] = (),
     ) -> None:
         self._subnet, self._range = subnet, ip_range or subnet
-        self._kind: type[A] = type(gateway)
-        self._reserved = {gateway, *(auxiliary or {}).values()}
+        self._kind: type[A] = type(subnet.network_address)  # type: ignore[assignment]
+        self._reserved: set[A] = set((auxiliary or {}).values()) | ({gateway} if gateway else set())
         if subnet.num_addresses > 2:
             first, last = subnet.network_address, subnet.broadcast_address
             self._reserved |= {self._kind(int(first)), self._kind(int(last))}

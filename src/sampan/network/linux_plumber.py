@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from sampan.errors import Internal, InvalidArgument, NotFound, SampanError
 from sampan.network.checks import (
-    check_bridge,
     check_endpoint,
     check_names,
+    check_network,
     check_peer,
     check_port,
     check_resolver,
 )
-from sampan.network.drivers import bridge as bridge_driver
+from sampan.network.drivers import bridge, parents
 from sampan.network.drivers.bridge import BridgeDriver
+from sampan.network.drivers.driver import Driver
+from sampan.network.drivers.ipvlan import IpvlanDriver
+from sampan.network.drivers.macvlan import MacvlanDriver
+from sampan.network.drivers.parents import Parents
 from sampan.network.firewall.firewall import Firewall
 from sampan.network.firewall.nftables import Nftables
 from sampan.network.forwarding import forward_packets
@@ -33,6 +38,9 @@ from sampan.network.plumber import (
     BridgeSpec,
     Endpoint,
     EndpointSpec,
+    IpvlanSpec,
+    MacvlanSpec,
+    NetworkSpec,
     Peer,
     PortMapping,
     ResolverSpec,
@@ -49,6 +57,7 @@ from sampan.rpc import Fd
 log = logging.getLogger(__name__)
 
 _POOL: Final = "pool"  # the mark of interfaces in stock
+_MARKS: Final = (_POOL, bridge.MARK, parents.MARK)  # of interfaces that are no endpoint's
 
 
 class LinuxPlumber:
@@ -73,7 +82,6 @@ class LinuxPlumber:
         self._lock = threading.RLock()
         self._host = NetlinkSocket()
         self._veths = Veths(self._host, POOL_SIZE if defers else 0, f"{owner}:{_POOL}")
-        self._bridge_driver = BridgeDriver(self._host, self._veths, owner)
         self._defers = defers
         firewall = firewall or Nftables(owner)
         self._state = State(state)
@@ -81,33 +89,44 @@ class LinuxPlumber:
         self._rules = Rulebook(firewall, self._state, self._present, watches=defers)
         self._names = Names(state, resolv_conf)
         self._networks = {network.network_id: network for network in self._state.networks()}
+        self._bridges = BridgeDriver(self._host, self._veths, owner)
+        shared = Parents(self._host, self._networks, owner)
+        self._drivers: dict[type[NetworkSpec], Driver[Any]] = {
+            BridgeSpec: self._bridges,
+            MacvlanSpec: MacvlanDriver(shared),
+            IpvlanSpec: IpvlanDriver(shared),
+        }
         self._endpoints: dict[str, Made] = {}
         self._adopt()
 
     # --- networks --------------------------------------------------------------------------
 
-    def ensure_network(self, network: BridgeSpec) -> None:
-        """Make or repair a bridge with its address, forwarding and firewall rules."""
-        check_bridge(network)
+    def ensure_network(self, network: NetworkSpec) -> None:
+        """Make or repair a bridge with its address, forwarding and rules, or a parent."""
+        check_network(network)
         with self._lock:
             before = self._networks.get(network.network_id)
-            if before and before.name != network.name:
+            if before and _place(before) != _place(network):
                 self.remove_network(network.network_id)
-            self._bridge_driver.ensure(network)
-            known = self._state.forwarding() or Forwarding()
-            try:
-                others = self._networks.values()
-                forwarding = forward_packets(self._host, network, others, known)
-            except OSError as error:
-                raise Internal(f"failed to set up bridge {network.name}: {error}") from error
-            if forwarding:
-                self._state.keep(forwarding)
+            self._driver(network).ensure(network)
+            if isinstance(network, BridgeSpec):
+                self._forward(network)
             self._networks[network.network_id] = network
             self._state.keep(network)
-            self._rules.write()
-            self._rules.admit(network)
+            if isinstance(network, BridgeSpec):
+                self._rules.write()
+                self._rules.admit(network)
             if network.domain and self._defers:
                 self._names.prepare()
+
+    def _forward(self, network: BridgeSpec) -> None:
+        known = self._state.forwarding() or Forwarding()
+        try:
+            forwarding = forward_packets(self._host, network, self._present()[0], known)
+        except OSError as error:
+            raise Internal(f"failed to set up bridge {network.name}: {error}") from error
+        if forwarding:
+            self._state.keep(forwarding)
 
     def remove_network(self, network_id: str) -> None:
         """Remove a network with its rules and endpoints; unknown ids are no error."""
@@ -117,8 +136,9 @@ class LinuxPlumber:
             for endpoint in list(self._endpoints.values()):
                 if endpoint.spec.network_id == network_id:
                     self._detach(endpoint)
-            self._rules.dismiss(network)
-            self._bridge_driver.remove(network)
+            if isinstance(network, BridgeSpec):
+                self._rules.dismiss(network)
+            self._driver(network).remove(network)
             self._state.forget("networks", network_id)
             self._rules.write()
             if not any(other.domain for other in self._networks.values()):
@@ -127,7 +147,7 @@ class LinuxPlumber:
     def foreign_bridge(self, name: str) -> list[str] | None:
         """Return the IPv4 addresses of a bridge that is not ours; None if there is none."""
         with self._lock:
-            return self._bridge_driver.foreign(name)
+            return self._bridges.foreign(name)
 
     def free_subnet(self, pools: list[str], taken: list[str], own: str = "") -> str:
         """Return the first subnet of `pools` that no route, address or member of `taken` uses."""
@@ -155,23 +175,24 @@ class LinuxPlumber:
         with self._lock:
             if not (network := self._networks.get(endpoint.network_id)):
                 raise NotFound(f"network {endpoint.network_id} not found")
-            self.detach(endpoint.endpoint_id)
+            self.detach(endpoint.endpoint_id, sandbox)
             with ExitStack() as undo:
-                wired = self._bridge_driver.attach(endpoint, network, sandbox)
-                undo.callback(self._bridge_driver.detach, wired.outer)
+                driver = self._driver(network)
+                wired = driver.attach(endpoint, network, sandbox)
                 undo.callback(wired.sandbox.close)
-                made = Made(endpoint, wired.outer)
+                made = Made(endpoint, wired.outer, inner=0 if wired.outer else wired.inner)
+                undo.callback(driver.detach, made, Fd(wired.sandbox.namespace))
                 self._state.keep(made.record)
                 self._endpoints[endpoint.endpoint_id] = made
                 self._names.attached(endpoint, network)
                 undo.pop_all()
             return Fd(wired.sandbox.detach())
 
-    def detach(self, endpoint_id: str) -> None:
+    def detach(self, endpoint_id: str, sandbox: Fd | None = None) -> None:
         """Remove an endpoint, its interface and its published ports."""
         with self._lock:
             if endpoint := self._endpoints.get(endpoint_id):
-                self._detach(endpoint)
+                self._detach(endpoint, sandbox)
             while not self._defers and self.has_work:
                 self.work()
 
@@ -189,7 +210,7 @@ class LinuxPlumber:
                 taken = self._publishing.take(endpoint, ports)
                 undo.callback(self._publishing.give_back, endpoint, taken)
                 held = endpoint.ports + taken
-                after = Made(endpoint.spec, endpoint.outer, held, endpoint.peers)
+                after = dataclasses.replace(endpoint, ports=held)
                 # Where bridged packets pass through the firewall (br_netfilter), a container that
                 # calls its own published port is sent back through the port it came from.
                 if taken and endpoint.outer:
@@ -262,7 +283,7 @@ class LinuxPlumber:
                     self._detach(endpoint)
             for link in self._host.links():
                 owner, _, name = link.alias.partition(":")
-                if owner == self._owner and name not in (_POOL, bridge_driver.MARK, *wanted):
+                if owner == self._owner and name not in (*_MARKS, *wanted):
                     self._veths.cut(link.index)
             if network_ids is not None:
                 for network_id in self._networks.keys() - set(network_ids):
@@ -279,7 +300,7 @@ class LinuxPlumber:
 
     @property
     def _is_short_of_stock(self) -> bool:
-        return bool(self._networks) and self._veths.lacks
+        return self._veths.lacks and bool(self._present()[0])
 
     @property
     def is_short(self) -> bool:
@@ -342,7 +363,11 @@ class LinuxPlumber:
             yield endpoint
 
     def _present(self) -> tuple[list[BridgeSpec], list[Made]]:
-        return list(self._networks.values()), list(self._endpoints.values())
+        bridges = [it for it in self._networks.values() if isinstance(it, BridgeSpec)]
+        return bridges, list(self._endpoints.values())
+
+    def _driver(self, network: NetworkSpec) -> Driver[Any]:
+        return self._drivers[type(network)]
 
     def _adopt(self) -> None:
         """Take over what a predecessor left."""
@@ -351,7 +376,7 @@ class LinuxPlumber:
             name = record.endpoint.endpoint_id
             ports = self._publishing.retake(record.ports)
             index = outer.get(f"{self._owner}:{name}", 0)
-            self._endpoints[name] = Made(record.endpoint, index, ports, record.peers)
+            self._endpoints[name] = Made(record.endpoint, index, ports, record.peers, record.inner)
             self._publishing.begin(record.endpoint, ports)
         self._adopt_names()
         if self._networks:
@@ -371,13 +396,16 @@ class LinuxPlumber:
         except SampanError as error:
             log.warning("containers may not find one another by name: %s", error)
 
-    def _detach(self, endpoint: Made) -> None:
+    def _detach(self, endpoint: Made, sandbox: Fd | None = None) -> None:
         del self._endpoints[endpoint.spec.endpoint_id]
         try:
             self._publishing.withdraw(endpoint)
         finally:
             self._publishing.end(endpoint)
-            self._bridge_driver.detach(endpoint.outer)
+            if network := self._networks.get(endpoint.spec.network_id):
+                self._driver(network).detach(endpoint, sandbox)
+            else:
+                self._veths.cut(endpoint.outer)
             self._unlink(endpoint)
             self._state.forget("endpoints", endpoint.spec.endpoint_id)
             if container_id := self._names.detached(endpoint.spec.endpoint_id):
@@ -390,3 +418,9 @@ class LinuxPlumber:
             self._state.keep(made.record)
         if linked or gone.peers:
             self._rules.write()
+
+
+def _place(network: NetworkSpec) -> tuple[type[NetworkSpec], str]:
+    """Return what cannot change of a network without its being made anew."""
+    name = network.name if isinstance(network, BridgeSpec) else network.parent
+    return type(network), name

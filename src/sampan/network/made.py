@@ -23,9 +23,10 @@ class Made:
     """An endpoint with its interface on the host and its published ports."""
 
     spec: EndpointSpec
-    outer: int  # interface index on the host; 0: gone
+    outer: int  # interface index on the host; 0: gone, or there is none
     ports: list[Reservation] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
+    inner: int = 0  # index inside, where there is none on the host
 
     @property
     def addresses(self) -> list[IPv4Address | IPv6Address]:
@@ -69,7 +70,7 @@ class Made:
     def record(self) -> Endpoint:
         """Return what the contract tells of it."""
         ports = [port.mapping for port in self.ports]
-        return Endpoint(endpoint=self.spec, ports=ports, peers=self.peers)
+        return Endpoint(endpoint=self.spec, ports=ports, peers=self.peers, inner=self.inner)
 
 
 def rules_of(bridge: BridgeSpec) -> BridgeRules:

@@ -40,7 +40,7 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER = 1, 3, 4, 10
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_NET_NS_FD, IFLA_AF_SPEC = 18, 20, 28, 26
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
@@ -74,6 +74,11 @@ def nested(kind: int, *attributes: bytes) -> bytes:
     return attribute(kind | NLA_F_NESTED, b"".join(attributes))
 
 
+def u16(kind: int, value: int) -> bytes:
+    """Return a 16-bit attribute."""
+    return attribute(kind, struct.pack("=H", value))
+
+
 def u32(kind: int, value: int) -> bytes:
     """Return a 32-bit attribute."""
     return _ATTRIBUTE.pack(8, kind) + struct.pack("=I", value)
@@ -105,10 +110,10 @@ def _named(name: str) -> bytes:
     return _link(0) + text(IFLA_IFNAME, name)
 
 
-def add_bridge(name: str, mac: str) -> Message:
-    """Make a bridge; its address is fixed, or it would follow its ports."""
+def add_bridge(name: str, mac: str = "") -> Message:
+    """Make a bridge; with a MAC address it is fixed, else it follows that of its ports."""
     info = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "bridge"))
-    body = _named(name) + _mac(mac) + info
+    body = _named(name) + (_mac(mac) if mac else b"") + info
     return Message(RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL)
 
 
@@ -118,6 +123,20 @@ def add_veth(name: str, peer: str, peer_namespace: int) -> Message:
     data = nested(IFLA_INFO_DATA, nested(VETH_INFO_PEER, other))
     info = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "veth"), data)
     return Message(RTM_NEWLINK, _named(name) + info, NLM_F_CREATE | NLM_F_EXCL)
+
+
+def add_upper(
+    parent: int, name: str, kind: str, data: bytes, *, namespace: int = -1, mac: str = ""
+) -> Message:
+    """Make an interface on top of another: macvlan, ipvlan, vlan; in the namespace of a descriptor.
+
+    `data` is what this kind of interface is told.
+    """
+    info = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, kind), nested(IFLA_INFO_DATA, data))
+    body = _named(name) + u32(IFLA_LINK, parent) + info
+    body += _mac(mac) if mac else b""
+    body += u32(IFLA_NET_NS_FD, namespace) if namespace >= 0 else b""
+    return Message(RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL)
 
 
 def set_link(
@@ -193,10 +212,12 @@ def _default_route(
     type: int, gateway: IPv4Address | IPv6Address, index: int, flags: int
 ) -> Message:
     family = socket.AF_INET if gateway.version == 4 else socket.AF_INET6
-    head = _ROUTE.pack(
-        family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0
-    )
-    return Message(type, head + attribute(RTA_GATEWAY, gateway.packed) + u32(RTA_OIF, index), flags)
+    # 0.0.0.0 and :: are no gateway: everything is as near as a neighbour.
+    is_near = gateway.is_unspecified
+    scope = RT_SCOPE_LINK if is_near and gateway.version == 4 else RT_SCOPE_UNIVERSE
+    head = _ROUTE.pack(family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, scope, RTN_UNICAST, 0)
+    via = b"" if is_near else attribute(RTA_GATEWAY, gateway.packed)
+    return Message(type, head + via + u32(RTA_OIF, index), flags)
 
 
 def add_default_route(

@@ -12,7 +12,7 @@ from sampan.rpc import Fd
 GatewayMode = Literal["nat", "nat-unprotected", "routed", "isolated"]
 
 
-class BridgeSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class BridgeSpec(msgspec.Struct, tag="bridge", kw_only=True, forbid_unknown_fields=True):
     """A bridge network as it should be."""
 
     network_id: str
@@ -32,14 +32,38 @@ class BridgeSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     domain: str = ""  # the name of a network on which containers find one another by name
 
 
+class MacvlanSpec(msgspec.Struct, tag="macvlan", kw_only=True, forbid_unknown_fields=True):
+    """A network whose interfaces are on the wire of one of the host's, with addresses of theirs."""
+
+    network_id: str
+    parent: str  # eth0; eth0.10 is made if it does not exist; "": none, the network leads nowhere
+    mode: Literal["bridge", "private", "vepa", "passthru"] = "bridge"
+    internal: bool = False
+    domain: str = ""  # as of a bridge
+
+
+class IpvlanSpec(msgspec.Struct, tag="ipvlan", kw_only=True, forbid_unknown_fields=True):
+    """A network whose interfaces share the MAC address of one of the host's."""
+
+    network_id: str
+    parent: str
+    mode: Literal["l2", "l3", "l3s"] = "l2"
+    flag: Literal["bridge", "private", "vepa"] = "bridge"
+    internal: bool = False
+    domain: str = ""
+
+
+NetworkSpec = BridgeSpec | MacvlanSpec | IpvlanSpec
+
+
 class EndpointSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One container's interface on one network."""
 
     endpoint_id: str
     network_id: str
     address: str  # 172.17.0.2/16
-    mac_address: str  # 02:42:ac:11:00:02
-    gateway: str  # "" for none
+    mac_address: str  # 02:42:ac:11:00:02; "": what the kernel gives it
+    gateway: str  # "" for none, 0.0.0.0 for all that is out of the interface itself
     address6: str = ""  # fd00::2/64; "": IPv6 stays switched off on the interface
     gateway6: str = ""
     interface: str = "eth0"  # its name inside
@@ -82,13 +106,17 @@ class Endpoint(msgspec.Struct, kw_only=True):
     endpoint: EndpointSpec
     ports: list[PortMapping] = []
     peers: list[Peer] = []
+    inner: int = 0  # index of an interface inside that has no other end on the host
 
 
 class Plumber(Protocol):
     """Does everything to the host's network that needs privilege."""
 
-    def ensure_network(self, network: BridgeSpec) -> None:
-        """Make or repair a bridge with its address, forwarding and firewall rules; idempotent."""
+    def ensure_network(self, network: NetworkSpec) -> None:
+        """Make or repair what a network needs on the host; idempotent.
+
+        That is a bridge with its address, forwarding and firewall rules, or a parent interface.
+        """
 
     def remove_network(self, network_id: str) -> None:
         """Remove a network with its rules and endpoints; unknown ids are no error."""
@@ -111,8 +139,11 @@ class Plumber(Protocol):
         Returns the namespace. Endpoints are kept by id: attaching the same one again replaces it.
         """
 
-    def detach(self, endpoint_id: str) -> None:
-        """Remove an endpoint, its interface and its published ports; unknown ids are no error."""
+    def detach(self, endpoint_id: str, sandbox: Fd | None = None) -> None:
+        """Remove an endpoint, its interface and its published ports; unknown ids are no error.
+
+        `sandbox` is the namespace of a container that runs on: some interfaces end only there.
+        """
 
     def endpoints(self) -> list[Endpoint]:
         """Return all endpoints, those of a predecessor as well."""

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from sampan.network.plumber import BridgeSpec, Endpoint, ResolverSpec
+from sampan.network.plumber import Endpoint, NetworkSpec, ResolverSpec
 
 log = logging.getLogger(__name__)
 S = TypeVar("S", bound=msgspec.Struct)
@@ -34,9 +34,9 @@ class State:
         for kind in ("networks", "endpoints", "resolvers") if folder else ():
             (self._path(kind, "").parent).mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def networks(self) -> list[BridgeSpec]:
+    def networks(self) -> list[NetworkSpec]:
         """Return the networks."""
-        return self._all("networks", BridgeSpec)
+        return self._all("networks", NetworkSpec)  # type: ignore[arg-type]
 
     def endpoints(self) -> list[Endpoint]:
         """Return the endpoints."""
@@ -50,11 +50,11 @@ class State:
         """Return what was noted when forwarding was switched on, None if it was on."""
         return self._read(self._path("", "forwarding"), Forwarding) if self._folder else None
 
-    def keep(self, record: BridgeSpec | Endpoint | ResolverSpec | Forwarding) -> None:
+    def keep(self, record: NetworkSpec | Endpoint | ResolverSpec | Forwarding) -> None:
         """Write a record; readers see the old one or the new one."""
         if not self._folder:
             return
-        if isinstance(record, BridgeSpec):
+        if isinstance(record, NetworkSpec):
             path = self._path("networks", record.network_id)
         elif isinstance(record, Endpoint):
             path = self._path("endpoints", record.endpoint.endpoint_id)

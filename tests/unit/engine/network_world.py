@@ -18,9 +18,9 @@ from sampan.errors import (
     Unavailable,
 )
 from sampan.network.plumber import (
-    BridgeSpec,
     Endpoint,
     EndpointSpec,
+    NetworkSpec,
     Peer,
     PortMapping,
     ResolverSpec,
@@ -40,7 +40,7 @@ CONTAINER = "c" * 64
 class FakePlumber:
     """Remembers what it was asked to make; `refuses` is raised by publish."""
 
-    bridges: dict[str, BridgeSpec] = field(default_factory=dict)
+    bridges: dict[str, NetworkSpec] = field(default_factory=dict)
     made: dict[str, Endpoint] = field(default_factory=dict)
     resolvers: dict[str, ResolverSpec] = field(default_factory=dict)
     refuses: SampanError | None = None
@@ -48,7 +48,7 @@ class FakePlumber:
     used: tuple[str, ...] = ()
     foreign: dict[str, list[str]] = field(default_factory=dict)
 
-    def ensure_network(self, network: BridgeSpec) -> None:
+    def ensure_network(self, network: NetworkSpec) -> None:
         self.bridges[network.network_id] = network
 
     def remove_network(self, network_id: str) -> None:
@@ -67,7 +67,7 @@ class FakePlumber:
         self.made[endpoint.endpoint_id] = Endpoint(endpoint=endpoint)
         return self.sandbox()
 
-    def detach(self, endpoint_id: str) -> None:
+    def detach(self, endpoint_id: str, sandbox: Fd | None = None) -> None:
         if self.is_gone:
             raise Unavailable("the privileged helper is gone")
         self.made.pop(endpoint_id, None)

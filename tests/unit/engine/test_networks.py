@@ -267,7 +267,7 @@ def test_names_are_unique_and_predefined_ones_are_taken(world: World) -> None:
         ({"scope": "swarm"}, Forbidden, "when swarm is not active"),
         ({"scope": "global"}, InvalidArgument, "invalid scope of a network: global"),
         ({"driver": "nope"}, NotFound, "could not find plugin nope in v1 plugin registry"),
-        ({"driver": "macvlan"}, Unsupported, "macvlan"),
+        ({"driver": "macvlan", "options": {"parent": "lo"}}, Internal, "macvlan parent link"),
         ({"enable_ipv4": False}, Unsupported, "networks without IPv4 are not supported"),
         ({"subnet": "10.0.0.1/8"}, InvalidArgument, "invalid subnet 10.0.0.1/8: it should be 10."),
         (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
-from sampan.network.checks import check_bridge, check_endpoint, check_port, check_resolver
+from sampan.network.checks import check_endpoint, check_network, check_port, check_resolver
 from sampan.network.plumber import BridgeSpec, EndpointSpec, PortMapping, ResolverSpec
 
 
@@ -52,7 +52,7 @@ def test_other_ports_are_refused(bad: PortMapping) -> None:
 def test_no_name_of_a_bridge_can_break_out_of_a_rule(name: str) -> None:
     bridge = BridgeSpec(network_id="n", name=name, subnet="10.0.0.0/8", gateway="10.0.0.1")
     try:
-        check_bridge(bridge)
+        check_network(bridge)
     except InvalidArgument:
         return
     assert re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", name)

@@ -10,6 +10,7 @@ from typing import Final
 from sampan.errors import Conflict, Internal, Unsupported
 from sampan.network.interface import configure
 from sampan.network.ipam import mac_of
+from sampan.network.made import Made
 from sampan.network.netlink import (
     NetlinkSocket,
     add_address,
@@ -74,9 +75,9 @@ class BridgeDriver:
             undo.pop_all()
         return wired
 
-    def detach(self, outer: int) -> None:
+    def detach(self, made: Made, sandbox: Fd | None) -> None:
         """Take a port off its bridge."""
-        self._veths.cut(outer)
+        self._veths.cut(made.outer)
 
     def _connect(self, wired: Wired, endpoint: EndpointSpec, bridge: BridgeSpec) -> None:
         if bridge.network_id not in self._indexes:  # asked of the kernel once

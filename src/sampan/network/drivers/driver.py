@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
+from sampan.network.made import Made
 from sampan.network.plumber import EndpointSpec
 from sampan.network.sandbox import Wired
 from sampan.rpc import Fd
@@ -30,5 +31,8 @@ class Driver(Protocol[S]):
         Nothing is left of it if that fails; raises Internal.
         """
 
-    def detach(self, outer: int) -> None:
-        """Take an interface off its network by its index on the host, where it has one."""
+    def detach(self, made: Made, sandbox: Fd | None) -> None:
+        """Take an interface off its network.
+
+        `sandbox` is the namespace of a container that runs on; without it, the namespace ends.
+        """

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from sampan.errors import DeadlineExceeded, SampanError, Unavailable
-from sampan.network.plumber import BridgeSpec, EndpointSpec, ResolverSpec
+from sampan.network.plumber import EndpointSpec, NetworkSpec, ResolverSpec
 from sampan.network.resolver.contract import Client, Record, Resolver
 from sampan.network.resolver.process import Process, open_sockets
 from sampan.rpc import Fd
@@ -21,7 +21,7 @@ from sampan.rpc import Fd
 log = logging.getLogger(__name__)
 RESOLV_CONF: Final = Path("/etc/resolv.conf")
 _CHUNK: Final = 200  # records in one packet
-Placed = tuple[EndpointSpec, BridgeSpec]
+Placed = tuple[EndpointSpec, NetworkSpec]
 
 
 class Names:
@@ -36,7 +36,7 @@ class Names:
 
     # --- what happens --------------------------------------------------------------------------
 
-    def attached(self, spec: EndpointSpec, bridge: BridgeSpec) -> None:
+    def attached(self, spec: EndpointSpec, bridge: NetworkSpec) -> None:
         """An endpoint was made."""
         self._placed[spec.endpoint_id] = spec, bridge
         self._tell_of(spec)
@@ -220,7 +220,7 @@ def _rank(placed: Placed) -> tuple[bool, int, str]:
     return not spec.gateway, len(spec.interface), spec.interface
 
 
-def _record(spec: EndpointSpec, bridge: BridgeSpec) -> Sequence[Record]:
+def _record(spec: EndpointSpec, bridge: NetworkSpec) -> Sequence[Record]:
     if not bridge.domain or not spec.names:
         return []
     return [
