@@ -63,6 +63,8 @@ def read(root: int, path: str) -> bytes:
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
         with open(os.open(f"/proc/self/fd/{handle}", flags), "rb", buffering=0) as file:
             return _limited(file.read, path)
+    except OSError as failure:  # a lease of a program in the container, a kernel file …
+        raise InvalidArgument(f"open /{path}: {os.strerror(failure.errno or 0).lower()}") from None
     finally:
         os.close(handle)
 

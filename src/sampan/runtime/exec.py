@@ -22,8 +22,9 @@ from sampan.linux.namespaces import KINDS
 from sampan.runtime import channel as ch
 from sampan.runtime import execution, init, joining, program, supervise
 from sampan.runtime.channel import Channel
+from sampan.runtime.preparing import as_user
 from sampan.runtime.progress import Agent, Progress, follow
-from sampan.spec.runtime import ExecCPUAffinity, Spec, State
+from sampan.spec.runtime import ExecCPUAffinity, Process, Spec, State
 
 if TYPE_CHECKING:
     from sampan.runtime.requests import ExecRequest
@@ -92,7 +93,7 @@ def _start(request: ExecRequest, filter: seccomp.Filter | None, progress: Progre
 def prepare(request: ExecRequest, filter: seccomp.Filter | None) -> tuple[Setup, list[str]]:
     """Check and encode the process; return it and sentences on what cannot be done here."""
     prepared, warnings = program.prepare(
-        request.process,
+        _as_user(request),
         filter=filter,
         stdio=request.stdio,
         pass_fds=request.pass_fds,
@@ -111,6 +112,20 @@ def prepare(request: ExecRequest, filter: seccomp.Filter | None) -> tuple[Setup,
         proc=paths.open_proc() if prepared.apparmor or prepared.selinux else -1,
     )
     return setup, warnings
+
+
+def _as_user(request: ExecRequest) -> Process:
+    """Look the user up in the container's root: here, where its files cost nobody else's time."""
+    if request.user is None:
+        return request.process
+    try:
+        root = os.open(f"/proc/{request.pid}/root", paths.O_DIRECTORY)
+    except OSError:
+        raise Conflict(f"Container {request.id} is not running") from None
+    try:
+        return as_user(request.process, request.user, request.groups, root)
+    finally:
+        os.close(root)
 
 
 def enter_cgroup(request: ExecRequest) -> Entry | None:

@@ -16,7 +16,7 @@ from typing import NoReturn
 from sampan.errors import CommandNotExecutable, CommandNotFound, InvalidArgument
 from sampan.linux import capabilities, paths, process, terminal
 from sampan.runtime.channel import LISTENER, Channel, reason
-from sampan.runtime.null import is_null
+from sampan.runtime.null import is_null, open_own_null
 from sampan.runtime.program import DEFAULT_PATH, Program
 
 HIGH_FD = 256  # descriptors are parked from here on while 0, 1, 2, 3 … are put into place
@@ -45,9 +45,14 @@ def _without_null(program: Program, streams: tuple[int, int, int]) -> tuple[int,
 
     Source: runc init_linux.go, reOpenDevNull.
     """
-    if program.null < 0:
+    if not any(is_null(fd) for fd in streams):
         return streams
-    first, second, third = (program.null if is_null(fd) else fd for fd in streams)
+    null = open_own_null()
+    if null < 0:
+        null = program.null
+    if null < 0:
+        return streams
+    first, second, third = (null if is_null(fd) else fd for fd in streams)
     return first, second, third
 
 

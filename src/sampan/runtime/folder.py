@@ -47,14 +47,18 @@ class Folders:
     def edit(self, container: str, name: str, remove: Sequence[str], add: Sequence[str]) -> bool:
         """Change lines of a file in place: it is mounted into the container.
 
-        Nothing is done, and False returned, if one of `remove` is missing. NotFound without file.
+        Nothing is done, and False returned, if one of `remove` is missing, or if a program in the
+        container holds a lease: the kernel would have us wait for it 45 seconds, and everybody
+        with us. NotFound without file.
         """
         _check(name)
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             descriptor = os.open(f"{self._root}/{container}/{name}", flags)
         except FileNotFoundError as error:
             raise NotFound(f"container {container} has no file {name}") from error
+        except BlockingIOError:
+            return False
         with open(descriptor, "r+b") as file:
             lines = file.read(_LONGEST).decode(errors="surrogateescape").splitlines()
             if not set(remove) <= set(lines):

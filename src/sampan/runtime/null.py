@@ -45,6 +45,23 @@ def open_null() -> int:
         os.close(copy)
 
 
+def open_own_null() -> int:
+    """Open /dev/null of the container whose root was entered; -1 if what is there is none.
+
+    It may be anything: so no link is followed, and no FIFO waited for.
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        fd = os.open(b"/dev/null", flags)
+    except OSError:
+        return -1
+    if not is_null(fd):
+        os.close(fd)
+        return -1
+    os.set_blocking(fd, True)
+    return fd
+
+
 def is_null(fd: int) -> bool:
     """Tell whether a descriptor is /dev/null; a closed one is not."""
     try:

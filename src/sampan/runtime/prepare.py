@@ -13,8 +13,9 @@ from sampan.linux.namespaces import KINDS
 from sampan.runtime import devices, hooks, mounting, options, program
 from sampan.runtime.channel import reason
 from sampan.runtime.init import Setup
+from sampan.runtime.preparing import as_user
 from sampan.runtime.sharing import SHM, shared_memory
-from sampan.spec.runtime import Hooks, Linux, LinuxIDMapping, LinuxNamespace, State
+from sampan.spec.runtime import Hooks, Linux, LinuxIDMapping, LinuxNamespace, Process, State
 
 if TYPE_CHECKING:
     from sampan.runtime.requests import LaunchRequest
@@ -135,7 +136,7 @@ def setup(
     if spec.process is None:
         raise InvalidArgument("process property must not be empty")
     prepared, warnings = program.prepare(
-        spec.process,
+        _as_user(request, spec.process),
         filter=filter,
         personality=linux.personality,
         stdio=request.stdio,
@@ -177,6 +178,19 @@ def setup(
         program=prepared,
         fifo=-1,
     ), warnings
+
+
+def _as_user(request: LaunchRequest, process: Process) -> Process:
+    """Look the user up in the root: here, where hostile files cost nobody else's time."""
+    if request.user is None:
+        return process
+    if isinstance(request.root, int):
+        return as_user(process, request.user, request.groups, request.root)
+    root = os.open(request.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return as_user(process, request.user, request.groups, root)
+    finally:
+        os.close(root)
 
 
 def oci_state(request: LaunchRequest, status: str, pid: int) -> State:

@@ -32,10 +32,8 @@ def prepared(process: Process | None, streams: Streams, limits: tuple[int, int])
     return msgspec.structs.replace(process, rlimits=rlimits, console_size=size, oom_score_adj=score)
 
 
-def as_user(process: Process, user: str | None, groups: list[str], root: int) -> Process:
+def as_user(process: Process, user: str, groups: list[str], root: int) -> Process:
     """Return the process with the user looked up in the container's own files."""
-    if user is None:
-        return process
     identity = users.identify(root, user, groups)
     numbers = msgspec.structs.replace(
         process.user,

@@ -29,6 +29,8 @@ class LaunchRequest:
     systemd_cgroup: bool = False  # recorded in the state, for the command line
     keep_seccomp: bool = False  # record the filter in the state, for later execs
     seccomp_cache: str = ""  # directory of compiled filters; "" keeps them in memory only
+    user: str | None = None  # looked up in the root, by the new process, instead of the spec's
+    groups: list[str] = field(default_factory=list)  # more groups, looked up with `user`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,8 @@ class ExecRequest:
     listen_fds: bool = False
     bundle: str = ""  # for the agent of a seccomp filter with a listener
     seccomp_cache: str = ""
+    user: str | None = None  # as in LaunchRequest
+    groups: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True, kw_only=True)

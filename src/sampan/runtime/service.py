@@ -26,8 +26,8 @@ from sampan.runtime.assembly import assemble
 from sampan.runtime.launch import ExecRequest, LaunchRequest
 from sampan.runtime.messages import Attached, Changed, Removed
 from sampan.runtime.pipes import Pipes, open_pipes
-from sampan.runtime.preparing import as_user, prepared
 from sampan.runtime.preparing import make_sources as prepare_sources
+from sampan.runtime.preparing import prepared
 from sampan.runtime.spawner import Bind, ExecLaunch, Launch, Started, Streams, TaskStatus
 from sampan.runtime.tasks import Key, Task, TaskRecord, boot_id
 from sampan.runtime.world import Launching
@@ -58,7 +58,6 @@ class Service:
         self._refuse_second(key)
         validate_options(launch.streams.log_driver, launch.streams.log_options)
         process = prepared(launch.spec.process, launch.streams, self._world.limits)
-        process = as_user(process, launch.user, launch.groups, root.number)
         linux = launch.spec.linux
         cgroup = (linux.cgroups_path if linux else "") or f"{CGROUPS}/{launch.id}"
         maps = linux.uid_mappings if linux else []
@@ -82,6 +81,8 @@ class Service:
                     stdio=pipes.stdio(),
                     cgroup=cgroup,
                     seccomp_cache=self._world.seccomp_cache,
+                    user=launch.user,
+                    groups=launch.groups,
                 )
             )
             undo.pop_all()
@@ -99,9 +100,6 @@ class Service:
         self._refuse_second(key)
         container = self._running((launch.id, ""))
         process = prepared(launch.process, launch.streams, self._world.limits)
-        if launch.user is not None:
-            with self.root(launch.id) as root:
-                process = as_user(process, launch.user, launch.groups, root.number)
         pipes = open_pipes(launch.streams)
         with ExitStack() as undo:
             undo.callback(pipes.close)
@@ -115,6 +113,8 @@ class Service:
                     seccomp=self._filter(container.record.seccomp),
                     stdio=pipes.stdio(),
                     seccomp_cache=self._world.seccomp_cache,
+                    user=launch.user,
+                    groups=launch.groups,
                 )
             )
             undo.pop_all()

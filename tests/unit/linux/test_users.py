@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -190,6 +192,20 @@ def test_a_fifo_neither_blocks_nor_is_read(root: int, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "etc/passwd")
     with pytest.raises(InvalidArgument, match="not a regular file"):
         users.read(root, "etc/passwd")
+
+
+def test_a_lease_of_a_program_in_the_container_is_not_waited_for(root: int, tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir(exist_ok=True)
+    (tmp_path / "etc/passwd").write_text("root:x:0:0\n")
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    with open(tmp_path / "etc/passwd", "r+b") as held:
+        fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        try:
+            with pytest.raises(InvalidArgument, match="open /etc/passwd: resource temporarily"):
+                users.identify(root, "root")
+        finally:
+            fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            signal.signal(signal.SIGIO, before)
 
 
 def test_a_directory_is_refused(root: int, tmp_path: Path) -> None:
