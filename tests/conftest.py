@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sampan.engine import blocking as crossing
-from tests import session
+from tests import kernels, session
 from tests.daemon import Daemon, running
 from tests.filesystems import Shop
 from tests.session import network
@@ -35,8 +35,22 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what needs root when the tests do not run as root."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that `./check --slow` hands on."""
+    text = "also boot a Debian under qemu, and run the tests marked `kernel` there"
+    parser.addoption("--slow", action="store_true", help=text)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes an emulated machine, a feature of the kernel, or root."""
+    if not config.getoption("--slow"):
+        emulated = [item for item in items if item.get_closest_marker("emulated")]
+        config.hook.pytest_deselected(items=emulated)
+        items[:] = [item for item in items if item not in emulated]
+    for item in items:
+        if lacks := kernels.missing(item):
+            reason = f"{kernels.LACKS} {', '.join(lacks)}: ./check --slow has one"
+            item.add_marker(pytest.mark.skip(reason=reason))
     if os.geteuid() == 0:
         return
     reason = pytest.mark.skip(reason="needs root: namespaces, mounts and cgroups")

@@ -32,7 +32,7 @@ from sampan.spec.runtime import (
 )
 from tests.session import eventually
 
-pytestmark = pytest.mark.privileged
+pytestmark = [pytest.mark.privileged, pytest.mark.kernel]
 MIB = 1 << 20
 CLONE_INTO_CGROUP = 0x200000000  # linux/sched.h
 

@@ -36,7 +36,7 @@ from sampan.spec.runtime import (
 )
 from tests.box import Box, spec, tty_output
 
-pytestmark = pytest.mark.privileged
+pytestmark = [pytest.mark.privileged, pytest.mark.kernel]
 
 
 def status_of(box: Box, **process: object) -> dict[str, str]:
@@ -298,7 +298,7 @@ def test_an_init_that_its_memory_limit_killed_says_so(box: Box) -> None:
     wanted = spec("true")
     assert wanted.linux is not None
     assert wanted.linux.resources is not None
-    wanted.linux.resources.memory = LinuxMemory(limit=400 << 10)
+    wanted.linux.resources.memory = LinuxMemory(limit=400 << 10, swap=400 << 10)
     with pytest.raises(InvalidArgument, match="container init was OOM-killed"):
         box.run(wanted)
     assert left_behind(box) == []
