@@ -384,7 +384,7 @@ def test_the_helper_has_no_more_capabilities_than_it_needs(tmp_path: Path) -> No
         }
         allowed, _ = capabilities.bits(
             ["CAP_SYS_ADMIN", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"]
-            + ["CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP"]
+            + ["CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP", "CAP_SETUID", "CAP_SETGID"]
         )
         assert held["CapPrm"] == held["CapEff"] == held["CapBnd"] == allowed
         assert held["CapInh"] == held["CapAmb"] == 0

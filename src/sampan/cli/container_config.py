@@ -50,12 +50,13 @@ def _check(options: ContainerOptions) -> None:
     for name, value, known in (
         ("pid", options.pid, ("", "host", "private")),
         ("uts", options.uts, ("", "host", "private")),
-        ("userns", options.userns, ("", "host")),
         ("cgroupns", options.cgroupns, ("", "host", "private")),
     ):
         if value not in known and not (name == "pid" and value.startswith("container:")):
-            mode = {"userns": "USER", "cgroupns": "CGROUP"}.get(name, name.upper())
+            mode = {"cgroupns": "CGROUP"}.get(name, name.upper())
             raise InvalidArgument(f"--{name}: invalid {mode} mode")
+    if options.userns.partition(":")[0] not in ("", "host", "auto", "keep-id"):
+        raise InvalidArgument("--userns: invalid USER mode")
     if options.log_driver == "none" and options.log_opt:
         raise InvalidArgument("invalid logging opts for driver none")
     if options.rm and _restart(options.restart)["Name"] not in ("", "no"):

@@ -46,7 +46,7 @@ class Archives:
         _check(container)
         async with self._root(container) as root:
             try:
-                return await blocking(self._mounter.stat, container.id, path, root)
+                return await blocking(self._mounter.stat, container.id, path, *root)
             except NotFound:
                 raise _missing(container, path) from None
 
@@ -57,7 +57,7 @@ class Archives:
             root = await undo.enter_async_context(self._root(container))
 
             async def pack(into: Fd) -> None:
-                await in_own_thread(self._mounter.pack, container.id, path, into, root)
+                await in_own_thread(self._mounter.pack, container.id, path, into, *root)
 
             blocks = await _started(pack, undo.pop_all())
         self._notices.container(container, "archive-path")
@@ -91,7 +91,7 @@ class Archives:
 
             async def extract(archive: Fd) -> None:
                 await in_own_thread(
-                    self._mounter.extract, container.id, path, archive, options, root
+                    self._mounter.extract, container.id, path, archive, options, *root
                 )
 
             try:
@@ -103,27 +103,39 @@ class Archives:
     @asynccontextmanager
     async def _root(
         self, container: Container, *, writes: bool = False
-    ) -> AsyncIterator[Fd | None]:
+    ) -> AsyncIterator[tuple[Fd | None, Fd | None]]:
         """Hold the root of a container with its mounts; None if it rests and has none.
+
+        The second descriptor is that of its user namespace, if it runs in one: files have other
+        owners there. Those of a container that rests are as on disk.
 
         One that rests, and is mounted to be written, cannot start before it is let go: two such
         mounts of one snapshot would destroy each other's work.
         """
         async with AsyncExitStack() as held:
-            root = await self._root_of_running(container)
+            root, user = await self._root_of_running(container, held)
             if root is None and (writes or _binds(container)):
                 await held.enter_async_context(container.lock)
                 _check(container)
-                root = await self._root_of_running(container) or await self._assembled(container)
-            if root is not None:
-                held.callback(root.close)
-            yield root
+                root, user = await self._root_of_running(container, held)
+                if root is None and (root := await self._assembled(container)):
+                    held.callback(root.close)
+            yield root, user
 
-    async def _root_of_running(self, container: Container) -> Fd | None:
-        if container.running:
-            with suppress(Conflict, NotFound):  # it has just ended
-                return await blocking(self._spawner.root, container.id)
-        return None
+    async def _root_of_running(
+        self, container: Container, held: AsyncExitStack
+    ) -> tuple[Fd | None, Fd | None]:
+        if not container.running:
+            return None, None
+        user = None
+        with suppress(Conflict, NotFound):  # it has just ended
+            if container.record.id_maps:
+                user = await blocking(self._spawner.user, container.id)
+                held.callback(user.close)
+            root = await blocking(self._spawner.root, container.id)
+            held.callback(root.close)
+            return root, user
+        return None, None
 
     async def _assembled(self, container: Container) -> Fd | None:
         """Return a mount of a container that rests, with its binds; None if it has none."""

@@ -15,6 +15,7 @@ from sampan.spec.docker.containers import ZERO_TIME, Health, MountPoint, State, 
 from sampan.spec.docker.networks import EndpointSettings, NetworkSettings
 from sampan.spec.image import timestamp
 from sampan.spec.names import short_id
+from sampan.spec.user_modes import IdMaps
 
 
 class Record(msgspec.Struct, kw_only=True):
@@ -33,6 +34,8 @@ class Record(msgspec.Struct, kw_only=True):
     linked: list[str] = []  # what links have put into its hosts: "names:address"
     mounts: list[MountPoint] = []
     driver: str = "overlay"
+    id_range: tuple[int, int] | None = None  # first and number of the host's ids that it runs in
+    id_maps: IdMaps | None = None  # of its last start; None: in the host's user namespace
     # The last known state; while the container runs, the kernel knows better.
     started: bool = False  # it has been asked to run and was not seen to end
     paused: bool = False

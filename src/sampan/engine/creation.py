@@ -28,6 +28,7 @@ from sampan.engine.oci_mounts import mount_points
 from sampan.engine.security import Confinement
 from sampan.engine.snapshot_driver import SnapshotDriver
 from sampan.engine.store import ContainerStore
+from sampan.engine.user_namespaces import UserNamespaces
 from sampan.engine.wishes import wish
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.logs.driver import validate_options
@@ -55,6 +56,7 @@ class Creation:
         notices: Notices,
         data_root: Path,
         driver: SnapshotDriver,
+        users: UserNamespaces,
         default_shm_size: int,
         confinement: Confinement,
         log_driver: str,
@@ -63,7 +65,7 @@ class Creation:
         self._table, self._store, self._images = table, store, images
         self._networks, self._mounter, self._notices = networks, mounter, notices
         self._links = links
-        self._data_root, self._driver = data_root, driver
+        self._data_root, self._driver, self._users = data_root, driver, users
         self._shm_size, self._confinement = default_shm_size, confinement
         self._log_driver, self._log_options = log_driver, log_options
 
@@ -87,7 +89,7 @@ class Creation:
         size = self._driver.size(host_config)
         container_id = new_id()
         networking = request.networking_config
-        async with AsyncExitStack() as undo:
+        async with AsyncExitStack() as at_end, AsyncExitStack() as undo:
             name = self._reserve(name.removeprefix("/"), container_id)
             undo.callback(self._table.release, name)
             record = Record(
@@ -110,6 +112,7 @@ class Creation:
                 warnings += _foreign(image)
             self._check_joins(record)
             self._links.settle(record)
+            self._users.reserve(record, at_end)
             warnings += await self._networks.check(wish(record))
             await blocking(self._mounter.prepare, container_id, image.chain_id, size)
             undo.push_async_callback(blocking, self._mounter.remove, container_id)

@@ -21,6 +21,11 @@ CREATE TABLE IF NOT EXISTS containers (
     name TEXT NOT NULL UNIQUE,
     document BLOB NOT NULL
 );
+CREATE TABLE IF NOT EXISTS id_ranges (
+    container TEXT PRIMARY KEY REFERENCES containers (id) ON DELETE CASCADE,
+    first INTEGER NOT NULL,
+    size INTEGER NOT NULL
+);
 """
 
 
@@ -63,19 +68,32 @@ class Database:
         with self._lock:
             return [row[0] for row in self.connection.execute("SELECT document FROM containers")]
 
-    def save_container(self, id: str, name: str, document: bytes) -> None:
-        """Insert or replace a container; raises sqlite3.IntegrityError if the name is taken."""
+    def save_container(
+        self, id: str, name: str, document: bytes, id_range: tuple[int, int] | None = None
+    ) -> None:
+        """Insert or replace a container; raises sqlite3.IntegrityError if the name is taken.
+
+        `id_range` is the range of ids that it runs in, kept until the container is deleted.
+        """
         with self.transaction() as connection:
             connection.execute(
                 "INSERT INTO containers VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE"
                 " SET name = excluded.name, document = excluded.document",
                 (id, name, document),
             )
+            if id_range:
+                values = (id, *id_range)
+                connection.execute("INSERT OR REPLACE INTO id_ranges VALUES (?, ?, ?)", values)
 
     def delete_container(self, id: str) -> None:
         """Forget a container; unknown ids are no error."""
         with self.transaction() as connection:
             connection.execute("DELETE FROM containers WHERE id = ?", (id,))
+
+    def id_ranges(self) -> list[tuple[int, int]]:
+        """Return (first, size) of all ranges of ids that containers have."""
+        with self._lock:
+            return list(self.connection.execute("SELECT DISTINCT first, size FROM id_ranges"))
 
     # --- facts ---------------------------------------------------------------------------------
 

@@ -136,8 +136,13 @@ class Endpoints:
                 one.settings.dns_names = one.spec.names = names
                 await blocking(self._plumber.rename, one.spec.endpoint_id, names)
 
-    async def connect(self, wish: Wish, rows: Sequence[NetworkRow]) -> Connection:
-        """Connect a container with `rows`, the network of its mode first."""
+    async def connect(
+        self, wish: Wish, rows: Sequence[NetworkRow], given: Fd | None = None
+    ) -> Connection:
+        """Connect a container with `rows`, the network of its mode first.
+
+        `given` is a fresh namespace that is to be used.
+        """
         if wish.container_id in self._held:
             await self.disconnect(wish.container_id)
         if wish.mode.startswith(CONTAINER) and not wish.disabled:
@@ -146,9 +151,9 @@ class Endpoints:
         name = rows[0].network.name
         if name in (HOST, NONE):
             plugged = [Plugged(rows[0], bare(rows[0], new_id()))]
-            namespace, etc = await _to_the_end(blocking(self._bare, wish, plugged), _close)
+            namespace, etc = await _to_the_end(blocking(self._bare, wish, plugged, given), _close)
         else:
-            plugged, namespace, etc = await self._plug(wish, rows)
+            plugged, namespace, etc = await self._plug(wish, rows, given)
         self._held[wish.container_id] = Held(wish, plugged)
         for one in plugged:
             self._tell("connect", one, wish)
@@ -270,7 +275,7 @@ class Endpoints:
     # --- making ------------------------------------------------------------------------------
 
     async def _plug(
-        self, wish: Wish, rows: Sequence[NetworkRow]
+        self, wish: Wish, rows: Sequence[NetworkRow], given: Fd | None
     ) -> tuple[list[Plugged], Fd, dict[str, bytes]]:
         wanted = {row.network.id: wanted_of(wish, row) for row in rows}
         ordered = sorted(rows, key=lambda row: priority(row, wanted[row.network.id]))
@@ -282,7 +287,7 @@ class Endpoints:
                 plugged.append(Plugged(row, settings_of(row, spec, wish, asked), spec))
             mappings = self._sandboxes.mappings(wish, plugged[0].row)
             specs = [one.spec for one in plugged if one.spec]
-            made = blocking(self._make, wish, plugged, specs, mappings)
+            made = blocking(self._make, wish, plugged, specs, mappings, given)
             namespace, published, etc = await _to_the_end(
                 made, lambda it: self._sandboxes.unmake(specs, it[0])
             )
@@ -304,10 +309,12 @@ class Endpoints:
         except (Forbidden, Internal) as error:
             raise type(error)(FAILED + str(error)) from error
 
-    def _bare(self, wish: Wish, plugged: Sequence[Plugged]) -> tuple[Fd | None, dict[str, bytes]]:
+    def _bare(
+        self, wish: Wish, plugged: Sequence[Plugged], given: Fd | None
+    ) -> tuple[Fd | None, dict[str, bytes]]:
         """Make what the modes host and none need; runs in a thread."""
         etc = self._files_of(wish, plugged)
-        return self._sandboxes.bare(plugged), etc
+        return self._sandboxes.bare(plugged, given), etc
 
     def _make(
         self,
@@ -315,10 +322,11 @@ class Endpoints:
         plugged: Sequence[Plugged],
         specs: Sequence[EndpointSpec],
         mappings: list[PortMapping],
+        given: Fd | None,
     ) -> tuple[Fd, list[PortMapping], dict[str, bytes]]:
         """Make all endpoints and publish on the first, or leave nothing; runs in a thread."""
         etc = self._files_of(wish, plugged)
-        return *self._sandboxes.make(wish, plugged, specs, mappings), etc
+        return *self._sandboxes.make(wish, plugged, specs, mappings, given), etc
 
     def _tell(self, action: str, plugged: Plugged, wish: Wish) -> None:
         network = plugged.row.network

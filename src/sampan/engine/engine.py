@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from sampan.engine.creation import Creation
 from sampan.engine.database import Database
 from sampan.engine.events import Events
 from sampan.engine.execs import Execs
+from sampan.engine.id_ranges import IdRanges
 from sampan.engine.images.images import Images, ImageUse
 from sampan.engine.images.transfers import TransferLimits
 from sampan.engine.inspection import Inspection
@@ -35,6 +37,7 @@ from sampan.engine.stats import Stats
 from sampan.engine.store import ContainerStore
 from sampan.engine.tasks import Tasks
 from sampan.engine.updating import Updating
+from sampan.engine.user_namespaces import UserNamespaces, UserOptions
 from sampan.network.plumber import Plumber
 from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.config import Ulimit
@@ -58,6 +61,7 @@ class EngineOptions:
     live_restore: bool = True
     storage_options: Sequence[str] = ()  # --storage-opt of the daemon
     network: NetworkOptions = field(default_factory=NetworkOptions)
+    users: UserOptions = field(default_factory=UserOptions)
     transfers: TransferLimits = field(default_factory=TransferLimits)
 
 
@@ -107,11 +111,18 @@ class Engine:
             "mounter": mounter,
         }
         links = Links(self._table, self.networks)
+        self.users = UserNamespaces(
+            self._table,
+            IdRanges(self._database, options.users.pool, os.fsencode(data_root)),
+            spawner,
+            options.users,
+        )
         lifecycle = Lifecycle(
             **common,
             links=links,
             spawner=spawner,
             specifications=specifications,
+            users=self.users,
             notices=notices,
             tasks=self._tasks,
             execs=self.execs,
@@ -212,6 +223,7 @@ class Engine:
             notices=notices,
             data_root=data_root,
             driver=self.storage,
+            users=self.users,
             default_shm_size=options.default_shm_size,
             confinement=options.confinement,
             log_driver=options.log_driver,

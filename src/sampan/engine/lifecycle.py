@@ -28,6 +28,7 @@ from sampan.engine.restart import Restarts
 from sampan.engine.signals import parse_signal
 from sampan.engine.store import ContainerStore
 from sampan.engine.tasks import Tasks
+from sampan.engine.user_namespaces import UserNamespaces
 from sampan.engine.waiting import settle_exits
 from sampan.engine.wishes import wish
 from sampan.errors import (
@@ -64,6 +65,7 @@ class Lifecycle:
         mounter: Mounter,
         spawner: Spawner,
         specifications: Specifications,
+        users: UserNamespaces,
         notices: Notices,
         tasks: Tasks,
         execs: Execs,
@@ -71,6 +73,7 @@ class Lifecycle:
         self._table, self._store, self._networks = table, store, networks
         self._mounter, self._spawner, self._specifications = mounter, spawner, specifications
         self._notices, self._tasks, self._links = notices, tasks, links
+        self._users = users
         self._health = HealthChecks(execs, notices, tasks, spawner)
         self._restarts = Restarts(tasks)
         self.auto_remove = self._keep  # set by the engine: `removal` needs this class as well
@@ -137,11 +140,16 @@ class Lifecycle:
     async def _launch(self, container: Container) -> Started:
         record = container.record
         pull_in = joining.joined(self._table, container)
-        async with AsyncExitStack() as undo:
-            mounting = asyncio.ensure_future(blocking(self._mounter.mount, record.id))
+        async with AsyncExitStack() as lent, AsyncExitStack() as undo:
+            spaces = await self._users.make(container, lent)
+            if spaces.joined:
+                pull_in["user"] = spaces.joined
+            mounting = asyncio.ensure_future(
+                blocking(self._mounter.mount, record.id, user=spaces.user)
+            )
             undo.push_async_callback(_close_result, mounting)
             undo.push_async_callback(self._networks.disconnect, record.id)
-            connection = await self._networks.connect(self._wish(record))
+            connection = await self._networks.connect(self._wish(record), spaces.network)
             if connection.namespace:
                 undo.callback(connection.namespace.close)
             if record.host_config.links:
@@ -152,6 +160,7 @@ class Lifecycle:
                 self._request(container, connection, pull_in),
                 root,
                 connection.namespace,
+                None if spaces.joined else spaces.user,
             )
             container.network = connection.settings
             undo.pop_all()

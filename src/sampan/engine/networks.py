@@ -187,10 +187,11 @@ class Networks:
                 shown[row.network.name] = at_rest(row, wish)
         return NetworkSettings(networks=shown)
 
-    async def connect(self, wish: Wish) -> Connection:
+    async def connect(self, wish: Wish, given: Fd | None = None) -> Connection:
         """Give a container that starts its namespace, addresses and published ports, or raise.
 
-        The caller owns `namespace`. Raises NotFound ("network foo not found") and Internal with
+        The caller owns `namespace`, which is a duplicate of the fresh one that is `given`, if any:
+        that of a user namespace. Raises NotFound ("network foo not found") and Internal with
         Docker's sentence ("driver failed programming external connectivity on endpoint …").
         """
         rows: list[NetworkRow] = []
@@ -204,7 +205,7 @@ class Networks:
             network_configs.check_endpoint(row.network)
             if row.network.id in self._down:
                 await self._bring_up(row)
-        return await self._endpoints.connect(wish, rows)
+        return await self._endpoints.connect(wish, rows, given)
 
     async def disconnect(self, container_id: str) -> None:
         """Take back all that `connect` gave; unknown ids are no error."""

@@ -70,11 +70,15 @@ class Specifications:
         options = security.parse_security_opt(host.security_opt or ())
         names = security.capabilities(host)
         linux = self._linux(record, options, names)
+        if record.id_maps:
+            linux.uid_mappings, linux.gid_mappings = record.id_maps.uids, record.id_maps.gids
         process = self._process(record, options, names)
         cgroups = options.writable_cgroups
         writable_cgroups = host.privileged if cgroups is None else cgroups
         folder = self.data_root / "containers" / (files_of or record.id)
         all_mounts = mounts(record, linux, folder, writable_cgroups=writable_cgroups)
+        if record.id_maps:
+            _map_volumes(record, all_mounts)
         wants_init = self.init if not isinstance(host.init, bool) else host.init
         if wants_init and not host.pid_mode:
             process.args = [INIT_INSIDE, "--", *process.args]
@@ -287,15 +291,33 @@ def _console_size(size: list[int] | None) -> ConsoleSize | None:
     return ConsoleSize(height=size[0], width=size[1])
 
 
+def _map_volumes(record: Record, found: list[Mount]) -> None:
+    """Have volumes hold files as an image does: owned by the ids that the container knows.
+
+    So several containers, each with a range of its own, can share one. Binds show the host's ids.
+    """
+    volumes = {each.destination for each in record.mounts if each.type == "volume"}
+    for mount in found:
+        if mount.type == "bind" and mount.destination in volumes:
+            mount.options = [*mount.options, "idmap"]
+
+
 def _sysctls(record: Record) -> dict[str, str]:
     host = record.host_config
     found = {}
     if host.network_mode != "host" and not host.network_mode.startswith("container:"):
         found = {
-            "net.ipv4.ping_group_range": "0 2147483647",  # ping without CAP_NET_RAW
+            "net.ipv4.ping_group_range": f"0 {_last_group(record)}",  # ping without CAP_NET_RAW
             "net.ipv4.ip_unprivileged_port_start": "0",
         }
     return {**found, **(host.sysctls or {})}
+
+
+def _last_group(record: Record) -> int:
+    """Return the last group of those from 0 on that exist in the container."""
+    if record.id_maps is None:
+        return (1 << 31) - 1
+    return next((each.size - 1 for each in record.id_maps.gids if not each.container_id), 0)
 
 
 def cgroups_path(record: Record) -> str:

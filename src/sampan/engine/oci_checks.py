@@ -18,6 +18,7 @@ from sampan.errors import InvalidArgument
 from sampan.runtime import defaults
 from sampan.spec.docker.config import Config, HostConfig, Resources, RestartPolicy
 from sampan.spec.image import Healthcheck
+from sampan.spec.user_modes import parse_user_mode
 
 MAX_HOSTNAME: Final = 64
 MAX_ID: Final = (1 << 31) - 1
@@ -211,8 +212,7 @@ def _validate_modes(config: Config, host: HostConfig) -> list[str]:
         raise InvalidArgument("SHM size can not be less than 0")
     if host.uts_mode not in ("", "host"):
         raise InvalidArgument(f"invalid UTS mode: {host.uts_mode}")
-    if host.userns_mode not in ("", "host"):
-        raise InvalidArgument(f"invalid user namespace mode: {host.userns_mode}")
+    parse_user_mode(host.userns_mode)
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidArgument(
             f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]"

@@ -5,6 +5,7 @@ All of it is called in threads: the plumber's calls wait for its helper.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Final
 
@@ -27,10 +28,11 @@ class Sandboxes:
         self._plumber, self._options = plumber, options
         self._undetached: set[str] = set()  # endpoints whose helper was gone
 
-    def bare(self, plugged: Sequence[Plugged]) -> Fd | None:
+    def bare(self, plugged: Sequence[Plugged], given: Fd | None) -> Fd | None:
         """Return what the modes host (nothing) and none need."""
-        is_host = bool(plugged) and plugged[0].row.network.name == HOST
-        return None if is_host else self._plumber.sandbox()
+        if bool(plugged) and plugged[0].row.network.name == HOST:
+            return None
+        return Fd(os.dup(given.number)) if given else self._plumber.sandbox()
 
     def make(
         self,
@@ -38,11 +40,15 @@ class Sandboxes:
         plugged: Sequence[Plugged],
         specs: Sequence[EndpointSpec],
         mappings: list[PortMapping],
+        given: Fd | None = None,
     ) -> tuple[Fd, list[PortMapping]]:
-        """Make all endpoints and publish on the first, or leave nothing."""
+        """Make all endpoints and publish on the first, or leave nothing.
+
+        They are made in the namespace that is given, by default in a fresh one.
+        """
         self.unplug(())
         first, *others = specs
-        namespace = self._plumber.attach(first)
+        namespace = self._plumber.attach(first, given)
         try:
             for spec in others:
                 self._plumber.attach(spec, namespace).close()

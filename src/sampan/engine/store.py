@@ -25,7 +25,8 @@ class ContainerStore:
         """Write the record as it is now; sqlite3.IntegrityError if another has the name."""
         record = container.record
         document = msgspec.msgpack.encode(record)
-        await blocking(self._database.save_container, record.id, record.name, document)
+        save = self._database.save_container
+        await blocking(save, record.id, record.name, document, record.id_range)
 
     async def delete(self, container: Container) -> None:
         """Forget the record."""

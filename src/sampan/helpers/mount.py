@@ -21,10 +21,11 @@ from sampan.storage.linux_mounter import LinuxMounter, forking
 from sampan.storage.mounter import Mounter
 
 HOPELESS: Final = 78  # sysexits.h, EX_CONFIG; known to the supervisor
-# SYS_ADMIN: mounts and trusted.* attributes. The others: files of any owner, mode and kind.
+# SYS_ADMIN: mounts and trusted.* attributes. SETUID, SETGID: to make files as the root of a user
+# namespace does. The others: files of any owner, mode and kind.
 NEEDED: Final = (
     "CAP_SYS_ADMIN CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_MKNOD"
-    " CAP_SETFCAP"
+    " CAP_SETFCAP CAP_SETUID CAP_SETGID"
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 from typing import Final
@@ -25,6 +26,7 @@ PR_SET_NO_NEW_PRIVS: Final = 38
 
 CLOSE_RANGE_CLOEXEC: Final = 4  # linux/close_range.h
 LAST_FD: Final = (1 << 32) - 1
+_NO_ID: Final = (1 << 32) - 1  # (uid_t) -1
 
 # linux/keyctl.h
 KEYCTL_JOIN_SESSION_KEYRING: Final = 1
@@ -164,6 +166,23 @@ def setresuid(uid: int) -> None:
 def setresgid(gid: int) -> None:
     """Set real, effective and saved group id of the caller."""
     syscall(NR["setresgid"], gid, gid, gid)
+
+
+def setfsuid(uid: int) -> None:
+    """Set the user id of the calling thread that counts for files; raises PermissionError."""
+    _set_file_id("setfsuid", uid)
+
+
+def setfsgid(gid: int) -> None:
+    """Set the group id of the calling thread that counts for files; raises PermissionError."""
+    _set_file_id("setfsgid", gid)
+
+
+def _set_file_id(call: str, number: int) -> None:
+    """The calls report no error: asked for an id that none can be, they tell the current one."""
+    syscall(NR[call], number)
+    if syscall(NR[call], _NO_ID) != number:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 def execveat(fd: int, argv: list[bytes], envp: list[bytes]) -> None:

@@ -29,8 +29,22 @@ FOREIGN = frozenset({"user", "pid"})
 def is_possible(request: LaunchRequest) -> bool:
     """Tell whether nobody needs to stay outside while the container is prepared."""
     spec, linux = request.spec, request.spec.linux or Linux()
-    hooks = spec.hooks or Hooks()
     return not (
+        request.user_namespace is not None
+        or FOREIGN.intersection(request.pull_in)
+        or any(
+            each.type == "user" or (each.type == "pid" and each.path) for each in linux.namespaces
+        )
+        or any(_is_id_mapped(mount.options) or mount.uid_mappings for mount in spec.mounts)
+        or needs_supervisor(request)
+    )
+
+
+def needs_supervisor(request: LaunchRequest) -> bool:
+    """Tell whether somebody has to stay outside until the program is executed."""
+    spec, linux = request.spec, request.spec.linux or Linux()
+    hooks = spec.hooks or Hooks()
+    return bool(
         request.hold
         or request.console_socket
         or hooks.prestart
@@ -38,11 +52,6 @@ def is_possible(request: LaunchRequest) -> bool:
         or hooks.poststart
         or linux.time_offsets
         or (linux.seccomp and linux.seccomp.listener_path)
-        or FOREIGN.intersection(request.pull_in)
-        or any(
-            each.type == "user" or (each.type == "pid" and each.path) for each in linux.namespaces
-        )
-        or any(_is_id_mapped(mount.options) or mount.uid_mappings for mount in spec.mounts)
         or not namespaces.is_single_threaded()
         or _is_cgroup_taken(request.cgroup)
     )
@@ -80,13 +89,12 @@ class Direct:
             for fd in (progress.pidfd, progress.master):
                 if fd >= 0:
                     os.close(fd)
-            try:
-                os.waitpid(progress.pid, 0)
-            except ChildProcessError:
-                pass  # somebody who waits for all children was faster
+            _reap(progress.pid)
             raise
         finally:
             self._channel.close()
+            for helper in progress.helpers:
+                _reap(helper)
         return Launched(
             pid=progress.pid,
             pidfd=Fd(progress.pidfd),
@@ -95,6 +103,13 @@ class Direct:
             cgroup=self._cgroup,
             started_at=time.time_ns(),
         )
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # somebody who waits for all children was faster
 
 
 def launch(request: LaunchRequest, compiled: seccomp.Filter | None, warnings: list[str]) -> Direct:
@@ -106,7 +121,7 @@ def launch(request: LaunchRequest, compiled: seccomp.Filter | None, warnings: li
     alive, dead = os.pipe2(os.O_CLOEXEC)
     try:
         if detect().version == 2:  # clone3 enters the cgroup, so it has to be there
-            entry = _make_cgroup(request, progress)
+            entry = make_cgroup(request, progress)
         inside = entry.into if entry is not None else -1
         progress.pid, progress.pidfd = namespaces.clone3(plan.flags, inside)
         if progress.pid == 0:
@@ -125,7 +140,8 @@ def launch(request: LaunchRequest, compiled: seccomp.Filter | None, warnings: li
     return Direct(progress, ours, alive, request.cgroup)
 
 
-def _make_cgroup(request: LaunchRequest, progress: Progress) -> Entry | None:
+def make_cgroup(request: LaunchRequest, progress: Progress) -> Entry | None:
+    """Make the cgroup of a container, and open what a process needs to enter it."""
     if not request.cgroup:
         return None
     linux = request.spec.linux or Linux()
@@ -154,7 +170,7 @@ def _prepare(
         setup.entry, setup.born_inside = entry, entry is not None and entry.into >= 0
         progress = Progress()
         if entry is None:
-            setup.entry = _make_cgroup(request, progress)
+            setup.entry = make_cgroup(request, progress)
             if setup.entry is not None:
                 channel.send(ch.CGROUP, os.fsencode(request.cgroup))
         supervise.show_cgroup(request, setup)

@@ -20,7 +20,7 @@ from sampan.linux.cgroups.cgroup import Entry
 from sampan.linux.cgroups.hierarchy import open_cgroup
 from sampan.linux.namespaces import KINDS
 from sampan.runtime import channel as ch
-from sampan.runtime import execution, init, joining, program, supervise
+from sampan.runtime import execution, idmaps, init, joining, program, supervise
 from sampan.runtime.channel import Channel
 from sampan.runtime.preparing import as_user
 from sampan.runtime.progress import Agent, Progress, follow
@@ -67,6 +67,9 @@ def _start(request: ExecRequest, filter: seccomp.Filter | None, progress: Progre
     setup, progress.warnings = prepare(request, filter)
     setup.entry = enter_cgroup(request)
     inside = -1
+    if "user" in foreign and request.stdio is not None:
+        uid = idmaps.host_id(idmaps.read_uid_map(request.pid), setup.program.uid)
+        idmaps.give_streams(request.stdio, uid)
     if setup.entry is not None and "user" not in foreign:
         inside = setup.entry.into
         setup.born_inside = inside >= 0

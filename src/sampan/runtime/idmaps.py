@@ -1,71 +1,76 @@
-"""User namespaces: id maps, id-mapped mounts, and what their root could not open itself."""
+"""Containers in user namespaces: id-mapped mounts, and what their root could not open itself."""
 
 from __future__ import annotations
 
 import os
-import signal
+import stat
+from typing import TYPE_CHECKING
 
 from sampan.errors import InvalidArgument
-from sampan.linux import mounts, namespaces
-from sampan.linux.namespaces import CLONE_NEWUSER
-from sampan.runtime import mounting, prepare
+from sampan.linux import mounts
+from sampan.runtime import mounting, prepare, user_namespaces
 from sampan.runtime.channel import reason
 from sampan.runtime.init import Setup
 from sampan.runtime.options import Planned
-from sampan.spec.runtime import LinuxIDMapping
+from sampan.spec.runtime import Linux, LinuxIDMapping
+
+if TYPE_CHECKING:
+    from sampan.runtime.requests import LaunchRequest
 
 
-def write_id_maps(pid: int, uids: list[LinuxIDMapping], gids: list[LinuxIDMapping]) -> None:
-    """Write the maps of a process that has just entered a new user namespace."""
-    try:
-        if os.geteuid() != 0:
-            write(f"/proc/{pid}/setgroups", b"deny")
-        write(f"/proc/{pid}/gid_map", prepare.id_map(gids))
-        write(f"/proc/{pid}/uid_map", prepare.id_map(uids))
-    except OSError as error:
-        raise InvalidArgument(f"unable to write the id mappings: {reason(error)}") from None
+def open_id_maps(plan: list[Planned], known: dict[bytes, int] | None = None) -> None:
+    """Make a user namespace for every different mapping of an id-mapped mount.
 
-
-def write(path: str, content: bytes) -> None:
-    """Write a file of procfs in one go."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, content)
-    finally:
-        os.close(fd)
-
-
-def open_id_maps(plan: list[Planned]) -> None:
-    """Make a user namespace for every different mapping of an id-mapped mount."""
-    made: dict[bytes, int] = {}
+    `known` are those that exist already, by `key` of their maps.
+    """
+    made = dict(known or {})
     for mount in plan:
         if not mount.id_maps:
             continue
-        uids, gids = mount.id_maps
-        key = prepare.id_map(uids) + b"/" + prepare.id_map(gids)
-        if key not in made:
-            made[key] = user_namespace(uids, gids)
-        mount.userns = made[key]
+        name = key(*mount.id_maps)
+        if name not in made:
+            made[name] = user_namespaces.make(*mount.id_maps).user
+        mount.userns = made[name]
 
 
-def user_namespace(uids: list[LinuxIDMapping], gids: list[LinuxIDMapping]) -> int:
-    """Return a descriptor of a new user namespace with these maps, and nobody inside."""
-    pid, pidfd = namespaces.clone3(CLONE_NEWUSER)
-    if pid == 0:
-        while True:
-            signal.pause()
-    try:
-        write_id_maps(pid, uids, gids)
-        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        namespaces.pidfd_send_signal(pidfd, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        os.close(pidfd)
+def key(uids: list[LinuxIDMapping], gids: list[LinuxIDMapping]) -> bytes:
+    """Return what two equal pairs of maps have in common."""
+    return prepare.id_map(uids) + b"/" + prepare.id_map(gids)
 
 
-def open_sources(setup: Setup) -> None:
+def host_id(maps: list[LinuxIDMapping], inside: int) -> int:
+    """Return the host's number of an id of a container; -1 if it has none."""
+    for each in maps:
+        if each.container_id <= inside < each.container_id + each.size:
+            return each.host_id + inside - each.container_id
+    return -1 if maps else inside
+
+
+def read_uid_map(pid: int) -> list[LinuxIDMapping]:
+    """Return the uid map of a process; raises OSError."""
+    with open(f"/proc/{pid}/uid_map", encoding="ascii") as file:
+        rows = [list(map(int, line.split())) for line in file]
+    return [LinuxIDMapping(container_id=row[0], host_id=row[1], size=row[2]) for row in rows]
+
+
+def give_streams(stdio: tuple[int, int, int], uid: int) -> None:
+    """Give pipes to the user of a container, who may want to open /dev/stdout by name.
+
+    Its own init cannot: they belong to root of the host, who does not exist inside.
+    """
+    for fd in stdio:
+        status = os.fstat(fd)
+        if uid >= 0 and (stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)):
+            os.fchown(fd, uid, -1)
+
+
+def open_sources(setup: Setup, request: LaunchRequest) -> None:
     """Open what the root of a user namespace could not: the root's path, and bind sources."""
-    open_id_maps(setup.mounts)
+    known = {}
+    if request.user_namespace is not None:
+        linux = request.spec.linux or Linux()
+        known[key(linux.uid_mappings, linux.gid_mappings)] = request.user_namespace
+    open_id_maps(setup.mounts, known)
     kind = {"private": mounts.MS_PRIVATE}.get(setup.propagation.removeprefix("r"), mounts.MS_SLAVE)
     for mount in setup.mounts:
         if mount.kind != "bind" or mount.tree >= 0:

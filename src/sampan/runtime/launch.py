@@ -22,7 +22,7 @@ from sampan.errors import SampanError
 from sampan.linux import capabilities, namespaces, seccomp
 from sampan.linux.cgroups.hierarchy import detect
 from sampan.rpc import Fd
-from sampan.runtime import direct, direct_exec, supervise
+from sampan.runtime import direct, direct_exec, direct_user, supervise
 from sampan.runtime import exec as runtime_exec
 from sampan.runtime.progress import as_sampan_error
 from sampan.runtime.requests import ExecRequest, Launched, LaunchRequest
@@ -36,6 +36,7 @@ __all__ = [
     "launch",
     "launch_exec",
     "reap_helpers",
+    "reap_later",
 ]
 
 
@@ -96,6 +97,8 @@ def launch(request: LaunchRequest) -> Launching:
     try:
         if direct.is_possible(request):
             return direct.launch(request, compiled, warnings)
+        if direct_user.is_possible(request):
+            return direct_user.launch(request, compiled, warnings)
     except OSError as error:
         raise as_sampan_error(error) from error
     supervisor, sock = _fork(partial(supervise.supervise, request, compiled))
@@ -136,6 +139,11 @@ def _prepare_caller() -> None:
     reap_helpers()
     detect()
     capabilities.last()
+
+
+def reap_later(pid: int) -> None:
+    """Have `reap_helpers` collect a child that is about to end."""
+    _ending.add(pid)
 
 
 def _compile(profile: LinuxSeccomp | None, cache: str) -> tuple[seccomp.Filter | None, list[str]]:

@@ -72,7 +72,7 @@ def plan_namespaces(request: LaunchRequest) -> NamespacePlan:
 def close_joins(request: LaunchRequest, joins: list[tuple[int, int]]) -> None:
     """Close the descriptors of namespaces that were opened here; those of the request are lent."""
     for fd, _ in joins:
-        if fd != request.network:
+        if fd not in (request.network, request.user_namespace):
             os.close(fd)
 
 
@@ -103,6 +103,9 @@ def _add_implied(request: LaunchRequest, plan: NamespacePlan, joins: list[tuple[
     if request.network is not None and "network" not in named:
         joins.append((request.network, namespaces.CLONE_NEWNET))
         plan.joined.add("network")
+    if request.user_namespace is not None:
+        joins.append((request.user_namespace, namespaces.CLONE_NEWUSER))
+        plan.joined.add("user")
     for kind, pid in request.pull_in.items():
         if kind not in named:
             joins.append((_open(f"/proc/{pid}/ns/{KINDS[kind][1]}"), KINDS[kind][0]))
@@ -157,7 +160,8 @@ def setup(
         new_user=plan.is_private_user,
         new_cgroup="cgroup" in plan.new,
         joins=plan.late,
-        loopback="network" in plan.new,
+        loopback="network" in plan.new
+        or (request.user_namespace is not None and "network" in plan.joined),
         root=root if isinstance(root, int) else os.fsencode(root),
         propagation=_propagation(linux.rootfs_propagation),
         mounts=plan_mounts(request, linux, plan),

@@ -66,6 +66,10 @@ def follow(
             agent.state.pid = agent.state.pid or progress.pid
             seccomp.send_listener(agent.profile, agent.state, progress.pid, fd)
             os.close(fd)
+        elif tag == ch.BORN:  # of a sibling, which is about to end
+            progress.helpers.append(progress.pid)
+            os.close(progress.pidfd)
+            progress.pid, progress.pidfd = int(text), fd
         elif tag == ch.CLAIMED:
             progress.state_dir = os.fsdecode(text)
         elif tag == ch.CGROUP:

@@ -17,6 +17,7 @@ class LaunchRequest:
     root: int | str  # descriptor of a detached mount, or the path of a directory
     bundle: str = ""  # for hooks and the state; relative mount sources start here
     network: int | None = None  # descriptor of a network namespace to join
+    user_namespace: int | None = None  # descriptor of one to join; the spec has its maps
     pull_in: dict[str, int] = field(default_factory=dict)  # namespace type → pid to join it from
     state_dir: str = ""  # state.json is written here (and exec.fifo with `hold`); "" for none
     stdio: tuple[int, int, int] | None = None  # None: those of the caller; unused with a terminal

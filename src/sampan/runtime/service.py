@@ -17,22 +17,31 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from sampan.linux.cgroups.hierarchy import open_cgroup
 from sampan.linux.process import start_time
 from sampan.logs.driver import validate_options
 from sampan.rpc import Fd, Pending
+from sampan.runtime import user_namespaces
 from sampan.runtime.assembly import assemble
-from sampan.runtime.launch import ExecRequest, LaunchRequest
+from sampan.runtime.launch import ExecRequest, LaunchRequest, reap_later
 from sampan.runtime.messages import Attached, Changed, Removed
 from sampan.runtime.pipes import Pipes, open_pipes
 from sampan.runtime.preparing import make_sources as prepare_sources
 from sampan.runtime.preparing import prepared
-from sampan.runtime.spawner import Bind, ExecLaunch, Launch, Started, Streams, TaskStatus
+from sampan.runtime.spawner import (
+    Bind,
+    ExecLaunch,
+    Launch,
+    Namespaces,
+    Started,
+    Streams,
+    TaskStatus,
+)
 from sampan.runtime.tasks import Key, Task, TaskRecord, boot_id
 from sampan.runtime.world import Launching
 from sampan.spec.names import ID, short_id
-from sampan.spec.runtime import LinuxResources, LinuxSeccomp
+from sampan.spec.runtime import LinuxIDMapping, LinuxResources, LinuxSeccomp
 
 if TYPE_CHECKING:
     from sampan.runtime.forker import Forker
@@ -52,7 +61,33 @@ class Service:
 
     # --- starts --------------------------------------------------------------------------------
 
-    def start(self, launch: Launch, root: Fd, network: Fd | None) -> Pending[Started]:
+    def namespaces(
+        self,
+        uids: list[LinuxIDMapping],
+        gids: list[LinuxIDMapping],
+        *,
+        network: bool,
+        of: str = "",
+    ) -> Namespaces:
+        """Return namespaces for a container; see `Spawner.namespaces`."""
+        try:
+            if of:
+                joined = self.user(_container(of))
+                made = user_namespaces.Made(joined.detach())
+                if network:
+                    made.network = user_namespaces.make_network(made.user, reap_later)
+            else:
+                made = user_namespaces.make(uids, gids, network=network, ended=reap_later)
+        except OSError as error:  # user.max_user_namespaces, or a kernel without them
+            reason = f"{error.strerror}: see sysctl user.max_user_namespaces"
+            raise Unsupported(f"unable to make a user namespace: {reason}") from error
+        return Namespaces(
+            user=Fd(made.user), network=Fd(made.network) if made.network >= 0 else None
+        )
+
+    def start(
+        self, launch: Launch, root: Fd, network: Fd | None, user: Fd | None = None
+    ) -> Pending[Started]:
         """Start a container; see `Spawner.start`."""
         key = (_container(launch.id), "")
         self._refuse_second(key)
@@ -77,6 +112,7 @@ class Service:
                     root=root.number,
                     bundle=str(self._world.folders.path(launch.id)),
                     network=network.number if network else None,
+                    user_namespace=user.number if user else None,
                     pull_in=launch.pull_in,
                     stdio=pipes.stdio(),
                     cgroup=cgroup,
@@ -256,6 +292,10 @@ class Service:
     def network(self, id: str) -> Fd:
         """Return a container's network namespace; see `Spawner.network`."""
         return self._open_of(id, "ns/net", os.O_RDONLY)
+
+    def user(self, id: str) -> Fd:
+        """Return a container's user namespace; see `Spawner.user`."""
+        return self._open_of(id, "ns/user", os.O_RDONLY)
 
     def _open_of(self, id: str, name: str, flags: int) -> Fd:
         """Open a file of /proc/PID of a running container."""

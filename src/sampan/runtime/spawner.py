@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from sampan.rpc import Fd
-from sampan.spec.runtime import LinuxResources, Process, Spec
+from sampan.spec.runtime import LinuxIDMapping, LinuxResources, Process, Spec
 
 
 class Streams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -86,12 +86,36 @@ class TaskStatus(msgspec.Struct, kw_only=True):
     lost: str = ""  # a sentence: what a crash of the spawner cost this task
 
 
+class Namespaces(msgspec.Struct, kw_only=True):
+    """Namespaces for a container that is about to start."""
+
+    user: Fd
+    network: Fd | None = None
+
+
 class Spawner(Protocol):
     """Starts containers and execs, holds their streams, writes their logs, knows their ends."""
 
-    def start(self, launch: Launch, root: Fd, network: Fd | None = None) -> Started:
+    def namespaces(
+        self,
+        uids: list[LinuxIDMapping],
+        gids: list[LinuxIDMapping],
+        *,
+        network: bool,
+        of: str = "",
+    ) -> Namespaces:
+        """Return a new user namespace with these maps, and a network that belongs to it.
+
+        With `of`, it is the user namespace of that running container. InvalidArgument for maps
+        that the kernel refuses.
+        """
+
+    def start(
+        self, launch: Launch, root: Fd, network: Fd | None = None, user: Fd | None = None
+    ) -> Started:
         """Start a container on the detached mount `root`, in the network namespace `network`.
 
+        With `user`, in that user namespace; `launch.spec` has its maps.
         Answers when the program has been executed. Raises CommandNotFound, CommandNotExecutable,
         InvalidArgument for what the container's own configuration breaks; nothing is left behind.
         """
@@ -118,6 +142,9 @@ class Spawner(Protocol):
 
     def network(self, id: str) -> Fd:
         """Return a descriptor of a running container's network namespace."""
+
+    def user(self, id: str) -> Fd:
+        """Return a descriptor of a running container's user namespace."""
 
     def edit(self, id: str, name: str, *, remove: list[str], add: list[str]) -> bool:
         """Change lines of one of the container's `files`, in place, so that it sees them.

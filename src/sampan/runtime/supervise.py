@@ -21,7 +21,7 @@ from sampan.linux import process, seccomp, terminal
 from sampan.linux.cgroups.hierarchy import open_cgroup
 from sampan.linux.namespaces import CLONE_NEWTIME
 from sampan.runtime import channel as ch
-from sampan.runtime import hooks, idmaps, init, joining, prepare, state
+from sampan.runtime import hooks, idmaps, init, joining, prepare, state, user_namespaces
 from sampan.runtime.channel import Channel, reason
 from sampan.runtime.progress import Agent, Progress, as_sampan_error, clean_up, follow
 from sampan.spec.runtime import Linux, Process
@@ -108,7 +108,7 @@ def _start(request: LaunchRequest, filter: seccomp.Filter | None, progress: Prog
     plan = prepare.plan_namespaces(request)
     setup, progress.warnings = prepare.setup(request, plan, filter)
     if plan.is_private_user:
-        idmaps.open_sources(setup)
+        idmaps.open_sources(setup, request)
     elif any(mount.id_maps for mount in setup.mounts):
         idmaps.open_id_maps(setup.mounts)
     if request.hold:
@@ -197,7 +197,7 @@ def _release(
 ) -> None:
     """Do what init waits for: id maps and the OOM score."""
     if "user" in plan.new:
-        idmaps.write_id_maps(progress.pid, linux.uid_mappings, linux.gid_mappings)
+        user_namespaces.write_id_maps(progress.pid, linux.uid_mappings, linux.gid_mappings)
     if wanted is not None and wanted.oom_score_adj is not None:
         progress.warnings += set_oom_score(progress.pid, wanted.oom_score_adj)
     if setup.waits:
@@ -207,7 +207,7 @@ def _release(
 def set_oom_score(process_name: int | str, score: int) -> list[str]:
     """Set oom_score_adj; to lower it needs CAP_SYS_RESOURCE: then a warning is returned."""
     try:
-        idmaps.write(f"/proc/{process_name}/oom_score_adj", b"%d" % score)
+        user_namespaces.write(f"/proc/{process_name}/oom_score_adj", b"%d" % score)
     except PermissionError:
         return [f"oom_score_adj {score} was refused: it needs CAP_SYS_RESOURCE"]
     except OSError as error:

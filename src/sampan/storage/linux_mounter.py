@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from sampan.errors import Conflict, InvalidArgument, NotFound, Unavailable
@@ -15,6 +16,7 @@ from sampan.rpc import Fd
 from sampan.storage.applying import Applier, Rules
 from sampan.storage.choosing import holding, open_driver
 from sampan.storage.compression import plain_chunks, reader_of
+from sampan.storage.entering import as_root_of
 from sampan.storage.fullness import told_when_full
 from sampan.storage.inside import evaluate
 from sampan.storage.mounter import (
@@ -135,15 +137,15 @@ class LinuxMounter:
                 self._store.abandon(folder)
                 raise
 
-    def mount(self, key: str, read_only: bool = False) -> Fd:
+    def mount(self, key: str, read_only: bool = False, user: Fd | None = None) -> Fd:
         """Return a detached mount of a snapshot."""
-        return Fd(self._mount(key, read_only=read_only))
+        return Fd(self._mount(key, read_only=read_only, user=user.number if user else -1))
 
-    def _mount(self, key: str, *, read_only: bool) -> int:
+    def _mount(self, key: str, *, read_only: bool, user: int = -1) -> int:
         snapshot = self._store.get(key)
         folders = self._store.folders(snapshot)
         committed = snapshot.kind == "committed"
-        return self._driver.mount(folders, committed=committed, read_only=read_only)
+        return self._driver.mount(folders, committed=committed, read_only=read_only, user=user)
 
     def remove(self, key: str) -> None:
         """Remove a snapshot; its files go in the background."""
@@ -178,13 +180,20 @@ class LinuxMounter:
 
     # --- copies in and out -----------------------------------------------------------------
 
-    def stat(self, key: str, path: str, root: Fd | None = None) -> PathStat:
+    def stat(self, key: str, path: str, root: Fd | None = None, user: Fd | None = None) -> PathStat:
         """Return what `path` is."""
+        if user is not None:
+            return as_root_of(user, partial(self.stat, key, path, root), PathStat)
         with refusals_of(path), self._root(key, root, read_only=True) as fd:
             return stat_path(fd, _encoded(path))
 
-    def pack(self, key: str, path: str, into: Fd, root: Fd | None = None) -> None:
+    def pack(
+        self, key: str, path: str, into: Fd, root: Fd | None = None, user: Fd | None = None
+    ) -> None:
         """Write `path` as a tar."""
+        if user is not None:
+            as_root_of(user, partial(self.pack, key, path, into, root), type(None))
+            return
         with (
             refusals_of(path),
             self._root(key, root, read_only=True) as fd,
@@ -193,9 +202,19 @@ class LinuxMounter:
             Packer(writer).pack(fd, _encoded(path))
 
     def extract(
-        self, key: str, path: str, archive: Fd, options: ExtractOptions, root: Fd | None = None
+        self,
+        key: str,
+        path: str,
+        archive: Fd,
+        options: ExtractOptions,
+        root: Fd | None = None,
+        user: Fd | None = None,
     ) -> None:
         """Unpack a tar into the folder `path`."""
+        if user is not None:
+            work = partial(self.extract, key, path, archive, options, root)
+            as_root_of(user, work, type(None))
+            return
         chunks = plain_chunks(reader_of(archive.number))
         with refusals_of(path), self._root(key, root, read_only=False) as fd:
             where = _folder(fd, path)

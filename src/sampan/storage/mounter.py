@@ -87,7 +87,9 @@ class Mounter(Protocol):
     all paths from them. A layer is first unpacked (`unpack`: kind "staged") and then put on its
     parent (`commit`: kind "committed"); both outlast a restart.
     A descriptor `root` stands for the root of a running container (/proc/PID/root, O_PATH); without
-    it the snapshot `key` itself is used. Archives are uncompressed tar unless said otherwise.
+    it the snapshot `key` itself is used. A container in a user namespace has its files shifted into
+    the range of it by `mount`; what is asked about its `root` is done as its root, in `user`.
+    Archives are uncompressed tar unless said otherwise.
     """
 
     def driver(self) -> DriverInfo:
@@ -135,10 +137,11 @@ class Mounter(Protocol):
         …), which are no changes of its own.
         """
 
-    def mount(self, key: str, read_only: bool = False) -> Fd:
+    def mount(self, key: str, read_only: bool = False, user: Fd | None = None) -> Fd:
         """Return a detached mount (open_tree/fsmount) of a snapshot, for move_mount.
 
-        A committed snapshot is always mounted read-only.
+        A committed snapshot is always mounted read-only. What is owned by id 0 on disk belongs to
+        the root of the user namespace `user`, and so on; Unsupported where that cannot be done.
         """
 
     def remove(self, key: str) -> None:
@@ -156,17 +159,25 @@ class Mounter(Protocol):
     def diff(self, key: str, into: Fd) -> None:
         """Write what an active snapshot changed as an OCI layer tar."""
 
-    def stat(self, key: str, path: str, root: Fd | None = None) -> PathStat:
+    def stat(self, key: str, path: str, root: Fd | None = None, user: Fd | None = None) -> PathStat:
         """Return what `path` inside the root is; NotFound if it is nothing."""
 
-    def pack(self, key: str, path: str, into: Fd, root: Fd | None = None) -> None:
+    def pack(
+        self, key: str, path: str, into: Fd, root: Fd | None = None, user: Fd | None = None
+    ) -> None:
         """Write `path` as a tar: a file by its name, a folder by its name with all below it.
 
         An empty path is the export: all below the root, by names without a leading slash.
         """
 
     def extract(
-        self, key: str, path: str, archive: Fd, options: ExtractOptions, root: Fd | None = None
+        self,
+        key: str,
+        path: str,
+        archive: Fd,
+        options: ExtractOptions,
+        root: Fd | None = None,
+        user: Fd | None = None,
     ) -> None:
         """Unpack a tar (plain, gzip, bzip2, xz, zstd) into the folder `path` inside the root.
 

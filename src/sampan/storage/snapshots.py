@@ -90,8 +90,11 @@ class SnapshotDriver(Protocol):
     def rules(self, parents: tuple[Path, ...]) -> Rules:
         """Return how a layer is applied."""
 
-    def mount(self, folders: Folders, *, committed: bool, read_only: bool) -> int:
-        """Return a detached mount of a snapshot."""
+    def mount(self, folders: Folders, *, committed: bool, read_only: bool, user: int = -1) -> int:
+        """Return a detached mount of a snapshot, with its files in the range of a user namespace.
+
+        Raises Unsupported if the ids of the files cannot be mapped here.
+        """
 
     def discard(self, folder: Path) -> None:
         """Remove from a folder, before all of it is deleted, what files alone do not tell."""

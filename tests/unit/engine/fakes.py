@@ -51,7 +51,9 @@ class FakeSpawner:
         self.started_at: dict[tuple[str, str], int] = {}
         self.signals: list[tuple[str, int]] = []
 
-    def start(self, launch: Launch, root: Fd, network: Fd | None = None) -> Started:
+    def start(
+        self, launch: Launch, root: Fd, network: Fd | None = None, user: Fd | None = None
+    ) -> Started:
         assert launch.spec.process
         return self._run((launch.id, ""), launch.spec.process.args)
 

@@ -34,12 +34,14 @@ class FakeMounter:
     def mount(self, key: str, read_only: bool = False) -> Fd:
         return Fd(os.open("/", os.O_PATH))
 
-    def stat(self, key: str, path: str, root: Fd | None = None) -> PathStat:
+    def stat(self, key: str, path: str, root: Fd | None = None, user: Fd | None = None) -> PathStat:
         if path != "/big":
             raise NotFound(f"Could not find the file {path}")
         return PathStat(name="big", size=len(BIG), mode=0o644, mtime="")
 
-    def pack(self, key: str, path: str, into: Fd, root: Fd | None = None) -> None:
+    def pack(
+        self, key: str, path: str, into: Fd, root: Fd | None = None, user: Fd | None = None
+    ) -> None:
         try:
             rest = memoryview(BIG)
             while rest:
@@ -50,7 +52,13 @@ class FakeMounter:
             self.over.set()
 
     def extract(
-        self, key: str, path: str, archive: Fd, options: ExtractOptions, root: Fd | None = None
+        self,
+        key: str,
+        path: str,
+        archive: Fd,
+        options: ExtractOptions,
+        root: Fd | None = None,
+        user: Fd | None = None,
     ) -> None:
         self.options = options
         if path == "/file":

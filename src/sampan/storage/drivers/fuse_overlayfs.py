@@ -68,7 +68,14 @@ class FuseOverlayfsDriver(OverlayDriver):
             ("Mounts", "detached"),
         ]
 
-    def _mount(self, own: Path | None, layers: list[Path], *, read_only: bool) -> int:
+    def _mount(
+        self, own: Path | None, layers: list[Path], *, read_only: bool, user: int = -1
+    ) -> int:
+        if user >= 0:
+            raise Unsupported(
+                f"a user namespace needs id-mapped mounts, which {PROGRAM} does not have: run the"
+                " container with --userns=host, or use another storage driver"
+            )
         with ExitStack() as undo:
             words = []
             passed = []

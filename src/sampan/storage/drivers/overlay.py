@@ -6,12 +6,13 @@ and stay detached: no mount appears in the host's tree.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ from sampan.storage.diffing import (
     overlay_changes,
     overlay_diff,
 )
+from sampan.storage.idmapped import file_ids, id_map, id_mapped, root_of
 from sampan.storage.mounter import Change
 from sampan.storage.projects import Projects
 from sampan.storage.snapshots import Folders
@@ -138,7 +140,7 @@ class OverlayDriver:
         """Layers go into an empty directory; whiteouts become the kernel's."""
         return Rules(whiteouts="overlay", fresh=True, opaque=self.marks.opaque[0])
 
-    def mount(self, folders: Folders, *, committed: bool, read_only: bool) -> int:
+    def mount(self, folders: Folders, *, committed: bool, read_only: bool, user: int = -1) -> int:
         """Return a detached overlay; of a committed snapshot always a read-only one.
 
         What is only read has its own directory as the highest of the lower layers: a second mount
@@ -146,27 +148,40 @@ class OverlayDriver:
         not write any more.
         """
         if not (committed or read_only):
-            return self._mount(folders.own, list(folders.parents), read_only=False)
+            return self._mount(folders.own, list(folders.parents), read_only=False, user=user)
         layers = [folders.own, *folders.parents]
         if len(layers) > 1:
-            return self._mount(None, layers, read_only=True)
+            return self._mount(None, layers, read_only=True, user=user)
         fd = self.tree(folders.own)
         try:
             bind = mounts.clone_tree(fd)
         finally:
             os.close(fd)
+        if user >= 0:
+            id_map(bind, folders.own, user)
         read_only_flag = mounts.MOUNT_ATTR_RDONLY
         mounts.mount_setattr(bind, b"", mounts.AT_EMPTY_PATH, read_only_flag)
         return bind
 
-    def _mount(self, own: Path | None, layers: list[Path], *, read_only: bool) -> int:
+    def _mount(
+        self, own: Path | None, layers: list[Path], *, read_only: bool, user: int = -1
+    ) -> int:
         lower = [folder / "fs" for folder in layers]
         above = [own / "fs", own / "work"] if own is not None else []
         if own is not None and not lower:
             lower = [self._nothing(own)]
-        if self.method == "text":
-            return _in_private_tree(self._root, lower, above, self._options, read_only)
-        with _opened([*lower, *above]) as fds, ExitStack() as undo:
+        if self.method == "text" or (user >= 0 and self.method == "name"):
+            return _in_private_tree(self._root, lower, above, self._options, read_only, user)
+        try:
+            return self._detached(lower, above, read_only=read_only, user=user)
+        except OSError as error:
+            # Before Linux 6.15 a layer must not lie in a mount that is detached.
+            if user < 0 or error.errno != errno.EINVAL:
+                raise
+            return _in_private_tree(self._root, lower, above, self._options, read_only, user)
+
+    def _detached(self, lower: list[Path], above: list[Path], *, read_only: bool, user: int) -> int:
+        with _opened([*lower, *above], user) as fds, ExitStack() as undo:
             context = mounts.fsopen(b"overlay")
             undo.callback(os.close, context)
             put: SetLayer = _by_descriptor if self.method == "descriptor" else _by_name
@@ -179,7 +194,8 @@ class OverlayDriver:
                 kind = mounts.FSCONFIG_SET_FLAG if value is None else mounts.FSCONFIG_SET_STRING
                 mounts.fsconfig(context, kind, key, value)
             mounts.fsconfig(context, mounts.FSCONFIG_SET_STRING, b"source", b"overlay")
-            mounts.fsconfig(context, mounts.FSCONFIG_CMD_CREATE)
+            with _as_owner(fds[len(lower) :], user):
+                mounts.fsconfig(context, mounts.FSCONFIG_CMD_CREATE)
             flags = mounts.MOUNT_ATTR_RDONLY if read_only else 0
             return mounts.fsmount(context, mounts.FSMOUNT_CLOEXEC, flags)
 
@@ -240,13 +256,42 @@ class OverlayDriver:
 
 
 @contextmanager
-def _opened(folders: list[Path]) -> Iterator[list[int]]:
+def _opened(folders: list[Path], user: int = -1) -> Iterator[list[int]]:
+    """Open directories; with a user namespace, in id-mapped mounts of what they are in.
+
+    An upper directory and its work directory have to be in one and the same mount.
+    """
     with ExitStack() as undo:
         fds = []
+        mapped: dict[Path, int] = {}
         for folder in folders:
-            fds.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            name, where = folder, None
+            if user >= 0:
+                if folder.parent not in mapped:
+                    mapped[folder.parent] = id_mapped(folder.parent, user)
+                    undo.callback(os.close, mapped[folder.parent])
+                name, where = Path(folder.name), mapped[folder.parent]
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            fds.append(os.open(name, flags, dir_fd=where))
             undo.callback(os.close, fds[-1])
         yield fds
+
+
+def _as_owner(above: list[int], user: int) -> AbstractContextManager[None]:
+    """Mount with the ids that root has in the work directory, if they are not our own."""
+    return file_ids(*root_of(above[-1])) if above and user >= 0 else nullcontext()
+
+
+def _cover(folders: list[Path], user: int) -> None:
+    """Mount what directories are in over itself, id-mapped: in a mount namespace of our own."""
+    for parent in dict.fromkeys(folder.parent for folder in folders):
+        mount = id_mapped(parent, user)
+        fd = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            mounts.attach(mount, fd)
+        finally:
+            os.close(fd)
+            os.close(mount)
 
 
 def _in_private_tree(
@@ -255,6 +300,7 @@ def _in_private_tree(
     above: list[Path],
     options: list[tuple[bytes, bytes | None]],
     read_only: bool,
+    user: int = -1,
 ) -> int:
     """Mount by mount(2), in a mount namespace of a thread that ends at once; return the mount.
 
@@ -266,6 +312,8 @@ def _in_private_tree(
         where = os.fsencode(target)
         unshare(CLONE_NEWNS)
         mounts.mount(None, b"/", None, mounts.MS_REC | mounts.MS_PRIVATE)
+        if user >= 0:
+            _cover([*lower, *above], user)
         with _opened([*lower, *above]) as fds:
             # One page of options: 127 names like these fill half of it.
             names = [b"/proc/self/fd/%d" % fd for fd in fds]
@@ -273,7 +321,8 @@ def _in_private_tree(
             if above:
                 parts.append(b"upperdir=%s,workdir=%s" % (names[-2], names[-1]))
             parts += [key if value is None else b"%s=%s" % (key, value) for key, value in options]
-            mounts.mount(b"overlay", where, b"overlay", 0, b",".join(parts))
+            with _as_owner(fds[len(lower) :], user):
+                mounts.mount(b"overlay", where, b"overlay", 0, b",".join(parts))
         fd = mounts.open_tree(mounts.AT_FDCWD, where, mounts.OPEN_TREE_CLONE)
         if read_only:
             mounts.mount_setattr(fd, b"", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)

@@ -9,6 +9,7 @@ from sampan.linux import mounts, trees
 from sampan.linux.filesystems import filesystem_name
 from sampan.storage.applying import Rules
 from sampan.storage.diffing import tree_changes, tree_diff, tree_usage
+from sampan.storage.idmapped import id_map
 from sampan.storage.mounter import Change
 from sampan.storage.projects import Projects
 from sampan.storage.snapshots import Folders
@@ -61,13 +62,15 @@ class VfsDriver:
         """Whiteouts remove what the copy has."""
         return Rules(whiteouts="delete") if parents else Rules(whiteouts="drop", fresh=True)
 
-    def mount(self, folders: Folders, *, committed: bool, read_only: bool) -> int:
+    def mount(self, folders: Folders, *, committed: bool, read_only: bool, user: int = -1) -> int:
         """Return a detached bind mount."""
         fd = self.tree(folders.own)
         try:
             bind = mounts.clone_tree(fd)
         finally:
             os.close(fd)
+        if user >= 0:
+            id_map(bind, folders.own, user)
         if committed or read_only:
             mounts.mount_setattr(bind, b"", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)
         return bind

@@ -1,0 +1,113 @@
+"""The start in a user namespace that exists: a sibling joins it and clones init into it.
+
+What the root of such a namespace may not do is done before by that sibling, who is still root of
+the host: cgroup, sources of binds, limits that are raised. It ends with the clone, so a start
+costs one process more than the usual one (`direct.py`), and no supervisor waits for anything.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import NoReturn
+
+from sampan.linux import process, seccomp
+from sampan.linux.cgroups.cgroup import Entry
+from sampan.linux.cgroups.hierarchy import detect
+from sampan.linux.namespaces import CLONE_PARENT, clone3
+from sampan.runtime import channel as ch
+from sampan.runtime import direct, idmaps, init, joining, prepare, supervise
+from sampan.runtime.channel import Channel
+from sampan.runtime.progress import Progress, as_sampan_error, clean_up
+from sampan.runtime.requests import LaunchRequest
+from sampan.spec.runtime import Linux
+
+
+def is_possible(request: LaunchRequest) -> bool:
+    """Tell whether a user namespace is given, and nobody needs to stay outside of it."""
+    linux = request.spec.linux or Linux()
+    return (
+        (request.user_namespace is not None or "user" in request.pull_in)
+        and not request.state_dir
+        and not any(each.type == "user" or each.path for each in linux.namespaces)
+        and not direct.needs_supervisor(request)
+    )
+
+
+def launch(
+    request: LaunchRequest, compiled: seccomp.Filter | None, warnings: list[str]
+) -> direct.Direct:
+    """Clone the process that makes the init of a container; raises InvalidArgument."""
+    plan = prepare.plan_namespaces(request)
+    progress = Progress(warnings=list(warnings))
+    entry = None
+    ours, theirs = Channel.pair()
+    alive, dead = os.pipe2(os.O_CLOEXEC)
+    try:
+        if detect().version == 2:
+            entry = direct.make_cgroup(request, progress)
+        progress.pid, progress.pidfd = clone3(0)
+        if progress.pid == 0:
+            _prepare(request, compiled, plan, entry, theirs, dead)
+    except BaseException as error:
+        clean_up(progress)
+        ours.close()
+        os.close(alive)
+        raise as_sampan_error(error) from error
+    finally:
+        theirs.close()
+        os.close(dead)
+        if entry is not None:
+            entry.close()
+        prepare.close_joins(request, plan.early + plan.late)
+    return direct.Direct(progress, ours, alive, request.cgroup)
+
+
+def _prepare(
+    request: LaunchRequest,
+    compiled: seccomp.Filter | None,
+    plan: prepare.NamespacePlan,
+    entry: Entry | None,
+    channel: Channel,
+    dead: int,
+) -> NoReturn:
+    """What runs in the sibling, as root of the host, until it joins."""
+    try:
+        supervise.become_supervisor()
+        setup, warnings = prepare.setup(request, plan, compiled)
+        setup.waits, setup.alive, setup.entry = False, dead, entry
+        progress = Progress()
+        if entry is None:
+            setup.entry = direct.make_cgroup(request, progress)
+            if setup.entry is not None:
+                channel.send(ch.CGROUP, os.fsencode(request.cgroup))
+        supervise.show_cgroup(request, setup)
+        idmaps.open_sources(setup, request)
+        _use_privileges(request, setup, warnings)
+        for warning in warnings + progress.warnings:
+            channel.send(ch.WARNING, warning.encode("utf-8", "replace"))
+        joining.join_all(plan.early)
+        pid, pidfd = clone3(plan.flags | CLONE_PARENT)
+        if pid == 0:
+            init.run(setup, channel)
+        channel.send(ch.BORN, b"%d" % pid, pidfd)
+        os._exit(0)
+    except BaseException as error:  # noqa: BLE001 - reported to the caller
+        channel.fail(as_sampan_error(error))
+    finally:
+        os._exit(1)
+
+
+def _use_privileges(request: LaunchRequest, setup: init.Setup, warnings: list[str]) -> None:
+    """Do what only root of the host may do to this process; init inherits it."""
+    wanted = request.spec.process
+    if wanted is not None and wanted.oom_score_adj is not None:
+        warnings += supervise.set_oom_score("self", wanted.oom_score_adj)
+    for number, _, hard in setup.program.rlimits:
+        soft, most = process.prlimit(0, number)
+        if hard > most:
+            with suppress(OSError):  # init will say which
+                process.prlimit(0, number, (soft, hard))
+    if request.stdio is not None:
+        maps = (request.spec.linux or Linux()).uid_mappings
+        idmaps.give_streams(request.stdio, idmaps.host_id(maps, setup.program.uid))

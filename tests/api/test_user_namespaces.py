@@ -1,0 +1,119 @@
+"""Containers with a range of ids of their own: what clients, the host and other ranges see."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.daemon import Daemon
+from tests.session import eventually
+
+pytestmark = [pytest.mark.privileged, pytest.mark.slow]
+
+
+def sampan(daemon: Daemon, *words: str, check: bool = True, input: str = "") -> str:
+    """Run the command line; return what it prints."""
+    done = subprocess.run(
+        [daemon.programs["sampan"], *words],
+        env=daemon.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        input=input,
+    )
+    assert not check or done.returncode == 0, done.stderr
+    return done.stdout if check else done.stderr
+
+
+def inspect(daemon: Daemon, name: str) -> Any:
+    return daemon.request("GET", f"/containers/{name}/json").json
+
+
+def uid_map(daemon: Daemon, name: str) -> list[int]:
+    """Return the map of a running container, as the kernel tells it on the host."""
+    pid = inspect(daemon, name)["State"]["Pid"]
+    return [int(word) for word in Path(f"/proc/{pid}/uid_map").read_text().split()]
+
+
+def test_a_container_of_its_own_range_works_like_any_other(daemon: Daemon, tmp_path: Path) -> None:
+    script = "echo x >/f; chown 5:6 /f; rm -r /home; echo y >/vol/f; exec sleep 1000"
+    words = ["-v", "/vol", "--name", "mine", "busybox", "sh", "-c", script]
+    sampan(daemon, "run", "-d", "--userns=auto", *words)
+    inside, first, size = uid_map(daemon, "mine")
+    assert (inside, size) == (0, 65536)
+    assert first >= 1 << 30
+    # On disk, everything belongs to whom the container says.
+    upper = Path(inspect(daemon, "mine")["GraphDriver"]["Data"]["UpperDir"])
+    volume = Path(inspect(daemon, "mine")["Mounts"][0]["Source"])
+    eventually((volume / "f").exists)
+    assert ((upper / "f").stat().st_uid, (upper / "f").stat().st_gid) == (5, 6)
+    assert (volume / "f").stat().st_uid == 0
+    # Copies, changes and images show nothing of the range.
+    (tmp_path / "in").write_text("in")
+    sampan(daemon, "cp", str(tmp_path / "in"), "mine:/root/in")
+    assert sampan(daemon, "exec", "mine", "stat", "-c", "%u", "/root/in", "/f") == "0\n5\n"
+    archive = daemon.request("GET", "/containers/mine/archive?path=/f").body
+    assert int(archive[108:115], 8) == 5  # ustar: uid
+    changed = sampan(daemon, "diff", "mine").splitlines()
+    assert set(changed) >= {"A /f", "D /home"}
+    sampan(daemon, "commit", "mine", "committed")
+    assert sampan(daemon, "run", "--rm", "committed", "stat", "-c", "%u:%g", "/f") == "5:6\n"
+    sampan(daemon, "rmi", "committed")
+    assert "sleep 1000" in sampan(daemon, "top", "mine")
+    # The range stays with the container.
+    sampan(daemon, "restart", "-t", "0", "mine")
+    assert uid_map(daemon, "mine") == [0, first, size]
+    sampan(daemon, "run", "-d", "--userns=auto", "--name", "other", "busybox", "sleep", "1000")
+    assert abs(uid_map(daemon, "other")[1] - first) >= size
+
+
+def test_what_is_shared_is_shared_with_its_user_namespace(daemon: Daemon) -> None:
+    words = ["--ipc=shareable", "--name", "mine", "busybox", "sleep", "1000"]
+    sampan(daemon, "run", "-d", "--userns=auto", *words)
+    first = str(uid_map(daemon, "mine")[1])
+    for kind in ("net", "pid", "ipc"):
+        shown = sampan(
+            *(daemon, "run", "--rm", f"--{kind}=container:mine", "busybox"),
+            *("sh", "-c", "cat /proc/self/uid_map; ip addr show eth0"),
+        )
+        assert shown.split()[:2] == ["0", first], kind
+        assert "inet 172.17." in shown
+    refused = sampan(
+        *(daemon, "run", "--userns=auto", "--net=container:mine", "busybox", "true"), check=False
+    )
+    assert "conflicting options: --userns=auto" in refused
+
+
+def test_all_capabilities_inside_are_none_outside(daemon: Daemon) -> None:
+    script = (
+        "mount -t tmpfs x /tmp && ip link set lo mtu 1400 && hostname changed && "
+        "{ echo 1 >/proc/sys/kernel/panic; mknod /tmp/sda b 8 0; date -s 2000-01-01; } 2>&1; true"
+    )
+    shown = sampan(
+        daemon, "run", "--rm", "--privileged", "--userns=auto", "busybox", "sh", "-c", script
+    )
+    assert len([line for line in shown.splitlines() if "denied" in line or "not perm" in line]) == 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [("keep-id", "rootless"), ("auto:size=x", "is not a number"), ("auto:a=b", "unknown option")],
+)
+def test_modes_that_do_not_exist_are_refused(daemon: Daemon, mode: str, reason: str) -> None:
+    body = {"Image": "busybox", "Cmd": ["true"], "HostConfig": {"UsernsMode": mode}}
+    answer = daemon.request("POST", "/containers/create", body)
+    assert answer.status == 400
+    assert f"invalid user namespace mode: {mode}" in answer.json["message"]
+    assert reason in answer.json["message"]
+    assert daemon.request("GET", "/containers/json?all=1").json == []
+
+
+def test_more_ids_than_there_are_is_a_conflict_that_leaves_nothing(daemon: Daemon) -> None:
+    host = {"UsernsMode": "auto:size=4000000000"}
+    body = {"Image": "busybox", "Cmd": ["true"], "HostConfig": host}
+    answer = daemon.request("POST", "/containers/create?name=huge", body)
+    assert (answer.status, "no range of 4000000000 ids" in answer.json["message"]) == (409, True)
+    assert daemon.request("GET", "/containers/json?all=1").json == []
