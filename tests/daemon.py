@@ -60,6 +60,7 @@ class Daemon:
     options: Sequence[str] = ()
     process: subprocess.Popen[bytes] | None = None
     images: set[str] = field(default_factory=set)
+    within: Sequence[str] = ()  # a command that runs another, in which the daemon is started
 
     @property
     def socket(self) -> str:
@@ -89,7 +90,7 @@ class Daemon:
     @property
     def enter(self) -> list[str]:
         """The command prefix that runs a program in the daemon's network namespace."""
-        return ["nsenter", f"--net=/run/netns/{self.namespace}"]
+        return ["nsenter", f"--net=/run/netns/{self.namespace}", *self.within]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -234,7 +235,9 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def running(*options: str, data_size: str = "", data_in: Path | None = None) -> Iterator[Daemon]:
+def running(
+    *options: str, data_size: str = "", data_in: Path | None = None, within: Sequence[str] = ()
+) -> Iterator[Daemon]:
     """Run a daemon, and end every process and mount of it afterwards.
 
     With `data_size` ("64m") the data root is a file system of that size; with `data_in` it is that
@@ -244,7 +247,7 @@ def running(*options: str, data_size: str = "", data_in: Path | None = None) -> 
     folder.chmod(0o755)
     namespace = unique()
     subprocess.run(["ip", "netns", "add", namespace], check=True)
-    daemon = Daemon(folder, namespace, options)
+    daemon = Daemon(folder, namespace, options, within=within)
     try:
         subprocess.run([*daemon.enter, "ip", "link", "set", "lo", "up"], check=True)
         if data_size:

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.daemon import Daemon
+from tests.daemon import Daemon, running
 from tests.session import eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
+REMAPPED, OURS = 700_000_000, 800_000_000  # first ids of the user daemon, and of the engine
+
+
+@pytest.fixture(scope="module")
+def remapping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon with --userns-remap, in a mount namespace where the user daemon has ids."""
+    file = tmp_path_factory.mktemp("etc") / "subid"
+    file.write_text(f"daemon:{REMAPPED}:65536\nsampan:{OURS}:131072\n")
+    script = 'mount --bind "$0" /etc/subuid; mount --bind "$0" /etc/subgid; exec "$@"'
+    within = ["unshare", "--mount", "sh", "-ec", script, str(file)]
+    with running("--userns-remap=daemon", within=within) as daemon:
+        daemon.import_image()
+        yield daemon
+
+
+@pytest.fixture
+def remapped(remapping: Daemon) -> Iterator[Daemon]:
+    """The same, without containers."""
+    yield remapping
+    remapping.remove_containers()
 
 
 def sampan(daemon: Daemon, *words: str, check: bool = True, input: str = "") -> str:
@@ -117,3 +140,61 @@ def test_more_ids_than_there_are_is_a_conflict_that_leaves_nothing(daemon: Daemo
     answer = daemon.request("POST", "/containers/create?name=huge", body)
     assert (answer.status, "no range of 4000000000 ids" in answer.json["message"]) == (409, True)
     assert daemon.request("GET", "/containers/json?all=1").json == []
+
+
+# --- --userns-remap of the daemon ----------------------------------------------------------
+
+
+def docker(daemon: Daemon, *words: str) -> str:
+    """Run docker's command line; return all that it prints."""
+    command = [daemon.programs["docker"], *words]
+    done = subprocess.run(
+        command, env=daemon.environment, capture_output=True, text=True, check=False
+    )
+    return done.stdout + done.stderr
+
+
+def test_a_remapped_daemon_puts_all_containers_into_one_range(remapped: Daemon) -> None:
+    for name in ("first", "second"):
+        docker(remapped, "run", "-d", "--name", name, "-v", "/vol", "busybox", "sleep", "1000")
+        assert uid_map(remapped, name) == [0, REMAPPED, 65536]
+    assert "userns" in docker(remapped, "info", "--format", "{{.SecurityOptions}}")
+    shown = docker(remapped, "run", "--rm", "--userns=host", "busybox", "cat", "/proc/self/uid_map")
+    assert shown.split() == ["0", "0", "4294967295"]
+    # Images and volumes are not those of the range: the host's containers have them, too.
+    shared = docker(
+        *(remapped, "run", "--rm", "--volumes-from", "first", "--userns=host", "busybox"),
+        *("stat", "-c", "%u", "/vol", "/bin"),
+    )
+    assert shared == "0\n0\n"
+
+
+@pytest.mark.parametrize(
+    ("flag", "sentence"),
+    [
+        ("--privileged", "privileged mode is incompatible with user namespaces."),
+        ("--net=host", "cannot share the host's network namespace when user namespaces are"),
+        ("--pid=host", "cannot share the host PID namespace when user namespaces are enabled"),
+    ],
+)
+def test_what_needs_the_host_has_to_say_so(remapped: Daemon, flag: str, sentence: str) -> None:
+    assert sentence in docker(remapped, "run", "--rm", flag, "busybox", "true")
+    assert docker(remapped, "run", "--rm", flag, "--userns=host", "busybox", "true") == ""
+
+
+def test_a_killed_daemon_hands_no_range_out_again(remapped: Daemon) -> None:
+    for name in ("first", "second"):
+        sampan(remapped, "run", "-d", "--userns=auto", "--name", name, "busybox", "sleep", "1000")
+    firsts = {uid_map(remapped, name)[1] for name in ("first", "second")}
+    assert firsts == {OURS, OURS + 65536}
+    for pid in remapped.processes():
+        if b"sampan.helpers" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+    assert remapped.process
+    remapped.process.wait()
+    remapped.start()
+    assert {uid_map(remapped, name)[1] for name in ("first", "second")} == firsts
+    refused = sampan(remapped, "run", "--userns=auto", "busybox", "true", check=False)
+    assert "no range of 65536 ids is free for --userns=auto: 2 are in use" in refused
+    sampan(remapped, "rm", "-f", "first")
+    sampan(remapped, "run", "--rm", "--userns=auto", "busybox", "true")

@@ -45,6 +45,7 @@ def main(arguments: list[str]) -> int:
             from sampan.daemon.confinement import seccomp_profile
 
             seccomp_profile(config["seccomp-profile"])
+            _check_remap(config)
             sys.stderr.write("configuration OK\n")
             return 0
         if config["doctor"]:
@@ -55,6 +56,15 @@ def main(arguments: list[str]) -> int:
     except (UsageError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
+
+
+def _check_remap(config: Config, *, make_user: bool = False) -> None:
+    if config["userns-remap"]:
+        from sampan.daemon import remap
+
+        if make_user:
+            remap.make_default_user(config["userns-remap"])
+        remap.remapped(config["userns-remap"])
 
 
 def _examine_host(config: Config) -> int:
@@ -70,6 +80,7 @@ def run(config: Config) -> int:
     roots.check_cgroups()
     os.umask(0o022)
     who = privileges.identity(config["user"], config["group"])
+    _check_remap(config, make_user=True)
     data_root, run_root = config["data-root"], config["exec-root"]
     roots.prepare(data_root, run_root, who)
     certificates.give(config["registry-certs"], run_root, who)

@@ -179,6 +179,7 @@ OPTIONS = (
     Option("tlskey", "str", "", "path of the TLS key"),
     Option("tlsverify", "bool", False, "use TLS and demand a certificate of the client"),
     Option("user", "str", "sampan", "user (name or uid:gid) that serves the API"),
+    Option("userns-remap", "str", "", "user whose ids containers get: USER[:GROUP], default, auto"),
     Option("userland-proxy", "bool", False, "only false: published ports need no proxy"),
     Option("iptables", "bool", True, "firewall rules; without, processes serve published ports"),
     Option("ip6tables", "bool", True, "firewall rules for IPv6; without, that is yours"),
@@ -218,5 +219,4 @@ REFUSED: dict[str, str] = {
     "node-generic-resource": "there is no Swarm",
     "rootless": "rootless mode is not available in this version",
     "swarm-default-advertise-addr": "there is no Swarm",
-    "userns-remap": "a user namespace for all containers is not available in this version",
 }

@@ -17,16 +17,19 @@ from sampan.daemon.flags import UsageError
 from sampan.daemon.network_options import address_pools, without_effect
 from sampan.daemon.reconnecting import Reconnecting
 from sampan.daemon.registries import masked, registry_options, shown
+from sampan.daemon.remap import remapped
 from sampan.distribution.config import RegistryConfig
 from sampan.distribution.registries import Registries
 from sampan.engine.blocking import blocking
 from sampan.engine.engine import Engine, EngineOptions
+from sampan.engine.id_ranges import pool_of
 from sampan.engine.images.transfers import TransferLimits
 from sampan.engine.networks import NetworkOptions
 from sampan.engine.queries import ListQuery
 from sampan.engine.security import Confinement
 from sampan.engine.snapshot_driver import parse_options
 from sampan.engine.system import ENGINE_VERSION, Inventory, StateCounts, System, SystemOptions
+from sampan.engine.user_namespaces import UserOptions
 from sampan.http.proxies import Proxies
 from sampan.network.plumber import Plumber
 from sampan.runtime.spawner import Spawner
@@ -171,6 +174,9 @@ def engine_options(config: Config, confinement: Confinement) -> EngineOptions:
         live_restore=config["live-restore"],
         storage_options=tuple(config["storage-opt"]),
         transfers=transfer_limits(config),
+        users=UserOptions(
+            default=remapped(config["userns-remap"]), pool=pool_of((config["user"].split(":")[0],))
+        ),
         network=NetworkOptions(
             bridge=config["bridge"] or NetworkOptions().bridge,
             bip=config["bip"],
@@ -206,6 +212,7 @@ def system_options(
         debug=config["debug"],
         live_restore=config["live-restore"],
         confinement=confinement or Confinement(),
+        user_namespaces=bool(config["userns-remap"]),
         default_address_pools=address_pools(config["default-address-pool"]),
         firewall=(config["firewall-backend"] or "nftables") if config["iptables"] else "none",
         warnings=(*degraded, *_exposed(config), *without_effect(config)),

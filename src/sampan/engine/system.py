@@ -59,6 +59,7 @@ class SystemOptions:
     labels: Sequence[str] = ()
     debug: bool = False
     live_restore: bool = True
+    user_namespaces: bool = False  # containers that do not say are in one
     confinement: Confinement = field(default_factory=Confinement)
     firewall: str = "nftables"
     default_address_pools: Sequence[tuple[str, int]] = ()
@@ -157,11 +158,27 @@ class System:
             init_binary="sampan-init",
             runc_commit=Commit(id=SAMPAN_VERSION),
             init_commit=Commit(id=SAMPAN_VERSION),
-            security_options=_security_options(facts, self.options.confinement),
+            security_options=self._security_options(facts),
             firewall_backend=FirewallInfo(driver=self.options.firewall),
             warnings=[*facts.warnings(), *self.options.warnings] or None,
             **self._pools(),
         )
+
+    def _security_options(self, facts: host.HostFacts) -> list[str]:
+        confinement, options = self.options.confinement, []
+        if facts.apparmor:
+            options.append("name=apparmor")
+        if facts.seccomp:
+            profile = confinement.seccomp or "builtin"
+            shown = profile if profile in ("builtin", "unconfined") else "custom"
+            options.append(f"name=seccomp,profile={shown}")
+        if self.options.user_namespaces:
+            options.append("name=userns")
+        if confinement.no_new_privileges:
+            options.append("name=no-new-privileges")
+        if facts.cgroup_namespaces:
+            options.append("name=cgroupns")
+        return options
 
     def _pools(self) -> dict[str, Any]:
         pools = self.options.default_address_pools
@@ -224,21 +241,6 @@ class System:
         if verbose:
             usage.storage = await self.inventory.disk()
         return usage
-
-
-def _security_options(facts: host.HostFacts, confinement: Confinement) -> list[str]:
-    options = []
-    if facts.apparmor:
-        options.append("name=apparmor")
-    if facts.seccomp:
-        profile = confinement.seccomp or "builtin"
-        shown = profile if profile in ("builtin", "unconfined") else "custom"
-        options.append(f"name=seccomp,profile={shown}")
-    if confinement.no_new_privileges:
-        options.append("name=no-new-privileges")
-    if facts.cgroup_namespaces:
-        options.append("name=cgroupns")
-    return options
 
 
 def _open_files() -> int:

@@ -73,7 +73,7 @@ def test_an_unknown_directive_is_named(file: Path) -> None:
         {"dns": [1]},
         {"log-opts": {"max-size": 1}},
         {"default-shm-size": "x"},
-        {"userns-remap": "default"},
+        {"userns-remap": True},
         {"experimental": True},
         {"validate": True},
     ],

@@ -59,7 +59,7 @@ def test_the_old_name_of_the_data_root_is_known() -> None:
         (["--mtu", "x"], 'invalid argument "x" for "--mtu" flag: '),
         (["--icc=maybe"], 'invalid argument "maybe" for "--icc" flag: '),
         (["--default-shm-size", "lots"], "invalid size: 'lots'"),
-        (["--userns-remap=default"], "--userns-remap is not supported: "),
+        (["--rootless"], "--rootless is not supported: "),
     ],
 )
 def test_what_is_wrong_is_said_in_pflags_words(words: list[str], sentence: str) -> None:
