@@ -95,7 +95,8 @@ def shared_daemon() -> Iterator[Daemon]:
 
 @pytest.fixture
 def daemon(shared_daemon: Daemon) -> Iterator[Daemon]:
-    """A running daemon without containers."""
+    """A running daemon without containers and volumes."""
     shared_daemon.import_image()
     yield shared_daemon
     shared_daemon.remove_containers()
+    shared_daemon.remove_volumes()

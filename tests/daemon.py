@@ -186,6 +186,11 @@ class Daemon:
             containers.add(container["Id"])
             self.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
 
+    def remove_volumes(self) -> None:
+        """Remove every volume that no container has."""
+        for volume in self.request("GET", "/volumes").json["Volumes"]:
+            self.request("DELETE", f"/volumes/{volume['Name']}?force=1")
+
     def processes(self) -> list[int]:
         """Return the daemon's own processes: those in its network namespace, outside containers.
 

@@ -98,6 +98,12 @@ ERRORS = [
     "network connect --ip x y z",
     "network connect --driver-opt x y z",
     "network rm",
+    "volume rm",
+    "volume create a b",
+    "volume prune -a --filter all=1",
+    "volume create --limit-bytes lots",
+    "volume update",
+    "volume nope",
     "help nope",
 ]
 

@@ -30,13 +30,12 @@ pytestmark = [
 
 FOLDER = "tests/integration"
 FILES = (
-    "api_client api_container api_exec api_healthcheck api_image api_network client errors"
-    " models_containers models_images models_networks regression"
+    "api_client api_container api_exec api_healthcheck api_image api_network api_volume client"
+    " errors models_containers models_images models_networks models_volumes regression"
 ).split()
 
 BUILD = "builds an image"
 SWARM = "makes a swarm"
-VOLUME = "uses a named volume"
 NOT_HERE = {
     "api_container_test.py::AttachContainerTest::test_run_container_reading_socket_ws": (
         "docker-py cannot open WebSockets over a Unix socket"
@@ -44,15 +43,12 @@ NOT_HERE = {
     "api_container_test.py::VolumeBindTest::test_create_with_binds_rw_rshared": (
         "needs /tmp on a shared mount of the host"
     ),
-    "api_container_test.py::VolumeBindTest::test_create_with_subpath_volume_mount": VOLUME,
-    "api_container_test.py::VolumeBindTest::test_create_with_volume_mount": VOLUME,
     "api_network_test.py::TestNetworks::test_create_network_attachable": SWARM,
     "api_network_test.py::TestNetworks::test_create_network_ingress": SWARM,
     "api_network_test.py::TestNetworks::test_create_inspect_network_with_scope": SWARM,
     "models_containers_test.py::ContainerCollectionTest::test_run_with_image_that_does_not_exist": (
         "asks Docker Hub itself after its mirror"
     ),
-    "models_containers_test.py::ContainerCollectionTest::test_run_with_named_volume": VOLUME,
     "models_images_test.py::ImageCollectionTest::test_build": BUILD,
     "models_images_test.py::ImageCollectionTest::test_pull_with_sha": (
         "names one image of Docker Hub by its digest"

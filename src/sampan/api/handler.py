@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sampan.engine.networks import Networks
     from sampan.engine.registries import RegistryQueries
     from sampan.engine.system import System
+    from sampan.engine.volumes.volumes import Volumes
 
 # (backend, request, **parameters of the path) -> Awaitable[Answer]
 Handler = Callable[..., Any]
@@ -46,6 +47,11 @@ class Backend:
     def networks(self) -> Networks:
         """Networks."""
         return self.engine.networks
+
+    @property
+    def volumes(self) -> Volumes:
+        """Volumes."""
+        return self.engine.volumes
 
     @property
     def registries(self) -> RegistryQueries:

@@ -81,12 +81,17 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
             "prune": "system.prune",
         },
     ),
+    "volume": (
+        "Work with volumes",
+        {name: f"volume.{name}" for name in ("create", "inspect", "ls", "prune", "rm", "update")},
+    ),
 }
 # Names that help does not list.
 OTHER_NAMES = {
     "container": {"list": "ls", "ps": "ls", "remove": "rm"},
     "image": {"list": "ls", "remove": "rm"},
     "network": {"list": "ls", "remove": "rm"},
+    "volume": {"list": "ls", "remove": "rm"},
 }
 
 

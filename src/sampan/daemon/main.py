@@ -135,6 +135,7 @@ def _helpers(config: Config, who: privileges.Identity) -> list[Helper]:
     data_root, run_root = config["data-root"], config["exec-root"]
     path = os.path.join(run_root, "spawner.sock")
     network = [os.path.join(run_root, "network")]
+    storage = [data_root, config["storage-driver"], run_root]
     backend = config["firewall-backend"] if config["iptables"] else "none"
     network += [f"firewall={backend}"] if backend else []
     network += [] if config["ip6tables"] else ["ipv6=unfiltered"]
@@ -145,7 +146,7 @@ def _helpers(config: Config, who: privileges.Identity) -> list[Helper]:
         )
 
     return [
-        Helper("storage", "sampan.helpers.mount", [data_root, config["storage-driver"]]),
+        Helper("storage", "sampan.helpers.mount", storage),
         Helper("network", "sampan.helpers.network", network),
         Lasting("spawner", path, start_spawner),
     ]

@@ -35,9 +35,11 @@ def prepare(data_root: str, run_root: str, who: Identity) -> None:
     _folder(data_root, 0, who.gid, 0o1770)
     _folder(os.path.join(data_root, "content"), who.uid, who.gid, 0o700)
     _folder(os.path.join(data_root, "snapshots"), 0, 0, 0o700)
+    _folder(os.path.join(data_root, "volumes"), 0, 0, 0o700)
     _folder(os.path.join(data_root, "containers"), 0, who.gid, 0o750)
     _folder(run_root, 0, 0, 0o755)
     _folder(os.path.join(run_root, "runtime"), 0, 0, 0o700)
+    _folder(os.path.join(run_root, "plugins"), 0, 0, 0o755)
 
 
 def _folder(path: str, uid: int, gid: int, mode: int) -> None:

@@ -36,7 +36,9 @@ from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.config import Ulimit
 from sampan.spec.docker.system import IndexInfo
 from sampan.spec.docker.system import RegistryConfig as ShownRegistries
-from sampan.storage.mounter import DriverInfo, Mounter
+from sampan.spec.storage import StorageItem
+from sampan.storage.mounter import DriverInfo
+from sampan.storage.service import Storage
 
 log = logging.getLogger(__name__)
 ID_FILE = "engine-id"
@@ -51,7 +53,7 @@ class Daemon:
         degraded: Sequence[str] = (),
         confinement: Confinement | None = None,
     ) -> None:
-        self._storage = Reconnecting(Mounter, "storage")  # type: ignore[type-abstract]
+        self._storage = Reconnecting(Storage, "storage")  # type: ignore[type-abstract]
         self._network = Reconnecting(Plumber, "network")  # type: ignore[type-abstract]
         self._spawner = Reconnecting(Spawner, "spawner")  # type: ignore[type-abstract]
         self._helpers: dict[str, Reconnecting[Any]] = {
@@ -70,6 +72,7 @@ class Daemon:
         config = self._config
         self.engine = Engine(
             mounter=self._storage.stand_in(),
+            keeper=self._storage.stand_in(),
             plumber=self._network.stand_in(),
             spawner=self._spawner.stand_in(),
             data_root=Path(config["data-root"]),
@@ -149,13 +152,18 @@ def _inventory(engine: Engine) -> Inventory:
         paused = found.count("paused")
         return StateCounts(running, paused, len(found) - running - paused)
 
+    async def disk() -> list[StorageItem]:
+        return [*await engine.images.storage(), await engine.volumes.storage()]
+
     return Inventory(
         states=states,
         count_images=count_images,
         containers=all_containers,
         images=all_images,
+        volumes=engine.volumes.usage,
+        volume_drivers=lambda: blocking(engine.volumes.drivers.names),
         layers_size=engine.images.layers_size,
-        disk=engine.images.storage,
+        disk=disk,
         storage=lambda: engine.storage.info,
         listeners=lambda: engine.events.listeners,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import itertools
 import os
 import posixpath
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
@@ -18,7 +19,8 @@ import msgspec
 from sampan.engine.blocking import blocking, in_own_thread
 from sampan.engine.container import Container
 from sampan.engine.notices import Notices
-from sampan.engine.oci_mounts import missing_sources, parse_again
+from sampan.engine.oci_mount_spec import make_sources
+from sampan.engine.volumes.container_mounts import ContainerMounts, Ready
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.rpc import Fd
 from sampan.runtime.spawner import Bind, Spawner
@@ -32,8 +34,12 @@ PIPE_BYTES: Final = 1 << 20
 class Archives:
     """Moves files between containers and clients; the storage helper touches them."""
 
-    def __init__(self, mounter: Mounter, spawner: Spawner, notices: Notices) -> None:
+    def __init__(
+        self, mounter: Mounter, spawner: Spawner, notices: Notices, mounts: ContainerMounts
+    ) -> None:
         self._mounter, self._spawner, self._notices = mounter, spawner, notices
+        self._mounts = mounts
+        self._copies = itertools.count(1)
 
     async def changes(self, container: Container) -> list[FilesystemChange] | None:
         """Return what the container changed in its file system; None for nothing."""
@@ -114,11 +120,11 @@ class Archives:
         """
         async with AsyncExitStack() as held:
             root, user = await self._root_of_running(container, held)
-            if root is None and (writes or _binds(container)):
+            if root is None and (writes or container.record.mounts):
                 await held.enter_async_context(container.lock)
                 _check(container)
                 root, user = await self._root_of_running(container, held)
-                if root is None and (root := await self._assembled(container)):
+                if root is None and (root := await self._assembled(container, held)):
                     held.callback(root.close)
             yield root, user
 
@@ -137,13 +143,20 @@ class Archives:
             return root, user
         return None, None
 
-    async def _assembled(self, container: Container) -> Fd | None:
-        """Return a mount of a container that rests, with its binds; None if it has none."""
-        if not (binds := _binds(container)):
+    async def _assembled(self, container: Container, held: AsyncExitStack) -> Fd | None:
+        """Return a mount of a container that rests, with its mounts; None if it has none."""
+        record = container.record
+        if not any(mount.source for mount in record.mounts):
             return None
-        sources = missing_sources(container.record)
-        with await blocking(self._mounter.mount, container.id) as bare:
-            return await blocking(self._spawner.assemble, bare, binds, sources)
+        user = f"copy-{next(self._copies)}-{record.id}"
+        ready = await self._mounts.mount(record, user)
+        held.push_async_callback(self._mounts.unmount, record, user)
+        try:
+            binds, sources = _binds(container, ready), make_sources(record)
+            with await blocking(self._mounter.mount, container.id) as bare:
+                return await blocking(self._spawner.assemble, bare, binds, sources)
+        finally:
+            ready.close()
 
 
 def _check(container: Container) -> None:
@@ -155,18 +168,22 @@ def _missing(container: Container, path: str) -> NotFound:
     return NotFound(f"Could not find the file {path} in container {container.name}")
 
 
-def _binds(container: Container) -> list[Bind]:
-    filled = {each.destination for each in parse_again(container.record) if each.copy_up}
-    return [
-        Bind(
+def _binds(container: Container, ready: Ready) -> list[Bind]:
+    more = {source.destination: source for source in ready.sources}
+    binds = []
+    for mount in container.record.mounts:
+        if not mount.source:
+            continue
+        bind = Bind(
             source=mount.source,
             destination=mount.destination,
             read_only=not mount.rw,
-            copy_up=mount.destination in filled,
+            copy_up=mount.destination in container.record.late_fills,
         )
-        for mount in container.record.mounts
-        if mount.source
-    ]
+        if source := more.get(mount.destination):
+            bind.subpath, bind.tree, bind.strict = source.subpath, source.tree, source.strict
+        binds.append(bind)
+    return binds
 
 
 def _in_mount(container: Container, path: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from sampan.rpc import Fd
-from sampan.spec.docker.config import Config, HostConfig
+from sampan.spec.docker.config import Config, HostConfig, Mount
 from sampan.spec.docker.containers import ZERO_TIME, Health, MountPoint, State, WaitResponse
 from sampan.spec.docker.networks import EndpointSettings, NetworkSettings
 from sampan.spec.image import timestamp
@@ -33,6 +33,9 @@ class Record(msgspec.Struct, kw_only=True):
     off_networks: bool = False  # it has left its last network; its mode is none until it joins one
     linked: list[str] = []  # what links have put into its hosts: "names:address"
     mounts: list[MountPoint] = []
+    specs: dict[str, Mount] = {}  # what was wanted of each of them, by destination
+    images: dict[str, str] = {}  # ids of the images among them, by destination
+    late_fills: list[str] = []  # destinations of volumes that the first start fills
     driver: str = "overlay"
     id_range: tuple[int, int] | None = None  # first and number of the host's ids that it runs in
     id_maps: IdMaps | None = None  # of its last start; None: in the host's user namespace

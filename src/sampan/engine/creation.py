@@ -11,7 +11,6 @@ import tarfile
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 from sampan.engine.blocking import blocking
@@ -24,17 +23,17 @@ from sampan.engine.merging import merged
 from sampan.engine.networks import Networks
 from sampan.engine.notices import Notices
 from sampan.engine.oci_checks import check_create
-from sampan.engine.oci_mounts import mount_points
 from sampan.engine.security import Confinement
 from sampan.engine.snapshot_driver import SnapshotDriver
 from sampan.engine.store import ContainerStore
 from sampan.engine.user_namespaces import UserNamespaces
+from sampan.engine.volumes.container_mounts import ContainerMounts
 from sampan.engine.wishes import wish
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.logs.driver import validate_options
 from sampan.rpc import Fd
 from sampan.spec.docker.config import Config, HostConfig
-from sampan.spec.docker.containers import CreateRequest, CreateResponse, MountPoint
+from sampan.spec.docker.containers import CreateRequest, CreateResponse
 from sampan.spec.generated_names import generate_name
 from sampan.spec.names import new_id, short_id
 from sampan.spec.platform import Platform
@@ -52,9 +51,9 @@ class Creation:
         images: Images,
         networks: Networks,
         links: Links,
+        mounts: ContainerMounts,
         mounter: Mounter,
         notices: Notices,
-        data_root: Path,
         driver: SnapshotDriver,
         users: UserNamespaces,
         default_shm_size: int,
@@ -64,8 +63,8 @@ class Creation:
     ) -> None:
         self._table, self._store, self._images = table, store, images
         self._networks, self._mounter, self._notices = networks, mounter, notices
-        self._links = links
-        self._data_root, self._driver, self._users = data_root, driver, users
+        self._links, self._mounts = links, mounts
+        self._driver, self._users = driver, users
         self._shm_size, self._confinement = default_shm_size, confinement
         self._log_driver, self._log_options = log_driver, log_options
 
@@ -102,9 +101,6 @@ class Creation:
                 config=config,
                 host_config=host_config,
                 endpoints=(networking.endpoints_config or {}) if networking else {},
-                mounts=mount_points(
-                    container_id, config, host_config, self._data_root, self._mounts_of
-                ),
                 driver=self._driver.name,
             )
             self._name_host(record)
@@ -114,9 +110,12 @@ class Creation:
             self._links.settle(record)
             self._users.reserve(record, at_end)
             warnings += await self._networks.check(wish(record))
+            claim = await self._mounts.claim(record)
+            undo.push_async_callback(self._mounts.abandon, claim)
             await blocking(self._mounter.prepare, container_id, image.chain_id, size)
             undo.push_async_callback(blocking, self._mounter.remove, container_id)
             await self._make_working_folder(record, image)
+            await self._mounts.fill(container_id, claim)
             container = Container(record)
             container.ended.set()
             try:
@@ -125,6 +124,7 @@ class Creation:
                 raise Conflict(f'The name "/{name}" is already in use') from error
             undo.pop_all()
         self._table.add(container)
+        self._mounts.settle(claim)
         self._notices.container(container, "create")
         return CreateResponse(id=container_id, warnings=warnings)
 
@@ -148,9 +148,6 @@ class Creation:
         inherited = self._log_options if log_config.type == self._log_driver else {}
         log_config.config = {**inherited, **own}
         validate_options(log_config.type, log_config.config)
-
-    def _mounts_of(self, ref: str) -> list[MountPoint]:
-        return self._other(ref).record.mounts
 
     def _other(self, ref: str) -> Container:
         """Return a container that the new one refers to.

@@ -119,6 +119,8 @@ class DiskAccount:
                 for folder in os.scandir(path):
                     logs.add(size_below(Path(folder.path)))
                 rest += _own(path)
+            elif entry.name == "volumes":
+                continue  # only root may look: `Volumes.storage` counts them
             elif path == self._store.content.folder:
                 rest += sum(map(_own, _folders_of_content(path)))
             elif entry.name == "images":

@@ -11,6 +11,7 @@ from typing import Final, Self, TypedDict
 from sampan.distribution.registries import Registries
 from sampan.engine.archive import Archives
 from sampan.engine.attaching import Attaching
+from sampan.engine.container import Record
 from sampan.engine.containers import Containers
 from sampan.engine.creation import Creation
 from sampan.engine.database import Database
@@ -38,11 +39,19 @@ from sampan.engine.store import ContainerStore
 from sampan.engine.tasks import Tasks
 from sampan.engine.updating import Updating
 from sampan.engine.user_namespaces import UserNamespaces, UserOptions
+from sampan.engine.volumes.container_mounts import ContainerMounts
+from sampan.engine.volumes.database import VolumeDatabase
+from sampan.engine.volumes.drivers import Drivers
+from sampan.engine.volumes.volumes import Volumes, VolumeUse
+from sampan.errors import InvalidArgument, NotFound
 from sampan.network.plumber import Plumber
 from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.config import Ulimit
 from sampan.spec.docker.networks import NetworkConnectRequest, NetworkDisconnectRequest
 from sampan.storage.mounter import DriverInfo, Mounter
+from sampan.storage.volume_keeper import VolumeKeeper
+from sampan.volumes.local import LocalDriver
+from sampan.volumes.plugin import SECONDS as PLUGIN_SECONDS
 
 DATABASE: Final = "database.sqlite"
 
@@ -63,6 +72,7 @@ class EngineOptions:
     network: NetworkOptions = field(default_factory=NetworkOptions)
     users: UserOptions = field(default_factory=UserOptions)
     transfers: TransferLimits = field(default_factory=TransferLimits)
+    plugin_seconds: float = PLUGIN_SECONDS  # that a volume plug-in may take for an answer
 
 
 class Common(TypedDict):
@@ -72,6 +82,7 @@ class Common(TypedDict):
     store: ContainerStore
     networks: Networks
     mounter: Mounter
+    mounts: ContainerMounts
 
 
 class Engine:
@@ -84,6 +95,7 @@ class Engine:
         self,
         *,
         mounter: Mounter,
+        keeper: VolumeKeeper,
         plumber: Plumber,
         spawner: Spawner,
         data_root: Path,
@@ -101,22 +113,21 @@ class Engine:
         self.storage = SnapshotDriver(driver or mounter.driver(), options.storage_options)
         self.images = self._images(mounter, data_root, options)
         self.networks = Networks(self._database, plumber, options.network, self._emitter("network"))
+        self.volumes = self._volumes(keeper, data_root, options)
+        mounts = ContainerMounts(self.volumes, self.images, mounter, keeper, self._record_of)
         store, notices = ContainerStore(self._database), Notices(self.events)
         specifications = _specifications(data_root, options, self.storage)
         self.execs = Execs(self._table, spawner, specifications, self.events, self._tasks)
-        common: Common = {
-            "table": self._table,
-            "store": store,
-            "networks": self.networks,
-            "mounter": mounter,
-        }
-        links = Links(self._table, self.networks)
-        self.users = UserNamespaces(
-            self._table,
-            IdRanges(self._database, options.users.pool, os.fsencode(data_root)),
-            spawner,
-            options.users,
+        common = Common(
+            table=self._table,
+            store=store,
+            networks=self.networks,
+            mounter=mounter,
+            mounts=mounts,
         )
+        links = Links(self._table, self.networks)
+        ranges = IdRanges(self._database, options.users.pool, os.fsencode(data_root))
+        self.users = UserNamespaces(self._table, ranges, spawner, options.users)
         lifecycle = Lifecycle(
             **common,
             links=links,
@@ -133,6 +144,7 @@ class Engine:
         self._membership = Membership(self._table, store, self.networks, spawner)
         self._reconciliation = Reconciliation(
             **common,
+            volumes=self.volumes,
             driver=self.storage,
             spawner=spawner,
             lifecycle=lifecycle,
@@ -154,6 +166,17 @@ class Engine:
             emit=self._emitter("image"),
             registries=self._registries,
             limits=options.transfers,
+        )
+
+    def _volumes(self, keeper: VolumeKeeper, data_root: Path, options: EngineOptions) -> Volumes:
+        local = LocalDriver(keeper, data_root)
+        return Volumes(
+            VolumeDatabase(self._database),
+            Drivers(local, keeper, [str(data_root)], options.plugin_seconds),
+            keeper,
+            self._volume_uses,
+            self._tasks,
+            self._emitter("volume"),
         )
 
     def _containers(
@@ -182,7 +205,7 @@ class Engine:
         logs = Logs(data_root)
         return Containers(
             table=table,
-            creation=self._creation(common, links, notices, data_root, options),
+            creation=self._creation(common, links, notices, options),
             lifecycle=lifecycle,
             removal=removal,
             updating=Updating(
@@ -204,7 +227,7 @@ class Engine:
             ),
             attaching=Attaching(spawner, logs, notices),
             logging=logs,
-            archives=Archives(mounter, spawner, notices),
+            archives=Archives(mounter, spawner, notices, common["mounts"]),
             statistics=Stats(),
         )
 
@@ -213,7 +236,6 @@ class Engine:
         common: Common,
         links: Links,
         notices: Notices,
-        data_root: Path,
         options: EngineOptions,
     ) -> Creation:
         return Creation(
@@ -221,7 +243,6 @@ class Engine:
             links=links,
             images=self.images,
             notices=notices,
-            data_root=data_root,
             driver=self.storage,
             users=self.users,
             default_shm_size=options.default_shm_size,
@@ -257,6 +278,24 @@ class Engine:
             yield ImageUse(
                 container=container.id, image=container.record.image, running=container.running
             )
+            for image in set(container.record.images.values()):
+                yield ImageUse(container=container.id, image=image, running=container.running)
+
+    def _volume_uses(self) -> Iterable[VolumeUse]:
+        for container in self._table:
+            names = [str(it.name) for it in container.record.mounts if it.type == "volume"]
+            if names:
+                yield VolumeUse(container.id, frozenset(names), container.running)
+
+    def _record_of(self, ref: str) -> Record:
+        """Return the record of a container whose mounts another one takes over.
+
+        Raises InvalidArgument if there is none: clients take NotFound for a missing image.
+        """
+        try:
+            return self._table.find(ref).record
+        except NotFound as error:
+            raise InvalidArgument(str(error)) from error
 
     def _emitter(self, type: str) -> Callable[[str, str, Mapping[str, str]], None]:
         def emit(action: str, id: str, attributes: Mapping[str, str]) -> None:

@@ -29,6 +29,7 @@ from sampan.engine.signals import parse_signal
 from sampan.engine.store import ContainerStore
 from sampan.engine.tasks import Tasks
 from sampan.engine.user_namespaces import UserNamespaces
+from sampan.engine.volumes.container_mounts import ContainerMounts, Ready
 from sampan.engine.waiting import settle_exits
 from sampan.engine.wishes import wish
 from sampan.errors import (
@@ -62,6 +63,7 @@ class Lifecycle:
         store: ContainerStore,
         networks: Networks,
         links: Links,
+        mounts: ContainerMounts,
         mounter: Mounter,
         spawner: Spawner,
         specifications: Specifications,
@@ -74,6 +76,7 @@ class Lifecycle:
         self._mounter, self._spawner, self._specifications = mounter, spawner, specifications
         self._notices, self._tasks, self._links = notices, tasks, links
         self._users = users
+        self._mounts = mounts
         self._health = HealthChecks(execs, notices, tasks, spawner)
         self._restarts = Restarts(tasks)
         self.auto_remove = self._keep  # set by the engine: `removal` needs this class as well
@@ -149,6 +152,9 @@ class Lifecycle:
             )
             undo.push_async_callback(_close_result, mounting)
             undo.push_async_callback(self._networks.disconnect, record.id)
+            ready = await self._mounts.mount(record)
+            undo.push_async_callback(self._mounts.unmount, record)
+            undo.callback(ready.close)
             connection = await self._networks.connect(self._wish(record), spaces.network)
             if connection.namespace:
                 undo.callback(connection.namespace.close)
@@ -157,13 +163,15 @@ class Lifecycle:
             root = await mounting
             started = await blocking(
                 self._spawner.start,
-                self._request(container, connection, pull_in),
+                self._request(container, connection, pull_in, ready),
                 root,
                 connection.namespace,
                 None if spaces.joined else spaces.user,
             )
             container.network = connection.settings
             undo.pop_all()
+        record.late_fills = []
+        ready.close()
         root.close()
         if connection.namespace:
             connection.namespace.close()
@@ -177,7 +185,11 @@ class Lifecycle:
         return replace(wanted, extra_hosts=[*wanted.extra_hosts, *linked])
 
     def _request(
-        self, container: Container, connection: Connection, pull_in: dict[str, int]
+        self,
+        container: Container,
+        connection: Connection,
+        pull_in: dict[str, int],
+        ready: Ready,
     ) -> Launch:
         record = container.record
         spec = self._specifications.container_spec(record, files_of=self._files_of(container))
@@ -191,6 +203,7 @@ class Lifecycle:
             streams=self._specifications.streams(record),
             files=connection.files,
             make_sources=self._specifications.make_sources(record),
+            sources=ready.sources,
             pull_in=pull_in,
             user=record.config.user,
             groups=record.host_config.group_add or [],
@@ -282,6 +295,7 @@ class Lifecycle:
         left = await asyncio.gather(  # two helpers, each with a millisecond of work
             self._networks.disconnect(container.id),
             blocking(self._spawner.forget, container.id),
+            self._mounts.unmount(record),
             return_exceptions=True,
         )
         for error in left:

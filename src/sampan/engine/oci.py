@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, cast
 
-from sampan.engine import oci_mounts, resources, seccomp_profiles, security
+from sampan.engine import oci_mount_spec, resources, seccomp_profiles, security
 from sampan.engine.container import Record
 from sampan.engine.oci_mount_spec import mounts
 from sampan.errors import InvalidArgument, Unsupported
@@ -120,7 +120,7 @@ class Specifications:
 
     def make_sources(self, record: Record) -> list[str]:
         """Return the folders of the host that a start has to make if they are missing."""
-        return oci_mounts.missing_sources(record)
+        return oci_mount_spec.make_sources(record)
 
     def exec_process(self, record: Record, request: ExecCreateRequest) -> Process:
         """Return one more process of a running container; the user is resolved by the spawner."""

@@ -7,10 +7,11 @@ import posixpath
 from pathlib import Path
 from typing import Final
 
-from sampan.engine import oci_mounts
+from sampan.engine import oci_mounts, tmpfs_options
 from sampan.engine.container import Record
 from sampan.errors import InvalidArgument
 from sampan.runtime import defaults
+from sampan.spec.docker import config
 from sampan.spec.docker.containers import MountPoint
 from sampan.spec.runtime import Linux, Mount
 
@@ -32,7 +33,7 @@ def mounts(
     host = record.host_config
     own = [*_etc_files(record, folder), *_ipc(record), *_points(record, linux)]
     for destination, options in (host.tmpfs or {}).items():
-        merged = oci_mounts.merged_tmpfs(options.split(","))
+        merged = tmpfs_options.merged(options.split(","))
         own.append(_tmpfs(posixpath.normpath("/" + destination.lstrip("/")), merged))
     own.sort(key=lambda mount: mount.destination.rstrip("/").count("/"))
     taken = {mount.destination for mount in own}
@@ -81,22 +82,23 @@ def _tmpfs(destination: str, options: list[str]) -> Mount:
 
 
 def _points(record: Record, linux: Linux) -> list[Mount]:
-    written = {point.destination: point for point in oci_mounts.parse_again(record)}
     found = []
     for point in record.mounts:
-        details = written.get(point.destination)
+        spec = record.specs.get(point.destination, config.Mount(type=point.type))
         if point.type == "tmpfs":
-            options = oci_mounts.tmpfs_options_of(details) if details else []
+            options = tmpfs_options.options_of(spec.tmpfs_options, writable=point.rw)
             found.append(_tmpfs(point.destination, options))
         else:
-            found.append(_bind(point, details, linux))
+            late = point.destination in record.late_fills
+            found.append(_bind(point, spec.bind_options, linux, fill=late))
     return found
 
 
-def _bind(point: MountPoint, details: oci_mounts.Point | None, linux: Linux) -> Mount:
-    given = details.options if details else None
+def _bind(
+    point: MountPoint, given: config.BindOptions | None, linux: Linux, *, fill: bool
+) -> Mount:
     options = ["bind" if given and given.non_recursive else "rbind"]
-    if details and details.copy_up:
+    if fill:
         options.append("tmpcopyup")
     if not point.rw:
         options.append("ro" if given and given.read_only_non_recursive else "rro")
@@ -125,3 +127,23 @@ def _check_propagation(source: str, wanted: tuple[str, ...], what: str) -> None:
                 best, tags = place, " ".join(words[6:])
     if not any(tag.startswith(wanted) for tag in tags.split(" ")):
         raise InvalidArgument(f"path {source} is mounted on {best or '/'} but it is not {what}")
+
+
+def make_sources(record: Record) -> list[str]:
+    """Return the folders of the host that a start has to make if they are missing.
+
+    Raises InvalidArgument in Docker's words for a source that is gone, and is not to be made.
+    """
+    found = []
+    for point in record.mounts:
+        spec = record.specs.get(point.destination)
+        if point.type != "bind" or spec is None:
+            continue
+        if oci_mounts.makes_source(spec):
+            found.append(point.source)
+        else:
+            try:
+                oci_mounts.check_bind_source(spec)
+            except InvalidArgument as error:
+                raise InvalidArgument(f'invalid mount config for type "bind": {error}') from None
+    return found

@@ -1,24 +1,26 @@
-"""What is mounted into a container: binds, `--mount`, volumes, tmpfs.
+"""What users want mounted into a container: binds, `--mount`, volumes, tmpfs, images.
 
-Source: moby daemon/volume/mounts/linux_parser.go, daemon/volumes.go.
+Source: moby daemon/volume/mounts/linux_parser.go, validate.go, daemon/volumes.go.
 """
 
 from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Final
 
-from msgspec import UNSET
-
-from sampan.engine.container import Record
-from sampan.errors import InvalidArgument, Unsupported
-from sampan.spec.docker.config import BindOptions, Config, HostConfig, Mount, TmpfsOptions
-from sampan.spec.docker.containers import MountPoint
-from sampan.spec.names import new_id
+from sampan.engine import tmpfs_options
+from sampan.errors import InvalidArgument
+from sampan.spec.docker.config import (
+    BindOptions,
+    Config,
+    DriverConfig,
+    HostConfig,
+    ImageOptions,
+    Mount,
+    VolumeOptions,
+)
 
 PROPAGATIONS: Final = ("private", "rprivate", "slave", "rslave", "shared", "rshared")
 DEFAULT_PROPAGATION: Final = "rprivate"
@@ -29,59 +31,68 @@ _MODES: Final = (  # at most one of each
     {"nocopy"},
     {"consistent", "cached", "delegated"},
 )
-_TMPFS_FLAGS: Final = {
-    *("ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "sync", "async"),
-    *("dirsync", "mand", "nomand", "atime", "noatime", "diratime", "nodiratime", "relatime"),
-    *("norelatime", "strictatime", "nostrictatime", "defaults", "bind", "rbind"),
-    *PROPAGATIONS,
-}
-_TMPFS_VALUES: Final = {"mode", "uid", "gid", "size", "nr_inodes", "nr_blocks", "mpol"}
-NO_NAMED_VOLUMES: Final = (
-    "named volumes are not available in this version: bind a folder of the host instead of {!r}"
-)
 
 
 @dataclass(slots=True, kw_only=True)
 class Point:
-    """One mount as the user wrote it."""
+    """One mount as the user wrote it; `spec` says all of it in the words of `--mount`."""
 
-    kind: str  # bind, volume, tmpfs
+    kind: str  # bind, volume, tmpfs, image
     destination: str
-    source: str = ""
+    source: str = ""  # of binds: a path; of images: a reference
+    name: str = ""  # of a volume; "" for one without a name
     mode: str = ""
     writable: bool = True
     propagation: str = ""
-    options: BindOptions | None = None
-    tmpfs: TmpfsOptions | None = None
-    make_source: bool = False  # a missing folder of the host is made
-    copy_up: bool = False  # a volume without content gets the image's
+    spec: Mount = field(default_factory=Mount)
+    from_config: bool = False  # a volume of `Config.Volumes`: it gives way to all others
+
+    @property
+    def copy_up(self) -> bool:
+        """Tell whether an empty volume gets what the image has at its place."""
+        options = self.spec.volume_options
+        return self.kind == "volume" and not (options and options.no_copy)
+
+    @property
+    def make_source(self) -> bool:
+        """Tell whether a missing folder of the host is made."""
+        return makes_source(self.spec)
+
+
+def makes_source(spec: Mount) -> bool:
+    """Tell whether a bind makes the folder of the host that it starts from."""
+    options = spec.bind_options
+    return spec.type == "bind" and bool(options and options.create_mountpoint)
 
 
 # --- what the user wrote -----------------------------------------------------------------------
 
 
 def parse(config: Config, host: HostConfig) -> list[Point]:
-    """Return binds, mounts and volumes, in order; raises InvalidArgument or Unsupported."""
+    """Return binds, mounts and volumes, in order; raises InvalidArgument."""
     points: dict[str, Point] = {}
-    for spec in host.binds or ():
-        point = parse_bind(spec)
-        if point.destination in points:
-            raise InvalidArgument(f"Duplicate mount point: {point.destination}")
-        points[point.destination] = point
-    for mount in host.mounts or ():
-        point = parse_mount(mount)
-        if point.destination in points:
+    tmpfs = {_clean(path) for path in host.tmpfs or ()}
+    written = [parse_bind(spec, host.volume_driver) for spec in host.binds or ()]
+    written += [parse_mount(mount) for mount in host.mounts or ()]
+    for point in written:
+        if point.destination in points or point.destination in tmpfs:
             raise InvalidArgument(f"Duplicate mount point: {point.destination}")
         points[point.destination] = point
     for path in config.volumes or ():
         destination = _clean(path)
-        if destination not in points:
-            _check_target(destination, "volume")
-            points[destination] = Point(kind="volume", destination=destination, copy_up=True)
+        if destination not in points and destination not in tmpfs:
+            _check_target(path, "volume")
+            points[destination] = _anonymous(destination, host.volume_driver)
     return list(points.values())
 
 
-def parse_bind(spec: str) -> Point:
+def _anonymous(destination: str, driver: str) -> Point:
+    options = VolumeOptions(driver_config=DriverConfig(name=driver)) if driver else None
+    spec = Mount(type="volume", target=destination, volume_options=options)
+    return Point(kind="volume", destination=destination, spec=spec, from_config=True)
+
+
+def parse_bind(spec: str, volume_driver: str = "") -> Point:
     """Return one item of `HostConfig.Binds`: source:target[:mode]; raises InvalidArgument."""
     parts = spec.split(":", 3)
     invalid = f"invalid volume specification: '{spec}'"
@@ -91,25 +102,36 @@ def parse_bind(spec: str) -> Point:
     mode = parts[2] if len(parts) == 3 else ""
     if not valid_mode(mode):
         raise InvalidArgument(f"invalid mode: {mode}")
-    words = mode.split(",")
-    kind = "bind" if source.startswith("/") else "volume"
     try:
-        _check_target(target, kind)
+        mount = _written(source, target, mode.split(","), volume_driver)
+        if not mount.target:
+            raise InvalidArgument("field Target must not be empty")
+        _check_target(mount.target)
+        point = _POINTS[mount.type](mount)
     except InvalidArgument as error:
-        raise InvalidArgument(f"{invalid}: {error}") from None
-    if kind == "volume" and source:
-        raise Unsupported(NO_NAMED_VOLUMES.format(source))
+        kind = "bind" if source.startswith("/") else "volume"
+        reason = f'invalid mount config for type "{kind}": {error}'
+        raise InvalidArgument(f"{invalid}: {reason}") from None
+    point.mode = mode
+    return point
+
+
+def _written(source: str, target: str, words: list[str], volume_driver: str) -> Mount:
+    """Return what `-v` means in the words of `--mount`."""
+    mount = Mount(source=source, target=target, read_only="ro" in words)
     propagation = next((word for word in words if word in PROPAGATIONS), "")
-    return Point(
-        kind=kind,
-        destination=_clean(target),
-        source=_clean(source) if source else "",
-        mode=mode,
-        writable="ro" not in words,
-        propagation=propagation or (DEFAULT_PROPAGATION if kind == "bind" else ""),
-        make_source=True,
-        copy_up=kind == "volume" and "nocopy" not in words,
-    )
+    if source.startswith("/"):
+        mount.type = "bind"
+        mount.bind_options = BindOptions(propagation=propagation, create_mountpoint=True)
+        return mount
+    if propagation:
+        raise InvalidArgument("field BindOptions must not be specified")
+    mount.type = "volume"
+    if volume_driver or "nocopy" in words:
+        mount.volume_options = VolumeOptions(no_copy="nocopy" in words)
+        if volume_driver:
+            mount.volume_options.driver_config = DriverConfig(name=volume_driver)
+    return mount
 
 
 def _clean(path: str) -> str:
@@ -125,13 +147,18 @@ def valid_mode(mode: str) -> bool:
 
 
 def parse_mount(mount: Mount) -> Point:
-    """Return one item of `HostConfig.Mounts`; raises InvalidArgument or Unsupported."""
+    """Return one item of `HostConfig.Mounts`; raises InvalidArgument."""
     try:
         _check_exclusive(mount)
         if not mount.target:
             raise InvalidArgument("field Target must not be empty")
         _check_target(mount.target)
-        return _POINTS[mount.type](mount)
+        if "\0" in mount.source:
+            raise InvalidArgument("field Source contains a zero byte")
+        point = _POINTS[mount.type](mount)
+        if mount.type == "bind":
+            check_bind_source(mount)
+        return point
     except KeyError:
         message = "mount type unknown"
     except InvalidArgument as error:
@@ -140,16 +167,16 @@ def parse_mount(mount: Mount) -> Point:
 
 
 def _check_exclusive(mount: Mount) -> None:
-    for kind, field in (
+    for kind, field_name in (
         ("bind", "BindOptions"),
         ("volume", "VolumeOptions"),
         ("image", "ImageOptions"),
         ("tmpfs", "TmpfsOptions"),
         ("cluster", "ClusterOptions"),
     ):
-        name = field.replace("Options", "_options").lower()
+        name = field_name.replace("Options", "_options").lower()
         if mount.type != kind and getattr(mount, name) is not None:
-            raise InvalidArgument(f"field {field} must not be specified")
+            raise InvalidArgument(f"field {field_name} must not be specified")
 
 
 def _check_target(path: str, kind: str = "") -> None:
@@ -164,29 +191,41 @@ def _check_target(path: str, kind: str = "") -> None:
     raise InvalidArgument(f'invalid mount config for type "{kind}": {message}' if kind else message)
 
 
+def check_tmpfs(destination: str, options: str) -> None:
+    """Check one item of `HostConfig.Tmpfs`; raises InvalidArgument."""
+    _check_target(destination)
+    tmpfs_options.merged(options.split(","))
+
+
+# --- each kind ---------------------------------------------------------------------------------
+
+
 def _bind(mount: Mount) -> Point:
     if not mount.source:
         raise InvalidArgument("field Source must not be empty")
     options = mount.bind_options or BindOptions()
     if options.propagation and options.propagation not in PROPAGATIONS:
         raise InvalidArgument(f"invalid propagation mode: {options.propagation}")
-    if not mount.source.startswith("/"):
+    if not mount.source.startswith("/") or "\0" in mount.source:
         raise InvalidArgument(f"invalid mount path: '{mount.source}' mount path must be absolute")
     if options.read_only_non_recursive and options.read_only_force_recursive:
         raise InvalidArgument(
             "mount options conflict: ReadOnlyNonRecursive && ReadOnlyForceRecursive"
         )
-    if not options.create_mountpoint and not _exists(mount.source):
-        raise InvalidArgument(f"bind source path does not exist: {mount.source}")
     return Point(
         kind="bind",
         destination=_clean(mount.target),
         source=_clean(mount.source),
         writable=not mount.read_only,
         propagation=options.propagation or DEFAULT_PROPAGATION,
-        options=options,
-        make_source=options.create_mountpoint,
+        spec=mount,
     )
+
+
+def check_bind_source(mount: Mount) -> None:
+    """Raise InvalidArgument for a source that is not there, unless it would be made."""
+    if not makes_source(mount) and not _exists(mount.source):
+        raise InvalidArgument(f"bind source path does not exist: {mount.source}")
 
 
 def _exists(path: str) -> bool:
@@ -200,164 +239,70 @@ def _exists(path: str) -> bool:
 
 
 def _volume(mount: Mount) -> Point:
-    if mount.source:
-        raise Unsupported(NO_NAMED_VOLUMES.format(mount.source))
-    if mount.volume_options and mount.volume_options.subpath:
+    options = mount.volume_options or VolumeOptions()
+    if options.subpath and not mount.source:
         raise InvalidArgument("must not set Subpath when using anonymous volumes")
+    _check_subpath(options.subpath)
     return Point(
         kind="volume",
         destination=_clean(mount.target),
+        name=mount.source,
         writable=not mount.read_only,
-        mode="z",
-        copy_up=not (mount.volume_options and mount.volume_options.no_copy),
+        spec=mount,
     )
 
 
 def _tmpfs(mount: Mount) -> Point:
     if mount.source:
         raise InvalidArgument("field Source must not be specified")
-    point = Point(
+    tmpfs_options.options_of(mount.tmpfs_options, writable=not mount.read_only)
+    return Point(
         kind="tmpfs",
         destination=_clean(mount.target),
         writable=not mount.read_only,
-        tmpfs=mount.tmpfs_options or TmpfsOptions(),
+        spec=mount,
     )
-    tmpfs_options_of(point)
-    return point
 
 
 def _image(mount: Mount) -> Point:
-    raise Unsupported("image mounts are not available in this version")
+    if not mount.source:
+        raise InvalidArgument("field Source must not be empty")
+    _check_subpath((mount.image_options or ImageOptions()).subpath)
+    return Point(
+        kind="image",
+        destination=_clean(mount.target),
+        source=mount.source,
+        writable=False,
+        propagation=DEFAULT_PROPAGATION,
+        spec=mount,
+    )
+
+
+def _check_subpath(path: str) -> None:
+    """Raise InvalidArgument unless a path stays where it starts, as it is written."""
+    if not path:
+        return
+    depth = 0
+    for part in path.split("/"):
+        depth += -1 if part == ".." else part not in ("", ".")
+        if depth < 0:
+            break
+    if depth < 0 or path.startswith("/") or "\0" in path:
+        raise InvalidArgument("subpath must be a relative path within the volume")
 
 
 _POINTS: Final = {"bind": _bind, "volume": _volume, "tmpfs": _tmpfs, "image": _image}
 
 
-# --- tmpfs -------------------------------------------------------------------------------------
+# --- the mounts of other containers ------------------------------------------------------------
 
 
-def tmpfs_options_of(point: Point) -> list[str]:
-    """Return the mount options of a tmpfs of `HostConfig.Mounts`."""
-    options = point.tmpfs or TmpfsOptions()
-    found = [] if point.writable else ["ro"]
-    if options.mode:
-        found.append(f"mode={options.mode:o}")
-    if options.size_bytes:
-        found.append(f"size={options.size_bytes}")
-    for item in options.options or ():
-        if not 1 <= len(item) <= 2:
-            raise InvalidArgument("invalid option array length")
-        if item[0] not in ("exec", "noexec"):
-            raise InvalidArgument(f"invalid option: {item[0]}")
-        found.append("=".join(item))
-    return merged_tmpfs(found)
-
-
-def merged_tmpfs(options: list[str]) -> list[str]:
-    """Return the options of a tmpfs over Docker's defaults; raises InvalidArgument."""
-    merged = ["noexec", "nosuid", "nodev"]
-    for option in options:
-        if not option:
-            continue
-        key, equals, _ = option.partition("=")
-        if (key in _TMPFS_VALUES) if equals else (option in _TMPFS_FLAGS):
-            opposite = option.removeprefix("no") if option.startswith("no") else f"no{option}"
-            merged = [old for old in merged if old not in (opposite, option)]
-            if option not in ("defaults", "bind", "rbind", "rw", "async"):
-                merged.append(option)
-        else:
-            raise InvalidArgument(f'invalid tmpfs option ["{option}"]')
-    return merged
-
-
-def check_tmpfs(destination: str, options: str) -> None:
-    """Check one item of `HostConfig.Tmpfs`; raises InvalidArgument."""
-    _check_target(destination)
-    merged_tmpfs(options.split(","))
-
-
-# --- what the container gets -------------------------------------------------------------------
-
-
-def mount_points(
-    id: str,
-    config: Config,
-    host: HostConfig,
-    data_root: Path,
-    volumes_from: Callable[[str], list[MountPoint]] | None = None,
-) -> list[MountPoint]:
-    """Return `Mounts` of a new container; anonymous volumes get a name and a folder.
-
-    `volumes_from` returns the mounts of another container. The folders are made at the start.
-    """
-    found: dict[str, MountPoint] = {}
-    for item in host.volumes_from or ():
-        if volumes_from is None:
-            raise Unsupported("volumes of other containers are not available here")
-        for point in _taken(item, volumes_from):
-            found[point.destination] = point
-    for wanted in parse(config, host):
-        found[wanted.destination] = _settled(id, wanted, data_root)
-    return list(found.values())
-
-
-def _taken(item: str, volumes_from: Callable[[str], list[MountPoint]]) -> list[MountPoint]:
+def parse_volumes_from(item: str) -> tuple[str, str]:
+    """Return container and mode of one item of `HostConfig.VolumesFrom`; InvalidArgument."""
     name, _, mode = item.partition(":")
-    if not name:
+    if not item:
         raise InvalidArgument("volumes-from specification cannot be an empty string")
-    if not valid_mode(mode) or set(mode.split(",")) & {*PROPAGATIONS, "nocopy"}:
+    words = set(mode.split(",")) if mode else set()
+    if not valid_mode(mode) or words & {*PROPAGATIONS, "nocopy"}:
         raise InvalidArgument(f"invalid mode: {mode}")
-    read_only = "ro" in mode.split(",")
-    return [
-        MountPoint(
-            type=each.type,
-            name=each.name,
-            source=each.source,
-            destination=each.destination,
-            driver=each.driver,
-            mode=mode,
-            rw=each.rw and not read_only,
-            propagation=each.propagation,
-        )
-        for each in volumes_from(name)
-    ]
-
-
-def _settled(id: str, point: Point, data_root: Path) -> MountPoint:
-    name = new_id() if point.kind == "volume" else ""
-    source = point.source
-    if name:
-        source = str(data_root / "containers" / id / "volumes" / name / "_data")
-    return MountPoint(
-        type=point.kind,
-        name=name or UNSET,
-        source=source,
-        destination=point.destination,
-        driver="local" if name else UNSET,
-        mode=point.mode,
-        rw=point.writable,
-        propagation=point.propagation,
-    )
-
-
-def missing_sources(record: Record) -> list[str]:
-    """Return the folders of the host that a start has to make if they are missing."""
-    made = {
-        point.destination
-        for point in parse_again(record)
-        if point.make_source or point.kind == "volume"
-    }
-    return [
-        point.source
-        for point in record.mounts
-        if point.source and (point.destination in made or point.type == "volume")
-    ]
-
-
-def parse_again(record: Record) -> list[Point]:
-    """Return the points of a container that was accepted before."""
-    try:
-        return parse(record.config, record.host_config)
-    except InvalidArgument as error:
-        # A source of `--mount` that is gone since: Docker refuses the start in these words.
-        raise InvalidArgument(str(error)) from error
+    return name, mode

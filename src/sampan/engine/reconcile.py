@@ -14,6 +14,8 @@ from sampan.engine.restart import wants_restart
 from sampan.engine.snapshot_driver import SnapshotDriver
 from sampan.engine.store import ContainerStore
 from sampan.engine.tasks import Tasks
+from sampan.engine.volumes.container_mounts import ContainerMounts
+from sampan.engine.volumes.volumes import Volumes
 from sampan.engine.wishes import wish
 from sampan.errors import SampanError
 from sampan.runtime.spawner import Spawner, TaskStatus
@@ -34,6 +36,8 @@ class Reconciliation:
         store: ContainerStore,
         networks: Networks,
         mounter: Mounter,
+        volumes: Volumes,
+        mounts: ContainerMounts,
         driver: SnapshotDriver,
         spawner: Spawner,
         lifecycle: Lifecycle,
@@ -42,7 +46,7 @@ class Reconciliation:
         self._table, self._store, self._networks = table, store, networks
         self._mounter, self._spawner = mounter, spawner
         self._lifecycle, self._tasks = lifecycle, tasks
-        self._driver = driver
+        self._driver, self._volumes, self._mounts = driver, volumes, mounts
         self._elsewhere: set[str] = set()  # containers of another storage driver
 
     async def run(self) -> None:
@@ -54,6 +58,7 @@ class Reconciliation:
             container = Container(record)
             container.ended.set()
             self._table.add(container)
+        await self._volumes.start([*self._table.ids(), *self._elsewhere])
         tasks = await blocking(self._spawner.tasks)
         statuses = {task.id: task for task in tasks if not task.exec_id}
         await self._clean(statuses)
@@ -62,6 +67,7 @@ class Reconciliation:
             status = statuses.get(container.id)
             if status and status.state != "stopped" and await self._resume(container, status):
                 alive.append(container)
+        self._mounts.resume([container.record for container in alive])
         await self._networks.start([wish(container.record) for container in alive])
         await self._resume_names(alive)
         for container in self._table:
@@ -70,6 +76,7 @@ class Reconciliation:
                 self._lifecycle.note_links(container)
             else:
                 await self._settle(container, statuses.get(container.id))
+        await self._volumes.let_go_unused()
 
     def _leave_out(self, record: Record) -> None:
         """Let a container be whose file system is with another storage driver, as Docker does."""

@@ -19,6 +19,7 @@ from sampan.engine.networks import Networks
 from sampan.engine.notices import Notices
 from sampan.engine.store import ContainerStore
 from sampan.engine.times import parse_time
+from sampan.engine.volumes.container_mounts import ContainerMounts
 from sampan.engine.waiting import settle_removal
 from sampan.errors import Conflict, SampanError
 from sampan.runtime.spawner import Spawner
@@ -38,6 +39,7 @@ class Removal:
         store: ContainerStore,
         networks: Networks,
         images: Images,
+        mounts: ContainerMounts,
         mounter: Mounter,
         spawner: Spawner,
         lifecycle: Lifecycle,
@@ -48,6 +50,7 @@ class Removal:
         self._table, self._store, self._networks, self._images = table, store, networks, images
         self._mounter, self._spawner, self._lifecycle = mounter, spawner, lifecycle
         self._execs, self._notices, self._events = execs, notices, events
+        self._mounts = mounts
 
     async def remove(
         self,
@@ -65,7 +68,7 @@ class Removal:
         try:
             async with container.lock:
                 await self._lifecycle.kill_for_removal(container)
-                await self._erase(container)
+                await self._erase(container, volumes=volumes)
         except BaseException:
             container.removing = False
             raise
@@ -88,13 +91,14 @@ class Removal:
             return
         container.removing = True
         try:
-            await self._erase(container)
+            await self._erase(container, volumes=True)
         except SampanError as error:
             log.warning("container %s could not be removed: %s", container.short_id, error)
             container.removing = False
 
-    async def _erase(self, container: Container) -> None:
+    async def _erase(self, container: Container, *, volumes: bool) -> None:
         """Take away all that the container is made of; the row goes first, so none comes back."""
+        await self._mounts.forget(container.record)
         await self._store.delete(container)
         self._table.discard(container)
         self._execs.forget(container)
@@ -108,6 +112,8 @@ class Removal:
                 await blocking(step)
             except SampanError as error:
                 log.warning("container %s left something: %s", container.short_id, error)
+        if volumes:
+            await self._mounts.remove_anonymous(container.record)
         if self._images.get(container.record.image) is None:  # removed by force before
             await self._images.collect_quietly()
         self._notices.container(container, "destroy")

@@ -27,6 +27,7 @@ from sampan.spec.docker.system import (
     SystemInfo,
     SystemVersion,
 )
+from sampan.spec.docker.volumes import Volume
 from sampan.spec.storage import StorageItem
 from sampan.storage.mounter import DriverInfo
 
@@ -83,6 +84,8 @@ class Inventory:
     count_images: Callable[[], Awaitable[int]]
     containers: Callable[[], Awaitable[list[Any]]]  # summaries of all, with sizes
     images: Callable[[], Awaitable[list[ImageSummary]]]  # with shared sizes
+    volumes: Callable[[], Awaitable[Sequence[Volume]]]  # with sizes and references
+    volume_drivers: Callable[[], Awaitable[list[str]]]
     layers_size: Callable[[], int]
     disk: Callable[[], Awaitable[list[StorageItem]]]  # what every byte on the disk belongs to
     storage: Callable[[], DriverInfo]
@@ -118,7 +121,7 @@ class System:
             driver=self.inventory.storage().name,
             driver_status=[list(row) for row in self.inventory.storage().status],
             plugins=PluginsInfo(
-                volume=["local"],
+                volume=await self.inventory.volume_drivers(),
                 network=["bridge", "host", "ipvlan", "macvlan", "null"],
                 log=["json-file", "local", "none"],
             ),
@@ -235,7 +238,7 @@ class System:
         if "container" in objects:
             usage.containers = list(await self.inventory.containers())
         if "volume" in objects:
-            usage.volumes = []
+            usage.volumes = list(await self.inventory.volumes())
         if "build-cache" in objects:
             usage.build_cache = []
         if verbose:

@@ -30,6 +30,7 @@ from sampan.network.linux_plumber import LinuxPlumber
 from sampan.runtime.spawner import Spawner
 from sampan.runtime.spawning import open_spawner, stop_spawner
 from sampan.storage.linux_mounter import LinuxMounter
+from sampan.storage.linux_volume_keeper import LinuxVolumeKeeper
 
 T = TypeVar("T")
 SOCKET_PATH_BYTES = 90  # of sun_path's 108, the name of the socket left out
@@ -48,6 +49,8 @@ class LibraryEngine:
             run_root = _run_root(data_root)
             mounter = LinuxMounter(data_root, storage_driver)
             undo.callback(mounter.close)
+            keeper = LinuxVolumeKeeper(data_root, run_root)
+            undo.callback(keeper.close)
             tag = hashlib.sha256(os.fsencode(data_root)).hexdigest()[:6]
             self._plumber = LinuxPlumber(owner=f"sampan-{tag}")
             undo.callback(self._plumber.close)
@@ -61,6 +64,7 @@ class LibraryEngine:
             self.engine = self.call(
                 _entered(
                     mounter=mounter,
+                    keeper=keeper,
                     plumber=self._plumber,
                     spawner=rpc.connect(Spawner, sock),  # type: ignore[type-abstract]
                     data_root=data_root,

@@ -48,6 +48,17 @@ def open_in_root(root: int, path: bytes, flags: int = O_PATH, *, links: bool = T
     return openat2(root, path.strip(b"/") or b".", flags, 0, resolve)
 
 
+def exists_in_root(root: int, path: bytes) -> bool:
+    """Tell whether `path` inside `root` leads to something."""
+    try:
+        os.close(open_in_root(root, path))
+    except OSError as failure:
+        if failure.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return False
+        raise
+    return True
+
+
 def mkdir_in_root(root: int, path: bytes, mode: int = 0o755, *, links: bool = True) -> int:
     """Open the directory `path` inside `root`, making what is missing, component by component."""
     try:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from sampan.errors import InvalidArgument
 from sampan.linux import mounts, namespaces, paths
 from sampan.runtime import copyup
+from sampan.runtime.preparing import bind_source
+from sampan.runtime.sources import open_source, part_of
 from sampan.runtime.spawner import Bind
 
 _REPORT = 4096  # bytes of the child's sentence
@@ -55,16 +57,19 @@ def _mounted(root: int, binds: Sequence[Bind], place: str) -> int:
     namespaces.unshare(namespaces.CLONE_NEWNS)
     mounts.mount(None, b"/", None, mounts.MS_REC | mounts.MS_PRIVATE)
     # Sources are opened before the root covers anything that they could be in.
-    sources = [_source(bind.source) for bind in binds]
+    sources = [_source(bind) for bind in binds]
     mounts.attach(root, os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     ordered = sorted(zip(binds, sources, strict=True), key=lambda it: it[0].destination.count("/"))
     for bind, source in ordered:
+        if bind.tree and bind.subpath:
+            source = part_of(source, os.fsencode(bind.subpath), os.fsencode(bind.source), root)
         destination = os.fsencode(bind.destination)
+        is_filled = bind.copy_up and paths.exists_in_root(root, destination)
         if stat.S_ISDIR(os.fstat(source).st_mode):
             target = paths.mkdir_in_root(root, destination)
         else:
             target = paths.make_file_in_root(root, destination)
-        if bind.copy_up:
+        if is_filled:
             copyup.fill(target, source)
         mounts.attach(source, target)
         if bind.read_only:
@@ -73,9 +78,9 @@ def _mounted(root: int, binds: Sequence[Bind], place: str) -> int:
     return mounts.clone_tree(root, recursive=True)
 
 
-def _source(path: str) -> int:
+def _source(bind: Bind) -> int:
     try:
         flags = mounts.OPEN_TREE_CLONE | mounts.AT_RECURSIVE
-        return mounts.open_tree(mounts.AT_FDCWD, os.fsencode(path), flags)
+        return open_source(os.fsencode(bind.source), bind_source(bind), flags)
     except OSError as error:
-        raise OSError(error.errno, os.strerror(error.errno or 0), path) from error
+        raise OSError(error.errno, os.strerror(error.errno or 0), bind.source) from error

@@ -20,6 +20,7 @@ from sampan.linux import paths
 from sampan.runtime import copyup
 from sampan.runtime.channel import reason
 from sampan.runtime.options import Planned
+from sampan.runtime.sources import open_source, part_of
 
 #: What may be mounted over inside /proc. Source: runc rootfs_linux.go, checkProcMount.
 PROC_ALLOWED = frozenset(
@@ -65,7 +66,7 @@ def clean(path: bytes) -> bytes:
 def open_bind(planned: Planned) -> int:
     """Return a detached copy of the source's mount, with its attributes set."""
     flags = m.OPEN_TREE_CLONE | (m.AT_RECURSIVE if planned.recursive else 0)
-    tree = m.open_tree(m.AT_FDCWD, planned.source, flags)
+    tree = open_source(planned.source, planned.more, flags)
     try:
         if planned.userns >= 0:
             below = m.AT_RECURSIVE if planned.id_map_all else 0
@@ -141,20 +142,25 @@ def make(root: int, planned: Planned, cgroups: CgroupView, made: Made) -> None:
 
 def _attach_bind(root: int, destination: bytes, tree: int, planned: Planned) -> None:
     try:
+        if planned.more.tree >= 0 and planned.more.subpath:
+            whole, tree = tree, -1
+            tree = part_of(whole, planned.more.subpath, planned.source, root)
         mode = os.fstat(tree).st_mode
         _refuse_in_proc(destination)
+        is_filled = planned.copy_up and paths.exists_in_root(root, destination)
         target = _open_target(root, destination, directory=stat.S_ISDIR(mode))
         try:
             if destination not in PROC_ALLOWED and m.filesystem_magic(target) == m.PROC_SUPER_MAGIC:
                 raise _inside_proc(destination)  # a link led there
-            if planned.copy_up and not planned.is_read_only:
+            if is_filled and not planned.is_read_only:
                 copyup.fill(target, tree)
             m.attach(tree, target)
             propagate(tree, planned)
         finally:
             os.close(target)
     finally:
-        os.close(tree)
+        if tree >= 0:
+            os.close(tree)
         planned.tree = -1
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sampan.linux import mounts as m
+from sampan.runtime.sources import BindSource
 from sampan.spec.runtime import LinuxIDMapping, Mount
 
 #: option → (attributes to set, attributes to clear)
@@ -77,6 +78,7 @@ class Planned:
     id_maps: tuple[list[LinuxIDMapping], list[LinuxIDMapping]] | None = None
     id_map_all: bool = False
     host_copy: bytes = b""  # what is bound instead, where the kernel refuses a new file system
+    more: BindSource = field(default_factory=BindSource)
     tree: int = -1  # a detached mount that the supervisor has opened already
     userns: int = -1  # descriptor of the user namespace of an id-mapped mount
 

@@ -221,6 +221,7 @@ def plan_mounts(request: LaunchRequest, linux: Linux, plan: NamespacePlan) -> li
         if "\0" in mount.destination + mount.source:
             raise InvalidArgument(f"mount {mount.destination!r} contains a NUL byte")
         each = options.plan(mount, maps)
+        each.more = request.sources.get(mount.destination, each.more)
         if each.kind == "bind" and not each.source.startswith(b"/"):
             if not each.source:
                 raise InvalidArgument(f'bind mount "{mount.destination}" has no source')

@@ -8,7 +8,8 @@ import msgspec
 
 from sampan.errors import InvalidArgument
 from sampan.linux import users
-from sampan.runtime.spawner import Streams
+from sampan.runtime.sources import BindSource
+from sampan.runtime.spawner import Bind, Source, Streams
 from sampan.spec.runtime import ConsoleSize, Process, Rlimit
 
 
@@ -45,6 +46,14 @@ def as_user(process: Process, user: str, groups: list[str], root: int) -> Proces
     if not any(each.startswith("HOME=") for each in env):
         env = [*env, f"HOME={identity.home}"]
     return msgspec.structs.replace(process, user=numbers, env=env)
+
+
+def bind_source(given: Source | Bind) -> BindSource:
+    """Return what was said of the source of a bind mount."""
+    subpath = os.fsencode(given.subpath)
+    if b"\0" in subpath:
+        raise InvalidArgument(f"invalid subpath {given.subpath!r}")
+    return BindSource(subpath, given.tree.number if given.tree else -1, given.strict)
 
 
 def make_sources(paths: list[str]) -> None:

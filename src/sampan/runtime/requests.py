@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sampan.rpc import Fd
+from sampan.runtime.sources import BindSource
 from sampan.spec.runtime import LinuxSeccomp, Process, Spec
 
 
@@ -18,6 +19,7 @@ class LaunchRequest:
     bundle: str = ""  # for hooks and the state; relative mount sources start here
     network: int | None = None  # descriptor of a network namespace to join
     user_namespace: int | None = None  # descriptor of one to join; the spec has its maps
+    sources: dict[str, BindSource] = field(default_factory=dict)  # of binds, by destination
     pull_in: dict[str, int] = field(default_factory=dict)  # namespace type → pid to join it from
     state_dir: str = ""  # state.json is written here (and exec.fifo with `hold`); "" for none
     stdio: tuple[int, int, int] | None = None  # None: those of the caller; unused with a terminal

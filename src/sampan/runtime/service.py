@@ -27,8 +27,8 @@ from sampan.runtime.assembly import assemble
 from sampan.runtime.launch import ExecRequest, LaunchRequest, reap_later
 from sampan.runtime.messages import Attached, Changed, Removed
 from sampan.runtime.pipes import Pipes, open_pipes
+from sampan.runtime.preparing import bind_source, prepared
 from sampan.runtime.preparing import make_sources as prepare_sources
-from sampan.runtime.preparing import prepared
 from sampan.runtime.spawner import (
     Bind,
     ExecLaunch,
@@ -113,6 +113,7 @@ class Service:
                     bundle=str(self._world.folders.path(launch.id)),
                     network=network.number if network else None,
                     user_namespace=user.number if user else None,
+                    sources={each.destination: bind_source(each) for each in launch.sources},
                     pull_in=launch.pull_in,
                     stdio=pipes.stdio(),
                     cgroup=cgroup,

@@ -27,6 +27,15 @@ class Streams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     log_attributes: dict[str, str] = {}  # stored with each line (labels, env, tag)
 
 
+class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """More about the source of a bind mount than the specification can say."""
+
+    destination: str  # as the specification writes it
+    subpath: str = ""  # the part of the source that is bound; it may lead nowhere else
+    tree: Fd | None = None  # a detached mount that is bound, instead of what a path names
+    strict: bool = False  # the path has been named by a stranger: no symbolic link in it
+
+
 class Launch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One container to start."""
 
@@ -35,6 +44,7 @@ class Launch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     streams: Streams
     files: dict[str, bytes] = {}  # name → content, written to <root>/containers/<id>/ before start
     make_sources: list[str] = []  # folders of the host that bind mounts need; made if missing
+    sources: list[Source] = []
     pull_in: dict[str, int] = {}  # namespace type → pid of a process whose namespace is joined
     user: str | None = None  # "name", "uid:group" …, resolved in the root instead of the spec's
     groups: list[str] = []  # additional groups by name or id, resolved with `user`
@@ -58,6 +68,9 @@ class Bind(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     destination: str  # an absolute path in the container
     read_only: bool = False
     copy_up: bool = False  # an empty source is filled with what the root has there
+    subpath: str = ""  # these three as in Source
+    tree: Fd | None = None
+    strict: bool = False
 
 
 class Started(msgspec.Struct, kw_only=True):

@@ -6,6 +6,8 @@ import re
 import secrets
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")  # moby daemon/names
+VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")  # moby daemon/volume/local
+VOLUME_BYTES = 255  # it is a file name
 ID = re.compile(r"[0-9a-f]{64}")
 
 

@@ -99,7 +99,7 @@ class FakeBackend:
         self.execs = Noun("inspect", "detached")
         self.images, self.registries = Noun("load", "save", "pull", "push", "import_from"), Noun()
         self.events, self.system = Noun("subscribe"), Noun("version")
-        self.networks, self.engine = Noun(), Noun()
+        self.networks, self.volumes, self.engine = Noun(), Noun(), Noun()
 
 
 class Api:

@@ -216,7 +216,7 @@ def test_a_body_has_to_be_declared_as_json(
         ("GET", "/system/df?type=x"),
         ("GET", "/images/search?limit=-1"),
         ("GET", "/networks/x?verbose=maybe"),
-        ("GET", "/volumes?filters=%7B%22x%22%3A%5B%22y%22%5D%7D"),
+        ("GET", "/volumes?filters=x"),
         ("POST", "/images/create?fromImage=UPPER"),
         ("POST", "/images/x/tag"),
         ("GET", "/images/x/json?platform=x"),
@@ -238,10 +238,6 @@ def test_a_wrong_parameter_is_a_bad_request(with_api: With, method: str, path: s
     [
         ("POST", "/images/create?fromImage=scratch", 403),
         ("POST", "/build", 501),
-        ("POST", "/volumes/create", 501),
-        ("GET", "/volumes/data", 404),
-        ("DELETE", "/volumes/data", 404),
-        ("DELETE", "/volumes/data?force=1", 204),
     ],
 )
 def test_what_is_not_there_yet_says_so_in_one_sentence(
@@ -250,17 +246,13 @@ def test_what_is_not_there_yet_says_so_in_one_sentence(
     async def client(api: Any, backend: Any) -> None:
         reply = await api.ask(method, path)
         assert reply.status == status
-        if status != 204:
-            assert "\n" not in reply.message
+        assert "\n" not in reply.message
 
     with_api(client)
 
 
 def test_lists_of_what_does_not_exist_are_empty_not_null(with_api: With) -> None:
     async def client(api: Any, backend: Any) -> None:
-        assert (await api.ask("GET", "/volumes")).json == {"Volumes": [], "Warnings": None}
-        pruned = await api.ask("POST", "/volumes/prune")
-        assert pruned.json == {"VolumesDeleted": [], "SpaceReclaimed": 0}
         assert (await api.ask("GET", "/plugins")).json == []
         assert (await api.ask("POST", "/build/prune")).json["SpaceReclaimed"] == 0
 

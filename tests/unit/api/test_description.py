@@ -18,13 +18,10 @@ OPERATIONS = [(method, path) for method, path, _, _ in DESCRIPTION["operations"]
 # Operations that are not served, with the reason; the answer is 404 "page not found".
 PLUGINS = "/plugins/"
 SESSION = "/session"  # belongs to the builder
-CLUSTER_VOLUMES = ("PUT", "/volumes/{name}")
 
 
 def is_absent(method: str, path: str) -> bool:
-    if path.startswith((PLUGINS, SESSION)):
-        return True
-    return (method, path) == CLUSTER_VOLUMES
+    return path.startswith((PLUGINS, SESSION))
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)

@@ -19,6 +19,7 @@ from sampan.spec.docker.config import Config, HostConfig
 from sampan.spec.docker.containers import MountPoint
 from sampan.storage.mounter import Change, ExtractOptions, Mounter, PathStat
 from tests.unit.engine.fakes import FakeSpawner, container
+from tests.unit.engine.volume_world import volume_world
 
 BIG = os.urandom(3 << 20)
 
@@ -80,7 +81,8 @@ def mounter() -> FakeMounter:
 
 
 def archives(mounter: FakeMounter) -> Archives:
-    return Archives(cast(Mounter, mounter), FakeSpawner(), Notices(Events()))
+    mounts = volume_world().mounts
+    return Archives(cast(Mounter, mounter), FakeSpawner(), Notices(Events()), mounts)
 
 
 async def blocks(data: bytes) -> AsyncIterator[bytes]:

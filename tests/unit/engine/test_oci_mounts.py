@@ -9,9 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.engine import oci_mounts
-from sampan.errors import InvalidArgument, Unsupported
-from sampan.spec.docker.config import BindOptions, Config, HostConfig, Mount, TmpfsOptions
-from sampan.spec.docker.containers import MountPoint
+from sampan.errors import InvalidArgument
+from sampan.spec.docker.config import (
+    BindOptions,
+    Config,
+    DriverConfig,
+    HostConfig,
+    ImageOptions,
+    Mount,
+    TmpfsOptions,
+    VolumeOptions,
+)
 
 
 def test_a_bind_has_source_target_and_mode() -> None:
@@ -45,16 +53,46 @@ def test_a_wrong_bind_is_refused_in_docker_s_words(spec: str, sentence: str) -> 
     assert sentence in str(refused.value)
 
 
-def test_a_named_volume_is_refused_with_what_to_do_instead() -> None:
-    with pytest.raises(Unsupported, match="bind a folder of the host instead of 'data'"):
-        oci_mounts.parse_bind("data:/data")
+def test_a_bind_whose_source_is_no_path_is_a_named_volume() -> None:
+    point = oci_mounts.parse_bind("data:/data:ro,nocopy", "remote")
+    assert (point.kind, point.name, point.source) == ("volume", "data", "")
+    assert not point.writable
+    assert not point.copy_up
+    assert point.spec.volume_options
+    assert point.spec.volume_options.driver_config == DriverConfig(name="remote")
+
+
+def test_a_volume_has_no_propagation() -> None:
+    with pytest.raises(InvalidArgument, match="field BindOptions must not be specified"):
+        oci_mounts.parse_bind("data:/data:rslave")
+
+
+@pytest.mark.parametrize("path", ["..", "a/../../b", "/etc", "a/\0"])
+def test_a_subpath_cannot_leave_its_volume_as_it_is_written(path: str) -> None:
+    for mount in (
+        Mount(type="volume", source="v1", target="/x", volume_options=VolumeOptions(subpath=path)),
+        Mount(type="image", source="i", target="/x", image_options=ImageOptions(subpath=path)),
+    ):
+        with pytest.raises(InvalidArgument, match="subpath must be a relative path within the vol"):
+            oci_mounts.parse_mount(mount)
+
+
+def test_a_subpath_may_go_up_inside_its_volume() -> None:
+    options = VolumeOptions(subpath="a/../b/..")
+    oci_mounts.parse_mount(Mount(type="volume", source="v1", target="/x", volume_options=options))
+
+
+def test_an_anonymous_volume_has_no_subpath() -> None:
+    options = VolumeOptions(subpath="a")
+    with pytest.raises(InvalidArgument, match="must not set Subpath when using anonymous volumes"):
+        oci_mounts.parse_mount(Mount(type="volume", target="/x", volume_options=options))
 
 
 @given(st.text())
 def test_no_bind_raises_anything_unexpected(spec: str) -> None:
     try:
         oci_mounts.parse_bind(spec)
-    except (InvalidArgument, Unsupported):
+    except InvalidArgument:
         pass
 
 
@@ -74,6 +112,29 @@ def test_a_mount_of_a_missing_source_is_refused(tmp_path: Path) -> None:
         (Mount(type="bind", source="/"), "field Target must not be empty"),
         (Mount(type="tmpfs", source="x", target="/x"), "field Source must not be specified"),
         (Mount(type="nonsense", target="/x"), "mount type unknown"),
+        (Mount(type="image", target="/x"), "field Source must not be empty"),
+        (
+            Mount(type="volume", target="/x", bind_options=BindOptions()),
+            "field BindOptions must not be specified",
+        ),
+        (
+            Mount(type="bind", source="etc", target="/x"),
+            "invalid mount path: 'etc' mount path must be absolute",
+        ),
+        (
+            Mount(type="bind", source="/", target="x"),
+            "invalid mount path: 'x' mount path must be absolute",
+        ),
+        (
+            Mount(type="volume", source="v1", target="/"),
+            "invalid specification: destination can't be '/'",
+        ),
+        (
+            Mount(
+                type="bind", source="/", target="/x", bind_options=BindOptions(propagation="wild")
+            ),
+            "invalid propagation mode: wild",
+        ),
         (
             Mount(type="bind", source="/", target="/x", tmpfs_options=TmpfsOptions()),
             "field TmpfsOptions must not be specified",
@@ -100,24 +161,23 @@ def test_a_volume_of_the_image_gives_way_to_the_user_s_bind() -> None:
     ]
 
 
-def test_options_of_a_tmpfs_replace_the_defaults_that_they_contradict() -> None:
-    assert oci_mounts.merged_tmpfs(["exec", "size=1m", "ro"]) == [
-        *("nosuid", "nodev", "exec", "size=1m", "ro")
-    ]
-    with pytest.raises(InvalidArgument, match="invalid tmpfs option"):
-        oci_mounts.merged_tmpfs(["loud"])
+def test_a_place_is_not_a_tmpfs_and_something_else() -> None:
+    host = HostConfig(binds=["/a:/x"], tmpfs={"/x/": ""})
+    with pytest.raises(InvalidArgument, match="Duplicate mount point: /x"):
+        oci_mounts.parse(Config(), host)
+    assert oci_mounts.parse(Config(volumes={"/x": {}}), HostConfig(tmpfs={"/x": ""})) == []
 
 
-def test_anonymous_volumes_get_a_name_and_a_folder_in_the_container_s(tmp_path: Path) -> None:
-    config = Config(volumes={"/data": {}})
-    (point,) = oci_mounts.mount_points("1" * 64, config, HostConfig(), tmp_path)
-    assert point.type == "volume"
-    assert point.driver == "local"
-    assert point.source == f"{tmp_path}/containers/{'1' * 64}/volumes/{point.name}/_data"
-
-
-def test_volumes_from_takes_the_mounts_of_the_other_container(tmp_path: Path) -> None:
-    theirs = [MountPoint(type="bind", source="/srv", destination="/srv", propagation="rprivate")]
-    host = HostConfig(volumes_from=["other:ro"])
-    (point,) = oci_mounts.mount_points("1" * 64, Config(), host, tmp_path, {"other": theirs}.get)  # type: ignore[arg-type]
-    assert (point.source, point.destination, point.rw) == ("/srv", "/srv", False)
+@pytest.mark.parametrize(
+    ("item", "sentence"),
+    [
+        ("", "volumes-from specification cannot be an empty string"),
+        ("c:sideways", "invalid mode: sideways"),
+        ("c:rslave", "invalid mode: rslave"),
+        ("c:nocopy", "invalid mode: nocopy"),
+    ],
+)
+def test_wrong_volumes_from_is_refused(item: str, sentence: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        oci_mounts.parse_volumes_from(item)
+    assert str(refused.value) == sentence

@@ -9,6 +9,7 @@ from typing import Any
 from sampan.engine.host import HostFacts, host_facts
 from sampan.engine.system import Inventory, StateCounts, System, SystemOptions
 from sampan.spec.docker.images import ImageSummary
+from sampan.spec.docker.volumes import Volume
 from sampan.spec.storage import StorageItem
 from sampan.storage.mounter import DriverInfo
 
@@ -44,11 +45,19 @@ def system(facts: HostFacts = ALL_THERE, **options: Any) -> System:
     async def disk() -> list[StorageItem]:
         return [StorageItem(kind="Layers", count=1, size=9)]
 
+    async def volumes() -> list[Volume]:
+        return [Volume(driver="local", mountpoint="/v", name="data")]
+
+    async def drivers() -> list[str]:
+        return ["local", "remote"]
+
     inventory = Inventory(
         states=states,
         count_images=count,
         containers=containers,
         images=images,
+        volumes=volumes,
+        volume_drivers=drivers,
         layers_size=lambda: 7,
         disk=disk,
         storage=lambda: DriverInfo(name="overlay", status=[("Backing Filesystem", "xfs")]),
@@ -85,7 +94,8 @@ def test_disk_usage_has_only_what_was_asked_for() -> None:
     assert (some.layers_size, some.containers, some.volumes) == (7, None, None)
     everything = asyncio.run(system().disk_usage())
     assert everything.containers == [{"Id": "c"}]
-    assert everything.volumes == everything.build_cache == []
+    assert everything.build_cache == []
+    assert [each.name for each in everything.volumes or ()] == ["data"]
 
 
 def test_the_version_names_the_api_that_is_served() -> None:

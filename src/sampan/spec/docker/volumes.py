@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
@@ -22,7 +24,18 @@ class Volume(msgspec.Struct, rename="pascal", kw_only=True):
     name: str
     options: dict[str, str] | None = None
     scope: str = "local"
+    status: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET  # what the driver tells
     usage_data: UsageData | msgspec.UnsetType = msgspec.UNSET
+
+
+class VolumeCreateRequest(msgspec.Struct, rename="pascal", kw_only=True):
+    """The body of POST /volumes/create."""
+
+    name: str = ""
+    driver: str = ""
+    driver_opts: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+    cluster_volume_spec: dict[str, Any] | None = None
 
 
 class VolumeListResponse(msgspec.Struct, rename="pascal", kw_only=True):

@@ -1,0 +1,298 @@
+"""What containers have mounted: claimed when they are made, ready while they run.
+
+Source: moby daemon/volumes.go, volumes_unix.go, create_unix.go.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from msgspec import UNSET
+
+from sampan.engine import oci_mounts
+from sampan.engine.blocking import blocking, in_own_thread
+from sampan.engine.container import Record
+from sampan.engine.images.images import Images
+from sampan.engine.oci_mounts import Point
+from sampan.engine.volumes.database import VolumeRow
+from sampan.engine.volumes.volumes import Obtained, Volumes, Wanted
+from sampan.errors import NotFound, SampanError
+from sampan.runtime.spawner import Source
+from sampan.spec.docker.config import DriverConfig, HostConfig, Mount, VolumeOptions
+from sampan.spec.docker.containers import MountPoint
+from sampan.storage.mounter import Mounter
+from sampan.storage.volume_keeper import Fill, VolumeKeeper
+from sampan.volumes.local import LOCAL, is_mounted
+
+log = logging.getLogger(__name__)
+_DEFAULT_MODE: Final = "z"  # what Docker shows of local volumes without a mode
+
+
+@dataclass(slots=True)
+class Claim:
+    """The mounts of a container that is being made."""
+
+    mounts: list[MountPoint] = field(default_factory=list)
+    specs: dict[str, Mount] = field(default_factory=dict)  # by destination
+    images: dict[str, str] = field(default_factory=dict)  # image ids by destination
+    late_fills: list[str] = field(default_factory=list)  # destinations that a start fills
+    fills: list[Fill] = field(default_factory=list)
+    obtained: Obtained = field(default_factory=Obtained)
+
+
+@dataclass(slots=True)
+class Ready:
+    """What a start has to know of mounts that are ready."""
+
+    sources: list[Source] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Close the descriptors of images."""
+        for source in self.sources:
+            if source.tree:
+                source.tree.close()
+
+
+class ContainerMounts:
+    """The mounts of this engine's containers. `record_of` finds another container's record."""
+
+    def __init__(
+        self,
+        volumes: Volumes,
+        images: Images,
+        mounter: Mounter,
+        keeper: VolumeKeeper,
+        record_of: Callable[[str], Record],
+    ) -> None:
+        self._volumes, self._images = volumes, images
+        self._mounter, self._keeper = mounter, keeper
+        self._record_of = record_of
+        self._users: dict[str, set[str]] = {}  # who has a volume mounted, by its name
+
+    # --- making a container ------------------------------------------------------------------
+
+    async def claim(self, record: Record) -> Claim:
+        """Settle what a new container has mounted, in its record too; volumes are made.
+
+        All or nothing. Call `settle` when the container is saved, or take it back with `abandon`.
+        """
+        claim = Claim()
+        self._take(claim, record.host_config)
+        taken = {point.destination for point in claim.mounts}
+        points = [
+            point
+            for point in oci_mounts.parse(record.config, record.host_config)
+            if not (point.from_config and point.destination in taken)
+        ]
+        found = await self._obtain(record.id, points)
+        try:
+            rows = iter(found.rows)  # in the order in which they were wanted
+            for point in points:
+                await self._add(claim, point, rows)
+        except BaseException:
+            await self._volumes.abandon(found)
+            raise
+        claim.obtained = found
+        record.mounts, record.specs = claim.mounts, claim.specs
+        record.images, record.late_fills = claim.images, claim.late_fills
+        return claim
+
+    async def _obtain(self, container: str, points: list[Point]) -> Obtained:
+        wanted = [
+            Wanted(
+                name=point.name,
+                driver=point_driver(point.spec).name,
+                labels=(point.spec.volume_options or VolumeOptions()).labels,
+                options=point_driver(point.spec).options,
+                made_for=container,
+            )
+            for point in points
+            if point.kind == "volume"
+        ]
+        return await self._volumes.obtain(wanted)
+
+    async def _add(self, claim: Claim, point: Point, rows: Iterator[VolumeRow]) -> None:
+        claim.mounts = [it for it in claim.mounts if it.destination != point.destination]
+        claim.images.pop(point.destination, None)
+        claim.specs[point.destination] = point.spec
+        mount = MountPoint(
+            type=point.kind,
+            source=point.source,
+            destination=point.destination,
+            mode=point.mode,
+            rw=point.writable,
+            propagation=point.propagation,
+        )
+        if point.kind == "image":
+            claim.images[point.destination] = (await self._images.resolve(point.source)).id
+        elif point.kind == "volume":
+            row = next(rows)
+            mount.name, mount.driver = row.name, row.driver
+            if row.driver == LOCAL:
+                mount.source = self._volumes.drivers.local.path(row.name)
+            if row.driver == LOCAL and not point.from_config:
+                mount.mode = mount.mode or _DEFAULT_MODE
+            self._note_fill(claim, point, row)
+        claim.mounts.append(mount)
+
+    def _note_fill(self, claim: Claim, point: Point, row: VolumeRow) -> None:
+        if not point.copy_up:
+            return
+        if row.driver != LOCAL or is_mounted(row.options or {}):
+            claim.late_fills.append(point.destination)
+            return
+        fill = Fill(volume=row.name, path=point.destination, in_place=row.name in self._users)
+        claim.fills.append(fill)
+
+    def _take(self, claim: Claim, host: HostConfig) -> None:
+        """Take over the mounts of other containers; the last one wins a place."""
+        for item in host.volumes_from or ():
+            name, mode = oci_mounts.parse_volumes_from(item)
+            other = self._record_of(name)
+            read_only = "ro" in mode.split(",")
+            for each in other.mounts:
+                place = each.destination
+                claim.mounts = [it for it in claim.mounts if it.destination != place]
+                claim.images.pop(place, None)
+                claim.mounts.append(
+                    MountPoint(
+                        type=each.type,
+                        name=each.name,
+                        source=each.source,
+                        destination=place,
+                        driver=each.driver,
+                        mode=mode,
+                        rw=each.rw and not read_only,
+                        propagation=each.propagation,
+                    )
+                )
+                claim.specs[place] = other.specs.get(place, Mount(type=each.type))
+                if place in other.images:
+                    claim.images[place] = other.images[place]
+
+    async def fill(self, container: str, claim: Claim) -> None:
+        """Give empty volumes what the image of a new container has at their places."""
+        if claim.fills:
+            with await blocking(self._mounter.mount, container, True) as root:
+                await in_own_thread(self._keeper.fill_volumes, root, claim.fills)
+
+    def settle(self, claim: Claim) -> None:
+        """Let go of what a claim held: the container is there, and its record holds it now."""
+        self._volumes.release(claim.obtained.rows)
+
+    async def abandon(self, claim: Claim) -> None:
+        """Take back a claim: volumes that were made for it go."""
+        await self._volumes.abandon(claim.obtained)
+
+    # --- running -----------------------------------------------------------------------------
+
+    async def mount(self, record: Record, user: str = "") -> Ready:
+        """Have everything ready that a container is to have mounted. Emits `mount` for volumes.
+
+        `user` stands for somebody else who needs the same, a copy say, and has no events.
+        """
+        ready = Ready()
+        try:
+            for point in record.mounts:
+                spec = record.specs.get(point.destination, Mount())
+                if point.type == "volume":
+                    await self._mount_volume(record, point, spec, user, ready)
+                elif point.type == "image":
+                    image = self._images.get(record.images.get(point.destination, ""))
+                    if image is None or image.chain_id is None:
+                        raise NotFound(f"No such image: {point.source}")
+                    tree = await blocking(self._mounter.mount, image.chain_id, True)
+                    subpath = spec.image_options.subpath if spec.image_options else ""
+                    ready.sources.append(
+                        Source(destination=point.destination, subpath=subpath, tree=tree)
+                    )
+        except BaseException:
+            ready.close()
+            await self.unmount(record, user)
+            raise
+        return ready
+
+    async def _mount_volume(
+        self, record: Record, point: MountPoint, spec: Mount, user: str, ready: Ready
+    ) -> None:
+        row = self._volumes.row(str(point.name))
+        key = user or record.id
+        async with self._volumes.lock(row.name):
+            users = self._users.setdefault(row.name, set())
+            if key not in users or row.driver != LOCAL:
+                users.add(key)
+                if row.driver != LOCAL or is_mounted(row.options or {}):
+                    driver = await self._volumes.driver(row)
+                    made = await in_own_thread(driver.mount, row.name, row.options or {}, key)
+                    point.source = made.source
+        subpath = spec.volume_options.subpath if spec.volume_options else ""
+        strict = row.driver != LOCAL
+        if subpath or strict:
+            ready.sources.append(
+                Source(destination=point.destination, subpath=subpath, strict=strict)
+            )
+        if not user:
+            attributes = {
+                "driver": row.driver,
+                "container": record.id,
+                "destination": point.destination,
+                "read/write": str(point.rw).lower(),
+                "propagation": point.propagation,
+            }
+            self._volumes.emit("mount", row.name, attributes)
+
+    async def unmount(self, record: Record, user: str = "") -> None:
+        """Let go of the volumes of a container that has ended. Emits `unmount`."""
+        key = user or record.id
+        for name in dict.fromkeys(str(it.name) for it in record.mounts if it.type == "volume"):
+            async with self._volumes.lock(name):
+                users = self._users.get(name)
+                if users is None or key not in users:
+                    continue
+                users.discard(key)
+                if not users:
+                    del self._users[name]
+                with suppress(NotFound):
+                    await self._unmount_volume(self._volumes.row(name), key, last=not users)
+            if not user:
+                driver = next(it.driver for it in record.mounts if it.name == name)
+                self._volumes.emit("unmount", name, {"driver": str(driver), "container": record.id})
+
+    async def _unmount_volume(self, row: VolumeRow, key: str, *, last: bool) -> None:
+        if row.driver == LOCAL and not is_mounted(row.options or {}):
+            return
+        try:
+            driver = await self._volumes.driver(row)
+            await in_own_thread(driver.unmount, row.name, row.options or {}, key, last=last)
+        except SampanError as error:
+            log.warning("volume %s stays mounted: %s", row.name, error)
+
+    def resume(self, records: Iterable[Record]) -> None:
+        """Note which volumes are mounted by containers that ran before this daemon did."""
+        for record in records:
+            for point in record.mounts:
+                if point.type == "volume" and point.name is not UNSET:
+                    self._users.setdefault(point.name, set()).add(record.id)
+
+    # --- removing a container ----------------------------------------------------------------
+
+    async def forget(self, record: Record) -> None:
+        """Note that a container is about to be removed: what was made with it may stay."""
+        if any(point.type == "volume" for point in record.mounts):
+            await self._volumes.outlive(record.id)
+
+    async def remove_anonymous(self, record: Record) -> None:
+        """Remove the volumes without a name of a container that is gone; named ones stay."""
+        names = [str(point.name) for point in record.mounts if point.type == "volume"]
+        if names:
+            await self._volumes.remove_anonymous(dict.fromkeys(names))
+
+
+def point_driver(spec: Mount) -> DriverConfig:
+    """Return the driver that a mount asks for."""
+    options = spec.volume_options or VolumeOptions()
+    return options.driver_config or DriverConfig()
