@@ -9,6 +9,7 @@ import re
 from collections.abc import Awaitable, Callable
 
 from sampan.api import (
+    build,
     containers,
     containers_archive,
     containers_streams,
@@ -50,6 +51,7 @@ def router() -> Router[Handler]:
         images.routes,
         networks.routes,
         volumes.routes,
+        build.routes,
         swarm.routes,
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sampan.build.builder import Builder
     from sampan.engine.containers import Containers
     from sampan.engine.engine import Engine
     from sampan.engine.events import Events
@@ -27,6 +28,7 @@ class Backend:
 
     engine: Engine
     system: System
+    builder: Builder
 
     @property
     def containers(self) -> Containers:

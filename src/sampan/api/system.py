@@ -10,14 +10,13 @@ from sampan.api.handler import Backend, Handler
 from sampan.api.timestamps import parse_moment
 from sampan.api.versions import shaped
 from sampan.engine.system import OBJECTS
-from sampan.errors import InvalidArgument, Unsupported
+from sampan.errors import InvalidArgument
 from sampan.http.request import Request
 from sampan.http.response import Response, StreamingResponse
 from sampan.http.router import Routes
 from sampan.spec.docker.events import EventMessage, legacy
 
 routes: Routes[Handler] = Routes()
-NO_BUILDER = "building images is not available in this version"
 PING = [
     ("Builder-Version", "1"),
     ("Cache-Control", "no-cache, no-store, must-revalidate"),
@@ -54,16 +53,6 @@ async def disk_usage(backend: Backend, request: Request) -> Response:
         raise InvalidArgument(f"unknown object type: {kind}")
     usage = await backend.system.disk_usage(objects, verbose=request.query.boolean("verbose"))
     return json_response(200, shaped("DiskUsage", usage, request.version))
-
-
-@routes.on("POST", "/build")
-async def build(backend: Backend, request: Request) -> Response:
-    raise Unsupported(NO_BUILDER)
-
-
-@routes.on("POST", "/build/prune")
-async def prune_builds(backend: Backend, request: Request) -> Response:
-    return json_response(200, {"CachesDeleted": None, "SpaceReclaimed": 0})
 
 
 @routes.on("GET", "/plugins")

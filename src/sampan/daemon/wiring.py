@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sampan.api.handler import Backend
+from sampan.build.builder import Builder
 from sampan.daemon import certificates
 from sampan.daemon.config import Config
 from sampan.daemon.flags import UsageError
@@ -83,7 +84,8 @@ class Daemon:
         self.system = System(
             system_options(config, self._degraded, self._confinement), _inventory(self.engine)
         )
-        self.backend = Backend(self.engine, self.system)
+        self.builder = Builder(self.engine.building, self.engine.build_database)
+        self.backend = Backend(self.engine, self.system, self.builder)
 
     def use_helper(self, name: str, sock: socket.socket) -> None:
         """Use the socket that the supervisor handed over."""

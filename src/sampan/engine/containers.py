@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sampan.engine.archive import Archives
 from sampan.engine.attaching import Attaching
 from sampan.engine.creation import Creation
+from sampan.engine.images.model import Image
 from sampan.engine.inspection import Inspection
 from sampan.engine.lifecycle import Lifecycle
 from sampan.engine.logs import Logs
@@ -60,10 +61,17 @@ class Containers:
     # --- life ----------------------------------------------------------------------------------
 
     async def create(
-        self, request: CreateRequest, name: str = "", platform: str = ""
+        self,
+        request: CreateRequest,
+        name: str = "",
+        platform: str = "",
+        image: Image | None = None,
     ) -> CreateResponse:
-        """Make a container; NotFound "No such image: …", Conflict for a taken name."""
-        return await self.creation.create(request, name, platform)
+        """Make a container; NotFound "No such image: …", Conflict for a taken name.
+
+        `image` is one that is in no store; then the request's is only a name.
+        """
+        return await self.creation.create(request, name, platform, image)
 
     async def start(self, ref: str) -> None:
         """Start a container; NotModified if it runs."""

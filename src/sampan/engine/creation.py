@@ -69,14 +69,17 @@ class Creation:
         self._log_driver, self._log_options = log_driver, log_options
 
     async def create(
-        self, request: CreateRequest, name: str = "", platform: str = ""
+        self,
+        request: CreateRequest,
+        name: str = "",
+        platform: str = "",
+        image: Image | None = None,
     ) -> CreateResponse:
-        """Make a container; it is durable when this returns."""
-        if not request.image:
-            raise InvalidArgument("Config cannot be empty in order to create a container")
-        image = await self._images.resolve(
-            request.image, Platform.parse(platform) if platform else None
-        )
+        """Make a container; it is durable when this returns.
+
+        `image` is one that is in no store, with layers that are: what a build has made so far.
+        """
+        image = image or await self._image(request, platform)
         config = merged(Config(**_fields_of_config(request)), image.config.run)
         host_config = request.host_config
         host_config.runtime = host_config.runtime or request.runtime
@@ -127,6 +130,12 @@ class Creation:
         self._mounts.settle(claim)
         self._notices.container(container, "create")
         return CreateResponse(id=container_id, warnings=warnings)
+
+    async def _image(self, request: CreateRequest, platform: str) -> Image:
+        if not request.image:
+            raise InvalidArgument("Config cannot be empty in order to create a container")
+        wanted = Platform.parse(platform) if platform else None
+        return await self._images.resolve(request.image, wanted)
 
     def _reserve(self, name: str, id: str) -> str:
         if name:

@@ -11,6 +11,7 @@ from typing import Final, Self, TypedDict
 from sampan.distribution.registries import Registries
 from sampan.engine.archive import Archives
 from sampan.engine.attaching import Attaching
+from sampan.engine.building import Building
 from sampan.engine.container import Record
 from sampan.engine.containers import Containers
 from sampan.engine.creation import Creation
@@ -141,6 +142,7 @@ class Engine:
         self.containers = self._containers(
             common, spawner, lifecycle, links, notices, data_root, options
         )
+        self.building = Building(self.images, self.containers, mounter)
         self._membership = Membership(self._table, store, self.networks, spawner)
         self._reconciliation = Reconciliation(
             **common,
@@ -251,9 +253,15 @@ class Engine:
             log_options=options.log_options,
         )
 
+    @property
+    def build_database(self) -> Database:
+        """Where the records of the build cache belong: beside the layers that they speak of."""
+        return self._image_database
+
     async def __aenter__(self) -> Self:
         await self._registries.__aenter__()
         await self._reconciliation.run()
+        await self.building.clean()
         await self.images.collect_quietly()
         return self
 

@@ -114,7 +114,8 @@ class Removal:
                 log.warning("container %s left something: %s", container.short_id, error)
         if volumes:
             await self._mounts.remove_anonymous(container.record)
-        if self._images.get(container.record.image) is None:  # removed by force before
+        image = container.record.image
+        if image and self._images.get(image) is None:  # removed by force before
             await self._images.collect_quietly()
         self._notices.container(container, "destroy")
         settle_removal(container)

@@ -63,6 +63,12 @@ class TarWriter:
         if len(self._buffer) >= _FLUSH:
             self.flush()
 
+    def raw(self, data: bytes) -> None:
+        """Write a part of the content of the last member; padding must follow the last one."""
+        self._buffer += data
+        if len(self._buffer) >= _FLUSH:
+            self.flush()
+
     def pad(self, size: int) -> None:
         """Fill the last block of `size` bytes that were written past this object."""
         self._pad(size)

@@ -100,6 +100,7 @@ class FakeBackend:
         self.images, self.registries = Noun("load", "save", "pull", "push", "import_from"), Noun()
         self.events, self.system = Noun("subscribe"), Noun("version")
         self.networks, self.volumes, self.engine = Noun(), Noun(), Noun()
+        self.builder = Noun("build")
 
 
 class Api:

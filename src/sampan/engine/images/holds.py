@@ -21,6 +21,7 @@ class Holds:
         self._database = database
         self.leases = database.leases()  # by the key of the snapshot, since when
         self._wanted: Counter[str] = Counter()  # chain ids and diff ids
+        self.cached: Counter[str] = Counter()  # chain ids that the build cache holds
 
     @contextmanager
     def wanted(self, chains: Iterable[str]) -> Iterator[None]:

@@ -317,7 +317,7 @@ class Layers(Holds):
         """Tell whether somebody wants a layer, or has a lease on it."""
         place = self.chains.get(Digest(chain))
         wanted = chain in self._wanted or (place is not None and place.diff_id in self._wanted)
-        return wanted or chain in self.leases
+        return wanted or chain in self.leases or self.cached[chain] > 0
 
     # --- going -----------------------------------------------------------------------------
 

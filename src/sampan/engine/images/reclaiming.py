@@ -212,4 +212,5 @@ class Reclaiming:
             )
 
     def _needed(self) -> set[str]:
-        return {chain for image in self._images.values() for chain in image.chains}
+        cached = {chain for chain, holders in self._layers.cached.items() if holders > 0}
+        return cached | {chain for image in self._images.values() for chain in image.chains}

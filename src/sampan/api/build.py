@@ -1,0 +1,125 @@
+"""Builds: the classic endpoint, and what the build cache holds.
+
+Source: moby daemon/server/router/build/build_routes.go.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+from sampan.api.codec import decode, json_response
+from sampan.api.filters import parse_filters
+from sampan.api.handler import Backend, Handler
+from sampan.api.progress import begun, lines
+from sampan.api.registry_auth import credentials_by_registry
+from sampan.build.pruning import PruneWish
+from sampan.build.tree import Tree
+from sampan.errors import InvalidArgument, Unsupported
+from sampan.http.request import Query, Request
+from sampan.http.response import Response, StreamingResponse
+from sampan.http.router import Routes
+from sampan.spec.build import BuildOptions, Limits
+from sampan.spec.docker.config import Ulimit
+from sampan.spec.reference import Reference
+
+routes: Routes[Handler] = Routes()
+T = TypeVar("T")
+_WEB: Final = ("http://", "https://")
+
+
+@routes.on("POST", "/build")
+async def build(backend: Backend, request: Request) -> StreamingResponse:
+    query = request.query
+    if query.get("version") == "2":
+        raise Unsupported("BuildKit's sessions are not supported: use DOCKER_BUILDKIT=0")
+    if query.get("outputs") not in ("", "[]"):
+        raise InvalidArgument("custom outputs are only supported by BuildKit")
+    options = _options(query)
+    context = await _context(backend, request, options)
+    request.cancel_when_client_leaves()
+    messages = backend.builder.build(options, context, credentials_by_registry(request))
+    return StreamingResponse(200, lines(await begun(messages)))
+
+
+async def _context(backend: Backend, request: Request, options: BuildOptions) -> Tree:
+    remote = options.remote
+    if not remote or remote == "client-session":
+        return await backend.builder.receive(request.chunks())
+    async for _ in request.chunks():
+        pass  # the archive of a client that names another context means nothing
+    if not remote.startswith(_WEB) or remote.partition("#")[0].endswith(".git"):
+        raise Unsupported(f"unable to build from {remote}: only http and https are supported")
+    request.cancel_when_client_leaves()
+    return await backend.builder.fetch(remote, options)
+
+
+def _options(query: Query) -> BuildOptions:
+    return BuildOptions(
+        dockerfile=query.get("dockerfile") or "Dockerfile",
+        remote=query.get("remote"),
+        tags=_tags(query),
+        target=query.get("target"),
+        arguments=_document(query, "buildargs", dict[str, str | None], {}),
+        labels=_document(query, "labels", dict[str, str], {}),
+        platform=query.get("platform"),
+        no_cache=query.boolean("nocache"),
+        pull=query.boolean("pull"),
+        quiet=query.boolean("q"),
+        squash=query.boolean("squash"),
+        network=_network(query.get("networkmode")),
+        extra_hosts=query.all("extrahosts"),
+        security_opt=query.all("securityopt"),
+        cache_from=_document(query, "cachefrom", list[str], []),
+        limits=_limits(query),
+    )
+
+
+def _limits(query: Query) -> Limits:
+    return Limits(
+        memory=query.integer("memory") or 0,
+        memory_swap=query.integer("memswap") or 0,
+        cpu_shares=query.integer("cpushares") or 0,
+        cpu_period=query.integer("cpuperiod") or 0,
+        cpu_quota=query.integer("cpuquota") or 0,
+        cpuset_cpus=query.get("cpusetcpus"),
+        cpuset_mems=query.get("cpusetmems"),
+        cgroup_parent=query.get("cgroupparent"),
+        shm_size=query.integer("shmsize") or 0,
+        ulimits=_document(query, "ulimits", list[Ulimit], []),
+    )
+
+
+def _document(query: Query, name: str, kind: type[T], empty: T) -> T:
+    text = query.get(name)
+    if not text:
+        return empty
+    try:
+        value = decode(text.encode("utf-8", "surrogateescape"), kind)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"error reading {name}: {error}") from error
+    return empty if value is None else value
+
+
+def _tags(query: Query) -> list[str]:
+    """Return the names of the image, each once; InvalidArgument for what is no name."""
+    found: dict[str, None] = {}
+    for text in query.all("t"):
+        if not text:
+            continue
+        reference = Reference.parse(text)
+        if reference.digest is not None:
+            raise InvalidArgument("build tag cannot contain a digest")
+        found[str(reference.with_default_tag())] = None
+    return list(found)
+
+
+def _network(mode: str) -> str:
+    return "" if mode == "default" else mode
+
+
+@routes.on("POST", "/build/prune")
+async def prune(backend: Backend, request: Request) -> Response:
+    query = request.query
+    keep = query.integer("reserved-space") or query.integer("keep-storage") or 0
+    wish = PruneWish(all=query.boolean("all"), filters=parse_filters(request), keep=keep)
+    return json_response(200, await backend.builder.prune(wish))

@@ -1,0 +1,109 @@
+"""What a build says: the lines of Docker's classic builder, one stage after the other.
+
+Stages run beside each other; what a later one says waits until those before it have ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sampan.spec.docker.images import ProgressMessage
+from sampan.spec.names import short_id
+
+Say = Callable[[ProgressMessage], None]
+
+
+class Display:
+    """Puts the messages of stages in order. With `quiet` there are none."""
+
+    def __init__(self, say: Say, steps: int, *, quiet: bool = False) -> None:
+        self._say, self._steps, self._quiet = say, steps, quiet
+        self._voices: list[Voice] = []
+        self._current = 0
+
+    def voice(self) -> Voice:
+        """Return what one stage speaks by; the order of these calls is the order of the stages."""
+        voice = Voice(self, len(self._voices))
+        self._voices.append(voice)
+        return voice
+
+    def take(self, voice: Voice, message: ProgressMessage) -> None:
+        """Say something now, or keep it until it is the stage's turn."""
+        if self._quiet:
+            return
+        if voice.number == self._current:
+            self._say(message)
+        else:
+            voice.waiting.append(message)
+
+    def ended(self) -> None:
+        """Go on to the next stages, as far as those before have ended."""
+        while self._current < len(self._voices) and self._voices[self._current].done:
+            self._current += 1
+            if self._current < len(self._voices):
+                self._flush(self._voices[self._current])
+
+    def failed(self, voice: Voice) -> None:
+        """Say what a stage that failed has said; nothing else follows."""
+        if voice.number != self._current:
+            self._flush(voice)
+
+    def _flush(self, voice: Voice) -> None:
+        for message in voice.waiting:
+            self._say(message)
+        voice.waiting.clear()
+
+    @property
+    def steps(self) -> int:
+        """How many steps there are."""
+        return self._steps
+
+
+class Voice:
+    """One stage, speaking."""
+
+    def __init__(self, display: Display, number: int) -> None:
+        self._display, self.number = display, number
+        self.waiting: list[ProgressMessage] = []
+        self.done = False
+
+    def say(self, message: ProgressMessage) -> None:
+        """Hand on a message."""
+        self._display.take(self, message)
+
+    def text(self, text: str) -> None:
+        """Say text."""
+        self.say(ProgressMessage(stream=text))
+
+    def step(self, number: int, text: str) -> None:
+        """Say that a step begins."""
+        self.text(f"Step {number}/{self._display.steps} : {text}\n")
+
+    def result(self, image: str) -> None:
+        """Say which image a step has made; "" is nothing at all."""
+        self.text(f" ---> {short_id(image) if image else ''}\n")
+
+    def cached(self) -> None:
+        """Say that the step had been made before."""
+        self.text(" ---> Using cache\n")
+
+    def running(self, container: str) -> None:
+        """Say in which container a command runs."""
+        self.text(f" ---> Running in {short_id(container)}\n")
+
+    def removed(self, container: str) -> None:
+        """Say that this container has gone."""
+        self.text(f" ---> Removed intermediate container {short_id(container)}\n")
+
+    def image(self, id: str) -> None:
+        """Tell programs what the stage has made."""
+        self.say(ProgressMessage(aux={"ID": id}))
+
+    def end(self) -> None:
+        """Let the next stage speak."""
+        self.done = True
+        self._display.ended()
+
+    def fail(self) -> None:
+        """Say the last words."""
+        self._display.failed(self)

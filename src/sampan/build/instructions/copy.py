@@ -1,0 +1,168 @@
+"""COPY and ADD: what is taken from where, and the layer that it makes.
+
+Source: docker documentation, Dockerfile reference, "ADD", "COPY"; moby
+daemon/builder/dockerfile/copy.go (rules and messages).
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from sampan.build.cache import key_of
+from sampan.build.fetching import Sources
+from sampan.build.ignore import Ignore
+from sampan.build.instructions import model
+from sampan.build.instructions.metadata import Scope
+from sampan.build.layer import Item, digest_items, write_layer
+from sampan.build.modes import mode_of
+from sampan.build.places import Place, locate, owner_of
+from sampan.build.selecting import Chosen
+from sampan.build.shell import Shell
+from sampan.build.tree import File, Tree, folder
+from sampan.build.worker import Worker
+from sampan.errors import InvalidArgument, NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A copy with all its words expanded."""
+
+    name: str  # COPY or ADD
+    sources: Sequence[str]
+    documents: Sequence[tuple[str, str]]  # names and contents
+    destination: str  # absolute; with a slash at its end it is a folder
+    chown: str
+    chmod: str
+    exclude: Sequence[str]
+    instruction: model.Copy
+    origin: str = ""  # chain id or name of the state that is copied from; "" is the context
+    chosen: list[Chosen] = field(default_factory=list, compare=False)
+
+    @property
+    def text(self) -> str:
+        """What the history says."""
+        return f"{self.name} {' '.join([*self.sources, *(n for n, _ in self.documents)])}"
+
+
+def expand(scope: Scope, it: model.Copy) -> Wanted:
+    """Return a copy with its words expanded."""
+    raw = Shell(scope.shell.escape, raw_quotes=True, raw_escapes=True)
+    documents = [
+        (one.name, raw.word(one.content, scope.variables) if one.expand else one.content)
+        for one in it.heredocs
+    ]
+    name = "ADD" if it.add else "COPY"
+    destination = scope.word(it.destination)
+    is_folder = destination.endswith("/") or posixpath.basename(destination) in (".", "..")
+    whole = posixpath.join("/", scope.state.run.working_dir, destination)
+    clean = "/" + posixpath.normpath(whole).lstrip("/")
+    if is_folder and clean != "/":
+        clean += "/"
+    sources = [scope.word(source) for source in it.sources]
+    if len(sources) + len(documents) > 1 and not clean.endswith("/"):
+        raise InvalidArgument(
+            f"When using {name} with more than one source file, the destination must be a"
+            " directory and end with a /"
+        )
+    return Wanted(
+        name=name,
+        sources=sources,
+        documents=documents,
+        destination=clean,
+        chown=scope.word(it.chown),
+        chmod=scope.word(it.chmod),
+        exclude=[scope.word(pattern) for pattern in it.exclude],
+        instruction=it,
+    )
+
+
+class Copying:
+    """One copy onto the state `chain`."""
+
+    def __init__(self, worker: Worker, chain: str | None, wanted: Wanted) -> None:
+        self._worker, self._chain, self._wanted = worker, chain, wanted
+        self._ignore = Ignore(wanted.exclude) if wanted.exclude else None
+        self._mode = mode_of(wanted.chmod) if wanted.chmod else None
+        self._owner: tuple[int, int] | None = None
+        self._items: list[Item] = []
+        self._is_folder = wanted.destination.endswith("/")
+
+    async def choose(self, sources: Sources, context: Tree) -> str:
+        """Find all that is copied; return the key of what is made of it."""
+        wanted, it = self._wanted, self._wanted.instruction
+        try:
+            for source in wanted.sources:
+                found = await sources.choose(source, wanted, context)
+                wanted.chosen.extend(found)
+        except NotFound as error:
+            where = "" if it.origin else "file not found in build context or excluded by"
+            where = f"{where} .dockerignore: " if where else ""
+            raise InvalidArgument(f"{wanted.name} failed: {where}stat {source}: {error}") from error
+        if wanted.documents:
+            await self._worker.call(lambda: self._documents(context))
+        if wanted.chown:
+            self._owner = await owner_of(self._worker, self._chain, wanted.chown)
+        self._is_folder = self._is_folder or any(one.contents for one in wanted.chosen)
+        if len(wanted.chosen) > 1 and not self._is_folder:
+            raise InvalidArgument(
+                f"When using {wanted.name} with more than one source file, the destination must be"
+                " a directory and end with a /"
+            )
+        self._items = await self._worker.call(self._list)
+        digest = await self._worker.call(lambda: digest_items(self._items))
+        return key_of("copy", self._chain, wanted.destination, str(self._is_folder), digest)
+
+    def _documents(self, context: Tree) -> None:
+        tree = Tree(context.spool)
+        for number, (name, content) in enumerate(self._wanted.documents):
+            path = b"%d" % number
+            with tree.spool.lock:
+                tree.write(path, content.encode("utf-8", "surrogateescape"))
+            self._wanted.chosen.append(Chosen(os.fsencode(name), tree.find(path), tree.spool))
+
+    def _list(self) -> list[Item]:
+        """Return what is copied by names relative to the destination; the last of a name counts."""
+        found: dict[bytes, Item] = {}
+        for chosen in self._wanted.chosen:
+            owner = self._owner or (None if chosen.foreign else (0, 0))
+            for path, file in chosen.entries(self._ignore):
+                mode = self._mode(file.mode, file.is_folder) if self._mode else None
+                item = Item(path, file, chosen.spool, mode, owner)
+                if file.is_folder and path in found:
+                    found[path] = item
+                else:
+                    found.pop(path, None)
+                    found[path] = item
+        return list(found.values())
+
+    async def make(self, epoch: int | None) -> str:
+        """Make the layer; return its diff id."""
+        place = await locate(self._worker, self._chain, self._wanted.destination)
+        items = self._placed(place)
+        return await self._worker.layer(self._chain, lambda into: write_layer(items, into, epoch))
+
+    def _placed(self, place: Place) -> list[Item]:
+        """Return the items by their paths in the root, with the folders that are missing."""
+        owner = self._owner or (0, 0)
+        above = [Item(path, folder(), None, None, owner) for path in place.missing_folders()]
+        inside = self._is_folder or (place.exists and place.is_folder)
+        if not inside:
+            return [*above, *(replace(item, path=place.path) for item in self._items)]
+        if place.exists and not place.is_folder:
+            raise InvalidArgument(
+                f"cannot copy to non-directory: /{place.path.decode('utf-8', 'replace')}"
+            )
+        if not place.exists:
+            above.append(Item(place.path, self._root(), None, self._root_mode(), owner))
+        start = place.path + b"/" if place.path else b""
+        return [*above, *(replace(item, path=start + item.path) for item in self._items)]
+
+    def _root(self) -> File:
+        contents = [one.file for one in self._wanted.chosen if one.contents and not one.name]
+        return folder(contents[0].mode, contents[0].mtime) if contents else folder()
+
+    def _root_mode(self) -> int | None:
+        return self._mode(0o755, True) if self._mode else None

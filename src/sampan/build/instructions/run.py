@@ -1,0 +1,111 @@
+"""RUN: what is executed, and what its result depends on.
+
+Source: docker documentation, Dockerfile reference, "RUN"; buildkit dockerfile2llb (here-documents).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from sampan.build.cache import key_of
+from sampan.build.instructions import model
+from sampan.build.instructions.mounts import read_mount
+from sampan.build.state import State
+from sampan.errors import InvalidArgument, Unsupported
+from sampan.spec.build import BuildOptions, RunStep
+from sampan.spec.docker.config import Mount, TmpfsOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What RUN executes, and how the history shows it."""
+
+    words: list[str]
+    text: str  # for messages
+    arguments: Mapping[str, str]  # that the command may see, besides the image's variables
+    proxies: Mapping[str, str]
+
+    @property
+    def history(self) -> str:
+        """The words, with the arguments in front as `|2 a=1 b=2`."""
+        given = [f"{name}={value}" for name, value in sorted(self.arguments.items())]
+        return " ".join([*([f"|{len(given)}", *given] if given else []), *self.words])
+
+
+def command_of(state: State, it: model.Run, proxies: Mapping[str, str]) -> Command:
+    """Return the command of a RUN."""
+    arguments = {name: value for name, value in state.arguments.items() if name not in state.env}
+    proxies = {name: value for name, value in proxies.items() if name not in state.env}
+    words = list(it.command)
+    if it.shell_form:
+        words = [*state.shell, script(it)]
+    return Command(words, " ".join(words), arguments, proxies)
+
+
+def script(it: model.Run) -> str:
+    """Return what the shell gets: the line, with its documents as the shell reads them."""
+    [line] = it.command
+    if (
+        len(it.heredocs) == 1
+        and line.strip().lstrip("0123456789").startswith("<<")
+        and (len(line.split()) == 1)
+    ):
+        content = it.heredocs[0].content
+        if content.startswith("#!"):
+            raise Unsupported("here-documents that begin with #! are not supported")
+        return content
+    return line + "".join(f"\n{one.content}{one.name}" for one in it.heredocs)
+
+
+def step_of(state: State, it: model.Run, command: Command, options: BuildOptions) -> RunStep:
+    """Return what the engine is asked to run."""
+    if it.security == "insecure":
+        raise InvalidArgument("security.insecure is not allowed")
+    if it.devices:
+        raise Unsupported("RUN --device is not supported")
+    env = {**command.proxies, **command.arguments, **state.env}
+    config = state.config
+    return RunStep(
+        chain=state.chain,
+        architecture=config.architecture,
+        os=config.os,
+        variant=config.variant,
+        command=command.words,
+        env=[f"{name}={value}" for name, value in env.items()],
+        user=state.run.user,
+        working_dir=state.run.working_dir,
+        network=options.network if it.network == "default" else it.network,
+        extra_hosts=options.extra_hosts,
+        security_opt=options.security_opt,
+        limits=options.limits,
+        mounts=[_mount(read_mount(text)) for text in it.mounts],
+    )
+
+
+def _mount(mount: model.Mount) -> Mount:
+    if mount.type != "tmpfs":
+        raise Unsupported(f"RUN --mount=type={mount.type} is not supported by this API")
+    return Mount(
+        type="tmpfs", target=mount.target, tmpfs_options=TmpfsOptions(size_bytes=mount.size)
+    )
+
+
+def key_of_run(step: RunStep, command: Command) -> str:
+    """Return the key of a step: all that it may see, but proxies."""
+    hidden = {f"{name}={value}" for name, value in command.proxies.items()}
+    return key_of(
+        "run",
+        step.chain,
+        json.dumps(step.command),
+        json.dumps(sorted(entry for entry in step.env if entry not in hidden)),
+        step.user,
+        step.working_dir,
+        step.network,
+        json.dumps(sorted(step.extra_hosts)),
+        json.dumps(sorted(step.security_opt)),
+        msgspec.json.encode(step.mounts),
+    )

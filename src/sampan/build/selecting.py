@@ -1,0 +1,134 @@
+"""What COPY and ADD take from a tree: names, wildcards, exclusions, whole folders.
+
+Source: docker documentation, Dockerfile reference, "COPY", "ADD"; Go path.Match (wildcards).
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sampan.build.ignore import Ignore, Pattern
+from sampan.build.tree import File, Spool, Tree, walk
+from sampan.errors import InvalidArgument, NotFound
+
+_WILD: Final = re.compile(r"[*?\[\\]")
+_STARS: Final = re.compile(r"\*+")
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """One thing to copy: a file under a name, or what is in a folder."""
+
+    name: bytes  # relative to the destination; of folders what their contents begin with
+    file: File
+    spool: Spool
+    contents: bool = False  # the contents of a folder, not the folder
+    above: tuple[tuple[bytes, File], ...] = ()  # folders that --parents makes, with their names
+    foreign: bool = False  # owners are those of where it comes from
+
+    def entries(self, ignore: Ignore | None) -> Iterator[tuple[bytes, File]]:
+        """Yield what is copied, by names relative to the destination."""
+        yield from self.above
+        if not self.contents:
+            yield self.name, self.file
+            return
+        prefix = self.name + b"/" if self.name else b""
+        hidden: list[bytes] = []
+        for path, file in walk(self.file):
+            if ignore and ignore.hides(os.fsdecode(path)):
+                if file.is_folder:
+                    hidden.append(path)
+                continue
+            if (
+                hidden
+                and file.is_folder is False
+                and any(path.startswith(one + b"/") for one in hidden)
+            ):
+                yield from _shown_again(self.file, prefix, path, hidden)
+            yield prefix + path, file
+
+
+def _shown_again(
+    root: File, prefix: bytes, path: bytes, hidden: list[bytes]
+) -> Iterator[tuple[bytes, File]]:
+    """Yield the hidden folders on the way to something that an exception brings back."""
+    for folder in [one for one in hidden if path.startswith(one + b"/")]:
+        file = root
+        for part in folder.split(b"/"):
+            file = file.children[part]
+        hidden.remove(folder)
+        yield prefix + folder, file
+
+
+def is_wild(source: str) -> bool:
+    """Tell whether a source is a pattern."""
+    return _WILD.search(source) is not None
+
+
+def matches(tree: Tree, source: str) -> list[tuple[bytes, File]]:
+    """Return what a source means in a tree, with the paths by which it was found."""
+    clean = posixpath.normpath("/" + source).lstrip("/")
+    if not is_wild(clean):
+        path = os.fsencode(clean)
+        return [(path, tree.find(path))]
+    found: list[tuple[bytes, File]] = [(b"", tree.root)]
+    for part in clean.split("/"):
+        found = [one for above in found for one in _below(tree, above, part)]
+    return [(path, tree.find(path)) for path, _ in found]
+
+
+def _below(tree: Tree, above: tuple[bytes, File], part: str) -> Iterator[tuple[bytes, File]]:
+    path, file = above
+    start = path + b"/" if path else b""
+    if file.kind == b"2":
+        try:
+            file = tree.find(path)
+        except NotFound:
+            return
+    if not is_wild(part):
+        if (child := file.children.get(os.fsencode(part))) is not None:
+            yield start + os.fsencode(part), child
+        return
+    pattern = Pattern(_STARS.sub("*", part))
+    for name in sorted(file.children):
+        if pattern.matches(os.fsdecode(name)):
+            yield start + name, file.children[name]
+
+
+def with_parents(tree: Tree, source: str, path: bytes, file: File) -> Chosen:
+    """Return a match of `--parents`: it keeps its path, from `/./` on if that is in the source."""
+    clean = source.lstrip("/")
+    before, pivot, _ = clean.partition("/./")
+    if clean.startswith("./"):
+        before, pivot = "", "/./"
+    skipped = len(posixpath.normpath(before).split("/")) if pivot and before else 0
+    parts = path.split(b"/") if path else []
+    above: list[tuple[bytes, File]] = []
+    for end in range(skipped + 1, len(parts)):
+        above.append((b"/".join(parts[skipped:end]), tree.find(b"/".join(parts[:end]))))
+    name = b"/".join(parts[skipped:])
+    if file.is_folder:
+        if name:
+            above.append((name, file))
+        return Chosen(name, file, tree.spool, contents=True, above=tuple(above))
+    return Chosen(name, file, tree.spool, above=tuple(above))
+
+
+def choose(tree: Tree, source: str, *, parents: bool) -> Sequence[Chosen]:
+    """Return what a source means. Raises NotFound for what is not there."""
+    found = matches(tree, source)
+    if not found:
+        raise InvalidArgument("no source files were specified")
+    if parents:
+        return [with_parents(tree, source, path, file) for path, file in found]
+    return [
+        Chosen(b"", file, tree.spool, contents=True)
+        if file.is_folder
+        else Chosen(path.rpartition(b"/")[2], file, tree.spool)
+        for path, file in found
+    ]

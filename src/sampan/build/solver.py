@@ -1,0 +1,334 @@
+"""Runs what a target needs: stages beside each other, each step once or from the cache."""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sampan.build.arguments import Arguments
+from sampan.build.cache import Cache, Record, key_of
+from sampan.build.display import Display, Voice
+from sampan.build.dockerfile import Dockerfile, Stage, parse_triggers
+from sampan.build.fetching import Sources
+from sampan.build.graph import Needed, Plan, stage_from
+from sampan.build.instructions import copy as copying
+from sampan.build.instructions import metadata, model
+from sampan.build.instructions import run as running
+from sampan.build.layer import Item, write_layer
+from sampan.build.places import locate
+from sampan.build.shell import Shell
+from sampan.build.state import State, extended
+from sampan.build.tree import Tree, folder
+from sampan.build.worker import Worker
+from sampan.errors import InvalidArgument, SampanError
+from sampan.spec.build import BuildOptions, RunStep
+from sampan.spec.digest import chain_id
+from sampan.spec.image import ImageConfig, RootFS, timestamp
+from sampan.spec.platform import Platform
+
+
+class StepFailed(Exception):
+    """A command of RUN ended with another code than 0."""
+
+    def __init__(self, command: str, code: int) -> None:
+        super().__init__(f"The command '{command}' returned a non-zero code: {code}")
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """All that one build is made of."""
+
+    worker: Worker
+    cache: Cache
+    options: BuildOptions
+    dockerfile: Dockerfile
+    plan: Plan
+    arguments: Arguments
+    context: Tree
+    sources: Sources
+    clients: object  # credentials
+    epoch: int | None = None  # SOURCE_DATE_EPOCH, in seconds
+
+    def now(self) -> int:
+        """Return the time of what is made now, in nanoseconds."""
+        return time.time_ns() if self.epoch is None else self.epoch * 10**9
+
+
+class Solver:
+    """One build."""
+
+    def __init__(self, build: Build, display: Display) -> None:
+        self._build, self._display = build, display
+        self._states: dict[int, asyncio.Future[State]] = {}
+        self.used: set[str] = set()  # keys of records
+
+    async def solve(self) -> State:
+        """Return what the target is. Raises StepFailed, and what is wrong with the Dockerfile."""
+        loop = asyncio.get_running_loop()
+        stages = self._build.plan.stages
+        self._states = {needed.stage.number: loop.create_future() for needed in stages}
+        try:
+            async with asyncio.TaskGroup() as group:
+                for needed in stages:
+                    group.create_task(self._stage(needed, self._display.voice()))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return self._states[self._build.plan.target.number].result()
+
+    async def _stage(self, needed: Needed, voice: Voice) -> None:
+        try:
+            run = _StageRun(self, self._build, needed, voice)
+            self._states[needed.stage.number].set_result(await run.run())
+        except BaseException:
+            voice.fail()
+            raise
+        voice.end()
+
+    async def state_of(self, stage: Stage) -> State:
+        """Return what another stage is, when it is there."""
+        if stage.number not in self._states:
+            raise InvalidArgument(f"stage {stage.name} is not part of this build")
+        return await asyncio.shield(self._states[stage.number])
+
+
+class _StageRun:
+    """One stage of one build."""
+
+    def __init__(self, solver: Solver, build: Build, needed: Needed, voice: Voice) -> None:
+        self._solver, self._build, self._needed, self._voice = solver, build, needed, voice
+        self._shell = Shell(build.dockerfile.source.escape)
+
+    async def run(self) -> State:
+        stage = self._needed.stage
+        number = self._needed.first
+        state = await self._begin(number)
+        for it in stage.instructions:
+            number += 1
+            self._voice.step(number, it.place.text)
+            state = await self._step(state, it)
+        if stage.instructions:
+            self._voice.image(state.id())
+        return state
+
+    async def _begin(self, number: int) -> State:
+        needed, begin = self._needed, self._needed.stage.begin
+        self._voice.step(number, begin.place.text)
+        if needed.below is not None:
+            state = await self._solver.state_of(needed.below)
+        elif needed.image == "scratch":
+            platform = self._platform() or Platform.host()
+            config = ImageConfig(
+                architecture=platform.architecture,
+                os=platform.os,
+                variant=platform.variant,
+                rootfs=RootFS(),
+            )
+            state = State(config)
+        else:
+            state = await self._image(needed.image)
+        self._voice.result("" if needed.image == "scratch" else state.id())
+        return await self._triggers(state)
+
+    def _platform(self) -> Platform | None:
+        text = self._needed.platform or self._build.options.platform
+        return Platform.parse(text) if text else None
+
+    async def _image(self, name: str) -> State:
+        build = self._build
+        base = await build.worker.base(
+            name,
+            self._platform(),
+            pull=build.options.pull,
+            clients=build.clients,
+            say=self._voice.say,
+        )
+        return State(base.config, base.id)
+
+    async def _triggers(self, state: State) -> State:
+        """Run what the base image has for those that are built on it."""
+        triggers = state.run.on_build
+        if not triggers:
+            return state
+        instructions = parse_triggers(triggers)
+        plural = "s" if len(instructions) > 1 else ""
+        self._voice.text(f"# Executing {len(instructions)} build trigger{plural}\n")
+        draft = state.draft()
+        draft.run.on_build = None
+        state = state.changed(draft)
+        for it in instructions:
+            state = await self._step(state, it)
+        return state
+
+    # --- steps -----------------------------------------------------------------------------
+
+    async def _step(self, state: State, it: model.Instruction) -> State:
+        try:
+            state = await self._do(state, it)
+        except SampanError as error:
+            place, source = it.place, self._build.dockerfile.source
+            if not place.first or "\n---" in str(error):
+                raise
+            excerpt = source.excerpt(place.first, place.last)
+            raise type(error)(f"{error}\n{excerpt}") from error
+        self._voice.result(state.id())
+        return state
+
+    async def _do(self, state: State, it: model.Instruction) -> State:
+        scope = metadata.Scope(self._shell, state)
+        if isinstance(it, model.Arg):
+            return await self._arg(scope, it)
+        if isinstance(it, model.Run):
+            return await self._run(state, it)
+        if isinstance(it, model.Copy):
+            return await self._copy(scope, it)
+        if isinstance(it, model.Workdir):
+            return await self._workdir(scope, it)
+        draft, text = metadata.change(scope, it)
+        if isinstance(it, model.Entrypoint) and not state.command_set:
+            draft.run.cmd = None
+        state = await self._recorded(state, draft, text)
+        if isinstance(it, model.Command):
+            state = replace(state, command_set=True)
+        return state
+
+    async def _arg(self, scope: metadata.Scope, it: model.Arg) -> State:
+        arguments, shown = dict(scope.state.arguments), []
+        for name, default in it.variables:
+            given = None if default is None else scope.word(default)
+            value = self._build.arguments.declare(name, given)
+            if value is None:
+                arguments.pop(name, None)
+            else:
+                arguments[name] = value
+            shown.append(name if default is None else f"{name}={given}")
+            scope.variables = {**arguments, **scope.state.env}
+        draft = scope.state.draft()
+        state = await self._recorded(scope.state, draft, f"ARG {' '.join(shown)}")
+        return replace(state, arguments=arguments)
+
+    async def _recorded(self, state: State, draft: ImageConfig, text: str) -> State:
+        """Return a changed configuration, with the time at which this was first done."""
+        key = key_of("configuration", state.id(), text)
+        record = self._find(key)
+        if record is None:
+            record = await self._note(key, state, "", text)
+        else:
+            self._voice.cached()
+        history = f"/bin/sh -c #(nop)  {text}"
+        config = extended(draft, timestamp(record.created), history, "", draft.author)
+        return state.changed(config)
+
+    def _find(self, key: str) -> Record | None:
+        if self._build.options.no_cache:
+            return None
+        record = self._build.cache.find(key)
+        if record is not None:
+            self._solver.used.add(key)
+        return record
+
+    async def _note(self, key: str, state: State, diff_id: str, text: str) -> Record:
+        chain = chain_id([*state.config.diff_ids, diff_id]) if diff_id else None
+        now = self._build.now()
+        record = Record(key, chain or "", diff_id, state.chain or "", now, time.time_ns(), 0, text)
+        await self._build.cache.add(record)
+        return record
+
+    async def _layered(self, state: State, record: Record, text: str) -> State:
+        config = extended(
+            state.draft(), timestamp(record.created), text, record.diff_id, state.config.author
+        )
+        return state.changed(config)
+
+    async def _run(self, state: State, it: model.Run) -> State:
+        build = self._build
+        command = running.command_of(state, it, build.arguments.proxies())
+        step = running.step_of(state, it, command, build.options)
+        key = running.key_of_run(step, command)
+        async with build.cache.turn(key):
+            record = self._find(key)
+            if record is not None:
+                self._voice.cached()
+            else:
+                diff_id = await self._execute(step, command)
+                record = await self._note(key, state, diff_id, command.text)
+        return await self._layered(state, record, command.history)
+
+    async def _execute(self, step: RunStep, command: running.Command) -> str:
+        """Run a command; return the diff id of what it changed."""
+        container = ""
+
+        def started(id: str) -> None:
+            nonlocal container
+            container = id
+            self._voice.running(id)
+
+        def output(_: int, data: bytes) -> None:
+            self._voice.text(data.decode("utf-8", "replace"))
+
+        ran = await self._build.worker.run(step, started, output)
+        if ran.exit_code:
+            raise StepFailed(command.text, ran.exit_code)
+        self._voice.removed(container)
+        return ran.diff_id
+
+    async def _copy(self, scope: metadata.Scope, it: model.Copy) -> State:
+        build, state = self._build, scope.state
+        wanted = copying.expand(scope, it)
+        if it.origin:
+            wanted = replace(wanted, origin=await self._origin(it.origin) or "")
+        copy = copying.Copying(build.worker, state.chain, wanted)
+        key = await copy.choose(build.sources, build.context)
+        text = f"/bin/sh -c #(nop) {wanted.text} in {wanted.destination} "
+        async with build.cache.turn(key):
+            record = self._find(key)
+            if record is not None:
+                self._voice.cached()
+            else:
+                diff_id = await copy.make(build.epoch)
+                record = await self._note(key, state, diff_id, wanted.text)
+        return await self._layered(state, record, text)
+
+    async def _origin(self, name: str) -> str | None:
+        """Return the chain id of what `--from` means: a stage, or an image."""
+        build = self._build
+        stage = stage_from(build.dockerfile, self._needed.stage, name)
+        if stage is not None:
+            return (await self._solver.state_of(stage)).chain
+        base = await build.worker.base(
+            name, self._platform(), pull=False, clients=build.clients, say=self._voice.say
+        )
+        return chain_id(base.config.diff_ids)
+
+    async def _workdir(self, scope: metadata.Scope, it: model.Workdir) -> State:
+        state = scope.state
+        path = metadata.working_dir(scope, it.path)
+        key = key_of("workdir", state.id(), path)
+        record = self._find(key)
+        if record is not None:
+            self._voice.cached()
+        else:
+            diff_id = await self._make_folder(state, path)
+            record = await self._note(key, state, diff_id, f"WORKDIR {path}")
+        draft = state.draft()
+        draft.run.working_dir = path
+        text = f"/bin/sh -c #(nop) WORKDIR {posixpath.normpath(path)}"
+        return await self._layered(state.changed(draft), record, text)
+
+    async def _make_folder(self, state: State, path: str) -> str:
+        """Make a folder and those above it, where they are missing; return the layer's diff id."""
+        place = await locate(self._build.worker, state.chain, path)
+        if place.exists:
+            if not place.is_folder:
+                raise InvalidArgument(f"Cannot mkdir: {path} is not a directory")
+            return ""
+        mtime = self._build.now()
+        paths: Sequence[bytes] = [*place.missing_folders(), place.path]
+        items = [Item(one, folder(mtime=mtime)) for one in paths]
+        epoch = self._build.epoch
+        return await self._build.worker.layer(
+            state.chain, lambda into: write_layer(items, into, epoch)
+        )

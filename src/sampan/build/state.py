@@ -1,0 +1,87 @@
+"""What a step begins with, and what it makes: layers and a configuration."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from sampan.spec.digest import Digest, chain_id, digest_of
+from sampan.spec.image import History, ImageConfig, RootFS, RunConfig
+
+SHELL = ["/bin/sh", "-c"]
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """An image that has no name yet. Nobody changes its configuration: `changed` makes another."""
+
+    config: ImageConfig
+    image: str = ""  # id of the stored image that this is, as it is
+    arguments: Mapping[str, str] = field(default_factory=dict)  # ARGs in effect that have a value
+    command_set: bool = False  # CMD stands in this Dockerfile
+
+    @property
+    def chain(self) -> Digest | None:
+        """The layers that files are in."""
+        return chain_id(self.config.diff_ids)
+
+    @property
+    def run(self) -> RunConfig:
+        """The configuration of containers."""
+        return self.config.run
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variables of the image."""
+        return dict(entry.partition("=")[::2] for entry in with_path(self.run.env))
+
+    @property
+    def shell(self) -> list[str]:
+        """What the shell forms of instructions begin with."""
+        return self.run.shell or SHELL
+
+    def draft(self) -> ImageConfig:
+        """Return a copy of the configuration that may be changed."""
+        draft = copy.deepcopy(self.config)
+        draft.config = draft.config or RunConfig()
+        draft.config.env = with_path(draft.config.env)
+        draft.rootfs = draft.rootfs or RootFS()
+        return draft
+
+    def encoded(self) -> bytes:
+        """Return the configuration as the bytes whose digest is the image's id."""
+        return msgspec.json.encode(self.config, order="sorted")
+
+    def id(self) -> Digest:
+        """Return the id that the image has, or would have."""
+        return Digest(self.image) if self.image else digest_of(self.encoded())
+
+    def changed(self, config: ImageConfig) -> State:
+        """Return the state with another configuration."""
+        return replace(self, config=config, image="")
+
+
+def with_path(env: list[str] | None) -> list[str]:
+    """Return variables with the PATH that containers have anyway (moby setDefaultPath)."""
+    entries = list(env or [])
+    if any(entry.split("=", 1)[0] == "PATH" for entry in entries):
+        return entries
+    return [*entries, f"PATH={PATH}"]
+
+
+def extended(
+    draft: ImageConfig, created: str, created_by: str, diff_id: str, author: str
+) -> ImageConfig:
+    """Add one step, and its layer if it has one, to a configuration; return it."""
+    if draft.rootfs is None:
+        draft.rootfs = RootFS()
+    if diff_id:
+        draft.rootfs.diff_ids = [*draft.diff_ids, diff_id]
+    step = History(created=created, created_by=created_by, author=author, empty_layer=not diff_id)
+    draft.history = [*(draft.history or []), step]
+    draft.created = created
+    return draft

@@ -1,0 +1,88 @@
+"""What builds need of the world: images, layers, containers, threads.
+
+The engine has it all (`engine/building.py`); the daemon fits the two together. In tests it is a
+dictionary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeVar
+
+from sampan.spec.build import BaseImage, Ran, RunStep
+from sampan.spec.docker.images import ProgressMessage
+from sampan.spec.platform import Platform
+from sampan.storage.mounter import PathStat
+
+T = TypeVar("T")
+Say = Callable[[ProgressMessage], None]
+Output = Callable[[int, bytes], None]  # 1 or 2, and what came from there
+
+
+class Worker(Protocol):
+    """Does the work of builds. A chain id names layers on each other, None no layer."""
+
+    # --- images and layers -----------------------------------------------------------------
+
+    def intake(self) -> AbstractAsyncContextManager[None]:
+        """Keep everything that comes in until a build has ended."""
+
+    async def base(
+        self, name: str, platform: Platform | None, *, pull: bool, clients: object, say: Say
+    ) -> BaseImage:
+        """Return an image, fetched from its registry if it is not here or with `pull`."""
+
+    def has_layer(self, chain: str) -> bool:
+        """Tell whether a layer is there."""
+
+    def layer_size(self, chain: str) -> int:
+        """Return the bytes of the files of a layer."""
+
+    def keep_layers(self, chains: Iterable[str]) -> None:
+        """Keep layers for the cache, until they are released."""
+
+    def release_layers(self, chains: Iterable[str]) -> None:
+        """Keep layers for the cache no longer."""
+
+    async def collect(self) -> None:
+        """Remove the layers that nothing needs any more."""
+
+    async def layer(self, parent: str | None, write: Callable[[int], None]) -> str:
+        """Make a layer of the archive that `write` writes to a pipe; return its diff id.
+
+        "" if it changes nothing.
+        """
+
+    async def add_image(self, config: bytes, parent: str) -> str:
+        """Store an image whose layers are there; return its id."""
+
+    async def tag(self, image: str, name: str) -> str:
+        """Give an image a name; return it as users write it."""
+
+    # --- files of a state ------------------------------------------------------------------
+
+    async def stat(self, chain: str | None, path: str) -> PathStat | None:
+        """Return what a path is, None if nothing; a link is the link itself."""
+
+    async def pack(self, chain: str | None, path: str, read: Callable[[int], T]) -> T:
+        """Return what `read` makes, in a thread, of the archive of a path that its pipe gives."""
+
+    async def download(self, url: str, read: Callable[[int], T]) -> T:
+        """Return what `read` makes, in a thread, of the body of a web page."""
+
+    # --- containers ------------------------------------------------------------------------
+
+    async def run(self, step: RunStep, started: Callable[[str], None], output: Output) -> Ran:
+        """Run a step; tell the id of its container when there is one, then what it writes."""
+
+    # --- threads ---------------------------------------------------------------------------
+
+    async def call(self, func: Callable[[], T]) -> T:
+        """Return what a function returns that is called in a thread."""
+
+    async def feed(self, chunks: AsyncIterable[bytes], read: Callable[[int], T]) -> T:
+        """Return what `read` makes, in a thread, of chunks that its pipe gives."""
+
+    def scratch(self) -> int:
+        """Return a file without a name."""

@@ -1,0 +1,281 @@
+"""What builds need of the engine: base images, layers, files of layers, steps in containers.
+
+Source: moby daemon/builder/dockerfile/containerbackend.go, daemon/builder/backend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Any, Final, TypeVar, cast
+
+from sampan.distribution.credentials import Credentials
+from sampan.engine.blocking import blocking
+from sampan.engine.containers import Containers
+from sampan.engine.images.feeding import from_pipe, through_pipe
+from sampan.engine.images.fetching import fetched
+from sampan.engine.images.images import Images
+from sampan.engine.images.model import Image
+from sampan.engine.queries import AttachQuery, ListQuery
+from sampan.engine.undisturbed import waited_for
+from sampan.errors import InvalidArgument, NotFound, SampanError
+from sampan.http.urls import Url
+from sampan.rpc import Fd
+from sampan.spec.build import BaseImage, Limits, Ran, RunStep
+from sampan.spec.digest import EMPTY_LAYER, Digest
+from sampan.spec.docker.config import Config, HostConfig, LogConfig
+from sampan.spec.docker.containers import CreateRequest
+from sampan.spec.docker.images import ProgressMessage
+from sampan.spec.image import Healthcheck, ImageConfig, RootFS, RunConfig
+from sampan.spec.platform import Platform
+from sampan.spec.reference import Reference, parse_any
+from sampan.storage.mounter import Mounter, PathStat
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+LABEL: Final = "org.sampan.build"  # of the containers of steps: they go when the engine starts
+_HUB: Final = "https://index.docker.io/v1/"
+_FRAME: Final = 8  # bytes of the header of a frame
+_READ: Final = 64 << 10
+
+
+class Building:
+    """The engine as the worker of builds; see build.worker.Worker."""
+
+    def __init__(self, images: Images, containers: Containers, mounter: Mounter) -> None:
+        self._images, self._containers, self._mounter = images, containers, mounter
+        self._layers = images.store.layers
+
+    async def clean(self) -> None:
+        """Remove the containers of steps that a killed engine has left."""
+        query = ListQuery(all=True, filters={"label": [LABEL]})
+        for container in await self._containers.list(query):
+            with suppress(SampanError):
+                await self._containers.remove(container.id, force=True, volumes=True)
+                log.info("container %s of an interrupted build is removed", container.id)
+
+    # --- images and layers -----------------------------------------------------------------
+
+    def intake(self) -> AbstractAsyncContextManager[None]:
+        """Keep everything that comes in until a build has ended."""
+        return self._images.store.intake()
+
+    async def base(
+        self,
+        name: str,
+        platform: Platform | None,
+        *,
+        pull: bool,
+        clients: object,
+        say: Callable[[ProgressMessage], None],
+    ) -> BaseImage:
+        """Return an image, fetched from its registry if it is not here or with `pull`."""
+        meant = parse_any(name)
+        if not pull or not isinstance(meant, Reference):
+            try:
+                return _base(await self._images.resolve(name, platform))
+            except NotFound:
+                if not isinstance(meant, Reference):
+                    raise
+        reference = meant.with_default_tag()
+        credentials = credentials_for(reference, cast(Mapping[str, Credentials], clients or {}))
+        messages = self._images.pull(reference, platform=platform, credentials=credentials)
+        async for message in messages:
+            say(message)
+        return _base(await self._images.resolve(name, platform))
+
+    def has_layer(self, chain: str) -> bool:
+        """Tell whether a layer is there."""
+        return Digest(chain) in self._layers.chains
+
+    def layer_size(self, chain: str) -> int:
+        """Return the bytes of the files of a layer."""
+        return self._layers.size(chain)
+
+    def keep_layers(self, chains: Iterable[str]) -> None:
+        """Keep layers for the cache, until they are released."""
+        self._layers.cached.update(chains)
+
+    def release_layers(self, chains: Iterable[str]) -> None:
+        """Keep layers for the cache no longer."""
+        self._layers.cached.subtract(chains)
+        self._images.store.reclaiming.collect_later()
+
+    async def collect(self) -> None:
+        """Remove the layers that nothing needs any more."""
+        await self._images.collect_quietly()
+
+    async def layer(self, parent: str | None, write: Callable[[int], None]) -> str:
+        """Make a layer of an archive; return its diff id, "" if it changes nothing."""
+        below = Digest(parent) if parent else None
+        async with from_pipe(write) as pieces:
+            staged = await self._layers.stage(pieces, parent=below)
+        if staged.diff_id == EMPTY_LAYER:
+            await self._layers.discard(staged)
+            return ""
+        await self._layers.commit(staged, below, lease=False)
+        return staged.diff_id
+
+    async def add_image(self, config: bytes, parent: str) -> str:
+        """Store an image whose layers are there; return its id."""
+        return (await self._images.store.add(config, parent)).id
+
+    async def tag(self, image: str, name: str) -> str:
+        """Give an image a name; return it as users write it."""
+        reference = Reference.parse(name).with_default_tag()
+        await self._images.store.tag(image, reference)
+        self._images.store.log("tag", self._images.store.images[image], reference.familiar)
+        return reference.familiar
+
+    # --- files of a state ------------------------------------------------------------------
+
+    async def stat(self, chain: str | None, path: str) -> PathStat | None:
+        """Return what a path is, None if nothing; a link is the link itself."""
+        if chain is None:
+            return None
+        try:
+            return await blocking(self._mounter.stat, chain, path)
+        except NotFound:
+            return None
+
+    async def pack(self, chain: str | None, path: str, read: Callable[[int], T]) -> T:
+        """Return what `read` makes of the archive of a path."""
+        if chain is None:
+            raise NotFound(f"Could not find the file {path}")
+        async with from_pipe(lambda fd: self._mounter.pack(chain, path, Fd(fd))) as pieces:
+            return await through_pipe(pieces, read)
+
+    async def download(self, url: str, read: Callable[[int], T]) -> T:
+        """Return what `read` makes of the body of a web page."""
+        async with fetched(Url.parse(url)) as page:
+            return await through_pipe(page.chunks, read)
+
+    # --- threads ---------------------------------------------------------------------------
+
+    async def call(self, func: Callable[[], T]) -> T:
+        """Return what a function returns that is called in a thread."""
+        return await waited_for(blocking(func))
+
+    async def feed(self, chunks: AsyncIterable[bytes], read: Callable[[int], T]) -> T:
+        """Return what `read` makes of chunks that its pipe gives."""
+        return await through_pipe(chunks, read)
+
+    def scratch(self) -> int:
+        """Return a file without a name."""
+        return self._images.store.content.scratch()
+
+    # --- containers ------------------------------------------------------------------------
+
+    async def run(
+        self, step: RunStep, started: Callable[[str], None], output: Callable[[int, bytes], None]
+    ) -> Ran:
+        """Run a step in a container of its own, which is gone afterwards."""
+        created = await self._containers.create(_request(step), image=_image(step))
+        try:
+            started(created.id)
+            code = await self._execute(created.id, output)
+            diff_id = "" if code else await self._changes(created.id, step.chain)
+        finally:
+            await waited_for(self._remove(created.id))
+        return Ran(exit_code=code, diff_id=diff_id)
+
+    async def _remove(self, id: str) -> None:
+        with suppress(NotFound):
+            await self._containers.remove(id, force=True, volumes=True)
+
+    async def _execute(self, id: str, output: Callable[[int, bytes], None]) -> int:
+        query = AttachQuery(stream=True, stdout=True, stderr=True)
+        attachment = await self._containers.attach(id, query)
+        if attachment.socket is None:
+            raise InvalidArgument("the step has no output")
+        with attachment.socket as sock:
+            await self._containers.start(id)
+            waiter = self._containers.waiter(id)
+            await _copy_frames(sock, output)
+            return (await waiter.wait()).status_code
+
+    async def _changes(self, id: str, parent: str | None) -> str:
+        return await self.layer(parent, lambda fd: self._mounter.diff(id, Fd(fd)))
+
+
+def _base(image: Image) -> BaseImage:
+    return BaseImage(id=image.id, config=image.config)
+
+
+def credentials_for(reference: Reference, clients: Mapping[str, Credentials]) -> Credentials | None:
+    """Return what X-Registry-Config has for the registry of an image."""
+    domain = reference.domain
+    names = [_HUB, "index.docker.io", "docker.io"] if domain == "docker.io" else [domain]
+    for name in names:
+        for key, credentials in clients.items():
+            plain = key.removeprefix("https://").removeprefix("http://").partition("/")[0]
+            if key == name or plain == name:
+                return None if credentials.is_anonymous else credentials
+    return None
+
+
+def _image(step: RunStep) -> Image:
+    """Return the layers that a step sees as an image that says nothing else."""
+    config = ImageConfig(
+        architecture=step.architecture,
+        os=step.os,
+        variant=step.variant,
+        config=RunConfig(),
+        rootfs=RootFS(),
+    )
+    return Image("", config, (Digest(step.chain),) if step.chain else ())
+
+
+def _request(step: RunStep) -> CreateRequest:
+    config: dict[str, Any] = {name: getattr(Config(), name) for name in Config.__struct_fields__}
+    config |= {
+        "attach_stdout": True,
+        "attach_stderr": True,
+        "cmd": step.command,
+        "env": step.env,
+        "user": step.user,
+        "working_dir": step.working_dir,
+        "labels": {LABEL: ""},
+        "healthcheck": Healthcheck(test=["NONE"]),
+    }
+    host = _limited(step.limits)
+    host.network_mode = step.network or "default"
+    host.extra_hosts = step.extra_hosts or None
+    host.security_opt = step.security_opt or None
+    host.privileged = step.privileged
+    host.log_config = LogConfig(type="none")
+    host.mounts = step.mounts
+    return CreateRequest(**config, host_config=host)
+
+
+def _limited(limits: Limits) -> HostConfig:
+    return HostConfig(
+        memory=limits.memory,
+        memory_swap=limits.memory_swap,
+        cpu_shares=limits.cpu_shares,
+        cpu_period=limits.cpu_period,
+        cpu_quota=limits.cpu_quota,
+        cpuset_cpus=limits.cpuset_cpus,
+        cpuset_mems=limits.cpuset_mems,
+        cgroup_parent=limits.cgroup_parent,
+        shm_size=limits.shm_size,
+        ulimits=limits.ulimits or None,
+    )
+
+
+async def _copy_frames(sock: socket.socket, output: Callable[[int, bytes], None]) -> None:
+    """Hand on what comes in frames, to the end."""
+    loop = asyncio.get_running_loop()
+    sock.setblocking(False)
+    waiting = bytearray()
+    while data := await loop.sock_recv(sock, _READ):
+        waiting += data
+        while len(waiting) >= _FRAME:
+            size = int.from_bytes(waiting[4:_FRAME], "big")
+            if len(waiting) < _FRAME + size:
+                break
+            output(waiting[0], bytes(waiting[_FRAME : _FRAME + size]))
+            del waiting[: _FRAME + size]

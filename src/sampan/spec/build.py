@@ -1,0 +1,88 @@
+"""What builds and the engine tell each other: base images, steps that run, build requests.
+
+Source: moby daemon/builder/backend (Options), api/types/build.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from sampan.spec.docker.config import Mount, Ulimit
+from sampan.spec.image import ImageConfig
+
+
+class BaseImage(msgspec.Struct, kw_only=True):
+    """An image that a stage begins with."""
+
+    id: str
+    config: ImageConfig
+
+
+class Limits(msgspec.Struct, kw_only=True):
+    """What the containers of a build may use; 0 and "" are no limit."""
+
+    memory: int = 0  # bytes
+    memory_swap: int = 0
+    cpu_shares: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    cgroup_parent: str = ""
+    shm_size: int = 0
+    ulimits: list[Ulimit] = []
+
+
+class RunStep(msgspec.Struct, kw_only=True):
+    """A command that is run in a container, on a state of the file system."""
+
+    chain: str | None  # the layers that it sees; None for nothing
+    architecture: str
+    os: str
+    variant: str = ""
+    command: list[str]
+    env: list[str]
+    user: str = ""
+    working_dir: str = ""
+    network: str = ""
+    extra_hosts: list[str] = []
+    security_opt: list[str] = []
+    privileged: bool = False
+    mounts: list[Mount] = []
+    limits: Limits = msgspec.field(default_factory=Limits)
+
+
+class Ran(msgspec.Struct, kw_only=True):
+    """What came of a step."""
+
+    exit_code: int
+    diff_id: str = ""  # of the layer with what it changed; "" if it changed nothing, or failed
+
+
+class BuildOptions(msgspec.Struct, kw_only=True):
+    """What a client asks for, but the context."""
+
+    dockerfile: str = "Dockerfile"
+    remote: str = ""
+    tags: list[str] = []
+    target: str = ""
+    arguments: dict[str, str | None] = {}
+    labels: dict[str, str] = {}
+    platform: str = ""
+    no_cache: bool = False
+    pull: bool = False
+    quiet: bool = False
+    squash: bool = False
+    keep_on_failure: bool = False  # the container of a step that failed
+    network: str = ""
+    extra_hosts: list[str] = []
+    security_opt: list[str] = []
+    cache_from: list[str] = []
+    limits: Limits = msgspec.field(default_factory=Limits)
+
+
+class BuildCachePruneReport(msgspec.Struct, rename="pascal", kw_only=True):
+    """The answer to POST /build/prune."""
+
+    caches_deleted: list[str] | None = None
+    space_reclaimed: int = 0

@@ -1,0 +1,192 @@
+"""Builds on a real daemon: real layers, real containers, clients that leave, killed daemons."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+import os
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests import tarballs
+from tests.daemon import Answer, Daemon, running
+from tests.session import eventually
+
+pytestmark = [pytest.mark.privileged, pytest.mark.slow]
+
+TAR = {"Content-Type": "application/x-tar"}
+
+
+def context(dockerfile: str, *members: bytes) -> bytes:
+    return tarballs.archive(tarballs.file("Dockerfile", dockerfile.encode()), *members)
+
+
+def build(daemon: Daemon, dockerfile: str, *members: bytes, query: str = "") -> list[Any]:
+    """Build, and return the messages."""
+    answer = daemon.request("POST", f"/build?{query}", context(dockerfile, *members), TAR)
+    assert answer.status == 200, answer.body
+    return messages(answer)
+
+
+def messages(answer: Answer) -> list[Any]:
+    return [json.loads(line) for line in answer.body.splitlines()]
+
+
+def text(said: list[Any]) -> str:
+    return "".join(message.get("stream", message.get("error", "")) for message in said)
+
+
+def output(daemon: Daemon, image: str, *command: str) -> str:
+    """Return what a command writes in a container of an image."""
+    run = subprocess.run(
+        [*daemon.enter, daemon.programs["sampan"], "run", "--rm", image, *command],
+        env=daemon.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return run.stdout
+
+
+@pytest.fixture
+def clean(daemon: Daemon) -> Iterator[Daemon]:
+    """Give a daemon, and leave it no images of this test and no cache."""
+    yield daemon
+    for image in daemon.request("GET", "/images/json?all=1").json:
+        if image["RepoTags"] != ["busybox:latest"]:
+            daemon.request("DELETE", f"/images/{image['Id']}?force=1")
+    daemon.request("POST", "/build/prune?all=1")
+
+
+def test_a_build_makes_an_image_that_runs(clean: Daemon) -> None:
+    said = build(
+        clean,
+        "FROM busybox AS maker\nWORKDIR /out\nRUN echo made > result && chown 12:34 result\n"
+        "FROM busybox\nENV WHO=world\nCOPY --from=maker /out/result /made\n"
+        "COPY --chown=5 --chmod=0640 greeting /lib/greeting\nRUN rm -r /home && mkdir -p /new/er\n"
+        'ADD files.tar.gz /files\nUSER 7\nCMD ["sh", "-c", "cat /made; echo $WHO; id -u"]\n',
+        tarballs.file("greeting", b"hello\n"),
+        tarballs.file(
+            "files.tar.gz", gzip.compress(tarballs.archive(tarballs.file("x/y", b"inside")))
+        ),
+        query="t=made:1&t=made:2",
+    )
+    assert text(said).endswith("Successfully tagged made:1\nSuccessfully tagged made:2\n")
+    assert output(clean, "made:2") == "made\nworld\n7\n"
+    seen = output(
+        clean, "made:1", "sh", "-c",
+        "stat -c '%u %g %a' /made /lib/greeting; ls -d /home 2>&1; cat /files/x/y; ls /new",
+    )  # fmt: skip
+    assert seen == "12 34 644\n5 5 640\nls: /home: No such file or directory\ninsideer\n"
+    assert clean.request("GET", "/containers/json?all=1").json == []
+
+
+def test_a_built_image_is_saved_and_checked_as_any_other(clean: Daemon) -> None:
+    build(clean, "FROM busybox\nRUN rm /bin/vi; mkdir /x; echo y > /x/y; ln /x/y /x/z\nCOPY f /g",
+          tarballs.file("f", b"g" * 300_000), query="t=made")  # fmt: skip
+    assert clean.request("GET", "/images/made/get").status == 200
+    assert clean.request("GET", "/system/check").json["Problems"] in (None, [])
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress], ids=["gzip", "xz"])
+def test_a_context_may_be_compressed(clean: Daemon, compress: Any) -> None:
+    body = compress(context("FROM busybox\nLABEL a=b"))
+    answer = clean.request("POST", "/build?q=1", body, TAR)
+    assert messages(answer)[0]["stream"].startswith("sha256:")
+
+
+def test_a_failed_command_gives_its_code_and_no_image(clean: Daemon) -> None:
+    before = clean.request("GET", "/images/json?all=1").json
+    said = build(clean, "FROM busybox\nRUN echo to stderr >&2; exit 42", query="t=made")
+    assert said[-2]["stream"] == "to stderr\n"
+    assert said[-1]["errorDetail"] == {
+        "code": 42,
+        "message": "The command '/bin/sh -c echo to stderr >&2; exit 42' returned a non-zero"
+        " code: 42",
+    }
+    assert clean.request("GET", "/images/json?all=1").json == before
+    assert clean.request("GET", "/containers/json?all=1").json == []
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "query", "message"),
+    [
+        ("FOO", "", "dockerfile parse error on line 1: unknown instruction: FOO"),
+        ("FROM busybox", "t=No:Such:Name", "invalid reference format"),
+        ("FROM busybox", "dockerfile=other", "Cannot locate specified Dockerfile: other"),
+        ("FROM busybox", "target=x", "target stage x could not be found"),
+        ("FROM busybox", "buildargs=x", "error reading buildargs"),
+        ("FROM busybox", "platform=a/b/c/d", "cannot parse platform specifier"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_a_bad_request(
+    clean: Daemon, dockerfile: str, query: str, message: str
+) -> None:
+    answer = clean.request("POST", f"/build?{query}", context(dockerfile), TAR)
+    assert answer.status == 400
+    assert message in answer.json["message"]
+
+
+def test_a_client_that_leaves_ends_its_build(clean: Daemon) -> None:
+    body = context("FROM busybox\nRUN echo started; sleep 1000")
+    with clean.connect() as sock:
+        head = f"POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        sock.sendall(head.encode() + body)
+        seen = b""
+        while b"started" not in seen:
+            seen += sock.recv(4096)
+    eventually(lambda: clean.request("GET", "/containers/json?all=1").json == [])
+
+
+def test_limits_and_networks_of_the_request_are_those_of_the_commands(clean: Daemon) -> None:
+    said = build(
+        clean,
+        "FROM busybox\nRUN cat /etc/hosts; ulimit -n; ls /sys/class/net",
+        query="networkmode=none&extrahosts=far:1.2.3.4"
+        "&ulimits=[{%22Name%22:%22nofile%22,%22Soft%22:99,%22Hard%22:99}]",
+    )
+    shown = text(said)
+    assert "1.2.3.4\tfar" in shown
+    assert "\n99\n" in shown
+    assert "eth0" not in shown
+
+
+def test_unused_layers_go_with_the_cache(clean: Daemon) -> None:
+    build(clean, "FROM busybox\nRUN dd if=/dev/zero of=/big bs=1k count=300", query="t=made")
+    clean.request("DELETE", "/images/made")
+    assert "Using cache" in text(
+        build(clean, "FROM busybox\nRUN dd if=/dev/zero of=/big bs=1k count=300", query="t=made")
+    )
+    clean.request("DELETE", "/images/made")
+    report = clean.request("POST", "/build/prune").json
+    assert report["SpaceReclaimed"] == 300 << 10
+    assert len(report["CachesDeleted"]) == 1
+
+
+def test_a_killed_daemon_leaves_nothing_of_a_build_and_its_cache_is_sound() -> None:
+    dockerfile = "FROM busybox\nRUN echo first > /1\nRUN echo second > /2; sleep 1000"
+    body = context(dockerfile)
+    with running() as daemon:
+        daemon.import_image()
+        with daemon.connect() as sock:
+            head = f"POST /build?t=made HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            sock.sendall(head.encode() + body)
+            seen = b""
+            while seen.count(b"Running in") < 2:
+                seen += sock.recv(4096)
+            assert daemon.process
+            os.kill(daemon.process.pid, 9)
+        daemon.kill()
+        daemon.start()
+        assert daemon.request("GET", "/containers/json?all=1").json == []
+        assert [one["RepoTags"] for one in daemon.request("GET", "/images/json?all=1").json] == [
+            ["busybox:latest"]
+        ]
+        said = build(daemon, dockerfile.replace("; sleep 1000", ""), query="t=made")
+        assert text(said).count("Using cache") == 1
+        assert output(daemon, "made", "cat", "/1", "/2") == "first\nsecond\n"
+        assert daemon.request("GET", "/system/check").json["Problems"] in (None, [])

@@ -1,0 +1,273 @@
+"""A worker for builds that keeps layers in a dictionary, and runs no real program."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import sqlite3
+import tarfile
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
+
+import msgspec
+
+from sampan.build.builder import Builder
+from sampan.errors import NotFound
+from sampan.spec.build import BaseImage, BuildOptions, Ran, RunStep
+from sampan.spec.digest import chain_id, digest_of
+from sampan.spec.docker.images import ProgressMessage
+from sampan.spec.image import ImageConfig, RootFS, RunConfig
+from sampan.spec.platform import Platform
+from sampan.storage.mounter import PathStat
+from tests import tarballs
+
+T = TypeVar("T")
+Members = list[tuple[tarfile.TarInfo, bytes]]
+
+
+class FakeDatabase:
+    """A database in memory."""
+
+    def __init__(self) -> None:
+        self.connection = sqlite3.connect(":memory:", check_same_thread=False)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        with self.connection:
+            yield self.connection
+
+
+class FakeWorker:
+    """Images, layers and commands of tests.
+
+    A command is one shell line of `write PATH TEXT`, `print TEXT`, `fail CODE` or `wait NAME`.
+    """
+
+    def __init__(self) -> None:
+        self.layers: dict[str, Members] = {}  # chain id → members of that layer
+        self.parents: dict[str, str | None] = {}
+        self.images: dict[str, BaseImage] = {}
+        self.tags: dict[str, str] = {}
+        self.kept: Counter[str] = Counter()
+        self.steps: list[RunStep] = []
+        self.made = 0  # layers
+        self.pages: dict[str, bytes] = {}
+        self.events: dict[str, asyncio.Event] = {}
+        self.running = 0
+
+    def have(self, name: str, *files: bytes, **config: Any) -> str:
+        """Have an image with one layer."""
+        archive = tarballs.archive(*files)
+        diff_id = self._store(None, archive)
+        document = ImageConfig(
+            architecture="amd64",
+            os="linux",
+            created="2020-01-01T00:00:00Z",
+            config=RunConfig(**config),
+            rootfs=RootFS(diff_ids=[diff_id]),
+        )
+        image = digest_of(msgspec.json.encode(document))
+        self.images[name] = self.images[image] = BaseImage(id=image, config=document)
+        return image
+
+    def _store(self, parent: str | None, archive: bytes) -> str:
+        diff_id = digest_of(archive)
+        chain = digest_of(f"{parent} {diff_id}".encode()) if parent else diff_id
+        with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+            members: Members = []
+            for info in opened:
+                file = opened.extractfile(info) if info.isreg() else None
+                members.append((info, file.read() if file else b""))
+        self.layers[chain], self.parents[chain] = members, parent
+        return diff_id
+
+    def files(self, chain: str | None) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
+        """Return what a state has, by path."""
+        chains: list[str] = []
+        while chain is not None:
+            chains.append(chain)
+            chain = self.parents[chain]
+        found = {}
+        for one in reversed(chains):
+            for info, content in self.layers[one]:
+                found["/" + info.name.strip("/")] = info, content
+        return found
+
+    # --- the contract ----------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def intake(self) -> AsyncIterator[None]:
+        yield
+
+    async def base(
+        self,
+        name: str,
+        platform: Platform | None,
+        *,
+        pull: bool,
+        clients: object,
+        say: Callable[[ProgressMessage], None],
+    ) -> BaseImage:
+        if pull:
+            say(ProgressMessage(status=f"Pulling from {name}"))
+        if name not in self.images:
+            raise NotFound(f"No such image: {name}")
+        return self.images[name]
+
+    def has_layer(self, chain: str) -> bool:
+        return chain in self.layers
+
+    def layer_size(self, chain: str) -> int:
+        return sum(len(content) for _, content in self.layers.get(chain, []))
+
+    def keep_layers(self, chains: Iterable[str]) -> None:
+        self.kept.update(chains)
+
+    def release_layers(self, chains: Iterable[str]) -> None:
+        self.kept.subtract(chains)
+
+    async def collect(self) -> None:
+        for chain in [chain for chain in self.layers if self.kept[chain] <= 0]:
+            del self.layers[chain]
+
+    async def layer(self, parent: str | None, write: Callable[[int], None]) -> str:
+        self.made += 1
+        with tempfile.TemporaryFile() as file:
+            await self.call(lambda: write(file.fileno()))
+            file.seek(0)
+            return self._store(parent, file.read())
+
+    async def add_image(self, config: bytes, parent: str) -> str:
+        image = digest_of(config)
+        self.images[image] = BaseImage(
+            id=image, config=msgspec.json.decode(config, type=ImageConfig)
+        )
+        return image
+
+    async def tag(self, image: str, name: str) -> str:
+        self.tags[name] = image
+        self.images[name] = self.images[image]
+        return name
+
+    async def stat(self, chain: str | None, path: str) -> PathStat | None:
+        files = self.files(chain)
+        if path in files:
+            info, _ = files[path]
+            mode = 1 << 31 if info.isdir() else 1 << 27 if info.issym() else 0
+            target = os.path.join(os.path.dirname(path), info.linkname) if info.issym() else ""
+            return PathStat(name=path, size=0, mode=mode, mtime="", link_target=target)
+        if any(name.startswith(path.rstrip("/") + "/") for name in files):
+            return PathStat(name=path, size=0, mode=1 << 31, mtime="")
+        return None
+
+    async def pack(self, chain: str | None, path: str, read: Callable[[int], T]) -> T:
+        buffer = io.BytesIO()
+        start = os.path.dirname(path.rstrip("/")).rstrip("/") + "/" if path else "/"
+        with tarfile.open(fileobj=buffer, mode="w") as packed:
+            for name, (info, content) in sorted(self.files(chain).items()):
+                if not path or name == path or name.startswith(path + "/"):
+                    info.name = name.removeprefix(start)
+                    packed.addfile(info, io.BytesIO(content))
+        return await self._read(buffer.getvalue(), read)
+
+    async def download(self, url: str, read: Callable[[int], T]) -> T:
+        if url not in self.pages:
+            raise NotFound(f"failed to GET {url} with status 404 Not Found")
+        return await self._read(self.pages[url], read)
+
+    async def _read(self, content: bytes, read: Callable[[int], T]) -> T:
+        with tempfile.TemporaryFile() as file:
+            file.write(content)
+            file.seek(0)
+            return await self.call(lambda: read(file.fileno()))
+
+    async def run(
+        self, step: RunStep, started: Callable[[str], None], output: Callable[[int, bytes], None]
+    ) -> Ran:
+        self.steps.append(step)
+        started("c" * 64)
+        self.running += 1
+        try:
+            verb, _, rest = step.command[-1].partition(" ")
+            if verb == "fail":
+                output(2, b"failing\n")
+                return Ran(exit_code=int(rest))
+            if verb == "wait":
+                await self.events[rest].wait()
+            if verb == "signal":
+                self.events[rest].set()
+            if verb != "write":
+                output(1, f"{rest}\n".encode())
+                return Ran(exit_code=0)
+        finally:
+            self.running -= 1
+        path, _, text = rest.partition(" ")
+        archive = tarballs.archive(tarballs.file(path.lstrip("/"), text.encode()))
+        return Ran(exit_code=0, diff_id=self._store(step.chain, archive))
+
+    async def call(self, func: Callable[[], T]) -> T:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+
+        def work() -> None:
+            try:
+                result = func()
+            except BaseException as error:
+                loop.call_soon_threadsafe(future.set_exception, error)
+            else:
+                loop.call_soon_threadsafe(future.set_result, result)
+
+        threading.Thread(target=work).start()
+        return await future
+
+    async def feed(self, chunks: AsyncIterable[bytes], read: Callable[[int], T]) -> T:
+        return await self._read(b"".join([chunk async for chunk in chunks]), read)
+
+    def scratch(self) -> int:
+        return os.memfd_create("spool")
+
+
+class Yard:
+    """A builder on a fake worker, with short words."""
+
+    def __init__(self) -> None:
+        self.worker, self.database = FakeWorker(), FakeDatabase()
+        self.builder = Builder(self.worker, self.database)
+
+    async def build(self, text: str, *files: bytes, **options: Any) -> list[ProgressMessage]:
+        """Build; return all messages."""
+        archive = tarballs.archive(tarballs.file("Dockerfile", text.encode()), *files)
+        context = await self.builder.receive(_stream(archive))
+        wanted = BuildOptions(**{"tags": ["made"], **options})
+        return [message async for message in self.builder.build(wanted, context, {})]
+
+    def built(self, text: str, *files: bytes, **options: Any) -> str:
+        """Build; return what is shown."""
+
+        async def main() -> str:
+            messages = await self.build(text, *files, **options)
+            return "".join(message.stream or message.error for message in messages)
+
+        return asyncio.run(main())
+
+    @property
+    def made(self) -> ImageConfig:
+        """The configuration of the image that was built last."""
+        return self.worker.images["made"].config
+
+    def files(self) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
+        """Return the files of that image."""
+        return self.worker.files(chain_id(self.made.diff_ids))
+
+    def content(self, path: str) -> bytes:
+        """Return one of them."""
+        return self.files()[path][1]
+
+
+async def _stream(content: bytes) -> AsyncIterator[bytes]:
+    yield content
