@@ -119,17 +119,21 @@ class Creation:
             undo.push_async_callback(blocking, self._mounter.remove, container_id)
             await self._make_working_folder(record, image)
             await self._mounts.fill(container_id, claim)
-            container = Container(record)
-            container.ended.set()
-            try:
-                await self._store.save(container)
-            except sqlite3.IntegrityError as error:
-                raise Conflict(f'The name "/{name}" is already in use') from error
+            container = await self._saved(record)
             undo.pop_all()
         self._table.add(container)
         self._mounts.settle(claim)
         self._notices.container(container, "create")
         return CreateResponse(id=container_id, warnings=warnings)
+
+    async def _saved(self, record: Record) -> Container:
+        container = Container(record)
+        container.ended.set()
+        try:
+            await self._store.save(container)
+        except sqlite3.IntegrityError as error:
+            raise Conflict(f'The name "/{record.name}" is already in use') from error
+        return container
 
     async def _image(self, request: CreateRequest, platform: str) -> Image:
         if not request.image:
