@@ -184,16 +184,14 @@ class Endpoints:
         taken = {one.spec.interface: one for one in held.plugged if one.spec}
         number = free_number(taken, row.prefix)
         spec = self._addressing.spec(wish, row, wanted, number, is_gateway=False)
-        try:
-            given = await blocking(self._plumber.attach, spec, namespace)
-            given.close()
-        except BaseException:
-            self._addressing.give_back(spec)
-            raise
         plugged = Plugged(row, settings_of(row, spec, wish, wanted), spec)
         held.plugged.append(plugged)
-        await blocking(self._sandboxes.resolve, held.wish, held.plugged, namespace)
-        await blocking(self._sandboxes.reroute, held, namespace)
+        try:
+            await blocking(self._sandboxes.join, held, spec, namespace)
+        except BaseException:
+            held.plugged.remove(plugged)
+            self._addressing.give_back(spec)
+            raise
         self._tell("connect", plugged, wish)
         return edits(before, self._files_of(held.wish, held.plugged))
 
@@ -206,12 +204,11 @@ class Endpoints:
                 f"container {container_id} is not connected to network {row.network.name}"
             )
         before = self._files_of(held.wish, held.plugged)
+        if spec := found[0].spec:  # as long as that fails, it is connected
+            await blocking(self._plumber.detach, spec.endpoint_id, namespace)
+            self._addressing.give_back(spec)
         held.plugged.remove(found[0])
-        if spec := found[0].spec:
-            try:
-                await blocking(self._plumber.detach, spec.endpoint_id, namespace)
-            finally:
-                self._addressing.give_back(spec)
+        if found[0].spec:
             await blocking(self._sandboxes.reroute, held, namespace, found[0])
         self._tell("disconnect", found[0], held.wish)
         # It may have kept 127.0.0.11 in mind: the resolver answers as long as it is on a network.

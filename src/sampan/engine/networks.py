@@ -370,8 +370,10 @@ class Networks:
                     f"error while removing network: network {name} has active endpoints ({who})"
                 )
             network_configs.check_unused(row.network, self._rows.values())
+            self._down.add(row.network.id)  # if this fails, nobody knows how far it came
             await blocking(self._plumber.remove_network, row.network.id)
             await blocking(self._table.delete, row.network.id)
+            self._down.discard(row.network.id)
             del self._rows[row.network.id]
             self._endpoints.shut(row)
         self._tell("destroy", row)

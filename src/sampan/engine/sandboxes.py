@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from sampan.engine.endpoint_settings import gateway6_of, gateway_of, priority
@@ -64,6 +65,22 @@ class Sandboxes:
             self.unmake(specs, namespace)
             raise
         return namespace, published
+
+    def join(self, held: Held, spec: EndpointSpec, namespace: Fd) -> None:
+        """Make one more endpoint of a container that runs, which is among `held` already.
+
+        If that fails, nothing of it is left; if even that fails, `unplug` sees to it later.
+        """
+        try:
+            self._plumber.attach(spec, namespace).close()
+            self.resolve(held.wish, held.plugged, namespace)
+            self.reroute(held, namespace)
+        except BaseException:
+            self._undetached.add(spec.endpoint_id)
+            with suppress(SampanError):
+                self._plumber.detach(spec.endpoint_id, namespace)
+                self._undetached.discard(spec.endpoint_id)
+            raise
 
     def resolve(self, wish: Wish, plugged: Sequence[Plugged], namespace: Fd) -> None:
         """Have names found by a container that is on a user-defined network."""

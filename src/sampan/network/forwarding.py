@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import Final
+
+from msgspec.structs import replace
 
 from sampan.network.netlink import NetlinkSocket
 from sampan.network.plumber import BridgeSpec
@@ -11,50 +14,44 @@ from sampan.network.sandbox import quietly_write_sysctl, read_sysctl, write_sysc
 from sampan.network.state import Forwarding
 
 log = logging.getLogger(__name__)
+_IPV4: Final = "ipv4/ip_forward"
+_IPV6: Final = "ipv6/conf/all/forwarding"
 
 
 def forward_packets(
-    host: NetlinkSocket, bridge: BridgeSpec, others: Collection[BridgeSpec], known: Forwarding
-) -> Forwarding | None:
-    """Have the host forward for a bridge; return what is to be remembered, None if nothing is new.
+    host: NetlinkSocket,
+    bridge: BridgeSpec,
+    others: Collection[BridgeSpec],
+    known: Forwarding,
+    keep: Callable[[Forwarding], None],
+) -> None:
+    """Have the host forward for a bridge; raises OSError.
 
-    Raises OSError.
+    If it did not until now, `keep` is told first between which interfaces it should still not: all
+    that have addresses and are not ours. Who is killed after that has a successor who knows.
     """
     if not bridge.forwarding:
-        return None
+        return
     own = [bridge.name, *(other.name for other in others)]
-    four = switch_forwarding_on(host, own)
-    six = switch_forwarding_on(host, own, ipv6=True) if bridge.subnet6 else None
-    if not four and not six:
-        return None
-    return Forwarding(
-        uplinks=four.uplinks if four else known.uplinks,
-        uplinks6=six.uplinks6 if six else known.uplinks6,
-    )
+    for path in (_IPV4, _IPV6) if bridge.subnet6 else (_IPV4,):
+        if read_sysctl(path) == "1":
+            continue
+        used = _used(host, own, ipv6=path == _IPV6)
+        if used:
+            known = replace(known, **{"uplinks6" if path == _IPV6 else "uplinks": used})
+            keep(known)
+        write_sysctl(path, "1")
+        log.info("forwarding of IPv%d packets switched on", 6 if path == _IPV6 else 4)
 
 
-def switch_forwarding_on(
-    host: NetlinkSocket, own: Collection[str], *, ipv6: bool = False
-) -> Forwarding | None:
-    """Have the host forward packets of IPv4, or of IPv6.
-
-    If it did not until now, return the interfaces between which it should still not: all that
-    have addresses and are not `own`. None if it did, or there are none.
-    """
-    path = "ipv6/conf/all/forwarding" if ipv6 else "ipv4/ip_forward"
-    if read_sysctl(path) == "1":
-        return None
+def _used(host: NetlinkSocket, own: Collection[str], *, ipv6: bool) -> list[str]:
+    """Return the interfaces that have addresses and are not `own`."""
     names = {link.index: link.name for link in host.links()}
     indexes = {index for index, address in host.addresses()}
     if ipv6:
         indexes = {index for index, address in host.addresses6() if not address.is_link_local}
         _keep_routers(names.values())
-    used = sorted({names.get(index, "") for index in indexes} - {"", "lo", *own})
-    write_sysctl(path, "1")
-    log.info("forwarding of IPv%d packets switched on", 6 if ipv6 else 4)
-    if not used:
-        return None
-    return Forwarding(uplinks6=used) if ipv6 else Forwarding(uplinks=used)
+    return sorted({names.get(index, "") for index in indexes} - {"", "lo", *own})
 
 
 def _keep_routers(interfaces: Collection[str]) -> None:

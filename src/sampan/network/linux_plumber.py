@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from sampan.errors import Internal, InvalidArgument, NotFound, SampanError
+from sampan.network import leftovers
 from sampan.network.checks import (
     check_endpoint,
     check_names,
@@ -122,11 +123,10 @@ class LinuxPlumber:
     def _forward(self, network: BridgeSpec) -> None:
         known = self._state.forwarding() or Forwarding()
         try:
-            forwarding = forward_packets(self._host, network, self._present()[0], known)
+            others = self._present()[0]
+            forward_packets(self._host, network, others, known, self._state.keep)
         except OSError as error:
             raise Internal(f"failed to set up bridge {network.name}: {error}") from error
-        if forwarding:
-            self._state.keep(forwarding)
 
     def remove_network(self, network_id: str) -> None:
         """Remove a network with its rules and endpoints; unknown ids are no error."""
@@ -370,12 +370,19 @@ class LinuxPlumber:
         return self._drivers[type(network)]
 
     def _adopt(self) -> None:
-        """Take over what a predecessor left."""
+        """Take over what a predecessor left, and remove what it has left half-made."""
+        if self._state.is_kept:
+            ids = {record.endpoint.endpoint_id for record in self._state.endpoints()}
+            named = {_place(network)[1] for network in self._networks.values()}
+            leftovers.clear(self._host, self._owner, interfaces=named, endpoints=ids)
         outer = {link.alias: link.index for link in self._host.links() if link.alias}
         for record in self._state.endpoints():
             name = record.endpoint.endpoint_id
-            ports = self._publishing.retake(record.ports)
             index = outer.get(f"{self._owner}:{name}", 0)
+            if not index and not record.inner:  # it was being removed, or ended with its container
+                self._state.forget("endpoints", name)
+                continue
+            ports = self._publishing.retake(record.ports)
             self._endpoints[name] = Made(record.endpoint, index, ports, record.peers, record.inner)
             self._publishing.begin(record.endpoint, ports)
         self._adopt_names()
@@ -391,8 +398,12 @@ class LinuxPlumber:
             for made in self._endpoints.values()
             if made.spec.network_id in self._networks
         ]
+        owners = {spec.container_id for spec, _ in placed}
+        resolvers = self._state.resolvers()
+        for gone in (it for it in resolvers if it.container_id not in owners):
+            self._state.forget("resolvers", gone.container_id)
         try:
-            self._names.adopt(placed, self._state.resolvers())
+            self._names.adopt(placed, [it for it in resolvers if it.container_id in owners])
         except SampanError as error:
             log.warning("containers may not find one another by name: %s", error)
 
@@ -422,5 +433,5 @@ class LinuxPlumber:
 
 def _place(network: NetworkSpec) -> tuple[type[NetworkSpec], str]:
     """Return what cannot change of a network without its being made anew."""
-    name = network.name if isinstance(network, BridgeSpec) else network.parent
+    name = network.name if isinstance(network, BridgeSpec) else parents.name_of(network)
     return type(network), name

@@ -161,6 +161,11 @@ def set_link(
     return Message(RTM_NEWLINK, body)
 
 
+def mark_link(name: str, alias: str) -> Message:
+    """Give an interface an alias by its name: one that a request of the same packet makes."""
+    return set_link(0, name=name, alias=alias)
+
+
 def no_link_local(index: int) -> Message:
     """Have the kernel make no fe80:: address: a mere port of a bridge needs none.
 

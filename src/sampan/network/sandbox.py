@@ -23,6 +23,7 @@ from sampan.network.netlink import (
     Message,
     NetlinkSocket,
     add_veth,
+    mark_link,
     no_link_local,
     set_link,
 )
@@ -160,25 +161,24 @@ class Wired:
 
 def wire(host: NetlinkSocket, sandbox: Sandbox, name: str, alias: str) -> Wired:
     """Give a sandbox an interface `name`, the other end of which is on the host."""
-    outside = _add_pair(host, sandbox, name)
+    outside = _add_pair(host, sandbox, name, alias)
     outer, inner = host.link(outside), sandbox.link(name)
     if outer is None or inner is None:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), outside)
-    host.attempt(no_link_local(outer.index), set_link(outer.index, alias=alias))
+    host.attempt(no_link_local(outer.index))
     with inside(sandbox.namespace):  # an IPv4 network must not be reachable by IPv6 either
         quietly_write_sysctl(f"ipv6/conf/{name}/disable_ipv6", "1")
     return Wired(sandbox, outer.index, inner.index, name)
 
 
-def _add_pair(host: NetlinkSocket, sandbox: Sandbox, name: str) -> str:
+def _add_pair(host: NetlinkSocket, sandbox: Sandbox, name: str, alias: str) -> str:
     for _ in range(3):
         outside = "veth" + secrets.token_hex(4)[:7]
-        try:
-            host.request(add_veth(outside, name, sandbox.namespace))
-        except FileExistsError:
-            if sandbox.link(name):
-                raise
-            continue  # the random name was taken
+        if host.link(outside):
+            continue  # the random name is taken
+        # The mark in the same packet: nobody can be killed before it has it.
+        made = add_veth(outside, name, sandbox.namespace)
+        host.request(made, mark_link(outside, alias))
         return outside
     raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), "veth")
 

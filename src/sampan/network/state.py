@@ -32,7 +32,15 @@ class State:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         for kind in ("networks", "endpoints", "resolvers") if folder else ():
-            (self._path(kind, "").parent).mkdir(mode=0o700, parents=True, exist_ok=True)
+            place = self._path(kind, "").parent
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for unfinished in place.glob("*.new"):  # of one that was killed
+                unfinished.unlink()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether a successor can find anything."""
+        return self._folder is not None
 
     def networks(self) -> list[NetworkSpec]:
         """Return the networks."""

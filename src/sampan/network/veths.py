@@ -48,7 +48,9 @@ class Veths:
         """
         if not outer:
             return
-        [error] = self._host.attempt(set_link(outer, master=0, up=False, alias=""))
+        # With the mark of the stock: a successor removes what we were killed before removing.
+        alias = self._pool.alias
+        [error] = self._host.attempt(set_link(outer, master=0, up=False, alias=alias))
         if error is None:
             self._dying.append(outer)
         elif error.errno != errno.ENODEV:

@@ -17,6 +17,7 @@ from sampan.network.netlink import (
     add_bridge,
     delete_address,
     delete_link,
+    mark_link,
     no_link_local,
     set_link,
     set_port,
@@ -102,7 +103,8 @@ def _ensure(host: NetlinkSocket, bridge: BridgeSpec, alias: str) -> tuple[int, i
         return _ensure_foreign(host, bridge)
     link = host.link(bridge.name)
     if link is None:
-        host.request(add_bridge(bridge.name, mac_of(IPv4Address(bridge.gateway))))
+        added = add_bridge(bridge.name, mac_of(IPv4Address(bridge.gateway)))
+        host.request(added, mark_link(bridge.name, alias))
         log.info("bridge %s made for network %s", bridge.name, bridge.network_id[:12])
         link = host.link(bridge.name)
     if link is None or link.kind != "bridge":

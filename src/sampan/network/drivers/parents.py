@@ -24,6 +24,7 @@ from sampan.network.netlink import (
     add_bridge,
     add_upper,
     delete_link,
+    mark_link,
     no_link_local,
     set_link,
     u16,
@@ -152,7 +153,7 @@ class Parents:
         if link is None:
             # It must not be told a MAC address: with that the kernel looks for ports, and a bridge
             # without has no carrier (linux net/bridge/br_stp.c, br_port_state_selection).
-            self._host.request(add_bridge(name))
+            self._host.request(add_bridge(name), mark_link(name, self._alias))
             log.info("wire %s made for network %s", name, network.network_id[:12])
             link = self._host.link(name)
         if link is None or link.kind != "bridge" or link.alias not in ("", self._alias):
@@ -170,7 +171,8 @@ class Parents:
         if left := self._host.link(name):
             self._host.request(delete_link(left.index))
         try:
-            self._host.request(add_upper(lower.index, name, "vlan", u16(IFLA_VLAN_ID, number)))
+            added = add_upper(lower.index, name, "vlan", u16(IFLA_VLAN_ID, number))
+            self._host.request(added, mark_link(name, self._alias))
         except OSError as error:
             if error.errno == errno.EOPNOTSUPP:
                 raise _unsupported("vlan") from error
