@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, NoSpace
 from sampan.linux import quota
+from sampan.rpc import Fd
 from sampan.storage.linux_mounter import LinuxMounter
+from sampan.storage.linux_volume_keeper import LinuxVolumeKeeper
 from sampan.storage.projects import Projects
+from sampan.storage.volume_keeper import Fill
 from tests.filesystems import kernel_has, mounted
 from tests.session import unique
 from tests.snapshots import BASE, Snapshots
@@ -180,3 +183,31 @@ def test_a_size_is_refused_where_the_file_system_cannot_limit_it(
         ):
             snapshots.mounter.prepare("small", None, MIB)
         assert snapshots.mounter.snapshots() == []
+
+
+# --- volumes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.kernel  # Debian's has what most test machines lack
+@pytest.mark.parametrize("where", ["xfs pquota", "ext4 prjquota"])
+def test_a_volume_holds_no_more_than_its_size(where: str) -> None:
+    kind, options = where.split()
+    with limited(kind, options) as root, contextlib.closing(LinuxVolumeKeeper(root)) as keeper:
+        keeper.make_volume("small", 4 * MIB)
+        keeper.make_volume("large")
+        volumes = root / "volumes"
+        assert 3 * MIB < fill(volumes / "small/_data") <= 4 * MIB
+        assert fill(volumes / "large/_data") == 64 * MIB
+        for path in (volumes / "small/_data").glob("fill-*"):
+            path.unlink()
+        image = root / "image"
+        image.mkdir()
+        (image / "much").write_bytes(b"x" * 8 * MIB)
+        with Fd(os.open(root, os.O_PATH | os.O_DIRECTORY)) as fd:
+            with pytest.raises(NoSpace):
+                keeper.fill_volumes(fd, [Fill(volume="small", path="/image")])
+        assert os.listdir(volumes / "small/_data") == []
+        keeper.remove_volume("small")
+        keeper.collect_volumes()
+        keeper.make_volume("small", 8 * MIB)
+        assert 7 * MIB < fill(volumes / "small/_data") <= 8 * MIB

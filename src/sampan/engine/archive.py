@@ -146,7 +146,7 @@ class Archives:
     async def _assembled(self, container: Container, held: AsyncExitStack) -> Fd | None:
         """Return a mount of a container that rests, with its mounts; None if it has none."""
         record = container.record
-        if not any(mount.source for mount in record.mounts):
+        if all(mount.type == "tmpfs" for mount in record.mounts):
             return None
         user = f"copy-{next(self._copies)}-{record.id}"
         ready = await self._mounts.mount(record, user)

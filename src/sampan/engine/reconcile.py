@@ -67,7 +67,8 @@ class Reconciliation:
             status = statuses.get(container.id)
             if status and status.state != "stopped" and await self._resume(container, status):
                 alive.append(container)
-        self._mounts.resume([container.record for container in alive])
+        had_volumes = [it.record for it in self._table if it in alive or it.record.started]
+        self._mounts.resume(had_volumes)
         await self._networks.start([wish(container.record) for container in alive])
         await self._resume_names(alive)
         for container in self._table:

@@ -21,6 +21,7 @@ from sampan.spec.runtime import Mount
 
 SECONDS: Final = 60.0  # for one call, as Docker's volume plug-ins have two minutes at most
 LONGEST: Final = 1 << 20  # bytes of an answer
+LIST_SECONDS: Final = 5.0  # for a list, which is for people who wait
 _CONTENT: Final = "application/vnd.docker.plugins.v1.2+json"
 #: Nothing below these is data of a volume, whoever says so.
 _FORBIDDEN: Final = ("/proc", "/sys", "/dev", "/run/sampan", "/run/docker")
@@ -107,7 +108,8 @@ class PluginDriver:
 
     def volumes(self) -> list[PluginVolume]:
         """Return all volumes that the plug-in has."""
-        return [each for each in self._call("VolumeDriver.List", {}).volumes or () if each.name]
+        answer = self._call("VolumeDriver.List", {}, min(self._seconds, LIST_SECONDS))
+        return [each for each in answer.volumes or () if each.name]
 
     def status(self, name: str) -> dict[str, Any]:
         """Return what the plug-in tells of a volume."""
@@ -147,9 +149,9 @@ class PluginDriver:
     def _ask(self, method: str, name: str, **more: Any) -> Answer:
         return self._call(f"VolumeDriver.{method}", {"Name": name, **more})
 
-    def _call(self, method: str, body: Mapping[str, Any]) -> Answer:
+    def _call(self, method: str, body: Mapping[str, Any], seconds: float | None = None) -> Answer:
         """Call the plug-in; what it says went wrong is raised as Internal."""
-        end = time.monotonic() + self._seconds
+        end = time.monotonic() + (seconds or self._seconds)
         with self._dial() as sock:
             try:
                 status, content = _exchange(sock, f"/{method}", msgspec.json.encode(body), end)

@@ -132,6 +132,7 @@ class ContainerMounts:
         elif point.kind == "volume":
             row = next(rows)
             mount.name, mount.driver = row.name, row.driver
+            mount.source = self._volumes.paths.get(row.name, "")  # of a plug-in's, if it has said
             if row.driver == LOCAL:
                 mount.source = self._volumes.drivers.local.path(row.name)
             if row.driver == LOCAL and not point.from_config:
@@ -222,13 +223,14 @@ class ContainerMounts:
         row = self._volumes.row(str(point.name))
         key = user or record.id
         async with self._volumes.lock(row.name):
-            users = self._users.setdefault(row.name, set())
-            if key not in users or row.driver != LOCAL:
-                users.add(key)
+            if key not in self._users.get(row.name, ()):
                 if row.driver != LOCAL or is_mounted(row.options or {}):
                     driver = await self._volumes.driver(row)
                     made = await in_own_thread(driver.mount, row.name, row.options or {}, key)
-                    point.source = made.source
+                    self._volumes.paths[row.name] = made.source
+                self._users.setdefault(row.name, set()).add(key)
+            if row.driver != LOCAL:
+                point.source = self._volumes.paths.get(row.name, "")
         subpath = spec.volume_options.subpath if spec.volume_options else ""
         strict = row.driver != LOCAL
         if subpath or strict:

@@ -22,6 +22,7 @@ from sampan.engine.filters import Filters
 from sampan.engine.tasks import Tasks
 from sampan.engine.volumes.database import ANONYMOUS, VolumeDatabase, VolumeRow
 from sampan.engine.volumes.drivers import Drivers
+from sampan.engine.volumes.foreign import Told, ask_all
 from sampan.errors import Conflict, NotFound, SampanError, Unavailable
 from sampan.spec.docker.volumes import (
     UsageData,
@@ -91,6 +92,7 @@ class Volumes:
         self._database, self.drivers, self._keeper = database, drivers, keeper
         self._uses, self._tasks, self.emit = uses, tasks, emit
         self._rows: dict[str, VolumeRow] = {}
+        self.paths: dict[str, str] = {}  # where plug-ins have last said that volumes are
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._held: Counter[str] = Counter()  # needed by containers that are being made
         self._pruning = False
@@ -108,8 +110,10 @@ class Volumes:
         for row in list(self._rows.values()):
             if row.made_for and row.made_for not in known:
                 log.info("the volume %s of a container that was never made goes", row.name)
-                with suppress(SampanError):
-                    await self._discard(row, quietly=True)
+                if row.driver == LOCAL:
+                    await self._discard(row, force=True, quietly=True)
+                else:  # a plug-in may take its time
+                    self._tasks.spawn(self._discard_later(row), f"removal of volume {row.name}")
         found = {each.name: each for each in await blocking(self._keeper.volumes)}
         strange = [
             VolumeRow(name=name, driver=LOCAL, created=time.time_ns())
@@ -151,7 +155,7 @@ class Volumes:
         )
         obtained = await self.obtain([wanted])
         self.release(obtained.rows)
-        return await self._shown(obtained.rows[0])
+        return await self._shown(obtained.rows[0], status=True)
 
     async def obtain(self, wanted: Sequence[Wanted]) -> Obtained:
         """Return volumes, made if they are missing, and hold them until `release`.
@@ -218,8 +222,7 @@ class Volumes:
                         await in_own_thread(driver.create, row.name, row.options or {})
         except BaseException:
             for row in rows:
-                with suppress(SampanError):
-                    await self._discard(row, quietly=True)
+                await self._discard(row, force=True, quietly=True)
             raise
         for row in rows:
             self.emit("create", row.name, {"driver": row.driver})
@@ -271,7 +274,11 @@ class Volumes:
         ]
 
     async def inspect(self, name: str) -> Volume:
-        """Return one volume."""
+        """Return one volume, also one that only a plug-in knows."""
+        if name not in self._rows:
+            for known in (await self._of_plugins()).volumes:
+                if known.name == name:
+                    return known
         return await self._shown(self.row(name), status=True)
 
     async def list(self, wanted: Mapping[str, Sequence[str]]) -> VolumeListResponse:
@@ -280,22 +287,29 @@ class Volumes:
         dangling = filters.boolean("dangling")
         used = frozenset(name for use in self._uses() for name in use.volumes)
         answer = VolumeListResponse()
-        warnings: list[str] = []
-        for name in sorted(self._rows):
-            row = self._rows[name]
+        told = await self._of_plugins()
+        shown = [await self._shown(row) for row in self._rows.values()] + told.volumes
+        for volume in sorted(shown, key=lambda volume: volume.name):
             if (
-                (dangling is not None and dangling == (name in used))
-                or not filters.one_of("driver", row.driver)
-                or not filters.matching("name", name)
-                or not filters.labels(row.labels or {})
+                (dangling is not None and dangling == (volume.name in used))
+                or not filters.one_of("driver", volume.driver)
+                or not filters.matching("name", volume.name)
+                or not filters.labels(volume.labels or {})
             ):
                 continue
-            try:
-                answer.volumes.append(await self._shown(row))
-            except SampanError as error:
-                warnings.append(str(error))
-        answer.warnings = list(dict.fromkeys(warnings)) or None
+            answer.volumes.append(volume)
+        answer.warnings = told.warnings or None
         return answer
+
+    async def _of_plugins(self) -> Told:
+        """Return the volumes that only plug-ins know."""
+        names = {row.driver for row in self._rows.values()} - {LOCAL}
+        told = await ask_all(
+            self.drivers, names | {plugin.name for plugin in self.drivers.active()}
+        )
+        self.paths |= {it.name: it.mountpoint for it in told.volumes if it.name in self._rows}
+        told.volumes = [it for it in told.volumes if it.name not in self._rows]
+        return told
 
     async def usage(self) -> Sequence[Volume]:
         """Return what `system df` shows: local volumes that are folders, with their sizes."""
@@ -333,12 +347,13 @@ class Volumes:
         if row.driver == LOCAL:
             shown.mountpoint = self.drivers.local.path(row.name)
             return shown
-        driver = await self.driver(row)
-        shown.scope = driver.scope
-        with _told(f"get {row.name}"):
-            shown.mountpoint = await in_own_thread(driver.path, row.name)
-            if status:
+        if status:
+            driver = await self.driver(row)
+            with _told(f"get {row.name}"):
+                shown.scope = driver.scope
+                self.paths[row.name] = await in_own_thread(driver.path, row.name)
                 shown.status = await in_own_thread(driver.status, row.name) or UNSET
+        shown.mountpoint = self.paths.get(row.name, "")
         return shown
 
     # --- removing ----------------------------------------------------------------------------
@@ -377,6 +392,12 @@ class Volumes:
         self._rows.pop(row.name, None)
         if not quietly:
             self.emit("destroy", row.name, {"driver": row.driver})
+
+    async def _discard_later(self, row: VolumeRow) -> None:
+        async with self.lock(row.name):
+            if not self.users(row.name):
+                with suppress(SampanError):  # it is tried again at the next start
+                    await self._discard(row, quietly=True)
 
     async def remove_anonymous(self, names: Iterable[str]) -> None:
         """Remove those of a removed container's volumes that were never named, and have no user."""
