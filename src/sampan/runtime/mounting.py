@@ -119,6 +119,8 @@ def make(root: int, planned: Planned, cgroups: CgroupView, made: Made) -> None:
         target = _ordinary_directory(root, destination, planned.kind)
     else:
         _refuse_in_proc(destination)
+        if destination == b"/proc":
+            raise _not_proc()
         if planned.kind == "tmpfs":
             _make_place_of_tmpfs(root, destination)
         target = _open_target(root, destination, directory=True)
@@ -147,6 +149,8 @@ def _attach_bind(root: int, destination: bytes, tree: int, planned: Planned) -> 
             tree = part_of(whole, planned.more.subpath, planned.source, root)
         mode = os.fstat(tree).st_mode
         _refuse_in_proc(destination)
+        if destination == b"/proc" and m.filesystem_magic(tree) != m.PROC_SUPER_MAGIC:
+            raise _not_proc()
         is_filled = planned.copy_up and paths.exists_in_root(root, destination)
         target = _open_target(root, destination, directory=stat.S_ISDIR(mode))
         try:
@@ -210,6 +214,11 @@ def _ordinary_directory(root: int, destination: bytes, kind: str) -> int:
 def _refuse_in_proc(destination: bytes) -> None:
     if destination.startswith(b"/proc/") and destination not in PROC_ALLOWED:
         raise _inside_proc(destination)
+
+
+def _not_proc() -> InvalidArgument:
+    """Return why nothing else is mounted in the place of procfs: masks would be about nothing."""
+    return InvalidArgument('"/proc" cannot be mounted because it is not of type proc')
 
 
 def _inside_proc(destination: bytes) -> InvalidArgument:

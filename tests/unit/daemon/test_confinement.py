@@ -96,3 +96,9 @@ def test_a_parser_that_fails_leaves_containers_without_the_profile(
     parser.write_text(f"#!/bin/sh\ncat >{tmp_path}/seen\n")
     assert confinement.load_apparmor(tmp_path) == "sampan-default"
     assert 'profile "sampan-default"' in (tmp_path / "seen").read_text()
+
+
+def test_cve_2024_41110_and_2026_34040_there_is_no_plugin_that_sees_half_a_request() -> None:
+    """Plugins for authorization judged requests whose body they had not been given."""
+    with pytest.raises(UsageError, match="plugins are not available"):
+        load(["--authorization-plugin=x"])
