@@ -149,7 +149,7 @@ def _attach_bind(root: int, destination: bytes, tree: int, planned: Planned) -> 
             tree = part_of(whole, planned.more.subpath, planned.source, root)
         mode = os.fstat(tree).st_mode
         _refuse_in_proc(destination)
-        if destination == b"/proc" and m.filesystem_magic(tree) != m.PROC_SUPER_MAGIC:
+        if destination == b"/proc" and not _is_procfs(tree):
             raise _not_proc()
         is_filled = planned.copy_up and paths.exists_in_root(root, destination)
         target = _open_target(root, destination, directory=stat.S_ISDIR(mode))
@@ -219,6 +219,12 @@ def _refuse_in_proc(destination: bytes) -> None:
 def _not_proc() -> InvalidArgument:
     """Return why nothing else is mounted in the place of procfs: masks would be about nothing."""
     return InvalidArgument('"/proc" cannot be mounted because it is not of type proc')
+
+
+def _is_procfs(tree: int) -> bool:
+    """Tell whether a mount is a whole procfs, the only thing that may be bound to /proc."""
+    is_proc = m.filesystem_magic(tree) == m.PROC_SUPER_MAGIC
+    return is_proc and os.fstat(tree).st_ino == m.PROC_ROOT_INO
 
 
 def _inside_proc(destination: bytes) -> InvalidArgument:
