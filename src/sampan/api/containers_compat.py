@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+from msgspec import UNSET
 
 from sampan.api.versions import Version
 from sampan.errors import InvalidArgument
@@ -147,6 +148,8 @@ UP: list[tuple[Version, Change]] = [
 
 def adapt(request: CreateRequest, version: Version) -> list[str]:
     """Make a request of an older version mean the same today; return warnings."""
+    if version >= (1, 42):
+        request.host_config.kernel_memory = UNSET  # Docker's daemon does not read it any more
     for since, change in UP:
         if version < since:
             change(request)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from sampan.engine.oom_watch import OOMWatch
 from sampan.rpc import Fd
 from sampan.spec.docker.config import Config, HostConfig, Mount
 from sampan.spec.docker.containers import ZERO_TIME, Health, MountPoint, State, WaitResponse
@@ -64,7 +65,7 @@ class Container:
     restarting: bool = False
     removing: bool = False
     pidfd: Fd | None = None
-    oom: Fd | None = None
+    oom: OOMWatch | None = None
     cgroup: str = ""
     network: NetworkSettings | None = None
     health: Health | None = None
@@ -165,9 +166,10 @@ class Container:
 
     def close_watch(self) -> None:
         """Close the descriptors of the process that ran."""
-        for fd in (self.pidfd, self.oom):
-            if fd:
-                fd.close()
+        if self.pidfd:
+            self.pidfd.close()
+        if self.oom:
+            self.oom.end()
         self.pidfd = self.oom = None
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
+CAP_SYS_RESOURCE = 1 << 24  # linux/capability.h
 GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
 
 
@@ -27,6 +28,7 @@ class HostFacts:
     apparmor: bool
     seccomp: bool
     cgroup_namespaces: bool
+    kernel_memory_tcp: bool = False
     selinux: bool = False
 
     def warnings(self) -> list[str]:
@@ -63,6 +65,7 @@ def host_facts(root: Path = CGROUP_ROOT) -> HostFacts:
         seccomp=os.path.exists("/proc/sys/kernel/seccomp/actions_avail"),
         selinux=os.path.exists("/sys/fs/selinux/enforce"),
         cgroup_namespaces=os.path.exists("/proc/self/ns/cgroup"),
+        kernel_memory_tcp=not unified and (memory / "memory.kmem.tcp.limit_in_bytes").exists(),
     )
 
 
@@ -84,6 +87,22 @@ def read_line(path: str | Path) -> str:
             return file.readline().strip()
     except OSError:
         return ""
+
+
+def may_raise_limits() -> bool:
+    """Whether containers get hard limits above ours: whether CAP_SYS_RESOURCE is there for them.
+
+    The API daemon has given up all of its capabilities: it asks of the process that started it.
+    """
+    for process in ("self", os.getppid()):
+        try:
+            with open(f"/proc/{process}/status", encoding="utf-8", errors="replace") as file:
+                held = next(line for line in file if line.startswith("CapPrm:"))
+        except (OSError, StopIteration):
+            continue
+        if int(held.split()[1], 16) & CAP_SYS_RESOURCE:
+            return True
+    return False
 
 
 def memory_total() -> int:

@@ -24,6 +24,7 @@ from sampan.engine.lookup import Table
 from sampan.engine.networks import Connection, Networks, Wish
 from sampan.engine.notices import Notices
 from sampan.engine.oci import Specifications
+from sampan.engine.oom_watch import OOMWatch
 from sampan.engine.restart import Restarts
 from sampan.engine.signals import parse_signal
 from sampan.engine.store import ContainerStore
@@ -40,6 +41,7 @@ from sampan.errors import (
     NotModified,
     SampanError,
 )
+from sampan.linux.cgroups.hierarchy import detect, open_cgroup
 from sampan.rpc import Fd
 from sampan.runtime.spawner import Launch, Spawner, Started
 from sampan.runtime.tasks import boot_id
@@ -252,35 +254,34 @@ class Lifecycle:
         """Follow a running process until it ends."""
         loop = asyncio.get_running_loop()
         container.close_watch()
-        container.pidfd, container.oom, container.cgroup = (
-            started.pidfd,
-            started.oom,
-            started.cgroup,
-        )
+        container.pidfd, container.cgroup = started.pidfd, started.cgroup
+        out_of_memory: OOMWatch | None = None
+        if started.oom:
+            out_of_memory = container.oom = OOMWatch(
+                started.oom,
+                open_cgroup(started.cgroup),
+                lambda: self._notices.container(container, "oom"),
+                counts=detect().version == 2,
+            )
 
         def ended() -> None:
-            for fd in (container.pidfd, container.oom):
-                if fd:
-                    loop.remove_reader(fd.number)
+            if container.pidfd:
+                loop.remove_reader(container.pidfd.number)
             container.close_watch()
             container.ending = True
-            self._tasks.spawn(self._end(container), f"end of {container.short_id}")
-
-        def out_of_memory() -> None:
-            if container.oom:
-                loop.remove_reader(container.oom.number)
-            self._notices.container(container, "oom")
+            told = out_of_memory is not None and out_of_memory.told
+            self._tasks.spawn(self._end(container, told), f"end of {container.short_id}")
 
         loop.add_reader(started.pidfd.number, ended)
-        if started.oom:
-            loop.add_reader(started.oom.number, out_of_memory)
 
-    async def _end(self, container: Container) -> None:
+    async def _end(self, container: Container, told_of_oom: bool) -> None:
         record = container.record
         try:
             status = await blocking(self._spawner.wait, container.id)
             code, lost = status.exit_code, status.lost
             record.oom_killed = status.oom_killed
+            if record.oom_killed and not told_of_oom:  # its end was seen first
+                self._notices.container(container, "oom")
             record.finished_at = status.finished_at or time.time_ns()
         except SampanError as error:
             code, lost = None, str(error)

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, cast
 
-from sampan.engine import oci_mount_spec, resources, seccomp_profiles, security
+from sampan.engine import devices, oci_mount_spec, seccomp_profiles, security
 from sampan.engine.container import Record
 from sampan.engine.oci_mount_spec import mounts
+from sampan.engine.oci_resources import linux_resources
 from sampan.errors import InvalidArgument, Unsupported
 from sampan.linux.capabilities import all_names
 from sampan.runtime import defaults
@@ -30,7 +31,6 @@ from sampan.spec.runtime import (
     ConsoleSize,
     Linux,
     LinuxNamespace,
-    LinuxResources,
     Mount,
     Process,
     Rlimit,
@@ -172,7 +172,7 @@ class Specifications:
         host = record.host_config
         linux = Linux(
             sysctl=_sysctls(record),
-            resources=_resources(host),
+            resources=linux_resources(host),
             cgroups_path=cgroups_path(record),
             namespaces=namespaces(host),
             seccomp=seccomp_profiles.seccomp(
@@ -342,19 +342,15 @@ def namespaces(host: HostConfig) -> list[LinuxNamespace]:
     return found
 
 
-def _resources(host: HostConfig) -> LinuxResources:
-    return resources.linux_resources(host)
-
-
 def _add_devices(linux: Linux, host: HostConfig) -> None:
     """Add the nodes of `--device` and of privileged containers, and the list that allows them."""
-    nodes, rules = resources.devices(host.devices or ())
+    nodes, rules = devices.devices(host.devices or ())
     if host.privileged:
         inside = {node.path for node in nodes}
-        nodes += [node for node in resources.host_devices() if node.path not in inside]
+        nodes += [node for node in devices.host_devices() if node.path not in inside]
         rules = defaults.all_devices()
     else:
-        own = resources.parse_rules(host.device_cgroup_rules or ())
+        own = devices.parse_rules(host.device_cgroup_rules or ())
         rules = [*defaults.device_rules(), *rules, *own]
     linux.devices = nodes
     assert linux.resources is not None

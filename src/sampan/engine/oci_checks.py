@@ -12,10 +12,12 @@ from typing import Final
 
 from msgspec import UNSET
 
-from sampan.engine import oci, oci_mounts, resources, seccomp_profiles, security
+from sampan.engine import devices, oci, oci_mounts, resources, seccomp_profiles, security, ulimits
+from sampan.engine.oci_resources import linux_resources
 from sampan.engine.signals import parse_signal
 from sampan.errors import InvalidArgument
 from sampan.runtime import defaults
+from sampan.runtime.sysctls import check_sysctls
 from sampan.spec.docker.config import Config, HostConfig, Resources, RestartPolicy
 from sampan.spec.image import Healthcheck
 from sampan.spec.user_modes import parse_user_mode
@@ -51,14 +53,25 @@ def check_create(
     _validate_config(config)
     _validate_host(config, host)
     warnings = resources.verify(host, kernel())
+    warnings += ulimits.check_ulimits(host.ulimits or (), may_raise=kernel().raises_limits)
+    warnings += ulimits.check_oom_score(host.oom_score_adj, may_raise=kernel().raises_limits)
     warnings += _validate_modes(config, host)
     warnings += _validate_security(host)
-    resources.parse_rules(host.device_cgroup_rules or ())
+    devices.parse_rules(host.device_cgroup_rules or ())
     if host.device_requests:
         raise InvalidArgument("could not select device driver \"\" with capabilities: "
                               f"{_shown(host)}")  # fmt: skip
     adapt(host, shm_size=shm_size, confinement=confinement)
+    _validate_at_start(host)
     return warnings
+
+
+def _validate_at_start(host: HostConfig) -> None:
+    """Refuse now what could not be started: Docker makes such a container, and leaves it."""
+    devices.devices(host.devices or ())
+    linux_resources(host)
+    own = {namespace.type for namespace in oci.namespaces(host)}
+    check_sysctls(host.sysctls or {}, own)
 
 
 def check_update(limits: Resources, policy: RestartPolicy) -> list[str]:

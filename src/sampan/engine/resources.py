@@ -1,4 +1,4 @@
-"""Limits: what users may ask for, what this kernel can do, and how the runtime is told.
+"""Limits: what users may ask for, and what this kernel can do.
 
 Source: moby daemon/daemon_unix.go verifyPlatformContainerResources, getCPUResources and others.
 """
@@ -6,28 +6,23 @@ Source: moby daemon/daemon_unix.go verifyPlatformContainerResources, getCPUResou
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from sampan.engine.host import CGROUP_ROOT, HostFacts, host_facts, read_line
-from sampan.errors import InvalidArgument
-from sampan.spec.docker.config import DeviceMapping, Resources, ThrottleDevice
-from sampan.spec.runtime import (
-    LinuxBlockIO,
-    LinuxCPU,
-    LinuxDevice,
-    LinuxDeviceCgroup,
-    LinuxMemory,
-    LinuxPids,
-    LinuxResources,
-    LinuxThrottleDevice,
-    LinuxWeightDevice,
+from msgspec import UNSET
+
+from sampan.engine.host import (
+    CGROUP_ROOT,
+    HostFacts,
+    host_facts,
+    may_raise_limits,
+    read_line,
 )
+from sampan.errors import InvalidArgument
+from sampan.spec.docker.config import Resources
 
 MIN_MEMORY = 6 << 20
-PERIOD = 100_000  # microseconds
-DEVICES_AT_MOST = 4096
+MIN_SHARES, MAX_SHARES = 2, 262144  # of cgroup v1
 _DISCARDED = "Your kernel does not support {} or the cgroup is not mounted. {} discarded."
 
 
@@ -43,6 +38,8 @@ class Kernel:
     blkio_throttle: bool
     cpus: str
     mems: str
+    realtime: bool = False
+    raises_limits: bool = True
 
     @classmethod
     def here(cls) -> Kernel:
@@ -50,19 +47,28 @@ class Kernel:
         facts, root = host_facts(), CGROUP_ROOT
         unified = facts.cgroup_version == "2"
         has_io = unified and "io" in read_line(root / "cgroup.controllers").split()
-        weight = (root / "blkio" / "blkio.weight").exists() or (
-            root / "blkio" / "blkio.bfq.weight"
-        ).exists()
         return cls(
             facts=facts,
             swappiness=not unified and (root / "memory" / "memory.swappiness").exists(),
             reservation=facts.memory_limit,
-            blkio_weight=has_io or weight,
+            blkio_weight=_has_weight(root, unified=unified),
             blkio_weight_device=has_io or (root / "blkio" / "blkio.weight_device").exists(),
             blkio_throttle=has_io or (root / "blkio" / "blkio.throttle.read_bps_device").exists(),
             cpus=read_line("/sys/devices/system/cpu/online"),
             mems=read_line("/sys/devices/system/node/online") or "0",
+            realtime=not unified and (root / "cpu" / "cpu.rt_runtime_us").exists(),
+            raises_limits=may_raise_limits(),
         )
+
+
+def _has_weight(root: Path, *, unified: bool) -> bool:
+    """Whether anything shares a disk by weights: no weight is shown in the root itself."""
+    if unified:
+        controllers = read_line(root / "cgroup.controllers").split()
+        cost = (root / "io.cost.qos").exists()
+        return "io" in controllers and (cost or os.path.exists("/sys/module/bfq"))
+    names = ("blkio.weight", "blkio.bfq.io_service_bytes")
+    return any((root / "blkio" / name).exists() for name in names)
 
 
 def verify(wanted: Resources, kernel: Kernel, *, update: bool = False) -> list[str]:
@@ -113,7 +119,18 @@ def _verify_memory(r: Resources, kernel: Kernel, warnings: list[str], *, update:
         raise InvalidArgument(
             "Minimum memory limit can not be less than memory reservation limit, see usage"
         )
+    _verify_kernel_memory(r, kernel, warnings)
     _verify_oom(r, kernel, warnings)
+
+
+def _verify_kernel_memory(r: Resources, kernel: Kernel, warnings: list[str]) -> None:
+    if r.kernel_memory:
+        warnings.append(_DISCARDED.format("kernel memory limit capabilities", "Limitation"))
+    r.kernel_memory = UNSET
+    if r.kernel_memory_tcp and not kernel.facts.kernel_memory_tcp:
+        what = "kernel memory TCP limit capabilities"
+        warnings.append(_DISCARDED.format(what, "Limitation"))
+        r.kernel_memory_tcp = UNSET
 
 
 def _verify_oom(r: Resources, kernel: Kernel, warnings: list[str]) -> None:
@@ -149,10 +166,8 @@ def _verify_cpu(r: Resources, kernel: Kernel, warnings: list[str]) -> None:
         raise InvalidArgument(
             f"range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
         )
-    if r.cpu_shares < 0:
-        raise InvalidArgument(
-            f"invalid CPU shares ({r.cpu_shares}): value must be a positive integer"
-        )
+    _verify_shares(r)
+    _verify_realtime(r, kernel)
     if r.cpu_shares > 0 and not kernel.facts.cpu_shares:
         warnings.append(_DISCARDED.format("CPU shares", "Shares"))
         r.cpu_shares = 0
@@ -170,6 +185,25 @@ def _verify_cpu(r: Resources, kernel: Kernel, warnings: list[str]) -> None:
     if r.cpu_percent > 0:
         warnings.append("linux does not support CPU percent. Percent discarded.")
         r.cpu_percent = 0
+
+
+def _verify_shares(r: Resources) -> None:
+    if r.cpu_shares < 0:
+        raise InvalidArgument(
+            f"invalid CPU shares ({r.cpu_shares}): value must be a positive integer"
+        )
+    if r.cpu_shares and r.cpu_shares < MIN_SHARES:
+        raise InvalidArgument(f"the minimum allowed cpu-shares is {MIN_SHARES}")
+    if r.cpu_shares > MAX_SHARES:
+        raise InvalidArgument(f"the maximum allowed cpu-shares is {MAX_SHARES}")
+
+
+def _verify_realtime(r: Resources, kernel: Kernel) -> None:
+    period, runtime = r.cpu_realtime_period, r.cpu_realtime_runtime
+    if (period or runtime) and not kernel.realtime:
+        raise InvalidArgument("kernel does not support CPU real-time scheduler")
+    if period and runtime > period:
+        raise InvalidArgument("cpu real-time runtime cannot be higher than cpu real-time period")
 
 
 def _verify_cpuset(r: Resources, kernel: Kernel, warnings: list[str]) -> None:
@@ -227,194 +261,3 @@ def _verify_block_io(r: Resources, kernel: Kernel, warnings: list[str]) -> None:
         if getattr(r, name) and not kernel.blkio_throttle:
             warnings.append(_DISCARDED.format(short, long))
             setattr(r, name, [])
-
-
-# --- for the runtime ---------------------------------------------------------------------------
-
-
-def linux_resources(r: Resources) -> LinuxResources:
-    """Return the limits as the runtime takes them, without devices.
-
-    Raises InvalidArgument for a block device that is not there.
-    """
-    return LinuxResources(
-        memory=_memory(r),
-        cpu=_cpu(r),
-        pids=None
-        if r.pids_limit is None
-        else LinuxPids(limit=r.pids_limit if r.pids_limit > 0 else -1),
-        block_io=_block_io(r),
-    )
-
-
-def _memory(r: Resources) -> LinuxMemory | None:
-    memory = LinuxMemory(
-        limit=r.memory if r.memory > 0 else None,
-        reservation=r.memory_reservation if r.memory_reservation > 0 else None,
-        swap=r.memory_swap if r.memory_swap > 0 or (r.memory_swap == -1 and r.memory) else None,
-        swappiness=r.memory_swappiness,
-        disable_oom_killer=r.oom_kill_disable or None,
-    )
-    return memory if memory != LinuxMemory() else None
-
-
-def _cpu(r: Resources) -> LinuxCPU | None:
-    cpu = LinuxCPU(
-        shares=r.cpu_shares or None,
-        cpus=r.cpuset_cpus,
-        mems=r.cpuset_mems,
-        realtime_period=r.cpu_realtime_period or None,
-        realtime_runtime=r.cpu_realtime_runtime or None,
-    )
-    if r.nano_cpus > 0:
-        cpu.period, cpu.quota = PERIOD, r.nano_cpus * PERIOD // 10**9
-    if r.cpu_period:
-        cpu.period = r.cpu_period
-    if r.cpu_quota:
-        cpu.quota = r.cpu_quota
-    return cpu if cpu != LinuxCPU() else None
-
-
-def _block_io(r: Resources) -> LinuxBlockIO | None:
-    weights = []
-    for each in r.blkio_weight_device or ():
-        major, minor = _device_numbers(each.path)
-        weights.append(LinuxWeightDevice(major=major, minor=minor, weight=each.weight))
-    found = LinuxBlockIO(
-        weight=r.blkio_weight or None,
-        weight_device=weights,
-        throttle_read_bps_device=_throttles(r.blkio_device_read_bps),
-        throttle_write_bps_device=_throttles(r.blkio_device_write_bps),
-        throttle_read_iops_device=_throttles(r.blkio_device_read_iops),
-        throttle_write_iops_device=_throttles(r.blkio_device_write_iops),
-    )
-    return found if found != LinuxBlockIO() else None
-
-
-def _throttles(devices: Sequence[ThrottleDevice] | None) -> list[LinuxThrottleDevice]:
-    found = []
-    for each in devices or ():
-        major, minor = _device_numbers(each.path)
-        found.append(LinuxThrottleDevice(major=major, minor=minor, rate=each.rate))
-    return found
-
-
-def _device_numbers(path: str) -> tuple[int, int]:
-    try:
-        number = os.stat(path).st_rdev
-    except (OSError, ValueError) as error:
-        reason = os.strerror(getattr(error, "errno", 0) or 22).lower()
-        raise InvalidArgument(f"stat {path}: {reason}") from None
-    return os.major(number), os.minor(number)
-
-
-# --- devices -----------------------------------------------------------------------------------
-
-
-def devices(
-    mappings: Sequence[DeviceMapping],
-) -> tuple[list[LinuxDevice], list[LinuxDeviceCgroup]]:
-    """Return the nodes to make for `--device`, and the rules that allow them.
-
-    A folder stands for all devices in it. Raises InvalidArgument in Docker's words.
-    """
-    nodes: list[LinuxDevice] = []
-    rules: list[LinuxDeviceCgroup] = []
-    for mapping in mappings:
-        inside = mapping.path_in_container or mapping.path_on_host
-        access = mapping.cgroup_permissions or "rwm"
-        if set(access) - set("rwm"):
-            raise InvalidArgument(f"invalid device mode: {access}")
-        found = _devices_at(mapping.path_on_host, inside)
-        nodes += found
-        rules += [_rule(node, access) for node in found]
-    return nodes, rules
-
-
-def _rule(node: LinuxDevice, access: str) -> LinuxDeviceCgroup:
-    return LinuxDeviceCgroup(
-        allow=True, type=node.type, major=node.major, minor=node.minor, access=access
-    )
-
-
-def _devices_at(path: str, inside: str) -> list[LinuxDevice]:
-    failed = f'error gathering device information while adding custom device "{path}": '
-    try:
-        real = os.path.realpath(path)
-        if node := _node(real, inside):
-            return [node]
-        if os.path.isdir(real):
-            found = list_devices(real, inside)
-            if found:
-                return found
-    except (OSError, ValueError) as error:
-        reason = os.strerror(getattr(error, "errno", 0) or 22).lower()
-        raise InvalidArgument(f"{failed}{reason}") from None
-    raise InvalidArgument(failed + "not a device node")
-
-
-def list_devices(
-    folder: str, inside: str, skip: Callable[[str], bool] | None = None
-) -> list[LinuxDevice]:
-    """Return every device node below a folder of the host, by its path `inside`."""
-    found: list[LinuxDevice] = []
-    for where, folders, files in os.walk(folder):
-        if skip:
-            folders[:] = [name for name in folders if not skip(name)]
-        for name in sorted(files):
-            path = os.path.join(where, name)
-            try:
-                node = _node(path, inside + path[len(folder) :])
-            except OSError:
-                continue  # it went meanwhile
-            if node and len(found) < DEVICES_AT_MOST:
-                found.append(node)
-    return found
-
-
-def host_devices() -> list[LinuxDevice]:
-    """Return the devices of a privileged container: all of the host's but for terminals."""
-    skipped = {"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"}
-    found = list_devices("/dev", "/dev", skipped.__contains__)
-    return [node for node in found if node.path != "/dev/console"]
-
-
-def _node(path: str, inside: str) -> LinuxDevice | None:
-    status = os.lstat(path)
-    if stat.S_ISBLK(status.st_mode):
-        kind = "b"
-    elif stat.S_ISCHR(status.st_mode):
-        kind = "c"
-    else:
-        return None
-    return LinuxDevice(
-        path=inside,
-        type=kind,
-        major=os.major(status.st_rdev),
-        minor=os.minor(status.st_rdev),
-        file_mode=stat.S_IMODE(status.st_mode),
-        uid=status.st_uid,
-        gid=status.st_gid,
-    )
-
-
-def parse_rules(rules: Sequence[str]) -> list[LinuxDeviceCgroup]:
-    """Return the rules of `--device-cgroup-rule`; raises InvalidArgument in Docker's words."""
-    found = []
-    for rule in rules:
-        parts = rule.split(" ")
-        numbers = parts[1].split(":") if len(parts) == 3 else []
-        good = (
-            len(numbers) == 2
-            and parts[0] in ("a", "b", "c")
-            and all(n == "*" or (n.isascii() and n.isdecimal() and len(n) < 10) for n in numbers)
-            and 1 <= len(parts[2]) <= 3
-            and not set(parts[2]) - set("rwm")
-        )
-        if not good:
-            raise InvalidArgument(f"invalid device cgroup rule format: '{rule}'")
-        major, minor = (None if n == "*" else int(n) for n in numbers)
-        found.append(
-            LinuxDeviceCgroup(allow=True, type=parts[0], major=major, minor=minor, access=parts[2])
-        )
-    return found

@@ -125,15 +125,7 @@ class System:
                 network=["bridge", "host", "ipvlan", "macvlan", "null"],
                 log=["json-file", "local", "none"],
             ),
-            memory_limit=facts.memory_limit,
-            swap_limit=facts.swap_limit,
-            cpu_cfs_period=facts.cpu_quota,
-            cpu_cfs_quota=facts.cpu_quota,
-            cpu_shares=facts.cpu_shares,
-            cpu_set=facts.cpuset,
-            pids_limit=facts.pids_limit,
             ipv4_forwarding=facts.ipv4_forwarding,
-            oom_kill_disable=facts.oom_kill_disable,
             debug=self.options.debug,
             n_fd=_open_files(),
             n_goroutines=len(asyncio.all_tasks()),
@@ -165,6 +157,7 @@ class System:
             firewall_backend=FirewallInfo(driver=self.options.firewall),
             warnings=[*facts.warnings(), *self.options.warnings] or None,
             **self._pools(),
+            **_limits(facts),
         )
 
     def _security_options(self, facts: host.HostFacts) -> list[str]:
@@ -244,6 +237,21 @@ class System:
         if verbose:
             usage.storage = await self.inventory.disk()
         return usage
+
+
+def _limits(facts: host.HostFacts) -> dict[str, Any]:
+    """Return what can be limited here; clients warn about flags that are false."""
+    return {
+        "memory_limit": facts.memory_limit,
+        "swap_limit": facts.swap_limit,
+        "cpu_cfs_period": facts.cpu_quota,
+        "cpu_cfs_quota": facts.cpu_quota,
+        "cpu_shares": facts.cpu_shares,
+        "cpu_set": facts.cpuset,
+        "pids_limit": facts.pids_limit,
+        "oom_kill_disable": facts.oom_kill_disable,
+        "kernel_memory_tcp": facts.kernel_memory_tcp,
+    }
 
 
 def _open_files() -> int:

@@ -6,6 +6,7 @@ import copy
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Final
 
 import msgspec
 from msgspec import structs
@@ -17,7 +18,7 @@ from sampan.engine.lookup import Table
 from sampan.engine.networks import Networks
 from sampan.engine.notices import Notices
 from sampan.engine.oci_checks import check_update
-from sampan.engine.resources import linux_resources
+from sampan.engine.oci_resources import linux_resources
 from sampan.engine.store import ContainerStore
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.network import ports
@@ -72,11 +73,8 @@ class Updating:
         if container.removing or container.record.dead:
             raise Conflict(f"container {container.id} is marked for removal and cannot be updated")
         async with container.lock:
-            if 0 < container.host_config.memory_swap < request.memory and not request.memory_swap:
-                reason = (
-                    "Memory limit should be smaller than already set memoryswap limit, update the"
-                    " memoryswap at the same time"
-                )
+            warnings = check_update(request, request.restart_policy)
+            if reason := contradiction(container.host_config, request):
                 raise Conflict(f"Cannot update container {container.id}: {reason}")
             unwanted = [ports.Unwanted.parse(text) for text in request.publish_remove or ()]
             ports.check(request.publish_add or {})
@@ -85,7 +83,6 @@ class Updating:
             if unwanted or add:
                 kept = ports.without(host_config.port_bindings or {}, unwanted)
                 host_config.port_bindings = dict(ports.together(kept, add))
-            warnings = check_update(request, request.restart_policy)
             if container.running:
                 resources = linux_resources(host_config)
                 await blocking(self._spawner.update, container.id, resources)
@@ -141,19 +138,54 @@ class Updating:
             await blocking(self._spawner.freeze, container.id, frozen=frozen)
 
 
+# What `update` can change. Source: moby container/container_unix.go UpdateContainer; real-time
+# limits are ours: Docker takes them and does nothing.
+CHANGEABLE: Final = (
+    *("blkio_weight", "cpu_shares", "cpu_period", "cpu_quota", "cpu_realtime_period"),
+    *("cpu_realtime_runtime", "cpuset_cpus", "cpuset_mems", "memory", "memory_reservation"),
+    *("memory_swap", "nano_cpus", "pids_limit", "kernel_memory_tcp"),
+)
+
+
+def contradiction(now: HostConfig, request: UpdateRequest) -> str:
+    """Return why a request does not go with what the container has, "" if it does."""
+    if request.nano_cpus > 0:
+        for there, what in ((now.cpu_period, "CPU Period"), (now.cpu_quota, "CPU Quota")):
+            if there > 0:
+                return (
+                    f"Conflicting options: Nano CPUs cannot be updated as {what} has "
+                    "already been set"
+                )
+    if now.nano_cpus > 0:
+        for wanted, what in ((request.cpu_period, "CPU Period"), (request.cpu_quota, "CPU Quota")):
+            if wanted > 0:
+                return (
+                    f"Conflicting options: {what} cannot be updated as NanoCPUs has "
+                    "already been set"
+                )
+    if 0 < now.memory_swap < request.memory and not request.memory_swap:
+        return (
+            "Memory limit should be smaller than already set memoryswap limit, update the"
+            " memoryswap at the same time"
+        )
+    after = updated(now, request)
+    if 0 < after.memory_swap < after.memory:
+        return "Minimum memoryswap limit should be larger than memory limit, see usage"
+    if 0 < after.memory < after.memory_reservation:
+        return "Minimum memory limit can not be less than memory reservation limit, see usage"
+    if request.restart_policy.name and request.restart_policy.name != "no" and now.auto_remove:
+        return "Restart policy cannot be updated because AutoRemove is enabled for the container"
+    return ""
+
+
 def updated(host_config: HostConfig, request: UpdateRequest) -> HostConfig:
     """Return a copy with every limit that the request names."""
     result = copy.deepcopy(host_config)
     blank = Resources()
-    for name in Resources.__struct_fields__:
+    for name in CHANGEABLE:
         value = getattr(request, name)
         if value != getattr(blank, name):
             setattr(result, name, value)
-    # CpuQuota and CpuPeriod replace NanoCpus and the reverse (moby UpdateContainer).
-    if request.nano_cpus:
-        result.cpu_period = result.cpu_quota = 0
-    elif request.cpu_period or request.cpu_quota:
-        result.nano_cpus = 0
     if request.restart_policy.name:
         result.restart_policy = request.restart_policy
     return result

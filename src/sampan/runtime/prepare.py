@@ -15,20 +15,12 @@ from sampan.runtime.channel import reason
 from sampan.runtime.init import Setup
 from sampan.runtime.preparing import as_user
 from sampan.runtime.sharing import SHM, shared_memory
+from sampan.runtime.sysctls import check_sysctls
 from sampan.spec.runtime import Hooks, Linux, LinuxIDMapping, LinuxNamespace, Process, State
 
 if TYPE_CHECKING:
     from sampan.runtime.requests import LaunchRequest
 
-#: sysctl → the namespace that must be the container's own. Source: runc validate/validator.go.
-IPC_SYSCTLS = frozenset(
-    f"kernel.{name}"
-    for name in (
-        *("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni"),
-        "shm_rmid_forced",
-    )
-)
-UTS_SYSCTLS = frozenset({"kernel.domainname"})
 CLOCKS = ("monotonic", "boottime")
 
 
@@ -176,7 +168,7 @@ def setup(
         read_only_root=bool(spec.root and spec.root.readonly),
         hostname=_name(spec.hostname, "hostname", plan),
         domainname=_name(spec.domainname, "domainname", plan),
-        sysctls=_sysctls(linux.sysctl, plan),
+        sysctls=check_sysctls(linux.sysctl, plan.new | plan.joined),
         read_only=[os.fsencode(path) for path in linux.readonly_paths],
         masked=[os.fsencode(path) for path in linux.masked_paths],
         program=prepared,
@@ -251,35 +243,6 @@ def _name(name: str, what: str, plan: NamespacePlan) -> bytes:
     if len(encoded) > 64 or b"\0" in encoded:
         raise InvalidArgument(f"sethostname: invalid {what} {name!r}")
     return encoded
-
-
-def _sysctls(wanted: dict[str, str], plan: NamespacePlan) -> list[tuple[bytes, bytes]]:
-    """Check that each sysctl belongs to a namespace of the container; return paths and values."""
-    own = plan.new | plan.joined
-    checked = []
-    for key, value in wanted.items():
-        name = key.replace("/", ".") if "/" in key and "." not in key.partition("/")[0] else key
-        path = key if name != key else key.replace(".", "/")
-        if ".." in path.split("/") or not path or "\0" in path + value:
-            raise InvalidArgument(f"invalid sysctl {key!r}")
-        if name in IPC_SYSCTLS or name.startswith("fs.mqueue."):
-            kind = "ipc"
-        elif name.startswith("net."):
-            kind = "network"
-        elif name in UTS_SYSCTLS:
-            kind = "uts"
-        elif name == "kernel.hostname":
-            raise InvalidArgument(
-                'sysctl "kernel.hostname" conflicts with OCI field "hostname": use that'
-            )
-        elif name.startswith("user."):
-            kind = "user"
-        else:
-            raise InvalidArgument(f'sysctl "{key}" is not in a separate kernel namespace')
-        if kind not in own:
-            raise InvalidArgument(f'sysctl "{key}" not allowed in host {kind} namespace')
-        checked.append((os.fsencode(path), os.fsencode(value)))
-    return checked
 
 
 def id_map(mappings: list[LinuxIDMapping]) -> bytes:

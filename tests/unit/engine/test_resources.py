@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import pytest
@@ -12,15 +11,11 @@ from hypothesis import strategies as st
 from sampan.engine.host import HostFacts
 from sampan.engine.resources import (
     Kernel,
-    linux_resources,
-    list_devices,
     parse_list,
-    parse_rules,
     verify,
 )
 from sampan.errors import InvalidArgument
-from sampan.spec.docker.config import Resources, ThrottleDevice
-from sampan.spec.runtime import LinuxResources
+from sampan.spec.docker.config import Resources
 
 FACTS = HostFacts(
     cgroup_version="1",
@@ -80,35 +75,6 @@ def test_limits_that_this_kernel_lacks_are_dropped_with_a_warning() -> None:
 
 def test_an_update_may_change_swap_alone() -> None:
     assert verify(Resources(memory_swap=64 * MIB), KERNEL, update=True) == []
-
-
-def test_nothing_asked_for_is_nothing_limited() -> None:
-    assert linux_resources(Resources()) == LinuxResources()
-
-
-def test_throttled_devices_are_found_by_their_numbers() -> None:
-    null = ThrottleDevice(path="/dev/null", rate=7)
-    block = linux_resources(Resources(blkio_device_read_bps=[null])).block_io
-    assert block
-    (throttle,) = block.throttle_read_bps_device
-    assert (throttle.major, throttle.minor, throttle.rate) == (1, 3, 7)
-    missing = ThrottleDevice(path="/dev/no-such", rate=7)
-    with pytest.raises(InvalidArgument, match="stat /dev/no-such: no such file or directory"):
-        linux_resources(Resources(blkio_device_read_bps=[missing]))
-
-
-def test_a_folder_of_devices_is_searched(tmp_path: os.PathLike[str]) -> None:
-    found = {node.path for node in list_devices("/dev", "/inside")}
-    assert "/inside/null" in found
-    assert not list_devices(str(tmp_path), "/inside")
-
-
-def test_device_rules_have_docker_s_form() -> None:
-    (rule,) = parse_rules(["c 10:* rm"])
-    assert (rule.type, rule.major, rule.minor, rule.access) == ("c", 10, None, "rm")
-    for wrong in ("", "c 10 rw", "d 1:2 rw", "c 1:2 x", "c -1:2 r", "c 1:2 rwmr"):
-        with pytest.raises(InvalidArgument, match="invalid device cgroup rule format"):
-            parse_rules([wrong])
 
 
 @given(st.sets(st.integers(0, 99), max_size=20))

@@ -189,6 +189,8 @@ class Resources(msgspec.Struct, rename="pascal", kw_only=True):
     devices: list[DeviceMapping] | None = None
     device_cgroup_rules: list[str] | None = None
     device_requests: list[DeviceRequest] | None = None
+    kernel_memory: int | UnsetType = UNSET  # of API versions before 1.42
+    kernel_memory_tcp: int | UnsetType = msgspec.field(default=UNSET, name="KernelMemoryTCP")
     memory_reservation: int = 0
     memory_swap: int = 0  # memory and swap together; -1 is no limit
     memory_swappiness: int | None = None

@@ -102,6 +102,7 @@ class SystemInfo(msgspec.Struct, rename="pascal", kw_only=True):
     debug: bool = False
     n_fd: int = msgspec.field(name="NFd", default=0)
     oom_kill_disable: bool = True
+    kernel_memory_tcp: bool = msgspec.field(name="KernelMemoryTCP", default=False)
     n_goroutines: int = msgspec.field(name="NGoroutines", default=0)
     system_time: str = ""
     logging_driver: str = "json-file"
