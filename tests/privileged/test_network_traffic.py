@@ -480,7 +480,15 @@ def test_a_flushed_ruleset_is_repaired_by_the_next_publish(world: World) -> None
         assert ask_tcp(world.here.neighbour, HOST, 8080) == NEIGHBOUR
 
 
-@pytest.mark.parametrize("reload", ["nft flush ruleset", "nft delete table inet sampan"])
+@pytest.mark.parametrize(
+    "reload",
+    [
+        "nft flush ruleset",
+        "nft delete table inet sampan",
+        "nft flush table inet sampan",
+        "nft flush chain inet sampan publish",
+    ],
+)
 def test_rules_that_a_reload_of_the_firewall_took_are_written_anew(
     world: World, reload: str
 ) -> None:

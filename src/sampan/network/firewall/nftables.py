@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 LIBRARY: Final = "libnftables.so.1"  # Debian: libnftables1
 NFT_CTX_OUTPUT_JSON: Final = 1 << 4  # nftables/libnftables.h
+NFT_CTX_OUTPUT_TERSE: Final = 1 << 11  # lists of tables are without what is in sets and maps
 
 
 _ANY: Final = ("0.0.0.0", "::")
@@ -34,6 +35,7 @@ _MAPS: Final = {
 _SETS: Final = {
     f"opened{six}": f"inet_proto . ipv{six or 4}_addr . inet_service" for six in ("", "6")
 }
+_NO_PORTS: Final[dict[str, Any]] = {"forwards": frozenset()}
 _UNPUBLISHED: Final = "ct state new ct status & dnat == 0 drop"
 
 
@@ -132,12 +134,19 @@ class Nftables:
             self._run("\n".join(lines))
 
     def is_intact(self) -> bool:
-        """Tell whether our table is there, and what `admit` has put into the host's chains."""
+        """Tell whether our table has all its rules, and the host's chain those of `admit`."""
         if not self._rules.bridges:
             return True
         try:
-            self._run(f"list chain inet {self._table} forward")
+            listed = self._run(f"list table inet {self._table}")
         except OSError:
+            return False
+        present = [
+            item for item in msgspec.json.decode(listed, type=_Listing).nftables if item.rule
+        ]
+        if len(present) != _number_of_rules(
+            ruleset(self._table, replace(self._rules, **_NO_PORTS))
+        ):
             return False
         wanted = {_comment(bridge.interface) for bridge in self._rules.bridges}
         for family in ("ip", "ip6"):
@@ -195,7 +204,7 @@ class Nftables:
             raise OSError(errno.ENOMEM, "nftables: no context")
         library.nft_ctx_buffer_error(context)
         library.nft_ctx_buffer_output(context)
-        library.nft_ctx_output_set_flags(context, NFT_CTX_OUTPUT_JSON)
+        library.nft_ctx_output_set_flags(context, NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_TERSE)
         self._library, self._context = library, context
 
 
@@ -214,6 +223,12 @@ def redirect_names(address: str, udp_port: int, tcp_port: int) -> None:
             table._run(f"add table ip sampan\ndelete table ip sampan\n{text}")
     finally:
         table.close()
+
+
+def _number_of_rules(text: str) -> int:
+    """Return how many rules there are in the text of a table, as `_chain` writes it."""
+    lines = text.splitlines()
+    return sum(line[:2] == "  " and not line.startswith(("   ", "  type ")) for line in lines)
 
 
 # --- the text of the rules -------------------------------------------------------------------
