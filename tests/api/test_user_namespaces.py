@@ -161,12 +161,21 @@ def test_a_remapped_daemon_puts_all_containers_into_one_range(remapped: Daemon) 
     assert "userns" in docker(remapped, "info", "--format", "{{.SecurityOptions}}")
     shown = docker(remapped, "run", "--rm", "--userns=host", "busybox", "cat", "/proc/self/uid_map")
     assert shown.split() == ["0", "0", "4294967295"]
+    image = ["--mount", "type=image,source=busybox,target=/image"]
+    assert sampan(remapped, "run", "--rm", *image, "busybox", "stat", "-c", "%u", "/image") == "0\n"
     # Images and volumes are not those of the range: the host's containers have them, too.
     shared = docker(
         *(remapped, "run", "--rm", "--volumes-from", "first", "--userns=host", "busybox"),
         *("stat", "-c", "%u", "/vol", "/bin"),
     )
     assert shared == "0\n0\n"
+
+
+def test_a_folder_that_is_made_for_a_bind_can_be_written(remapped: Daemon, tmp_path: Path) -> None:
+    bind = ["-v", f"{tmp_path}/new/folder:/data"]
+    assert docker(remapped, "run", "--rm", *bind, "busybox", "touch", "/data/file") == ""
+    owners = {path.stat().st_uid for path in (tmp_path / "new").rglob("*")}
+    assert owners == {REMAPPED}
 
 
 @pytest.mark.parametrize(
@@ -198,3 +207,45 @@ def test_a_killed_daemon_hands_no_range_out_again(remapped: Daemon) -> None:
     assert "no range of 65536 ids is free for --userns=auto: 2 are in use" in refused
     sampan(remapped, "rm", "-f", "first")
     sampan(remapped, "run", "--rm", "--userns=auto", "busybox", "true")
+
+
+# --- binds that belong to the container's user -------------------------------------------------
+
+
+@pytest.mark.parametrize("client", ["docker", "sampan"])
+def test_files_in_an_id_mapped_bind_belong_to_the_caller(
+    daemon: Daemon, tmp_path: Path, client: str
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 4242, 4243)
+    script = "echo x >/data/$0; stat -c %u:%g /data/$0"
+    for number, words in enumerate((["-u", "0:0"], ["-u", "1000:1001"], ["--userns=auto"])):
+        if client == "docker" and "--userns=auto" in words:
+            continue  # its own rule: it knows no other word than host
+        name = f"file{number}"
+        command = [
+            *(daemon.programs[client], "run", "--rm", *words, "-v", f"{home}:/data:idmap"),
+            *("busybox", "sh", "-c", script, name),
+        ]
+        shown = subprocess.check_output(command, env=daemon.environment, text=True)
+        assert shown == ("1000:1001\n" if number == 1 else "0:0\n")
+        assert ((home / name).stat().st_uid, (home / name).stat().st_gid) == (4242, 4243)
+
+
+def test_a_bind_can_be_mapped_id_by_id_or_given_away(daemon: Daemon, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "file").write_text("x")
+    os.chown(tmp_path / "file", 50, 60)
+    mapped = f"{tmp_path}:/data:ro,idmap=uids=50-7-1;gids=60-8-1"
+    shown = sampan(
+        daemon, "run", "--rm", "-v", mapped, "busybox", "stat", "-c", "%u:%g", "/data/file"
+    )
+    assert shown == "7:8\n"
+    given = ["-u", "9:9", "-v", f"{tmp_path}:/data:U", "busybox", "touch", "/data/file"]
+    sampan(daemon, "run", "--rm", *given)
+    assert (tmp_path / "file").stat().st_uid == 9
+    body = {"Image": "busybox", "Cmd": ["true"], "HostConfig": {"Binds": ["/x:/y:U,idmap"]}}
+    answer = daemon.request("POST", "/containers/create", body)
+    assert answer.status == 400
+    assert "invalid mode: U,idmap" in answer.json["message"]

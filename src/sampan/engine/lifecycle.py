@@ -13,7 +13,7 @@ import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
-from sampan.engine import joining
+from sampan.engine import joining, oci_ownership
 from sampan.engine.blocking import blocking
 from sampan.engine.container import Container, Record
 from sampan.engine.execs import Execs
@@ -154,7 +154,7 @@ class Lifecycle:
             )
             undo.push_async_callback(_close_result, mounting)
             undo.push_async_callback(self._networks.disconnect, record.id)
-            ready = await self._mounts.mount(record)
+            ready = await self._mounts.mount(record, namespace=spaces.user)
             undo.push_async_callback(self._mounts.unmount, record)
             undo.callback(ready.close)
             connection = await self._networks.connect(self._wish(record), spaces.network)
@@ -195,6 +195,7 @@ class Lifecycle:
     ) -> Launch:
         record = container.record
         spec = self._specifications.container_spec(record, files_of=self._files_of(container))
+        oci_ownership.leave(spec.mounts, ready.foreign_ids)
         if record.host_config.links and spec.process:
             own = {item.partition("=")[0] for item in spec.process.env}
             linked = self._links.environment(record)

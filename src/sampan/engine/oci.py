@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, cast
 
-from sampan.engine import devices, oci_mount_spec, seccomp_profiles, security
+from sampan.engine import devices, oci_mount_spec, oci_ownership, seccomp_profiles, security
 from sampan.engine.container import Record
 from sampan.engine.oci_mount_spec import mounts
 from sampan.engine.oci_resources import linux_resources
@@ -77,8 +77,7 @@ class Specifications:
         writable_cgroups = host.privileged if cgroups is None else cgroups
         folder = self.data_root / "containers" / (files_of or record.id)
         all_mounts = mounts(record, linux, folder, writable_cgroups=writable_cgroups)
-        if record.id_maps:
-            _map_volumes(record, all_mounts)
+        oci_ownership.apply(record, all_mounts)
         wants_init = self.init if not isinstance(host.init, bool) else host.init
         if wants_init and not host.pid_mode:
             process.args = [INIT_INSIDE, "--", *process.args]
@@ -289,17 +288,6 @@ def _console_size(size: list[int] | None) -> ConsoleSize | None:
     if not size or len(size) != 2 or not all(size):
         return None
     return ConsoleSize(height=size[0], width=size[1])
-
-
-def _map_volumes(record: Record, found: list[Mount]) -> None:
-    """Have volumes hold files as an image does: owned by the ids that the container knows.
-
-    So several containers, each with a range of its own, can share one. Binds show the host's ids.
-    """
-    volumes = {each.destination for each in record.mounts if each.type == "volume"}
-    for mount in found:
-        if mount.type == "bind" and mount.destination in volumes:
-            mount.options = [*mount.options, "idmap"]
 
 
 def _sysctls(record: Record) -> dict[str, str]:

@@ -21,6 +21,7 @@ from sampan.spec.docker.config import (
     Mount,
     VolumeOptions,
 )
+from sampan.spec.ownership import split_ownership
 
 PROPAGATIONS: Final = ("private", "rprivate", "slave", "rslave", "shared", "rshared")
 DEFAULT_PROPAGATION: Final = "rprivate"
@@ -141,7 +142,7 @@ def _clean(path: str) -> str:
 
 def valid_mode(mode: str) -> bool:
     """Tell whether the third part of a bind is one."""
-    words = mode.split(",") if mode else []
+    words, _ = split_ownership(mode)
     counts = [sum(word in choice for word in words) for choice in _MODES]
     return sum(counts) == len(words) and all(count <= 1 for count in counts)
 

@@ -18,6 +18,7 @@ from sampan.rpc import Fd
 from sampan.runtime import channel as ch
 from sampan.runtime import init, prepare, state, supervise
 from sampan.runtime.channel import Channel
+from sampan.runtime.options import BY_OWNER, CHOWN
 from sampan.runtime.progress import Progress, as_sampan_error, clean_up, follow
 from sampan.runtime.requests import Launched, LaunchRequest
 from sampan.spec.runtime import Hooks, Linux
@@ -63,7 +64,7 @@ def _is_cgroup_taken(path: str) -> bool:
 
 
 def _is_id_mapped(options: list[str]) -> bool:
-    return "idmap" in options or "ridmap" in options
+    return any(each in ("idmap", "ridmap", BY_OWNER, CHOWN) for each in options)
 
 
 class Direct:

@@ -82,7 +82,7 @@ def _prepare(
             if setup.entry is not None:
                 channel.send(ch.CGROUP, os.fsencode(request.cgroup))
         supervise.show_cgroup(request, setup)
-        idmaps.open_sources(setup, request)
+        idmaps.open_sources(setup, request, private=True)
         _use_privileges(request, setup, warnings)
         for warning in warnings + progress.warnings:
             channel.send(ch.WARNING, warning.encode("utf-8", "replace"))

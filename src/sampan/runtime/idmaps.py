@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sampan.errors import InvalidArgument
 from sampan.linux import mounts
-from sampan.runtime import mounting, prepare, user_namespaces
+from sampan.runtime import mounting, owning, prepare, user_namespaces
 from sampan.runtime.channel import reason
 from sampan.runtime.init import Setup
 from sampan.runtime.options import Planned
@@ -64,14 +64,21 @@ def give_streams(stdio: tuple[int, int, int], uid: int) -> None:
             os.fchown(fd, uid, -1)
 
 
-def open_sources(setup: Setup, request: LaunchRequest) -> None:
-    """Open what the root of a user namespace could not: the root's path, and bind sources."""
+def open_sources(setup: Setup, request: LaunchRequest, *, private: bool) -> None:
+    """Open what init could not: sources that are id-mapped or given away.
+
+    In a `private` user namespace also all other sources of binds, and the root's path.
+    """
     known = {}
+    linux, user = request.spec.linux or Linux(), setup.program
     if request.user_namespace is not None:
-        linux = request.spec.linux or Linux()
         known[key(linux.uid_mappings, linux.gid_mappings)] = request.user_namespace
     open_id_maps(setup.mounts, known)
     kind = {"private": mounts.MS_PRIVATE}.get(setup.propagation.removeprefix("r"), mounts.MS_SLAVE)
+    on_host = host_id(linux.uid_mappings, user.uid), host_id(linux.gid_mappings, user.gid)
+    owning.open_owned(setup.mounts, (user.uid, user.gid), on_host, kind)
+    if not private:
+        return
     for mount in setup.mounts:
         if mount.kind != "bind" or mount.tree >= 0:
             continue

@@ -13,10 +13,12 @@ import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sampan.errors import InvalidArgument
 from sampan.linux import mounts as m
 from sampan.linux import paths
+from sampan.linux.filesystems import filesystem_name
 from sampan.runtime import copyup
 from sampan.runtime.channel import reason
 from sampan.runtime.options import Planned
@@ -68,16 +70,33 @@ def open_bind(planned: Planned) -> int:
     flags = m.OPEN_TREE_CLONE | (m.AT_RECURSIVE if planned.recursive else 0)
     tree = open_source(planned.source, planned.more, flags)
     try:
-        if planned.userns >= 0:
-            below = m.AT_RECURSIVE if planned.id_map_all else 0
-            m.mount_setattr(
-                tree, b"", m.AT_EMPTY_PATH | below, m.MOUNT_ATTR_IDMAP, userns_fd=planned.userns
-            )
-        set_attributes(tree, planned)
-    except OSError:
+        return finish_bind(tree, planned)
+    except BaseException:
         os.close(tree)
         raise
+
+
+def finish_bind(tree: int, planned: Planned) -> int:
+    """Map the ids of a detached copy, set its attributes, and return it."""
+    if planned.userns >= 0:
+        _map_ids(tree, planned)
+    set_attributes(tree, planned)
     return tree
+
+
+def _map_ids(tree: int, planned: Planned) -> None:
+    below = m.AT_RECURSIVE if planned.id_map_all else 0
+    flags = m.AT_EMPTY_PATH | below
+    try:
+        m.mount_setattr(tree, b"", flags, m.MOUNT_ATTR_IDMAP, userns_fd=planned.userns)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        source = os.fsdecode(planned.source)
+        raise InvalidArgument(
+            f'cannot map the ids of "{source}" at "{os.fsdecode(planned.destination)}": its file'
+            f" system ({filesystem_name(Path(source))}) has no id-mapped mounts with this kernel"
+        ) from None
 
 
 def set_attributes(tree: int, planned: Planned) -> None:

@@ -56,6 +56,8 @@ PROPAGATION: dict[str, tuple[int, bool]] = {
     "runbindable": (m.MS_UNBINDABLE, True),
 }
 
+BY_OWNER, CHOWN = "idmap=owner", "U"  # ours: see owning.py
+
 #: File systems that every container gets from the kernel itself, and "bind".
 PSEUDO = frozenset({"proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "tmpfs"})
 
@@ -77,6 +79,8 @@ class Planned:
     copy_up: bool = False
     id_maps: tuple[list[LinuxIDMapping], list[LinuxIDMapping]] | None = None
     id_map_all: bool = False
+    by_owner: bool = False  # id-mapped so that the source's owner is the container's user
+    chown: bool = False  # all files of the source are given to the container's user
     host_copy: bytes = b""  # what is bound instead, where the kernel refuses a new file system
     more: BindSource = field(default_factory=BindSource)
     tree: int = -1  # a detached mount that the supervisor has opened already
@@ -124,6 +128,10 @@ def _apply(
         planned.kind, planned.recursive = "bind", option == "rbind"
     elif option in ("idmap", "ridmap"):
         planned.id_maps, planned.id_map_all = container_maps or ([], []), option == "ridmap"
+    elif option == BY_OWNER:
+        planned.by_owner = True
+    elif option == CHOWN:
+        planned.chown = True
     elif option == "tmpcopyup":
         planned.copy_up = True
     elif option in SUPERBLOCK or option not in IGNORED:

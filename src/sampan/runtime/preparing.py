@@ -56,15 +56,32 @@ def bind_source(given: Source | Bind) -> BindSource:
     return BindSource(subpath, given.tree.number if given.tree else -1, given.strict)
 
 
-def make_sources(paths: list[str]) -> None:
-    """Make the folders that bind mounts start from, as Docker does for `-v`."""
+def make_sources(paths: list[str], owner: int = 0) -> None:
+    """Make the folders that bind mounts start from, as Docker does for `-v`.
+
+    New ones belong to `owner`, the root of a container in a user namespace.
+    """
     for path in paths:
         if not path.startswith("/") or "\0" in path:
             raise InvalidArgument(f"mount path must be absolute: {path!r}")
         try:
-            os.makedirs(path, 0o755, exist_ok=True)
+            _make(path, owner)
         except OSError as error:
             if not isinstance(error, FileExistsError):  # a file may be bound too
                 raise InvalidArgument(
                     f"error while creating mount source path '{path}': {error.strerror}"
                 ) from error
+
+
+def _make(path: str, owner: int) -> None:
+    """Make a folder and those above it that are missing."""
+    if not owner:
+        os.makedirs(path, 0o755, exist_ok=True)
+        return
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path.rstrip("/"))
+    if not os.path.isdir(above):
+        _make(above, owner)
+    os.mkdir(path, 0o755)
+    os.chown(path, owner, owner, follow_symlinks=False)

@@ -100,7 +100,7 @@ class Service:
         with ExitStack() as undo:
             self._world.folders.make(launch.id, launch.files, owner)
             self._world.make_log(launch.id, launch.streams)
-            prepare_sources(launch.make_sources)
+            prepare_sources(launch.make_sources, owner)
             self._world.state.intend(launch.id, cgroup)
             undo.callback(self._world.state.remove, key)
             pipes = open_pipes(launch.streams)

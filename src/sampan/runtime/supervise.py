@@ -107,10 +107,7 @@ def _start(request: LaunchRequest, filter: seccomp.Filter | None, progress: Prog
         progress.state_dir = request.state_dir
     plan = prepare.plan_namespaces(request)
     setup, progress.warnings = prepare.setup(request, plan, filter)
-    if plan.is_private_user:
-        idmaps.open_sources(setup, request)
-    elif any(mount.id_maps for mount in setup.mounts):
-        idmaps.open_id_maps(setup.mounts)
+    idmaps.open_sources(setup, request, private=plan.is_private_user)
     if request.hold:
         setup.fifo = state.make_fifo(request.state_dir)
     _enter_cgroup(request, setup, linux, progress)

@@ -163,6 +163,15 @@ def is_mounted(options: Mapping[str, str]) -> bool:
     return bool(options.get("type") or options.get("device"))
 
 
+def has_foreign_ids(options: Mapping[str, str]) -> bool:
+    """Tell whether others than containers decide whose the files of a volume are.
+
+    Those of a server, or of a folder of the host.
+    """
+    is_bind = {"bind", "rbind"} & set(options.get("o", "").split(","))
+    return bool(is_bind) or options.get("type") in ("bind", "nfs", "nfs4", "cifs")
+
+
 def _url(device: str) -> SplitResult:
     try:
         found = urlsplit(device)

@@ -21,12 +21,13 @@ from sampan.engine.oci_mounts import Point
 from sampan.engine.volumes.database import VolumeRow
 from sampan.engine.volumes.volumes import Obtained, Volumes, Wanted
 from sampan.errors import NotFound, SampanError
+from sampan.rpc import Fd
 from sampan.runtime.spawner import Source
 from sampan.spec.docker.config import DriverConfig, HostConfig, Mount, VolumeOptions
 from sampan.spec.docker.containers import MountPoint
 from sampan.storage.mounter import Mounter
 from sampan.storage.volume_keeper import Fill, VolumeKeeper
-from sampan.volumes.local import LOCAL, is_mounted
+from sampan.volumes.local import LOCAL, has_foreign_ids, is_mounted
 
 log = logging.getLogger(__name__)
 _DEFAULT_MODE: Final = "z"  # what Docker shows of local volumes without a mode
@@ -49,6 +50,7 @@ class Ready:
     """What a start has to know of mounts that are ready."""
 
     sources: list[Source] = field(default_factory=list)
+    foreign_ids: set[str] = field(default_factory=set)  # destinations of volumes to be left as is
 
     def close(self) -> None:
         """Close the descriptors of images."""
@@ -191,10 +193,11 @@ class ContainerMounts:
 
     # --- running -----------------------------------------------------------------------------
 
-    async def mount(self, record: Record, user: str = "") -> Ready:
+    async def mount(self, record: Record, user: str = "", *, namespace: Fd | None = None) -> Ready:
         """Have everything ready that a container is to have mounted. Emits `mount` for volumes.
 
-        `user` stands for somebody else who needs the same, a copy say, and has no events.
+        `user` stands for somebody else who needs the same, a copy say, and has no events. Files of
+        images are shown shifted into the user namespace `namespace`.
         """
         ready = Ready()
         try:
@@ -206,7 +209,7 @@ class ContainerMounts:
                     image = self._images.get(record.images.get(point.destination, ""))
                     if image is None or image.chain_id is None:
                         raise NotFound(f"No such image: {point.source}")
-                    tree = await blocking(self._mounter.mount, image.chain_id, True)
+                    tree = await blocking(self._mounter.mount, image.chain_id, True, namespace)
                     subpath = spec.image_options.subpath if spec.image_options else ""
                     ready.sources.append(
                         Source(destination=point.destination, subpath=subpath, tree=tree)
@@ -231,6 +234,8 @@ class ContainerMounts:
                 self._users.setdefault(row.name, set()).add(key)
             if row.driver != LOCAL:
                 point.source = self._volumes.paths.get(row.name, "")
+        if row.driver != LOCAL or has_foreign_ids(row.options or {}):
+            ready.foreign_ids.add(point.destination)
         subpath = spec.volume_options.subpath if spec.volume_options else ""
         strict = row.driver != LOCAL
         if subpath or strict:
