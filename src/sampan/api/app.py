@@ -17,6 +17,7 @@ from sampan.api import (
     images,
     images_archive,
     networks,
+    plugs,
     registries,
     swarm,
     system,
@@ -41,6 +42,7 @@ def router() -> Router[Handler]:
     """Return every route of the API; the order counts where two patterns match one path."""
     return Router(
         system.routes,
+        plugs.routes,
         containers.routes,
         containers_streams.routes,
         containers_archive.routes,

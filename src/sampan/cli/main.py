@@ -67,7 +67,10 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         "Work with networks",
         {
             name: f"network.{name}"
-            for name in ("connect", "create", "disconnect", "inspect", "ls", "prune", "rm")
+            for name in (
+                *("connect", "create", "disconnect", "inspect", "ls", "plug", "plugs", "prune"),
+                *("rm", "unplug"),
+            )
         },
     ),
     "system": (

@@ -6,7 +6,7 @@ from sampan.client.api import filters_of, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
     from sampan.client.api import Client
@@ -51,6 +51,24 @@ class Networks:
         """Take a container off."""
         document = {"Container": container, "Force": force}
         self._client.call("POST", f"/networks/{quoted(network)}/disconnect", None, document)
+
+    def plug(self, container: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Plug an interface into a running container; the answer has `Interface`. Ours."""
+        path = f"/containers/{quoted(container)}/plugs"
+        answer: dict[str, Any] = self._client.call("POST", path, None, document)
+        return answer
+
+    def plugs(self, container: str) -> Sequence[dict[str, Any]]:
+        """Return what is plugged into a container. Ours."""
+        found: Sequence[dict[str, Any]] = self._client.call(
+            "GET", f"/containers/{quoted(container)}/plugs"
+        )
+        return found
+
+    def unplug(self, container: str, interface: str) -> None:
+        """Take back an interface, by its name in the container. Ours."""
+        path = f"/containers/{quoted(container)}/plugs/{quoted(interface)}"
+        self._client.call("DELETE", path)
 
     def remove(self, network: str) -> None:
         """Remove a network that no container uses."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Network
-from typing import Final
+from typing import Any, Final
 
 from sampan.engine.endpoint_settings import (
     address_of,
@@ -22,6 +23,8 @@ from sampan.spec.docker.networks import EndpointIPAMConfig, EndpointSettings
 from sampan.spec.names import new_id
 
 IFNAME: Final = "com.docker.network.endpoint.ifname"
+
+Address = IPv4Address | IPv6Address
 
 
 class Addressing:
@@ -54,6 +57,30 @@ class Addressing:
         self._spaces[spec.network_id].take(address_of(spec))
         if spec.address6 and (space := self._spaces6.get(spec.network_id)):
             space.take(_address6(spec))
+
+    def take(self, row: NetworkRow, addresses: Sequence[Address]) -> None:
+        """Keep addresses of a network for what was plugged by hand; others mean nothing to it.
+
+        Raises Forbidden for one that is taken, and keeps none then.
+        """
+        with ExitStack() as undo:
+            for address in addresses:
+                space = self._space(row, address)
+                subnet = row.subnet if address.version == 4 else row.subnet6
+                if space and subnet and address in subnet:
+                    _taken(row, space, address, f"IPv{address.version}")
+                    undo.callback(space.give_back, address)
+            undo.pop_all()
+
+    def give_back_all(self, row: NetworkRow, addresses: Sequence[Address]) -> None:
+        """Take `take` back."""
+        for address in addresses:
+            if space := self._space(row, address):
+                space.give_back(address)
+
+    def _space(self, row: NetworkRow, address: Address) -> Any:
+        spaces = self._spaces if address.version == 4 else self._spaces6
+        return spaces.get(row.network.id)
 
     def spec(
         self,

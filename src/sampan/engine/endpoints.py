@@ -58,7 +58,7 @@ class Endpoints:
 
     def __init__(self, plumber: Plumber, options: NetworkOptions, emit: Emit) -> None:
         self._plumber, self._options, self._emit = plumber, options, emit
-        self._addressing = Addressing()
+        self.addressing = self._addressing = Addressing()
         self._held: dict[str, Held] = {}
         self._sandboxes = Sandboxes(plumber, options)
 

@@ -30,6 +30,7 @@ from sampan.engine.membership import Membership
 from sampan.engine.networks import NetworkOptions, Networks
 from sampan.engine.notices import Notices
 from sampan.engine.oci import Specifications
+from sampan.engine.plugging import Plugging
 from sampan.engine.reconcile import Reconciliation
 from sampan.engine.registries import RegistryQueries
 from sampan.engine.removal import Removal
@@ -120,11 +121,7 @@ class Engine:
         specifications = _specifications(data_root, options, self.storage)
         self.execs = Execs(self._table, spawner, specifications, self.events, self._tasks)
         common = Common(
-            table=self._table,
-            store=store,
-            networks=self.networks,
-            mounter=mounter,
-            mounts=mounts,
+            table=self._table, store=store, networks=self.networks, mounter=mounter, mounts=mounts
         )
         links = Links(self._table, self.networks)
         ranges = IdRanges(self._database, options.users.pool, os.fsencode(data_root))
@@ -143,6 +140,7 @@ class Engine:
             common, spawner, lifecycle, links, notices, data_root, options
         )
         self.building = Building(self.images, self.containers, mounter)
+        self.plugging = Plugging(self._table, self.networks, spawner)
         self._membership = Membership(self._table, store, self.networks, spawner)
         self._reconciliation = Reconciliation(
             **common,

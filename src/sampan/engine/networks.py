@@ -32,6 +32,7 @@ from sampan.engine.network_model import (
 from sampan.engine.network_ranges import family_of
 from sampan.engine.network_requests import check_request, predefined, row_of
 from sampan.engine.network_specs import spec_of
+from sampan.engine.plugs import Plugs
 from sampan.errors import (
     Conflict,
     Forbidden,
@@ -86,6 +87,7 @@ class Networks:
         self._options = options or NetworkOptions()
         self._emit = emit
         self._endpoints = Endpoints(plumber, self._options, emit)
+        self.plugs = Plugs(plumber, self._endpoints.addressing, self._on)
         self._rows: dict[str, NetworkRow] = {}
         self._down: set[str] = set()  # networks whose bridge could not be made
         self._changes = asyncio.Lock()
@@ -114,6 +116,8 @@ class Networks:
                     self._warn(f"the network {row.network.name} cannot be used: {error}")
         made = await blocking(self._plumber.endpoints)
         kept = self._endpoints.adopt(running, list(self._rows.values()), made)
+        plugged = await blocking(self._plumber.plugs)
+        kept += self.plugs.adopt(plugged, {wish.container_id for wish in running})
         bridges = [row.network.id for row in self._rows.values() if row.interface]
         await blocking(self._plumber.reconcile, kept, bridges)
 
@@ -208,8 +212,11 @@ class Networks:
         return await self._endpoints.connect(wish, rows, given)
 
     async def disconnect(self, container_id: str) -> None:
-        """Take back all that `connect` gave; unknown ids are no error."""
-        await self._endpoints.disconnect(container_id)
+        """Take back all that `connect` gave, and what was plugged; unknown ids are no error."""
+        try:
+            await self.plugs.end(container_id)
+        finally:
+            await self._endpoints.disconnect(container_id)
 
     def settings(self, container_id: str) -> NetworkSettings | None:
         """Return what `connect` gave to a running container; None if it has nothing."""
@@ -400,6 +407,11 @@ class Networks:
 
     def _named(self, name: str) -> NetworkRow | None:
         return next((row for row in self._rows.values() if row.network.name == name), None)
+
+    def _on(self, interface: str) -> NetworkRow | None:
+        """Return the network on an interface of the host."""
+        rows = self._rows.values()
+        return next((row for row in rows if interface and row.interface == interface), None)
 
     def _find(self, reference: str) -> NetworkRow:
         """Return a network by id, name or prefix of an id, in this order."""

@@ -14,6 +14,7 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
     ip_address,
+    ip_interface,
 )
 from typing import Final
 
@@ -21,10 +22,15 @@ from sampan.errors import InvalidArgument
 from sampan.network.plumber import (
     BridgeSpec,
     EndpointSpec,
+    IntoBridge,
     NetworkSpec,
+    OntoParent,
     Peer,
+    PlugEnd,
+    PlugSpec,
     PortMapping,
     ResolverSpec,
+    ToPeer,
 )
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -106,6 +112,39 @@ def check_endpoint(endpoint: EndpointSpec) -> None:
             IPv6Interface(endpoint.address6)
         if endpoint.gateway6:
             IPv6Address(endpoint.gateway6)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid address: {error}") from error
+
+
+def check_plug(plug: PlugSpec) -> None:
+    """Check what a user wants plugged."""
+    _check(_ID, plug.plug_id, "plug id")
+    _check(_ID, plug.container_id, "container id")
+    _check_end(plug.end)
+    match plug.into:
+        case IntoBridge(name=name, port=port):
+            _check(_INTERFACE, name, "bridge name")
+            if port:
+                _check(_INTERFACE, port, "interface name")
+            if port in (name, "lo"):
+                raise InvalidArgument(f"{port} cannot be a port of the bridge {name}")
+        case OntoParent(parent=parent):
+            _check(_INTERFACE, parent, "parent interface")
+        case ToPeer(container_id=container_id, end=end):
+            _check(_ID, container_id, "container id")
+            _check_end(end)
+
+
+def _check_end(end: PlugEnd) -> None:
+    if end.interface:
+        _check(_INTERFACE, end.interface, "interface name")
+    if end.mac_address:
+        _check(_MAC, end.mac_address, "MAC address")
+    try:
+        for address in end.addresses:
+            ip_interface(address)
+        for gateway in end.gateways:
+            ip_address(gateway)
     except ValueError as error:
         raise InvalidArgument(f"invalid address: {error}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
+from collections import ChainMap
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Network
@@ -14,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from sampan.errors import Internal, InvalidArgument, NotFound, SampanError
-from sampan.network import leftovers
+from sampan.network import leftovers, plugs
 from sampan.network.checks import (
     check_endpoint,
     check_names,
@@ -35,6 +36,7 @@ from sampan.network.forwarding import forward_packets
 from sampan.network.interface import set_routes
 from sampan.network.made import Made
 from sampan.network.netlink import NetlinkSocket, set_port
+from sampan.network.plugs import Host, Plugs
 from sampan.network.plumber import (
     BridgeSpec,
     Endpoint,
@@ -43,6 +45,7 @@ from sampan.network.plumber import (
     MacvlanSpec,
     NetworkSpec,
     Peer,
+    PlugSpec,
     PortMapping,
     ResolverSpec,
 )
@@ -58,7 +61,12 @@ from sampan.rpc import Fd
 log = logging.getLogger(__name__)
 
 _POOL: Final = "pool"  # the mark of interfaces in stock
-_MARKS: Final = (_POOL, bridge.MARK, parents.MARK)  # of interfaces that are no endpoint's
+_MARKS: Final = (
+    _POOL,
+    bridge.MARK,
+    parents.MARK,
+    plugs.MARK,
+)  # of interfaces that are no endpoint's
 
 
 class LinuxPlumber:
@@ -91,12 +99,16 @@ class LinuxPlumber:
         self._names = Names(state, resolv_conf)
         self._networks = {network.network_id: network for network in self._state.networks()}
         self._bridges = BridgeDriver(self._host, self._veths, owner)
-        shared = Parents(self._host, self._networks, owner)
+        laid: dict[str, NetworkSpec] = {}
+        shared = Parents(self._host, ChainMap(self._networks, laid), owner)
+        macvlan = MacvlanDriver(shared)
         self._drivers: dict[type[NetworkSpec], Driver[Any]] = {
             BridgeSpec: self._bridges,
-            MacvlanSpec: MacvlanDriver(shared),
+            MacvlanSpec: macvlan,
             IpvlanSpec: IpvlanDriver(shared),
         }
+        host = Host(self._host, self._veths, macvlan, self._networks, laid)
+        self._plugs = Plugs(host, self._state, owner)
         self._endpoints: dict[str, Made] = {}
         self._adopt()
 
@@ -193,8 +205,7 @@ class LinuxPlumber:
         with self._lock:
             if endpoint := self._endpoints.get(endpoint_id):
                 self._detach(endpoint, sandbox)
-            while not self._defers and self.has_work:
-                self.work()
+            self._finish()
 
     def endpoints(self) -> list[Endpoint]:
         """Return all endpoints, those of a predecessor as well."""
@@ -274,13 +285,32 @@ class LinuxPlumber:
             self._state.keep(endpoint.record)
             self._names.renamed(endpoint.spec)
 
+    # --- by hand -----------------------------------------------------------------------------
+
+    def plug(self, plug: PlugSpec, sandbox: Fd, peer: Fd | None = None) -> PlugSpec:
+        """Put an interface into a namespace that a user has asked for; return its name in it."""
+        with self._lock:
+            return self._plugs.plug(plug, sandbox, peer)
+
+    def unplug(self, plug_id: str, sandbox: Fd | None = None, peer: Fd | None = None) -> None:
+        """Take it back, with what was made for it on the host."""
+        with self._lock:
+            self._plugs.unplug(plug_id, sandbox, peer)
+            self._finish()
+
+    def plugs(self) -> list[PlugSpec]:
+        """Return all that is plugged, by a predecessor as well."""
+        with self._lock:
+            return self._plugs.all()
+
     def reconcile(self, endpoint_ids: list[str], network_ids: list[str] | None = None) -> None:
-        """Remove all endpoints, bridges and rules of ours that are not listed."""
+        """Remove all endpoints, plugs, networks and rules of ours that are not listed."""
         with self._lock:
             wanted = set(endpoint_ids)
             for known, endpoint in list(self._endpoints.items()):
                 if known not in wanted:
                     self._detach(endpoint)
+            self._plugs.reconcile(endpoint_ids)
             for link in self._host.links():
                 owner, _, name = link.alias.partition(":")
                 if owner == self._owner and name not in (*_MARKS, *wanted):
@@ -289,6 +319,7 @@ class LinuxPlumber:
                 for network_id in self._networks.keys() - set(network_ids):
                     self.remove_network(network_id)
             self._rules.write()
+            self._finish()
 
     # --- work between calls ------------------------------------------------------------------
 
@@ -352,6 +383,11 @@ class LinuxPlumber:
             self._endpoints.clear()
             self._host.close()
 
+    def _finish(self) -> None:
+        """Do now what nobody would do later."""
+        while not self._defers and self.has_work:
+            self.work()
+
     # --- details -----------------------------------------------------------------------------
 
     @contextmanager
@@ -374,7 +410,12 @@ class LinuxPlumber:
         if self._state.is_kept:
             ids = {record.endpoint.endpoint_id for record in self._state.endpoints()}
             named = {_place(network)[1] for network in self._networks.values()}
-            leftovers.clear(self._host, self._owner, interfaces=named, endpoints=ids)
+            leftovers.clear(
+                self._host,
+                self._owner,
+                interfaces=named | self._plugs.interfaces,
+                endpoints=ids | {plug.plug_id for plug in self._plugs.all()},
+            )
         outer = {link.alias: link.index for link in self._host.links() if link.alias}
         for record in self._state.endpoints():
             name = record.endpoint.endpoint_id

@@ -117,12 +117,17 @@ def add_bridge(name: str, mac: str = "") -> Message:
     return Message(RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL)
 
 
-def add_veth(name: str, peer: str, peer_namespace: int) -> Message:
-    """Make a pair of interfaces: `name` here, `peer` in the namespace of a descriptor."""
+def add_veth(name: str, peer: str, peer_namespace: int, *, namespace: int = -1) -> Message:
+    """Make a pair of interfaces: `name` here, `peer` in the namespace of a descriptor.
+
+    With `namespace` the first is in another one, too.
+    """
     other = _named(peer) + u32(IFLA_NET_NS_FD, peer_namespace)
     data = nested(IFLA_INFO_DATA, nested(VETH_INFO_PEER, other))
     info = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "veth"), data)
-    return Message(RTM_NEWLINK, _named(name) + info, NLM_F_CREATE | NLM_F_EXCL)
+    body = _named(name) + info
+    body += u32(IFLA_NET_NS_FD, namespace) if namespace >= 0 else b""
+    return Message(RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL)
 
 
 def add_upper(
@@ -231,6 +236,16 @@ def add_default_route(
     """Send what no other route wants to `gateway`; with `replace` also if another was there."""
     flags = NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL)
     return _default_route(RTM_NEWROUTE, gateway, index, flags)
+
+
+def add_host_route(address: IPv4Address | IPv6Address, index: int) -> Message:
+    """Reach one address by an interface, without a gateway."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    scope = RT_SCOPE_LINK if address.version == 4 else RT_SCOPE_UNIVERSE
+    length = address.max_prefixlen
+    head = _ROUTE.pack(family, length, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, scope, RTN_UNICAST, 0)
+    body = head + attribute(RTA_DST, address.packed) + u32(RTA_OIF, index)
+    return Message(RTM_NEWROUTE, body, NLM_F_CREATE | NLM_F_EXCL)
 
 
 def delete_default_route(gateway: IPv4Address | IPv6Address, index: int) -> Message:

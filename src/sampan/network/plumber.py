@@ -109,6 +109,45 @@ class Endpoint(msgspec.Struct, kw_only=True):
     inner: int = 0  # index of an interface inside that has no other end on the host
 
 
+class PlugEnd(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """An interface that a user puts into a container by hand."""
+
+    interface: str = ""  # "": the first of eth0, eth1 … that is free
+    addresses: list[str] = []  # 192.168.7.40/20
+    gateways: list[str] = []  # where default routes lead
+    mac_address: str = ""
+
+
+class IntoBridge(msgspec.Struct, tag="bridge", kw_only=True, forbid_unknown_fields=True):
+    """The other end is a port of a bridge of the host, which is made if it does not exist."""
+
+    name: str
+    port: str = ""  # an interface of the host that becomes a port of the bridge as well
+
+
+class OntoParent(msgspec.Struct, tag="macvlan", kw_only=True, forbid_unknown_fields=True):
+    """It is on the wire of an interface of the host, with a MAC address of its own."""
+
+    parent: str  # as of a macvlan network
+    mode: Literal["bridge", "private", "vepa", "passthru"] = "bridge"
+
+
+class ToPeer(msgspec.Struct, tag="peer", kw_only=True, forbid_unknown_fields=True):
+    """The other end is in another container."""
+
+    container_id: str
+    end: PlugEnd
+
+
+class PlugSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What a user has plugged into a running container."""
+
+    plug_id: str
+    container_id: str
+    end: PlugEnd
+    into: IntoBridge | OntoParent | ToPeer
+
+
 class Plumber(Protocol):
     """Does everything to the host's network that needs privilege."""
 
@@ -175,8 +214,24 @@ class Plumber(Protocol):
     def rename(self, endpoint_id: str, names: list[str]) -> None:
         """Have an endpoint found by other names; NotFound if there is no such endpoint."""
 
-    def reconcile(self, endpoint_ids: list[str], network_ids: list[str] | None = None) -> None:
-        """Remove all endpoints, networks and rules of ours that are not listed.
+    def plug(self, plug: PlugSpec, sandbox: Fd, peer: Fd | None = None) -> PlugSpec:
+        """Put an interface into a namespace that a user has asked for, and return its name in it.
 
-        Called at daemon start; without `network_ids` networks stay.
+        `peer` is the namespace of the other container, for a pair.
+        """
+
+    def unplug(self, plug_id: str, sandbox: Fd | None = None, peer: Fd | None = None) -> None:
+        """Take it back, with what was made for it on the host; unknown ids are no error.
+
+        `sandbox` and `peer` are the namespaces of containers that run on.
+        """
+
+    def plugs(self) -> list[PlugSpec]:
+        """Return all that is plugged, by a predecessor as well."""
+
+    def reconcile(self, endpoint_ids: list[str], network_ids: list[str] | None = None) -> None:
+        """Remove all endpoints, plugs, networks and rules of ours that are not listed.
+
+        The first list is that of endpoints and plugs. Called at daemon start; without
+        `network_ids` networks stay.
         """

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from sampan.network.plumber import Endpoint, NetworkSpec, ResolverSpec
+from sampan.network.plumber import Endpoint, NetworkSpec, PlugSpec, ResolverSpec
 
 log = logging.getLogger(__name__)
 S = TypeVar("S", bound=msgspec.Struct)
@@ -26,12 +26,21 @@ class Forwarding(msgspec.Struct, kw_only=True):
     uplinks6: list[str] = []
 
 
+class Plugged(msgspec.Struct, kw_only=True):
+    """What a user has plugged, with the indexes of the interfaces that were made for it."""
+
+    plug: PlugSpec
+    outer: int = 0
+    inner: int = 0
+    peer: int = 0
+
+
 class State:
     """The records below a folder; with None nothing is kept (as a library, in tests)."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        for kind in ("networks", "endpoints", "resolvers") if folder else ():
+        for kind in ("networks", "endpoints", "resolvers", "plugs") if folder else ():
             place = self._path(kind, "").parent
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             for unfinished in place.glob("*.new"):  # of one that was killed
@@ -54,11 +63,15 @@ class State:
         """Return how containers find names."""
         return self._all("resolvers", ResolverSpec)
 
+    def plugs(self) -> list[Plugged]:
+        """Return what users have plugged."""
+        return self._all("plugs", Plugged)
+
     def forwarding(self) -> Forwarding | None:
         """Return what was noted when forwarding was switched on, None if it was on."""
         return self._read(self._path("", "forwarding"), Forwarding) if self._folder else None
 
-    def keep(self, record: NetworkSpec | Endpoint | ResolverSpec | Forwarding) -> None:
+    def keep(self, record: NetworkSpec | Endpoint | ResolverSpec | Plugged | Forwarding) -> None:
         """Write a record; readers see the old one or the new one."""
         if not self._folder:
             return
@@ -68,6 +81,8 @@ class State:
             path = self._path("endpoints", record.endpoint.endpoint_id)
         elif isinstance(record, ResolverSpec):
             path = self._path("resolvers", record.container_id)
+        elif isinstance(record, Plugged):
+            path = self._path("plugs", record.plug.plug_id)
         else:
             path = self._path("", "forwarding")
         new = path.with_suffix(".new")
@@ -75,7 +90,7 @@ class State:
         os.replace(new, path)
 
     def forget(self, kind: str, id: str) -> None:
-        """Remove a record of `networks`, `endpoints` or `resolvers`; it need not exist."""
+        """Remove a record of `networks`, `endpoints`, `resolvers` or `plugs`; it need not exist."""
         if self._folder:
             with suppress(FileNotFoundError):
                 self._path(kind, id).unlink()

@@ -34,6 +34,9 @@ def test_every_operation_is_served_or_left_out_on_purpose(method: str, path: str
 OWN = {
     ("GET", "/system/check"),
     ("POST", "/system/check"),
+    ("GET", "/containers/{}/plugs"),
+    ("POST", "/containers/{}/plugs"),
+    ("DELETE", "/containers/{}/plugs/{interface}"),
     ("GET", "/distribution/{}/manifests"),
     ("PUT", "/distribution/{}/manifests"),
     ("POST", "/distribution/{}/blobs"),

@@ -22,8 +22,10 @@ from sampan.network.plumber import (
     EndpointSpec,
     NetworkSpec,
     Peer,
+    PlugSpec,
     PortMapping,
     ResolverSpec,
+    ToPeer,
 )
 from sampan.rpc import Fd
 from sampan.spec.docker.networks import (
@@ -43,6 +45,7 @@ class FakePlumber:
     bridges: dict[str, NetworkSpec] = field(default_factory=dict)
     made: dict[str, Endpoint] = field(default_factory=dict)
     resolvers: dict[str, ResolverSpec] = field(default_factory=dict)
+    plugged: dict[str, PlugSpec] = field(default_factory=dict)
     refuses: SampanError | None = None
     is_gone: bool = False
     used: tuple[str, ...] = ()
@@ -100,9 +103,25 @@ class FakePlumber:
     def rename(self, endpoint_id: str, names: list[str]) -> None:
         self.made[endpoint_id].endpoint.names = names
 
+    def plug(self, plug: PlugSpec, sandbox: Fd, peer: Fd | None = None) -> PlugSpec:
+        if self.refuses:
+            raise self.refuses
+        plug.end.interface = plug.end.interface or "eth1"
+        if isinstance(plug.into, ToPeer):
+            plug.into.end.interface = plug.into.end.interface or "eth1"
+        self.plugged[plug.plug_id] = plug
+        return plug
+
+    def unplug(self, plug_id: str, sandbox: Fd | None = None, peer: Fd | None = None) -> None:
+        self.plugged.pop(plug_id, None)
+
+    def plugs(self) -> list[PlugSpec]:
+        return list(self.plugged.values())
+
     def reconcile(self, endpoint_ids: list[str], network_ids: list[str] | None = None) -> None:
         self.bridges = {key: self.bridges[key] for key in network_ids or self.bridges}
         self.made = {key: value for key, value in self.made.items() if key in endpoint_ids}
+        self.plugged = {key: it for key, it in self.plugged.items() if key in endpoint_ids}
 
 
 @dataclass

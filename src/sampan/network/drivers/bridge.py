@@ -88,10 +88,17 @@ class BridgeDriver:
         configure(wired, endpoint, mtu)
         alias = f"{self._owner}:{endpoint.endpoint_id}"
         outer = [set_link(wired.outer, master=master, mtu=mtu, up=True, alias=alias)]
-        if not bridge.inter_container and read_sysctl(_FILTERED) != "1":
-            # Else the firewall sees bridged packets and tells the published ones apart.
+        if is_isolated(bridge):
             outer.append(set_port(wired.outer, isolated=True))
         self._host.request(*outer)
+
+
+def is_isolated(bridge: BridgeSpec) -> bool:
+    """Tell whether ports of a bridge are kept apart by the bridge itself.
+
+    Else the firewall sees bridged packets and tells the published ones apart.
+    """
+    return not bridge.inter_container and read_sysctl(_FILTERED) != "1"
 
 
 def _ensure(host: NetlinkSocket, bridge: BridgeSpec, alias: str) -> tuple[int, int]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from sampan.errors import Conflict
 from sampan.network.drivers.parents import Parents, name_of
+from sampan.network.interface import configure_plugged
 from sampan.network.made import Made
 from sampan.network.netlink import u32
-from sampan.network.plumber import EndpointSpec, MacvlanSpec
-from sampan.network.sandbox import Wired
+from sampan.network.plumber import EndpointSpec, MacvlanSpec, PlugEnd
+from sampan.network.sandbox import Sandbox, Wired
 from sampan.rpc import Fd
 
 IFLA_MACVLAN_MODE: Final = 1  # linux/if_link.h
@@ -50,6 +52,12 @@ class MacvlanDriver:
         """Put a macvlan interface into a namespace."""
         data = u32(IFLA_MACVLAN_MODE, _MODES[network.mode])
         return self._parents.attach(endpoint, network, data, sandbox)
+
+    def lay(self, box: Sandbox, end: PlugEnd, network: MacvlanSpec) -> Wired:
+        """Put a macvlan interface into a sandbox that a user has asked for."""
+        data = u32(IFLA_MACVLAN_MODE, _MODES[network.mode])
+        done = partial(configure_plugged, end=end)
+        return self._parents.lay(box, end.interface, end.mac_address, network, data, done)
 
     def detach(self, made: Made, sandbox: Fd | None) -> None:
         """Remove it from the namespace of a container that runs on."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Final
 
@@ -103,32 +103,43 @@ class Parents:
         self, endpoint: EndpointSpec, network: ParentedSpec, data: bytes, sandbox: Fd | None
     ) -> Wired:
         """Put an interface on the parent into a namespace; `data` is what its kind is told."""
+        mac = endpoint.mac_address
+        with ExitStack() as undo:
+            box = Sandbox.of(sandbox.number) if sandbox else Sandbox.new()
+            undo.callback(box.close)
+            wired = self.lay(
+                box, endpoint.interface, mac, network, data, lambda it: configure(it, endpoint)
+            )
+            undo.pop_all()
+        return wired
+
+    def lay(
+        self,
+        box: Sandbox,
+        interface: str,
+        mac: str,
+        network: ParentedSpec,
+        data: bytes,
+        configured: Callable[[Wired], None],
+    ) -> Wired:
+        """Make an interface on the parent in a sandbox and have it `configured`, or leave none."""
         name, kind = name_of(network), str(network.__struct_config__.tag)
         if (parent := self._host.link(name)) is None:
             self.ensure(network)
             parent = self._host.link(name)
         if parent is None:
             raise Internal(f"the requested parent interface {name} was not found on the host")
+        made = add_upper(parent.index, interface, kind, data, namespace=box.namespace, mac=mac)
         with ExitStack() as undo:
-            box = Sandbox.of(sandbox.number) if sandbox else Sandbox.new()
-            undo.callback(box.close)
-            made = add_upper(
-                parent.index,
-                endpoint.interface,
-                kind,
-                data,
-                namespace=box.namespace,
-                mac=endpoint.mac_address,
-            )
             try:
                 self._host.request(made)
-                wired = _found(box, endpoint.interface)
+                wired = _found(box, interface)
                 undo.callback(_attempt, box, delete_link(wired.inner))
-                with inside(box.namespace):  # IPv4 alone, unless the network has more
-                    quietly_write_sysctl(f"ipv6/conf/{endpoint.interface}/disable_ipv6", "1")
-                configure(wired, endpoint)
+                with inside(box.namespace):  # IPv4 alone, unless it gets more
+                    quietly_write_sysctl(f"ipv6/conf/{interface}/disable_ipv6", "1")
+                configured(wired)
             except OSError as error:
-                raise _failure(endpoint, network, error) from error
+                raise _failure(interface, network, error) from error
             undo.pop_all()
         return wired
 
@@ -143,7 +154,7 @@ class Parents:
 
     def _is_a_container_s(self, link: Link) -> bool:
         owner, _, mark = link.alias.partition(":")
-        return owner == self._owner and mark not in (MARK, "bridge")
+        return owner == self._owner and mark not in (MARK, "bridge", "plug")
 
     def _make(self, network: ParentedSpec, link: Link | None) -> None:
         if network.parent:
@@ -210,7 +221,7 @@ def _unsupported(kind: str) -> Unsupported:
     return Unsupported(f"the kernel {release} has no {kind} interfaces ({name})")
 
 
-def _failure(endpoint: EndpointSpec, network: ParentedSpec, error: OSError) -> Internal:
+def _failure(interface: str, network: ParentedSpec, error: OSError) -> Internal:
     parent, alone = name_of(network), network.mode == "passthru"
     reason = str(error)
     if error.errno == errno.EBUSY or (alone and error.errno == errno.EINVAL):
@@ -218,7 +229,7 @@ def _failure(endpoint: EndpointSpec, network: ParentedSpec, error: OSError) -> I
             f"the parent interface {parent} is in use by another container, if that has it for "
             "itself, or by a bridge, a bond or a network of another kind"
         )
-    return Internal(f"failed to set up interface {endpoint.interface}: {reason}")
+    return Internal(f"failed to set up interface {interface}: {reason}")
 
 
 def _found(box: Sandbox, interface: str) -> Wired:
