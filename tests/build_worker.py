@@ -119,6 +119,11 @@ class FakeWorker:
             raise NotFound(f"No such image: {name}")
         return self.images[name]
 
+    async def image(self, name: str) -> BaseImage:
+        if name not in self.images:
+            raise NotFound(f"No such image: {name}")
+        return self.images[name]
+
     def has_layer(self, chain: str) -> bool:
         return chain in self.layers
 

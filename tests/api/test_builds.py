@@ -102,7 +102,7 @@ def test_a_context_may_be_compressed(clean: Daemon, compress: Any) -> None:
 def test_a_failed_command_gives_its_code_and_no_image(clean: Daemon) -> None:
     before = clean.request("GET", "/images/json?all=1").json
     said = build(clean, "FROM busybox\nRUN echo to stderr >&2; exit 42", query="t=made")
-    assert said[-2]["stream"] == "to stderr\n"
+    assert said[-2]["stream"] == "\x1b[91mto stderr\n\x1b[0m"
     assert said[-1]["errorDetail"] == {
         "code": 42,
         "message": "The command '/bin/sh -c echo to stderr >&2; exit 42' returned a non-zero"

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from sampan.build.arguments import Arguments, platform_arguments
@@ -24,7 +26,7 @@ from sampan.build.solver import Build, Solver, StepFailed
 from sampan.build.state import State
 from sampan.build.tree import Spool, Tree
 from sampan.build.worker import Worker
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.build import BuildCachePruneReport, BuildOptions
 from sampan.spec.docker.images import ErrorDetail, ProgressMessage
 from sampan.spec.names import short_id
@@ -89,7 +91,12 @@ class Builder:
         dockerfile = await self._worker.call(lambda: parse_dockerfile(content, name))
         async with self._worker.intake():
             build = self._prepared(options, dockerfile, context, clients)
+            if options.cache_from:
+                build = replace(build, cache_times=await self._times(options.cache_from))
             display = Display(say, build.plan.steps, quiet=options.quiet)
+            for number, argument in enumerate(dockerfile.arguments, 1):
+                text = f"Step {number}/{build.plan.steps} : {argument.place.text}\n"
+                _text(say, options, text)
             solver = Solver(build, display)
             try:
                 state = await solver.solve()
@@ -122,6 +129,15 @@ class Builder:
             clients=clients,
             epoch=_epoch(options.arguments.get(_EPOCH)),
         )
+
+    async def _times(self, names: Sequence[str]) -> frozenset[str]:
+        """Return when the steps of images were made; those that are not here have none."""
+        found: set[str] = set()
+        for name in names:
+            with suppress(NotFound, InvalidArgument):
+                history = (await self._worker.image(name)).config.history or []
+                found |= {step.created for step in history if step.created}
+        return frozenset(found)
 
     async def _finish(self, build: Build, state: State, say: Say) -> None:
         """Store the image, give it its names, and say so."""

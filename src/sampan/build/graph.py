@@ -59,7 +59,7 @@ def plan(dockerfile: Dockerfile, target: Stage, variables: Mapping[str, str]) ->
         needed[stage.number] = image, platform, below
         waiting += [below] if below else []
         waiting += _copied_from(dockerfile, stage)
-    first, stages = 1, []
+    first, stages = 1 + len(dockerfile.arguments), []
     for number in sorted(needed):
         stage = dockerfile.stages[number]
         stages.append(Needed(stage, *needed[number], first))

@@ -7,6 +7,7 @@ import posixpath
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from sampan.build.arguments import Arguments
 from sampan.build.cache import Cache, Record, key_of
@@ -28,6 +29,9 @@ from sampan.spec.build import BuildOptions, RunStep
 from sampan.spec.digest import chain_id
 from sampan.spec.image import ImageConfig, RootFS, timestamp
 from sampan.spec.platform import Platform
+
+_RED: Final = "\x1b[91m"  # moby pkg/streamformatter: what a command writes to stderr
+_PLAIN: Final = "\x1b[0m"
 
 
 class StepFailed(Exception):
@@ -52,6 +56,9 @@ class Build:
     sources: Sources
     clients: object  # credentials
     epoch: int | None = None  # SOURCE_DATE_EPOCH, in seconds
+    # With --cache-from, as Docker's classic builder has it, the steps of those images alone count;
+    # each is known by its time.
+    cache_times: frozenset[str] | None = None
 
     def now(self) -> int:
         """Return the time of what is made now, in nanoseconds."""
@@ -226,8 +233,10 @@ class _StageRun:
         if self._build.options.no_cache:
             return None
         record = self._build.cache.find(key)
-        if record is not None:
-            self._solver.used.add(key)
+        times = self._build.cache_times
+        if record is None or (times is not None and timestamp(record.created) not in times):
+            return None
+        self._solver.used.add(key)
         return record
 
     async def _note(self, key: str, state: State, diff_id: str, text: str) -> Record:
@@ -266,8 +275,9 @@ class _StageRun:
             container = id
             self._voice.running(id)
 
-        def output(_: int, data: bytes) -> None:
-            self._voice.text(data.decode("utf-8", "replace"))
+        def output(stream: int, data: bytes) -> None:
+            text = data.decode("utf-8", "replace")
+            self._voice.text(text if stream == 1 else f"{_RED}{text}{_PLAIN}")
 
         ran = await self._build.worker.run(step, started, output)
         if ran.exit_code:

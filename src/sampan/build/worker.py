@@ -33,6 +33,9 @@ class Worker(Protocol):
     ) -> BaseImage:
         """Return an image, fetched from its registry if it is not here or with `pull`."""
 
+    async def image(self, name: str) -> BaseImage:
+        """Return an image that is here; NotFound, InvalidArgument."""
+
     def has_layer(self, chain: str) -> bool:
         """Tell whether a layer is there."""
 

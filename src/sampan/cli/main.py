@@ -21,22 +21,34 @@ PROGRAM = "sampan"
 VERSION = "0.1.0"
 LOG_LEVELS = ("panic", "fatal", "error", "warn", "warning", "info", "debug", "trace")
 COMMON = (
-    *("run", "exec", "ps", "pull", "push", "images", "login", "logout", "search"),
+    *("run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search"),
     *("version", "info"),
 )
 # A command's name, and the module below sampan.cli.commands that is the command.
 COMMANDS = {
     name: name
     for name in (
-        *("attach", "commit", "cp", "create", "diff", "doctor", "events", "exec", "export"),
+        *(
+            "attach",
+            "build",
+            "commit",
+            "cp",
+            "create",
+            "diff",
+            "doctor",
+            "events",
+            "exec",
+            "export",
+        ),
         *("history", "images", "info", "inspect", "kill", "load", "login", "logout", "logs"),
         *("pause", "port", "ps", "pull", "push", "rename", "restart", "rm", "rmi", "run", "save"),
         *("search", "start", "stats", "stop", "tag", "top", "unpause", "update", "version"),
         "wait",
     )
 } | {"import": "import_"}
-_IMAGE_VERBS = ("history", "import", "load", "pull", "push", "save", "tag")
+_IMAGE_VERBS = ("build", "history", "import", "load", "pull", "push", "save", "tag")
 GROUPS: dict[str, tuple[str, dict[str, str]]] = {
+    "builder": ("Work with builds", {"build": "build", "prune": "builder.prune"}),
     "container": (
         "Work with containers",
         {

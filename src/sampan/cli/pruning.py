@@ -42,8 +42,8 @@ def prune_images(cli: Invocation, filters: Filters, all: bool) -> int:
     return int(answer.get("SpaceReclaimed") or 0)
 
 
-def prune_build_cache(cli: Invocation, filters: Filters, all: bool) -> int:
-    answer = cli.client.system.prune_build_cache(all, with_default_filters(cli, filters))
+def prune_build_cache(cli: Invocation, filters: Filters, all: bool, keep: int = 0) -> int:
+    answer = cli.client.system.prune_build_cache(all, with_default_filters(cli, filters), keep)
     _list(cli, "Deleted build cache objects:", answer.get("CachesDeleted"))
     return int(answer.get("SpaceReclaimed") or 0)
 

@@ -38,8 +38,11 @@ def authorization(cli: Invocation, domain: str, strict: bool = False) -> str:
 def header(login: Login) -> str:
     """Return a login as URL-safe base64 of its JSON document; empty if it is empty."""
     document = login.document()
-    if not document:
-        return ""
+    return encoded(document) if document else ""
+
+
+def encoded(document: object) -> str:
+    """Return a document as URL-safe base64 of its JSON."""
     from binascii import b2a_base64
 
     from sampan.client import documents

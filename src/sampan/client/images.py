@@ -112,6 +112,21 @@ class Images:
         headers = {"Content-Type": "application/x-tar"} if archive is not None else None
         return self._client.stream("POST", "/images/create", query, archive, headers)
 
+    def build(
+        self,
+        query: Mapping[str, object],
+        context: Iterable[bytes] | None,
+        logins: str = "",
+    ) -> Iterator[dict[str, Any]]:
+        """Build an image of a tar (or of `remote` in the query); yields messages.
+
+        `query` has the API's names; `logins` is what X-Registry-Config says.
+        """
+        headers = {"Content-Type": "application/x-tar"}
+        if logins:
+            headers["X-Registry-Config"] = logins
+        return self._client.stream("POST", "/build", query, context or [], headers)
+
     def pull(
         self, repository: str, tag: str, platform: str = "", authorization: str = ""
     ) -> Iterator[dict[str, Any]]:

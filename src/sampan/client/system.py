@@ -69,9 +69,15 @@ class System:
         return self._client.stream("GET", "/events", query)
 
     def prune_build_cache(
-        self, all: bool = False, filters: Mapping[str, Iterable[str]] | None = None
+        self,
+        all: bool = False,
+        filters: Mapping[str, Iterable[str]] | None = None,
+        keep: int = 0,
     ) -> dict[str, Any]:
-        """Remove unused build cache; the answer has `CachesDeleted` and `SpaceReclaimed`."""
-        query = {"all": all, "filters": filters_of(filters)}
+        """Remove unused build cache, but `keep` bytes of it.
+
+        The answer has `CachesDeleted` and `SpaceReclaimed`.
+        """
+        query = {"all": all, "filters": filters_of(filters), "keep-storage": keep or None}
         answer: dict[str, Any] = self._client.call("POST", "/build/prune", query)
         return answer

@@ -87,6 +87,10 @@ class Building:
             say(message)
         return _base(await self._images.resolve(name, platform))
 
+    async def image(self, name: str) -> BaseImage:
+        """Return an image that is here; NotFound, InvalidArgument."""
+        return _base(await self._images.resolve(name))
+
     def has_layer(self, chain: str) -> bool:
         """Tell whether a layer is there."""
         return Digest(chain) in self._layers.chains

@@ -105,6 +105,16 @@ class TarReader:
             self._at += step
             size -= step
 
+    def _skip_padding(self, size: int) -> bool:
+        """Go to the next member; False if the archive ends without padding, as Go's may."""
+        while size:
+            if self._at >= self._size and not self._fill():
+                return False
+            step = min(size, self._size - self._at)
+            self._at += step
+            size -= step
+        return True
+
     def data(self) -> Iterator[memoryview]:
         """Yield the stored bytes of the current entry, once."""
         while self._left:
@@ -154,9 +164,11 @@ class TarReader:
             yield entry
 
     def _next(self) -> Entry | None:
-        if rest := self._left + self._padding:
-            self._skip(rest)
-            self._left = self._padding = 0
+        if self._left or self._padding:
+            self._skip(self._left)
+            padding, self._left, self._padding = self._padding, 0, 0
+            if not self._skip_padding(padding):
+                return None
         records: dict[bytes, bytes] | None = None
         long_name = long_link = None
         for _ in range(16):  # extension headers before one entry

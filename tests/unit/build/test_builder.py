@@ -149,6 +149,13 @@ def test_without_the_cache_everything_is_made_again(yard: Yard) -> None:
     assert len(yard.worker.steps) == 2
 
 
+def test_with_images_to_cache_from_the_steps_of_those_alone_count(yard: Yard) -> None:
+    text = "FROM box\nENV A=b\nRUN write /x y"
+    yard.built(text, tags=["first"])
+    assert yard.built(text, cache_from=["first"]).count("Using cache") == 2
+    assert yard.built(text, cache_from=["none"]).count("Using cache") == 0
+
+
 def test_a_record_whose_layer_has_gone_is_no_record(yard: Yard) -> None:
     yard.built("FROM box\nRUN write /x y")
     for record in yard.builder.cache.records():
@@ -233,7 +240,7 @@ def test_a_failure_ends_all_stages_and_names_no_image(yard: Yard) -> None:
     assert messages[-1].error == "The command '/bin/sh -c fail 7' returned a non-zero code: 7"
     assert messages[-1].error_detail
     assert messages[-1].error_detail.code == 7
-    assert "failing\n" in [message.stream for message in messages]
+    assert "\x1b[91mfailing\n\x1b[0m" in [message.stream for message in messages]
     assert "made" not in yard.worker.images
     assert yard.worker.running == 0
 

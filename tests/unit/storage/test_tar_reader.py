@@ -121,6 +121,13 @@ def test_a_member_that_is_not_read_is_skipped() -> None:
     assert [entry.name for entry in reader] == [b"a", b"b"]
 
 
+def test_the_padding_of_the_last_member_may_be_missing() -> None:
+    """The docker CLI sends such archives for `build -f -`; Go's reader takes them."""
+    content = tarballs.file("a", b"1") + tarballs.file("b", b"22")
+    reader = TarReader([content[:-510]])
+    assert [(entry.name, reader.read_whole(9)) for entry in reader] == [(b"a", b"1"), (b"b", b"22")]
+
+
 def test_an_empty_stream_and_one_without_end_marker_are_archives() -> None:
     assert read(b"") == []
     assert len(read(file("a"))) == 1

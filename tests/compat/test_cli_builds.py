@@ -1,0 +1,102 @@
+"""Builds by both command lines, the docker CLI's classic builder and ours, and by compose."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import Daemon
+
+pytestmark = [pytest.mark.privileged, pytest.mark.compat, pytest.mark.slow]
+DEPRECATED = re.compile(r"DEPRECATED: The legacy builder.*\n( {12}.*\n)*\n*")
+
+
+@pytest.fixture(params=["sampan", "docker"])
+def program(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[str]:
+    yield daemon.programs[request.param]
+    daemon.request("DELETE", "/images/made:1?force=1")
+    daemon.request("POST", "/build/prune?all=1")
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    (tmp_path / "Dockerfile").write_text(
+        "ARG BASE=busybox\nFROM $BASE\nARG WHO=nobody\nRUN echo $WHO > /who\nCOPY . /files/\n"
+        'CMD ["sh", "-c", "cat /who; ls -A /files"]\n'
+    )
+    (tmp_path / "kept").write_text("1")
+    (tmp_path / "left.log").write_text("2")
+    (tmp_path / ".dockerignore").write_text("*.log\nDockerfile\n.dockerignore\n")
+    return tmp_path
+
+
+def run(daemon: Daemon, *command: str, given: str = "", code: int = 0) -> str:
+    """Return what a command prints, both streams together."""
+    result = subprocess.run(
+        [*daemon.enter, *command],
+        env={**daemon.environment, "DOCKER_BUILDKIT": "0", "COMPOSE_DOCKER_CLI_BUILD": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        input=given,
+        check=False,
+    )
+    assert result.returncode == code, result.stdout
+    return DEPRECATED.sub("", result.stdout)
+
+
+def test_a_folder_is_built(daemon: Daemon, program: str, context: Path, tmp_path: Path) -> None:
+    command = program, "build", "-t", "made:1", "--build-arg", "WHO=me", "--label", "a=b c"
+    said = run(daemon, *command, str(context))
+    assert "Step 7/7 : LABEL" in said
+    assert "Successfully tagged made:1\n" in said
+    assert run(daemon, program, "run", "--rm", "made:1") == "me\nkept\n"
+    id_file = tmp_path / "id"
+    said = run(daemon, *command, "--iidfile", str(id_file), str(context))
+    assert said.count("Using cache") == 5
+    assert run(daemon, program, "build", "-q", str(context)).startswith("sha256:")
+    inspected = run(daemon, program, "inspect", "-f", "{{.Id}} {{.Config.Labels.a}}", "made:1")
+    assert inspected == f"{id_file.read_text()} b c\n"
+
+
+def test_dockerfiles_come_from_everywhere(daemon: Daemon, program: str, context: Path) -> None:
+    other = "FROM busybox\nCOPY kept /\nCOPY . /all/\nRUN ls -A /all\n"
+    said = run(daemon, program, "build", "-f", "-", str(context), given=other)
+    assert "\nkept\n" in said
+    (context.parent / "other").write_text(other)
+    said = run(daemon, program, "build", "-f", str(context.parent / "other"), str(context))
+    assert "Successfully built" in said
+    said = run(daemon, program, "build", "-", given="FROM busybox\nRUN echo from stdin\n")
+    assert "from stdin\n" in said
+
+
+def test_a_failure_is_the_status(daemon: Daemon, program: str, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nRUN exit 3\n")
+    said = run(daemon, program, "build", str(context), code=3)
+    assert "The command '/bin/sh -c exit 3' returned a non-zero code: 3\n" in said
+
+
+def test_the_cache_is_pruned(daemon: Daemon, program: str, context: Path) -> None:
+    run(daemon, program, "build", "-t", "made:1", str(context))
+    said = run(daemon, program, "builder", "prune", "-af")
+    assert "Total reclaimed space: 0B" in said  # the image still has the layers
+    assert "Using cache" not in run(daemon, program, "build", str(context))
+
+
+def test_compose_builds_what_it_starts(daemon: Daemon, context: Path) -> None:
+    (context / "compose.yml").write_text(
+        "version: '3'\nservices:\n  web:\n    image: made:1\n    build:\n      context: .\n"
+        "      args:\n        WHO: compose\n"
+    )
+    compose = "docker-compose", "-f", str(context / "compose.yml")
+    try:
+        said = run(daemon, *compose, "up", "--no-color")
+        assert "| compose\n" in said
+        assert "Successfully tagged made:1" in said
+    finally:
+        run(daemon, *compose, "down", "--rmi", "all")
+        daemon.request("POST", "/build/prune?all=1")
