@@ -18,6 +18,7 @@ import shutil
 import signal
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ from tests.session import PATIENCE, eventually, scratch
 from tests.tokens import ISSUER, SERVICE, TokenServer
 from tests.wire import LOOPBACK, Reply, Site, within
 
+DEBIANS = (REGISTRY,)
+OURS = (sys.executable, "-m", "sampan.registryd.main")
 OUTSIDE = "192.0.2.1"  # TEST-NET-1: an address that is not on the loopback network
 _ACCESS = re.compile(rb'"([A-Z]+) (/\S*) HTTP/[\d.]+" (\d+)')
 
@@ -77,6 +80,7 @@ class Registry:
     tokens: TokenServer | None = None
     authority: Authority | None = None
     process: subprocess.Popen[bytes] | None = None
+    program: tuple[str, ...] = DEBIANS
     _seen: int = 0
 
     @property
@@ -102,7 +106,10 @@ class Registry:
         config.write_text(json.dumps(settings))
         with within(self.site.namespace), log.open("ab") as out:
             self.process = subprocess.Popen(
-                [REGISTRY, "serve", str(config)], stdin=subprocess.DEVNULL, stdout=out, stderr=out
+                [*self.program, "serve", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
             )
 
         def listens() -> bool:
@@ -219,13 +226,16 @@ def registry(
     deletes: bool = True,
     storage: Path | None = None,
     port: int = 0,
+    program: tuple[str, ...] = DEBIANS,
 ) -> Iterator[Registry]:
     """Run a registry in a network namespace ("" is the host's), with an empty or a given storage.
+
+    `program` is Debian's docker-registry, or OURS.
 
     `users` are checked by htpasswd, `tokens` by a token server, `mirror_of` is the URL of another
     registry. With `client_ca` only clients with a certificate of the same authority get in.
     """
-    assert shutil.which(REGISTRY), "apt-get install docker-registry"
+    assert shutil.which(program[0]), "apt-get install docker-registry"
     assert namespace or host == LOOPBACK, "only the loopback network of the host is ours"
     folder = scratch()
     authority = Authority(host) if tls else None
@@ -255,7 +265,7 @@ def registry(
     (folder / "config.yml").write_text(json.dumps(settings))
     if host != LOOPBACK:
         add_address(namespace, host)
-    found = Registry(site, folder, dict(users or {}), tokens, authority)
+    found = Registry(site, folder, dict(users or {}), tokens, authority, program=program)
     try:
         found.start()
         yield found

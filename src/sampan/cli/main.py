@@ -85,6 +85,14 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
             )
         },
     ),
+    "registry": (
+        "Serve a registry of images",
+        {
+            "garbage-collect": "registry.garbage_collect",
+            "serve": "registry.serve",
+            "verify": "registry.verify",
+        },
+    ),
     "system": (
         "Look after the daemon",
         {

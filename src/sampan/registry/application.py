@@ -1,0 +1,214 @@
+"""The ASGI application: from a request to an endpoint, and from a failure to an answer."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Send
+from starlette.types import Scope as Connection
+
+from sampan.registry import names
+from sampan.registry.auth.access import Access, NoAccess, Scope
+from sampan.registry.endpoints import blobs, lists, manifests, uploads
+from sampan.registry.endpoints.call import Call, Emit
+from sampan.registry.errors import RegistryError
+from sampan.registry.registry import Registry
+from sampan.registry.service import Service
+
+log = logging.getLogger(__name__)
+Endpoint = Callable[[Call], Awaitable[Response]]
+API_VERSION = ("Docker-Distribution-API-Version", "registry/2.0")
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+PULL, PUSH, DELETE, ANY = ("pull",), ("pull", "push"), ("delete",), ("*",)
+THREADS = 32  # that wait for the storage; the interpreter itself runs in one at a time
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What one method does at one place, and what one needs for it."""
+
+    endpoint: Endpoint
+    actions: tuple[str, ...]
+    deletes: bool = False  # only where deletes are enabled
+
+
+@dataclass(frozen=True)
+class Route:
+    """A place, with what can be done there."""
+
+    pattern: re.Pattern[str]
+    verbs: Mapping[str, Verb]
+    writes: bool = False  # its changes end when the registry is read-only
+
+
+def _route(pattern: str, writes: bool = False, **verbs: Verb) -> Route:
+    if "GET" in verbs:
+        verbs["HEAD"] = verbs["GET"]
+    return Route(re.compile(pattern), verbs, writes)
+
+
+# Names may contain any of these words as a part; the pattern is greedy, so the longest name wins.
+_NAME = r"/v2/(?P<name>.+)"
+ROUTES = (
+    _route(r"/v2/?", GET=Verb(lists.base, ())),
+    _route(r"/v2/_catalog", GET=Verb(lists.catalog, ANY)),
+    _route(rf"{_NAME}/tags/list", GET=Verb(lists.tags, PULL)),
+    _route(rf"{_NAME}/referrers/(?P<digest>[^/]+)", GET=Verb(manifests.referrers, PULL)),
+    _route(
+        rf"{_NAME}/manifests/(?P<reference>[^/]+)",
+        writes=True,
+        GET=Verb(manifests.get, PULL),
+        PUT=Verb(manifests.put, PUSH),
+        DELETE=Verb(manifests.delete, DELETE, deletes=True),
+    ),
+    _route(rf"{_NAME}/blobs/uploads/?", writes=True, POST=Verb(uploads.start, PUSH)),
+    _route(
+        rf"{_NAME}/blobs/uploads/(?P<upload>[^/]+)",
+        writes=True,
+        GET=Verb(uploads.status, PUSH),
+        PATCH=Verb(uploads.append, PUSH),
+        PUT=Verb(uploads.finish, PUSH),
+        DELETE=Verb(uploads.cancel, PUSH),
+    ),
+    _route(
+        rf"{_NAME}/blobs/(?P<digest>[^/]+)",
+        writes=True,
+        GET=Verb(blobs.get, PULL),
+        DELETE=Verb(blobs.delete, DELETE, deletes=True),
+    ),
+)
+READING = ("GET", "HEAD")
+
+
+class Application:
+    """Serves one registry."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        service: Service | None = None,
+        access: Access | None = None,
+        emit: Emit | None = None,
+        sick: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        """`sick` returns the health checks that fail, by name, with their reasons."""
+        self.registry = registry
+        self.service = service or Service()
+        self.access = access or NoAccess()
+        self.emit = emit
+        self.sick = sick
+        self.threads = ThreadPoolExecutor(THREADS, "registry")
+
+    def close(self) -> None:
+        """Wait for the threads to end."""
+        self.threads.shutdown()
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive, send)
+        try:
+            response = await self._answer(request)
+        except ClientDisconnect:
+            return  # nobody is there to be answered
+        response.headers.append(*API_VERSION)
+        for name, values in self.service.headers.items():
+            for value in values:
+                response.headers.append(name, value)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        """Return an answer to every request, whatever happens."""
+        try:
+            return await self._serve(request)
+        except RegistryError as error:
+            return failure(error)
+        except OSError as error:
+            return failure(_of_storage(request, error))
+        except sqlite3.OperationalError as error:
+            log.error("%s %s: %s", request.method, request.url.path, error)
+            return failure(RegistryError("UNAVAILABLE", message=f"database: {error}"))
+        except ClientDisconnect:
+            raise
+        except Exception:
+            log.exception("%s %s failed", request.method, request.url.path)
+            return failure(RegistryError("UNKNOWN"))
+
+    async def _serve(self, request: Request) -> Response:
+        failing = self.sick()
+        if failing:
+            raise RegistryError("UNAVAILABLE", dict(failing), message="service unavailable")
+        prefix = self.service.prefix
+        path = request.scope["path"]
+        if path == prefix.rstrip("/") + "/":
+            return Response(headers={"Cache-Control": "no-cache"})
+        if not path.startswith(prefix):
+            return not_found()
+        for route in ROUTES:
+            match = route.pattern.fullmatch("/" + path[len(prefix) :])
+            if match:
+                return await self._endpoint(request, route, match.groupdict())
+        return not_found()
+
+    async def _endpoint(
+        self, request: Request, route: Route, groups: Mapping[str, str]
+    ) -> Response:
+        verb = route.verbs.get(request.method)
+        closed = self.service.read_only and route.writes and request.method not in READING
+        if verb is None or closed:
+            allowed = [m for m in route.verbs if not self.service.read_only or m in READING]
+            raise RegistryError("UNSUPPORTED", headers={"Allow": ", ".join(sorted(allowed))})
+        name = names.repository(groups["name"]) if "name" in groups else ""
+        call = Call(
+            request=request,
+            registry=self.registry,
+            service=self.service,
+            threads=self.threads,
+            grant=NoAccess().authorize(request, (), None),
+            groups=groups,
+            emit=self.emit,
+            repository=name,
+        )
+        wanted = scopes(request, name, verb)
+        needed = wanted[0] if wanted else None
+        call.grant = await call.run(self.access.authorize, request, wanted, needed)
+        if verb.deletes and not self.service.deletes:
+            raise RegistryError("UNSUPPORTED")
+        return await verb.endpoint(call)
+
+
+def scopes(request: Request, name: str, verb: Verb) -> Sequence[Scope]:
+    """Return what a request needs, and then what would help it."""
+    if not name:
+        return [Scope("registry", "catalog", verb.actions)] if verb.actions else []
+    wanted = [Scope("repository", name, verb.actions)]
+    source = request.query_params.get("from", "") if verb.endpoint is uploads.start else ""
+    if source:
+        wanted.append(Scope("repository", names.repository(source), PULL))
+    return wanted
+
+
+def failure(error: RegistryError) -> Response:
+    """Return the answer that an error is."""
+    headers = {"Content-Type": "application/json; charset=utf-8", **error.headers}
+    return Response(error.body, status_code=error.status, headers=headers)
+
+
+def not_found() -> Response:
+    """Return the answer where there is nothing."""
+    return Response("404 page not found\n", status_code=404, media_type="text/plain")
+
+
+def _of_storage(request: Request, error: OSError) -> RegistryError:
+    log.error("%s %s: %s", request.method, request.url.path, error)
+    if error.errno in FULL:
+        return RegistryError("UNAVAILABLE", message="the storage is full", status=507)
+    return RegistryError("UNAVAILABLE", message=f"storage: {error.strerror or error}")

@@ -1,0 +1,58 @@
+"""Who may do what: what every request is asked, and the answer without any accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.requests import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Something that a request needs: `repository:team/app:pull,push`."""
+
+    type: str
+    name: str
+    actions: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.name}:{','.join(self.actions)}"
+
+
+class Grant(Protocol):
+    """What a client may do."""
+
+    @property
+    def user(self) -> str: ...
+
+    def allows(self, scope: Scope) -> bool:
+        """Tell whether all of a scope is granted."""
+
+
+class Access(Protocol):
+    """A way to find out who a client is."""
+
+    def authorize(self, request: Request, wanted: Sequence[Scope], needed: Scope | None) -> Grant:
+        """Return what a client may do, which is at least `needed`.
+
+        Raises UNAUTHORIZED with a challenge for `wanted`. It may block: it runs in a thread.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """The grant of a known user where users have no separate rights."""
+
+    user: str = ""
+
+    def allows(self, scope: Scope) -> bool:
+        return True
+
+
+class NoAccess:
+    """No accounts: everybody may do everything."""
+
+    def authorize(self, request: Request, wanted: Sequence[Scope], needed: Scope | None) -> Grant:
+        return Everything()

@@ -1,0 +1,134 @@
+"""Auth `htpasswd`: users with bcrypt passwords in a file, which is read anew when it changes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import bcrypt
+from starlette.requests import Request
+
+from sampan.errors import InvalidArgument
+from sampan.registry.auth.access import Everything, Grant, Scope
+from sampan.registry.errors import RegistryError
+
+log = logging.getLogger(__name__)
+LIMIT = 16 << 20  # bytes of a file of users
+PASSWORD_LIMIT = 72  # bytes that bcrypt looks at
+REMEMBERED = 1000
+FIRST_USER = "docker"
+
+
+class Htpasswd:
+    """Checks name and password. bcrypt is slow on purpose, so who was right is remembered."""
+
+    def __init__(self, realm: str, path: str) -> None:
+        self._challenge = f'Basic realm="{realm}"'
+        self._path = Path(path)
+        self._lock = threading.Lock()
+        self._stamp: tuple[int, int, int] | None = None
+        self._users: dict[str, bytes] = {}
+        self._key = secrets.token_bytes(32)
+        self._right: dict[bytes, bytes] = {}  # a keyed hash of name and password → the entry
+        # Nobody's password: to refuse an unknown name takes as long as a wrong password.
+        self._nobody = bcrypt.hashpw(secrets.token_hex(16).encode(), bcrypt.gensalt(10))
+        if not self._path.exists():
+            self._create()
+        self._read()
+
+    def _create(self) -> None:
+        password = secrets.token_urlsafe(24)
+        entry = bcrypt.hashpw(password.encode(), bcrypt.gensalt(10)).decode()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(f"{FIRST_USER}:{entry}\n")
+        log.warning(
+            "%s did not exist and has been made, with the user %s and the password %s",
+            *(self._path, FIRST_USER, password),
+        )
+
+    def _read(self) -> None:
+        """Read the file if it has changed; keep what we know if it cannot be read."""
+        try:
+            found = self._path.stat()
+            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if stamp == self._stamp:
+                return
+            if found.st_size > LIMIT:
+                raise InvalidArgument("it is too large")
+            users = parse(self._path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, InvalidArgument) as error:
+            if self._stamp is None:
+                raise InvalidArgument(f"{self._path}: {error}") from error
+            log.error("%s is not read anew: %s", self._path, error)
+            return
+        self._users, self._stamp = users, stamp
+        self._right.clear()
+
+    def authorize(self, request: Request, wanted: Sequence[Scope], needed: Scope | None) -> Grant:
+        given = credentials(request.headers.get("authorization", ""))
+        if given and self._is_right(*given):
+            return Everything(given[0])
+        if given:
+            log.warning("user %r gave a wrong password", given[0][:64])
+        raise RegistryError("UNAUTHORIZED", headers={"WWW-Authenticate": self._challenge})
+
+    def _is_right(self, name: str, password: str) -> bool:
+        secret = password.encode()
+        mark = hmac.digest(self._key, f"{name}\0{password}".encode(), hashlib.sha256)
+        with self._lock:
+            self._read()
+            entry = self._users.get(name)
+            if entry is not None and self._right.get(mark) == entry:
+                return True
+        try:
+            right = bcrypt.checkpw(secret[:PASSWORD_LIMIT], entry or self._nobody)
+        except ValueError:  # an entry that bcrypt does not take, or a password with a zero byte
+            return False
+        if not right or entry is None:
+            return False
+        with self._lock:
+            if len(self._right) >= REMEMBERED:
+                self._right.clear()
+            self._right[mark] = entry
+        return True
+
+
+def parse(text: str) -> dict[str, bytes]:
+    """Return the users of an htpasswd file; entries that are not bcrypt match nobody."""
+    users: dict[str, bytes] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        name, colon, entry = line.partition(":")
+        if not colon or not name:
+            raise InvalidArgument(f"line {number} is no user")
+        if entry.startswith(("$2a$", "$2b$", "$2y$")):
+            users[name] = entry.encode()
+        else:
+            log.warning("user %s cannot log in: the password is not stored with bcrypt", name)
+    return users
+
+
+def credentials(header: str) -> tuple[str, str] | None:
+    """Return name and password of a Basic header; None if it is none."""
+    kind, _, text = header.partition(" ")
+    if kind.lower() != "basic":
+        return None
+    try:
+        name, colon, password = (
+            base64.b64decode(text.strip(), validate=True).decode().partition(":")
+        )
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return None
+    return (name, password) if colon else None

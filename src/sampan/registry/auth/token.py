@@ -1,0 +1,243 @@
+"""Auth `token`: bearer tokens (JWT) that a token server signed, checked with its keys.
+
+Source: distribution docs/spec/auth/jwt.md, registry/auth/token/token.go; RFC 7519, RFC 7638.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jwt
+import msgspec
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from starlette.requests import Request
+
+from sampan.errors import InvalidArgument
+from sampan.registry.auth.access import Grant, Scope
+from sampan.registry.errors import RegistryError
+
+LEEWAY = 60  # seconds that clocks may differ
+ALGORITHMS = (
+    *("RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA"),
+)
+CHAIN_LIMIT = 8  # certificates in a token
+TOKEN_LIMIT = 64 << 10
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+
+
+class _Granted(msgspec.Struct):
+    type: str
+    name: str
+    actions: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class TokenGrant:
+    """What a token grants."""
+
+    user: str
+    access: Sequence[_Granted]
+
+    def allows(self, scope: Scope) -> bool:
+        """Tell whether all of a scope is granted."""
+        actions = {
+            action
+            for item in self.access
+            if (item.type.partition("(")[0], item.name) == (scope.type, scope.name)
+            for action in item.actions or []
+        }
+        return "*" in actions or actions.issuperset(scope.actions)
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """The keys of a token server: by every id that a token may call them, and certificates."""
+
+    keys: Mapping[str, PublicKey]
+    roots: Sequence[x509.Certificate]
+
+    @classmethod
+    def read(cls, bundle: str, key_set: str) -> Trusted:
+        """Read certificates (PEM) and a JSON Web Key Set; raise InvalidArgument without any key."""
+        keys: dict[str, PublicKey] = {}
+        roots: list[x509.Certificate] = []
+        try:
+            if bundle:
+                roots = x509.load_pem_x509_certificates(Path(bundle).read_bytes())
+            for root in roots:
+                key = _usable(root.public_key())
+                keys |= dict.fromkeys(key_ids(key), key)
+            if key_set:
+                for item in jwt.PyJWKSet.from_json(Path(key_set).read_text()).keys:
+                    key = _usable(item.key)
+                    keys |= dict.fromkeys(key_ids(key), key)
+                    if item.key_id:
+                        keys[item.key_id] = key
+        except (OSError, ValueError, KeyError, jwt.PyJWTError) as error:
+            raise InvalidArgument(f"keys of the token server: {error}") from error
+        if not keys:
+            raise InvalidArgument("the token server has no key")
+        return cls(keys, roots)
+
+    def key(self, header: Mapping[str, Any]) -> PublicKey | None:
+        """Return the trusted key that a token says it was signed with."""
+        chain, key = header.get("x5c"), header.get("jwk")
+        try:
+            if isinstance(chain, list) and chain:
+                return self._chain([str(item) for item in chain])
+            if isinstance(key, dict):
+                return self.keys.get(thumbprint(_usable(jwt.PyJWK.from_dict(key).key)))
+        except (ValueError, TypeError, InvalidSignature, jwt.PyJWTError):
+            return None
+        return self.keys.get(str(header.get("kid", "")))
+
+    def _chain(self, encoded: Sequence[str]) -> PublicKey | None:
+        """Return the key of the first certificate, if the chain leads to one of ours."""
+        if len(encoded) > CHAIN_LIMIT:
+            return None
+        chain = [
+            x509.load_der_x509_certificate(base64.b64decode(text, validate=True))
+            for text in encoded
+        ]
+        if not all(map(_is_current, chain)):
+            return None
+        for lower, upper in itertools.pairwise(chain):
+            if not _is_authority(upper):
+                return None
+            lower.verify_directly_issued_by(upper)
+        last = chain[-1]
+        if last in self.roots or any(_issued(last, root) for root in self.roots):
+            return _usable(chain[0].public_key())
+        return None
+
+
+def _is_current(certificate: x509.Certificate) -> bool:
+    now = datetime.now(UTC)
+    return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    except x509.ExtensionNotFound:
+        return False
+    return found.value.ca
+
+
+def _issued(certificate: x509.Certificate, root: x509.Certificate) -> bool:
+    if not (_is_authority(root) and _is_current(root)):
+        return False
+    try:
+        certificate.verify_directly_issued_by(root)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _usable(key: object) -> PublicKey:
+    if isinstance(key, (rsa.RSAPublicKey, ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey)):
+        return key
+    raise ValueError("a key of this kind verifies no token")
+
+
+def key_ids(key: PublicKey) -> tuple[str, str]:
+    """Return what 2.x (libtrust) and 3.x (RFC 7638) call a key."""
+    der = key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    text = base64.b32encode(hashlib.sha256(der).digest()[:30]).decode().rstrip("=")
+    libtrust = ":".join(text[n : n + 4] for n in range(0, len(text), 4))
+    return libtrust, thumbprint(key)
+
+
+def thumbprint(key: PublicKey) -> str:
+    """Return the RFC 7638 thumbprint of a key."""
+    members: tuple[str, ...]
+    if isinstance(key, rsa.RSAPublicKey):
+        members, algorithm = ("e", "kty", "n"), jwt.algorithms.RSAAlgorithm.to_jwk(key)
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        members, algorithm = ("crv", "kty", "x", "y"), jwt.algorithms.ECAlgorithm.to_jwk(key)
+    else:
+        members, algorithm = ("crv", "kty", "x"), jwt.algorithms.OKPAlgorithm.to_jwk(key)
+    all_members = msgspec.json.decode(algorithm)
+    text = msgspec.json.encode({name: all_members[name] for name in members})
+    return base64.urlsafe_b64encode(hashlib.sha256(text).digest()).decode().rstrip("=")
+
+
+class Token:
+    """Checks bearer tokens."""
+
+    def __init__(
+        self,
+        realm: str,
+        service: str,
+        issuer: str,
+        trusted: Trusted,
+        algorithms: Sequence[str] = (),
+        redirect_path: str = "",
+    ) -> None:
+        """`redirect_path` makes the realm: that path on the host that the client asked for."""
+        unknown = set(algorithms) - set(ALGORITHMS)
+        if unknown:
+            raise InvalidArgument(f"signing algorithms {', '.join(sorted(unknown))} are not taken")
+        self._realm = realm
+        self._service = service
+        self._issuer = issuer
+        self._trusted = trusted
+        self._algorithms = list(algorithms or ALGORITHMS)
+        self._redirect_path = redirect_path
+
+    def authorize(self, request: Request, wanted: Sequence[Scope], needed: Scope | None) -> Grant:
+        kind, _, text = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not text.strip():
+            raise self._challenge(request, wanted, "")
+        grant = self._verify(text.strip())
+        if grant is None:
+            raise self._challenge(request, wanted, "invalid_token")
+        if needed and not grant.allows(needed):
+            raise self._challenge(request, wanted, "insufficient_scope")
+        return grant
+
+    def _verify(self, text: str) -> TokenGrant | None:
+        if len(text) > TOKEN_LIMIT:
+            return None
+        try:
+            key = self._trusted.key(jwt.get_unverified_header(text))
+            if key is None:
+                return None
+            claims = jwt.decode(
+                text,
+                key,
+                algorithms=self._algorithms,
+                audience=self._service,
+                issuer=self._issuer,
+                leeway=LEEWAY,
+                options={"require": ["exp", "iss", "aud"], "verify_iat": False},
+            )
+            access = msgspec.convert(claims.get("access") or [], list[_Granted])
+        except (jwt.PyJWTError, msgspec.ValidationError, ValueError, TypeError):
+            return None
+        return TokenGrant(str(claims.get("sub", "")), access)
+
+    def _challenge(self, request: Request, wanted: Sequence[Scope], error: str) -> RegistryError:
+        realm = self._realm
+        if self._redirect_path:
+            scheme = request.headers.get("x-forwarded-proto", "https")
+            realm = f"{scheme}://{request.headers.get('host', 'localhost')}{self._redirect_path}"
+        parts = [f'realm="{realm}"', f'service="{self._service}"']
+        if wanted:
+            parts.append(f'scope="{" ".join(map(str, wanted))}"')
+        if error:
+            parts.append(f'error="{error}"')
+        headers = {"WWW-Authenticate": "Bearer " + ",".join(parts)}
+        return RegistryError("UNAUTHORIZED", headers=headers)

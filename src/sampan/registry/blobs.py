@@ -1,0 +1,122 @@
+"""Blobs: who has them, reading them, giving them to another repository, removing them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sampan.registry import paths
+from sampan.registry.drivers.driver import Content, Driver
+from sampan.registry.errors import RegistryError
+from sampan.registry.metadata import Metadata
+from sampan.spec.digest import Digest
+
+TOUCH_SECONDS = 30  # a promise that is younger is not written again
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """One blob of a repository."""
+
+    digest: Digest
+    size: int
+
+
+class Blobs:
+    """The blobs of all repositories. A repository has a blob if it has a link to it."""
+
+    def __init__(self, driver: Driver, metadata: Metadata) -> None:
+        self._driver = driver
+        self._metadata = metadata
+
+    def find(self, repository: str, digest: Digest) -> Blob:
+        """Return a blob of a repository, and promise that no collection takes it for a while.
+
+        Raises BLOB_UNKNOWN. A client that is told "it is there" will not send it again.
+        """
+        row = self._metadata.row(
+            "SELECT size, touched FROM links JOIN blobs USING (digest)"
+            " WHERE repository = ? AND digest = ?",
+            repository,
+            digest,
+        )
+        if row is None:
+            raise RegistryError("BLOB_UNKNOWN", {"digest": digest})
+        if time.time() - row[1] > TOUCH_SECONDS:
+            self._promise(digest)
+        return Blob(digest, row[0])
+
+    def _promise(self, digest: Digest) -> None:
+        with self._metadata.change() as database:
+            done = database.execute(
+                "UPDATE blobs SET touched = ? WHERE digest = ?", (time.time(), digest)
+            )
+            if not done.rowcount:  # it was collected between the look and now
+                raise RegistryError("BLOB_UNKNOWN", {"digest": digest})
+
+    def open(self, repository: str, digest: Digest) -> Content:
+        """Open a blob to read. Raises BLOB_UNKNOWN, also for one whose file is not whole."""
+        blob = self.find(repository, digest)
+        try:
+            content = self._driver.open(paths.blob(digest))
+        except FileNotFoundError:
+            raise RegistryError("BLOB_UNKNOWN", {"digest": digest}) from None
+        if content.size != blob.size:
+            content.close()
+            raise RegistryError(
+                "UNAVAILABLE", {"digest": digest}, message="the blob's file has another length"
+            )
+        return content
+
+    def mount(
+        self, repository: str, digest: Digest, source: str, may_read: Callable[[str], bool]
+    ) -> bool:
+        """Give a repository a blob of another one; without `source`, of any that has it."""
+        with self._metadata.change() as database:
+            query = "SELECT repository FROM links WHERE digest = ?"
+            holders = [name for (name,) in database.execute(query, (digest,))]
+            if not any(may_read(name) for name in holders if source in ("", name)):
+                return False
+            self.link(repository, digest)
+            return True
+
+    def link(self, repository: str, digest: Digest) -> None:
+        """Say that a repository has a blob, which is there. Called within a change."""
+        with self._metadata.change() as database:
+            link = f"{paths.layer_folder(repository, digest)}/link"
+            known = "SELECT 1 FROM links WHERE repository = ? AND digest = ?"
+            if not database.execute(known, (repository, digest)).fetchone():
+                self._driver.write([(link, digest.encode())])
+            database.execute("INSERT OR IGNORE INTO repositories VALUES (?)", (repository,))
+            database.execute("INSERT OR IGNORE INTO links VALUES (?, ?)", (repository, digest))
+            database.execute("UPDATE blobs SET touched = ? WHERE digest = ?", (time.time(), digest))
+
+    def accept(self, repository: str, digest: Digest, size: int, uploaded: str) -> None:
+        """Make a verified, synced file the blob of this digest, and a repository's."""
+        with self._metadata.change() as database:
+            target = paths.blob(digest)
+            known = database.execute("SELECT size FROM blobs WHERE digest = ?", (digest,))
+            row = known.fetchone()
+            if row is None or row[0] != size or not self._is_whole(target, size):
+                self._driver.move(uploaded, target)
+                database.execute(
+                    "INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)", (digest, size, time.time())
+                )
+            self.link(repository, digest)
+
+    def _is_whole(self, path: str, size: int) -> bool:
+        try:
+            return self._driver.size(path) == size
+        except FileNotFoundError:
+            return False
+
+    def remove(self, repository: str, digest: Digest) -> None:
+        """Take a blob from a repository; the collection removes the file when nobody needs it."""
+        with self._metadata.change() as database:
+            gone = database.execute(
+                "DELETE FROM links WHERE repository = ? AND digest = ?", (repository, digest)
+            )
+            if not gone.rowcount:
+                raise RegistryError("BLOB_UNKNOWN", {"digest": digest})
+            self._driver.delete(paths.layer_folder(repository, digest))

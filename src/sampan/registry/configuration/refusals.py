@@ -1,0 +1,82 @@
+"""What a configuration may ask for and this version does not have: refused, never passed over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sampan.registry.configuration import schema
+from sampan.registry.configuration.nodes import Problem
+
+CLIENT_AUTH = "require-and-verify-client-cert"
+
+
+def refusals(document: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what we cannot do, and (as unknown) what has no effect here and harms nobody."""
+
+    def section(*keys: str) -> Mapping[str, Any]:
+        found: Any = document
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found if isinstance(found, Mapping) else {}
+
+    storage = document.get("storage")
+    for driver in [storage] if isinstance(storage, str) else list(storage or {}):
+        if driver in schema.DRIVERS and driver not in schema.OUR_DRIVERS:
+            ours = " and ".join(schema.OUR_DRIVERS)
+            yield Problem(f"storage.{driver}", f"this version stores in {ours} only")
+    for number, hook in enumerate(section("log").get("hooks") or []):
+        if not hook.get("disabled"):
+            yield Problem(f"log.hooks[{number}]", "this version sends no mail; disable the hook")
+    for kind, listed in section("middleware").items():
+        for number, item in enumerate(listed or []):
+            if not item.get("disabled"):
+                path = f"middleware.{kind}[{number}]"
+                yield Problem(path, f"this version has no middleware {item.get('name')}")
+    for kind, key in (("bugsnag", "apikey"), ("newrelic", "licensekey")):
+        if section("reporting", kind).get(key):
+            yield Problem(f"reporting.{kind}", "this version does not report to others")
+    for name in ("notifications", "health", "http.debug"):
+        if _in_use(section(*name.split("."))):
+            yield Problem(name, "this version does not have it")
+    if section("proxy").get("remoteurl"):
+        yield Problem("proxy", "this version is no mirror of another registry")
+    if section("compatibility", "schema1").get("enabled"):
+        yield Problem("compatibility.schema1", "manifests of schema 1 are not accepted")
+    if section("policy", "repository").get("classes"):
+        yield Problem("policy.repository.classes", "this version knows no classes")
+    yield from _tls(section("http", "tls"))
+    for name in ("allow", "deny"):
+        patterns = section("validation", "manifests", "urls").get(name) or []
+        for number, pattern in enumerate(patterns):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                path = f"validation.manifests.urls.{name}[{number}]"
+                yield Problem(path, f"is no regular expression: {error}")
+    if document.get("redis"):
+        yield Problem("redis", "is not used: this registry needs no cache", unknown=True)
+
+
+def _tls(tls: Mapping[str, Any]) -> Iterator[Problem]:
+    letsencrypt = tls.get("letsencrypt") or {}
+    if any(letsencrypt.values()):
+        yield Problem("http.tls.letsencrypt", "this version does not ask for certificates")
+    if tls.get("ciphersuites"):
+        yield Problem(
+            "http.tls.ciphersuites", "cannot be chosen: all that the server speaks are AEAD suites"
+        )
+    if tls.get("clientauth") and tls["clientauth"] != CLIENT_AUTH and tls.get("clientcas"):
+        yield Problem("http.tls.clientauth", f"this version knows {CLIENT_AUTH} only")
+    if tls.get("minimumtls") in ("tls1.0", "tls1.1"):
+        yield Problem("http.tls.minimumtls", "the server speaks tls1.2 at least", unknown=True)
+
+
+def _in_use(value: Any) -> bool:
+    """Tell whether a section asks for anything that is not disabled."""
+    if isinstance(value, Mapping):
+        return value.get("enabled") is not False and any(map(_in_use, value.values()))
+    if isinstance(value, list):
+        return any(map(_in_use, value))
+    return value not in (None, False, "")

@@ -1,0 +1,255 @@
+"""Every key of a registry's configuration, of docker-registry 2.x and 3.x and of ours.
+
+Source: distribution configuration/configuration.go at v2.8.3 and v3.1.1, drivers' parameters.
+"""
+
+from __future__ import annotations
+
+from sampan.registry.configuration.nodes import (
+    Anything,
+    Boolean,
+    Duration,
+    Free,
+    Integer,
+    Many,
+    Node,
+    Section,
+    Text,
+)
+
+HEADERS = Free(Many(Text()))
+LOG = Section(
+    {
+        "accesslog": Section({"disabled": Boolean()}),
+        "level": Text(("error", "warn", "info", "debug")),
+        "formatter": Text(("text", "json", "logstash")),
+        "fields": Free(Text()),
+        "hooks": Many(
+            Section(
+                {
+                    "disabled": Boolean(),
+                    "type": Text(),
+                    "levels": Many(Text()),
+                    "options": Section(
+                        {
+                            "smtp": Section(
+                                {
+                                    "addr": Text(),
+                                    "username": Text(),
+                                    "password": Text(),
+                                    "insecure": Boolean(),
+                                }
+                            ),
+                            "from": Text(),
+                            "to": Many(Text()),
+                        }
+                    ),
+                },
+                go={"options": "mailoptions"},
+            )
+        ),
+        "reportcaller": Boolean(),
+    }
+)
+DRIVERS = ("filesystem", "inmemory", "s3", "s3aws", "azure", "gcs", "swift", "oss")
+OUR_DRIVERS = ("filesystem", "inmemory")
+STORAGE = Section(
+    {
+        "filesystem": Section({"rootdirectory": Text(), "maxthreads": Integer()}),
+        "inmemory": Section({}),
+        **{name: Free(Anything()) for name in DRIVERS if name not in OUR_DRIVERS},
+        "delete": Section({"enabled": Boolean()}),
+        "redirect": Section({"disable": Boolean()}),
+        "cache": Section(
+            {
+                "blobdescriptor": Text(("inmemory", "redis", "")),
+                "layerinfo": Text(("inmemory", "redis", "")),
+                "blobdescriptorsize": Integer(),
+            }
+        ),
+        "maintenance": Section(
+            {
+                "uploadpurging": Section(
+                    {
+                        "enabled": Boolean(),
+                        "age": Duration(),
+                        "interval": Duration(),
+                        "dryrun": Boolean(),
+                    }
+                ),
+                "readonly": Section({"enabled": Boolean()}),
+                "garbagecollection": Section(  # ours
+                    {
+                        "enabled": Boolean(),
+                        "interval": Duration(),
+                        "delay": Duration(),
+                        "untagged": Boolean(),
+                    }
+                ),
+            }
+        ),
+        "tag": Section({"concurrencylimit": Integer()}),
+    },
+    word=True,
+)
+AUTH = Section(
+    {
+        "none": Section({}),
+        "silly": Section({"realm": Text(needed=True), "service": Text(needed=True)}),
+        "htpasswd": Section({"realm": Text(needed=True), "path": Text(needed=True)}),
+        "token": Section(
+            {
+                "realm": Text(),
+                "service": Text(needed=True),
+                "issuer": Text(needed=True),
+                "rootcertbundle": Text(),
+                "jwks": Text(),
+                "signingalgorithms": Many(Text()),
+                "autoredirect": Boolean(),
+                "autoredirectpath": Text(),
+            }
+        ),
+    },
+    word=True,
+)
+_MIDDLEWARE = Many(
+    Section({"name": Text(needed=True), "disabled": Boolean(), "options": Free(Anything())})
+)
+HTTP = Section(
+    {
+        "addr": Text(),
+        "net": Text(("tcp", "unix", "")),
+        "prefix": Text(),
+        "host": Text(),
+        "secret": Text(),
+        "relativeurls": Boolean(),
+        "draintimeout": Duration(),
+        "tls": Section(
+            {
+                "certificate": Text(),
+                "key": Text(),
+                "clientcas": Many(Text()),
+                "clientauth": Text(),
+                "minimumtls": Text(("", "tls1.0", "tls1.1", "tls1.2", "tls1.3")),
+                "ciphersuites": Many(Text()),
+                "letsencrypt": Section(
+                    {
+                        "cachefile": Text(),
+                        "email": Text(),
+                        "hosts": Many(Text()),
+                        "directoryurl": Text(),
+                    }
+                ),
+            }
+        ),
+        "debug": Section(
+            {
+                "addr": Text(),
+                "prometheus": Section({"enabled": Boolean(), "path": Text()}),
+            }
+        ),
+        "headers": HEADERS,
+        "http2": Section({"disabled": Boolean()}),
+        "h2c": Section({"enabled": Boolean()}),
+    }
+)
+NOTIFICATIONS = Section(
+    {
+        "events": Section({"includereferences": Boolean()}),
+        "endpoints": Many(
+            Section(
+                {
+                    "name": Text(needed=True),
+                    "disabled": Boolean(),
+                    "url": Text(needed=True),
+                    "headers": HEADERS,
+                    "timeout": Duration(),
+                    "threshold": Integer(),
+                    "backoff": Duration(),
+                    "ignoredmediatypes": Many(Text()),
+                    "ignore": Section({"mediatypes": Many(Text()), "actions": Many(Text())}),
+                }
+            )
+        ),
+    },
+    go={"events": "eventconfig"},
+)
+_PERIODIC: dict[str, Node] = {"interval": Duration(), "threshold": Integer()}
+HEALTH = Section(
+    {
+        "storagedriver": Section({"enabled": Boolean(), **_PERIODIC}),
+        "file": Many(Section({"file": Text(needed=True), **_PERIODIC})),
+        "http": Many(
+            Section(
+                {
+                    "uri": Text(needed=True),
+                    "headers": HEADERS,
+                    "statuscode": Integer(),
+                    "timeout": Duration(),
+                    **_PERIODIC,
+                }
+            )
+        ),
+        "tcp": Many(Section({"addr": Text(needed=True), "timeout": Duration(), **_PERIODIC})),
+    },
+    go={"file": "filecheckers", "http": "httpcheckers", "tcp": "tcpcheckers"},
+)
+VALIDATION = Section(
+    {
+        "enabled": Boolean(),
+        "disabled": Boolean(),
+        "manifests": Section(
+            {
+                "urls": Section({"allow": Many(Text()), "deny": Many(Text())}),
+                "indexes": Section(
+                    {
+                        "platforms": Text(("", "all", "none", "list")),
+                        "platformlist": Many(Section({"architecture": Text(), "os": Text()})),
+                    }
+                ),
+            }
+        ),
+    }
+)
+ROOT = Section(
+    {
+        "version": Text(needed=True),
+        "log": LOG,
+        "loglevel": Text(("error", "warn", "info", "debug", "")),
+        "storage": STORAGE,
+        "auth": AUTH,
+        "middleware": Section(dict.fromkeys(("registry", "repository", "storage"), _MIDDLEWARE)),
+        "reporting": Section(
+            {
+                "bugsnag": Section({"apikey": Text(), "releasestage": Text(), "endpoint": Text()}),
+                "newrelic": Section({"licensekey": Text(), "name": Text(), "verbose": Boolean()}),
+            }
+        ),
+        "http": HTTP,
+        "notifications": NOTIFICATIONS,
+        "redis": Free(Anything()),
+        "health": HEALTH,
+        "proxy": Section(
+            {
+                "remoteurl": Text(),
+                "username": Text(),
+                "password": Text(),
+                "ttl": Duration(),
+                "exec": Section({"command": Text(), "lifetime": Duration()}),
+                "cachewritetimeout": Duration(),
+            }
+        ),
+        "compatibility": Section(
+            {
+                "schema1": Section(
+                    {"signingkeyfile": Text(), "enabled": Boolean()},
+                    go={"signingkeyfile": "trustkey"},
+                )
+            }
+        ),
+        "validation": VALIDATION,
+        "policy": Section({"repository": Section({"classes": Many(Text())})}),
+        "catalog": Section({"maxentries": Integer(1)}),
+        "tags": Section({"maxtags": Integer(1)}),
+    }
+)

@@ -1,0 +1,129 @@
+"""The driver `inmemory`: nothing outlasts the process. For tests and trials."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Self
+
+
+class _File:
+    def __init__(self, data: bytearray) -> None:
+        self.data = data
+        self.modified = time.time()
+
+
+class InMemoryDriver:
+    """Keeps a registry in memory."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, _File] = {}
+        self._lock = threading.Lock()
+
+    def _file(self, path: str) -> _File:
+        try:
+            return self._files[path]
+        except KeyError:
+            raise FileNotFoundError(2, "No such file", path) from None
+
+    def read(self, path: str) -> bytes:
+        with self._lock:
+            return bytes(self._file(path).data)
+
+    def write(self, files: Sequence[tuple[str, bytes]]) -> None:
+        with self._lock:
+            for path, content in files:
+                self._files[path] = _File(bytearray(content))
+
+    def size(self, path: str) -> int:
+        with self._lock:
+            return len(self._file(path).data)
+
+    def modified(self, path: str) -> float:
+        with self._lock:
+            return self._file(path).modified
+
+    def list(self, path: str) -> list[str]:
+        inside = f"{path}/"
+        with self._lock:
+            found = {
+                name[len(inside) :].partition("/")[0]
+                for name in self._files
+                if name.startswith(inside)
+            }
+        return sorted(found)
+
+    def open(self, path: str) -> MemoryContent:
+        with self._lock:
+            return MemoryContent(self._file(path).data)
+
+    def append(self, path: str, offset: int) -> MemoryWriter:
+        with self._lock:
+            file = self._files.setdefault(path, _File(bytearray()))
+            # A new buffer: those who read the old one keep it as it was.
+            kept = bytes(file.data[:offset])
+            file.data = bytearray(kept.ljust(offset, b"\0"))
+            return MemoryWriter(file)
+
+    def move(self, source: str, target: str) -> None:
+        with self._lock:
+            self._files[target] = self._file(source)
+            del self._files[source]
+
+    def delete(self, path: str) -> None:
+        with self._lock:
+            self._files.pop(path, None)
+            for name in [name for name in self._files if name.startswith(f"{path}/")]:
+                del self._files[name]
+
+    def check(self) -> None:
+        """Memory is always there."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class MemoryContent:
+    """A file to read."""
+
+    local = ""
+
+    def __init__(self, data: bytearray) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def read(self, offset: int, count: int) -> bytes:
+        return bytes(self._data[offset : min(offset + count, self.size)])
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class MemoryWriter:
+    """A file that grows."""
+
+    def __init__(self, file: _File) -> None:
+        self._file = file
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._file.data += data
+        self._file.modified = time.time()
+
+    def sync(self) -> None:
+        """Nothing outlasts the process."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

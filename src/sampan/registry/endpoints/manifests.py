@@ -1,0 +1,114 @@
+"""/v2/NAME/manifests/REFERENCE and /v2/NAME/referrers/DIGEST."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.responses import Response
+
+from sampan.registry import names
+from sampan.registry.endpoints.call import Call, Event, empty
+from sampan.registry.errors import RegistryError
+from sampan.spec.image import DOCUMENT_LIMIT, MEDIA_INDEX
+
+
+def _reference(call: Call) -> str:
+    """Return the tag or digest in the path."""
+    reference = call.groups["reference"]
+    return names.digest(reference) if ":" in reference else names.tag(reference)
+
+
+async def get(call: Call) -> Response:
+    """Send a manifest as it was pushed."""
+    reference = _reference(call)
+    request = call.request
+    stored, content = await call.run(call.registry.manifests.read, call.repository, reference)
+    headers = {
+        "Docker-Content-Digest": stored.digest,
+        "Etag": f'"{stored.digest}"',
+        "Content-Type": stored.media_type,
+        "Content-Length": str(stored.size),
+    }
+    if f'"{stored.digest}"' in request.headers.get("if-none-match", ""):
+        del headers["Content-Length"]
+        return Response(status_code=304, headers=headers)
+    if request.method == "HEAD":
+        return Response(headers=headers)
+    tag = "" if ":" in reference else reference
+    await call.tell(
+        Event("pull", call.repository, stored.digest, stored.media_type, stored.size, tag)
+    )
+    return Response(content, headers=headers)
+
+
+async def put(call: Call) -> Response:
+    """Store a manifest; with a digest, `?tag=` may name any number of tags."""
+    reference = _reference(call)
+    tags = call.request.query_params.getlist("tag")
+    content = await _body(call)
+    media_type = call.request.headers.get("content-type", "").partition(";")[0].strip()
+    stored = await call.run(
+        call.registry.manifests.put, call.repository, reference, media_type, content, tags
+    )
+    headers = {
+        "Location": call.url(f"v2/{call.repository}/manifests/{stored.digest}"),
+        "Docker-Content-Digest": stored.digest,
+    }
+    if stored.subject:
+        headers["OCI-Subject"] = stored.subject
+    response = empty(201, headers)
+    for tag in tags:
+        response.headers.append("OCI-Tag", tag)
+    for tag in ([] if ":" in reference else [reference]) + tags or [""]:
+        await call.tell(
+            Event("push", call.repository, stored.digest, stored.media_type, stored.size, tag)
+        )
+    return response
+
+
+async def _body(call: Call) -> bytes:
+    said = call.request.headers.get("content-length", "0")
+    parts: list[bytes] = []
+    size = int(said) if said.isdigit() else 0
+    if size <= DOCUMENT_LIMIT:
+        size = 0
+        async for chunk in call.request.stream():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > DOCUMENT_LIMIT:
+                break
+    if size > DOCUMENT_LIMIT:
+        raise RegistryError(
+            "SIZE_INVALID", message=f"a manifest has at most {DOCUMENT_LIMIT} bytes", status=413
+        )
+    return b"".join(parts)
+
+
+async def delete(call: Call) -> Response:
+    """Remove a manifest with its tags; or a tag alone."""
+    reference = _reference(call)
+    manifests = call.registry.manifests
+    if ":" in reference:
+        tags = await call.run(manifests.remove, call.repository, names.digest(reference))
+        await call.tell(Event("delete", call.repository, reference))
+    else:
+        tags = [reference]
+        await call.run(manifests.untag, call.repository, reference)
+    for tag in tags:
+        await call.tell(Event("delete", call.repository, tag=tag))
+    return empty(202, {})
+
+
+async def referrers(call: Call) -> Response:
+    """List the manifests that have this one as their subject."""
+    digest = call.digest_group()
+    wanted = call.query("artifactType")
+    after = call.query("last")
+    page = await call.run(call.registry.lists.referrers, call.repository, digest, wanted, after)
+    headers = {"Content-Type": MEDIA_INDEX}
+    if wanted:
+        headers["OCI-Filters-Applied"] = "artifactType"
+    if page.last:
+        query = {"last": page.last, **({"artifactType": wanted} if wanted else {})}
+        headers |= call.next_link(f"v2/{call.repository}/referrers/{digest}", **query)
+    index = {"schemaVersion": 2, "mediaType": MEDIA_INDEX, "manifests": page.items}
+    return Response(msgspec.json.encode(index), headers=headers)

@@ -1,0 +1,108 @@
+"""Garbage collection while clients push: what nobody refers to and nobody was promised.
+
+A blob goes if no manifest of any repository names it and it was neither pushed, mounted nor
+promised ("it is there") within `delay`. Each step is one change: a push comes before or after it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from dataclasses import dataclass, field
+
+from sampan.registry import inventory, paths
+from sampan.registry.drivers.driver import Driver
+from sampan.registry.metadata import Metadata
+from sampan.spec.digest import Digest
+
+log = logging.getLogger(__name__)
+STEP = 50  # blobs or manifests in one change, so that no push waits for long
+
+# A blob that no manifest is, and no manifest needs; repositories with a manifest that nobody
+# can read keep all they have.
+_UNUSED_BLOBS = """
+SELECT digest, size FROM blobs WHERE touched <= ?1 AND digest > ?2
+    AND NOT EXISTS (SELECT 1 FROM parts WHERE parts.digest = blobs.digest)
+    AND NOT EXISTS (SELECT 1 FROM manifests WHERE manifests.digest = blobs.digest)
+    AND NOT EXISTS (
+        SELECT 1 FROM links JOIN manifests USING (repository)
+        WHERE links.digest = blobs.digest AND manifests.media_type = '')
+ORDER BY digest LIMIT ?3
+"""
+# What has a tag lives, and so do the parts of a living index and what is attached to the living.
+_UNTAGGED = """
+WITH RECURSIVE living(digest) AS (
+    SELECT digest FROM tags WHERE repository = ?1
+    UNION SELECT digest FROM manifests WHERE repository = ?1 AND touched > ?2
+    UNION SELECT parts.digest FROM parts JOIN living ON parts.manifest = living.digest
+        WHERE parts.repository = ?1 AND parts.kind = 'manifest'
+    UNION SELECT manifests.digest FROM manifests JOIN living ON manifests.subject = living.digest
+        WHERE manifests.repository = ?1
+)
+SELECT digest FROM manifests WHERE repository = ?1 AND media_type != ''
+    AND digest NOT IN (SELECT digest FROM living) LIMIT ?3
+"""
+
+
+@dataclass
+class Collected:
+    """What a collection removed, or would."""
+
+    blobs: list[Digest] = field(default_factory=list)
+    manifests: list[tuple[str, Digest]] = field(default_factory=list)
+    bytes: int = 0
+
+
+class Collector:
+    """Removes what nobody needs, a few things at a time."""
+
+    def __init__(self, driver: Driver, metadata: Metadata) -> None:
+        self._driver = driver
+        self._metadata = metadata
+
+    def collect(self, delay: float, *, untagged: bool = False, dry_run: bool = False) -> Collected:
+        """Remove unused blobs; with `untagged` first the manifests that no tag leads to."""
+        found = Collected()
+        if untagged:
+            for (repository,) in self._metadata.rows("SELECT name FROM repositories"):
+                while self._untagged(found, repository, delay, dry_run):
+                    pass
+        after: str | None = ""
+        while after is not None:
+            after = self._blobs(found, after, delay, dry_run)
+        return found
+
+    def _untagged(self, found: Collected, repository: str, delay: float, dry_run: bool) -> bool:
+        """Remove some manifests; tell whether there may be more."""
+        with self._metadata.change() as database:
+            values = (repository, time.time() - delay, -1 if dry_run else STEP)
+            digests = [Digest(d) for (d,) in database.execute(_UNTAGGED, values)]
+            for digest in digests:
+                found.manifests.append((repository, digest))
+                if not dry_run:
+                    self._driver.delete(paths.revision_folder(repository, digest))
+                    inventory.forget_manifest(database, repository, digest)
+                    log.info("manifest %s of %s has no tag and is removed", digest, repository)
+        return bool(digests) and not dry_run
+
+    def _blobs(self, found: Collected, after: str, delay: float, dry_run: bool) -> str | None:
+        """Remove some blobs; return where to go on, None at the end."""
+        with self._metadata.change() as database:
+            rows = database.execute(_UNUSED_BLOBS, (time.time() - delay, after, STEP)).fetchall()
+            for digest, size in rows:
+                found.blobs.append(Digest(digest))
+                found.bytes += size
+                if not dry_run:
+                    self._remove(database, Digest(digest))
+        return rows[-1][0] if rows else None
+
+    def _remove(self, database: sqlite3.Connection, digest: Digest) -> None:
+        """Remove a blob: first the links, so that none is left that leads to nothing."""
+        query = "SELECT repository FROM links WHERE digest = ?"
+        for (repository,) in database.execute(query, (digest,)).fetchall():
+            self._driver.delete(paths.layer_folder(repository, digest))
+        self._driver.delete(paths.blob_folder(digest))
+        database.execute("DELETE FROM links WHERE digest = ?", (digest,))
+        database.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
+        log.info("blob %s is not used and is removed", digest)

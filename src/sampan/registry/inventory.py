@@ -1,0 +1,203 @@
+"""Compare the files of a registry with what the database says, and make the database right.
+
+The layout is the truth: docker-registry may have written, or an administrator restored it. So this
+runs at every start, before anybody is served. What cannot be read is warned about and left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+
+import msgspec
+
+from sampan.errors import InvalidArgument
+from sampan.registry import documents, paths
+from sampan.registry.drivers.driver import Driver
+from sampan.registry.errors import RegistryError
+from sampan.registry.metadata import Metadata
+from sampan.registry.names import ALGORITHMS, is_tag
+from sampan.spec.digest import Digest, parse_digest
+from sampan.spec.image import DOCUMENT_LIMIT
+
+log = logging.getLogger(__name__)
+
+
+# Manifests that were read before, and whose file still has the length that it had.
+_KNOWN = """
+SELECT repository, digest FROM manifests JOIN blobs USING (digest)
+WHERE media_type != '' AND manifests.size = blobs.size
+"""
+
+
+def take_inventory(driver: Driver, metadata: Metadata) -> None:
+    """Make the database say what the files say."""
+    with metadata.change() as database:
+        _blobs(driver, database)
+        found = list(_repositories(driver, paths.REPOSITORIES, ""))
+        _replace(database, "repositories", "name", {(name,) for name in found})
+        links = {(name, digest) for name in found for digest in _links(driver, name)}
+        _replace(database, "links", "repository, digest", links)
+        known = set(database.execute(_KNOWN))
+        there = {
+            (name, digest)
+            for name in found
+            for digest in _digests(driver, paths.revisions(name))
+            if _exists(driver, paths.blob(digest))
+        }
+        everything = set(database.execute("SELECT repository, digest FROM manifests"))
+        for name, digest in everything - there:
+            forget_manifest(database, name, digest)
+        for name, digest in sorted(there - known):
+            _read_manifest(driver, database, name, digest)
+        manifests = set(database.execute("SELECT repository, digest FROM manifests"))
+        tags = {row for name in found for row in _tags(driver, name) if (name, row[2]) in manifests}
+        _replace(database, "tags", "repository, name, digest", tags)
+
+
+def _replace(
+    database: sqlite3.Connection, table: str, columns: str, wanted: AbstractSet[tuple[str, ...]]
+) -> None:
+    """Make the rows of a table those that are wanted."""
+    have = set(database.execute(f"SELECT {columns} FROM {table}"))  # noqa: S608 our own names
+    names = columns.split(", ")
+    where = " AND ".join(f"{name} = ?" for name in names)
+    marks = ", ".join("?" * len(names))
+    database.executemany(f"DELETE FROM {table} WHERE {where}", have - wanted)  # noqa: S608
+    database.executemany(
+        f"INSERT INTO {table} ({columns}) VALUES ({marks})",  # noqa: S608
+        wanted - have,
+    )
+
+
+def _blobs(driver: Driver, database: sqlite3.Connection) -> None:
+    have = dict(database.execute("SELECT digest, size FROM blobs"))
+    found: dict[str, int] = {}
+    for algorithm in ALGORITHMS:
+        for prefix in driver.list(f"{paths.BLOBS}/{algorithm}"):
+            for digits in driver.list(f"{paths.BLOBS}/{algorithm}/{prefix}"):
+                digest = _digest(f"{algorithm}:{digits}")
+                if digest and digits.startswith(prefix):
+                    size = _size(driver, paths.blob(digest))
+                    if size is not None:
+                        found[digest] = size
+    database.executemany("DELETE FROM blobs WHERE digest = ?", [(d,) for d in have.keys() - found])
+    # A blob that we did not know counts as promised just now: somebody may be about to use it.
+    database.executemany(
+        "INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)",
+        [(d, size, time.time()) for d, size in found.items() if have.get(d) != size],
+    )
+
+
+def _repositories(driver: Driver, folder: str, name: str) -> Iterator[str]:
+    """Yield the repositories below a folder: those that have layers or manifests."""
+    for found, inside in _folders(driver, folder, name):
+        if paths.LAYERS in inside or paths.MANIFESTS in inside:
+            yield found
+
+
+def upload_folders(driver: Driver) -> Iterator[str]:
+    """Yield the repositories that have a folder of uploads."""
+    for found, inside in _folders(driver, paths.REPOSITORIES, ""):
+        if paths.UPLOADS in inside:
+            yield found
+
+
+def _folders(driver: Driver, folder: str, name: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield what may be a repository, with what is in its folder."""
+    inside = driver.list(folder)
+    if name:
+        yield name, inside
+    for part in inside:
+        if not part.startswith("_"):
+            yield from _folders(driver, f"{folder}/{part}", f"{name}/{part}".lstrip("/"))
+
+
+def _digests(driver: Driver, folder: str) -> Iterator[Digest]:
+    """Yield the digests that have a link below a folder. The path says it; the link may be torn."""
+    for algorithm in ALGORITHMS:
+        for digits in driver.list(f"{folder}/{algorithm}"):
+            digest = _digest(f"{algorithm}:{digits}")
+            if digest and _exists(driver, f"{folder}/{algorithm}/{digits}/link"):
+                yield digest
+
+
+def _links(driver: Driver, name: str) -> Iterator[Digest]:
+    for digest in _digests(driver, paths.layers(name)):
+        if _exists(driver, paths.blob(digest)):
+            yield digest
+
+
+def _tags(driver: Driver, name: str) -> Iterator[tuple[str, str, str]]:
+    for tag in driver.list(paths.tags(name)):
+        if not is_tag(tag):
+            continue
+        try:
+            digest = _digest(driver.read(paths.tag_current(name, tag)).decode("ascii", "replace"))
+        except FileNotFoundError:
+            continue  # a tag that was being made, or removed
+        if digest is None:
+            log.warning("tag %s of %s is left out: its link says no digest", tag, name)
+        else:
+            yield name, tag, digest
+
+
+def _read_manifest(driver: Driver, database: sqlite3.Connection, name: str, digest: Digest) -> None:
+    try:
+        if driver.size(paths.blob(digest)) > DOCUMENT_LIMIT:
+            raise InvalidArgument("it is too large")
+        content = driver.read(paths.blob(digest))
+        parsed = documents.parse_stored(content)
+    except (InvalidArgument, RegistryError) as error:
+        # The row stays without a type: nobody can fetch it, and the collector touches nothing
+        # in this repository, because nobody knows what the manifest needs.
+        log.warning("manifest %s of %s cannot be read: %s", digest, name, error)
+        content, parsed = b"", documents.UNREADABLE
+    record_manifest(database, name, digest, len(content), parsed)
+
+
+def record_manifest(
+    database: sqlite3.Connection, name: str, digest: Digest, size: int, parsed: documents.Parts
+) -> None:
+    """Write the rows of one manifest."""
+    annotations = msgspec.json.encode(parsed.annotations).decode() if parsed.annotations else None
+    database.execute("INSERT OR IGNORE INTO repositories VALUES (?)", (name,))
+    database.execute(
+        "INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(name, digest, parsed.media_type, size, parsed.subject),
+            *(parsed.artifact_type, annotations, time.time()),
+        ),
+    )
+    database.execute("DELETE FROM parts WHERE repository = ? AND manifest = ?", (name, digest))
+    rows = [(name, digest, part, "blob") for part in parsed.blobs]
+    rows += [(name, digest, part, "manifest") for part in parsed.manifests]
+    database.executemany("INSERT INTO parts VALUES (?, ?, ?, ?)", rows)
+
+
+def forget_manifest(database: sqlite3.Connection, name: str, digest: str) -> None:
+    """Remove the rows of one manifest."""
+    database.execute("DELETE FROM tags WHERE repository = ? AND digest = ?", (name, digest))
+    database.execute("DELETE FROM parts WHERE repository = ? AND manifest = ?", (name, digest))
+    database.execute("DELETE FROM manifests WHERE repository = ? AND digest = ?", (name, digest))
+
+
+def _digest(text: str) -> Digest | None:
+    try:
+        return parse_digest(text)
+    except InvalidArgument:
+        return None
+
+
+def _size(driver: Driver, path: str) -> int | None:
+    try:
+        return driver.size(path)
+    except FileNotFoundError:
+        return None
+
+
+def _exists(driver: Driver, path: str) -> bool:
+    return _size(driver, path) is not None

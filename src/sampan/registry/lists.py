@@ -1,0 +1,74 @@
+"""What can be listed: repositories, tags, and the manifests that refer to a manifest; in pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from sampan.registry.errors import RegistryError
+from sampan.registry.metadata import Metadata
+from sampan.spec.digest import Digest
+
+T = TypeVar("T")
+REFERRERS_PAGE = 1 << 20  # bytes of descriptors; a client may read no more than 4 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list. `last` is where the next one goes on; empty at the end."""
+
+    items: list[T]
+    last: str = ""
+
+
+class Lists:
+    """Answers from the database, in the order of bytes."""
+
+    def __init__(self, metadata: Metadata) -> None:
+        self._metadata = metadata
+
+    def repositories(self, after: str, count: int) -> Page[str]:
+        """Return up to `count` repositories whose names come after `after`."""
+        query = "SELECT name FROM repositories WHERE name > ? ORDER BY name LIMIT ?"
+        return _page([name for (name,) in self._metadata.rows(query, after, count + 1)], count)
+
+    def tags(self, repository: str, after: str, count: int | None) -> Page[str]:
+        """Return up to `count` tags; all for None. Raises NAME_UNKNOWN."""
+        if not self._metadata.row("SELECT 1 FROM repositories WHERE name = ?", repository):
+            raise RegistryError("NAME_UNKNOWN", {"name": repository})
+        query = "SELECT name FROM tags WHERE repository = ? AND name > ? ORDER BY name LIMIT ?"
+        limit = -1 if count is None else count + 1
+        found = [name for (name,) in self._metadata.rows(query, repository, after, limit)]
+        return _page(found, len(found) if count is None else count)
+
+    def referrers(
+        self, repository: str, subject: Digest, artifact_type: str, after: str
+    ) -> Page[dict[str, Any]]:
+        """Return the descriptors of manifests whose subject is another one, known or not."""
+        query = (
+            "SELECT digest, media_type, size, artifact_type, annotations FROM manifests"
+            " WHERE repository = ? AND subject = ? AND digest > ? AND ? IN ('', artifact_type)"
+            " ORDER BY digest"
+        )
+        items: list[dict[str, Any]] = []
+        total = 0
+        for row in self._metadata.rows(query, repository, subject, after, artifact_type):
+            digest, media_type, size, kind, annotations = row
+            item: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": size}
+            if kind:
+                item["artifactType"] = kind
+            if annotations:
+                item["annotations"] = msgspec.json.decode(annotations)
+            total += len(annotations or "") + len(kind) + 300
+            if items and total > REFERRERS_PAGE:
+                return Page(items, items[-1]["digest"])
+            items.append(item)
+        return Page(items)
+
+
+def _page(found: list[str], count: int) -> Page[str]:
+    more = len(found) > count > 0
+    items = found[:count]
+    return Page(items, items[-1] if more else "")

@@ -1,0 +1,175 @@
+"""Manifests and indexes: put, get, remove; and the tags that a put moves with it."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sampan.registry import documents, inventory, names, paths
+from sampan.registry.blobs import TOUCH_SECONDS
+from sampan.registry.drivers.driver import Driver
+from sampan.registry.errors import Item, RegistryError
+from sampan.registry.metadata import Metadata
+from sampan.spec.digest import Digest, algorithm
+
+NAMED = 100  # missing parts that an error names at most
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One manifest, as it was pushed."""
+
+    digest: Digest
+    media_type: str
+    size: int
+    subject: Digest | None = None
+
+
+class Manifests:
+    """The manifests of all repositories."""
+
+    def __init__(
+        self, driver: Driver, metadata: Metadata, validation: documents.Validation
+    ) -> None:
+        self._driver = driver
+        self._metadata = metadata
+        self._validation = validation
+
+    def find(self, repository: str, reference: str) -> Stored:
+        """Return what a tag or a digest means in a repository; raise MANIFEST_UNKNOWN."""
+        digest = reference
+        if ":" in reference:
+            names.digest(reference)
+        else:
+            row = self._metadata.row(
+                "SELECT digest FROM tags WHERE repository = ? AND name = ?", repository, reference
+            )
+            digest = row[0] if row else ""
+        row = self._metadata.row(
+            "SELECT digest, media_type, size, subject, touched FROM manifests"
+            " WHERE repository = ? AND digest = ? AND media_type != ''",
+            repository,
+            digest,
+        )
+        if row is None:
+            detail = {"name": repository, "reference": reference[:256]}
+            raise RegistryError("MANIFEST_UNKNOWN", detail)
+        if time.time() - row[4] > TOUCH_SECONDS:
+            self._promise(repository, row[0])
+        return Stored(*row[:4])
+
+    def _promise(self, repository: str, digest: str) -> None:
+        """Keep a manifest from collections for a while: an index may be about to name it."""
+        with self._metadata.change() as database:
+            done = database.execute(
+                "UPDATE manifests SET touched = ? WHERE repository = ? AND digest = ?",
+                (time.time(), repository, digest),
+            )
+            if not done.rowcount:
+                raise RegistryError("MANIFEST_UNKNOWN", {"digest": digest})
+
+    def read(self, repository: str, reference: str) -> tuple[Stored, bytes]:
+        """Return a manifest with its content."""
+        stored = self.find(repository, reference)
+        try:
+            content = self._driver.read(paths.blob(stored.digest))
+        except FileNotFoundError:
+            raise RegistryError("MANIFEST_UNKNOWN", {"digest": stored.digest}) from None
+        if len(content) != stored.size:
+            raise RegistryError(
+                "UNAVAILABLE", {"digest": stored.digest}, message="the manifest's file is not whole"
+            )
+        return stored, content
+
+    def put(
+        self,
+        repository: str,
+        reference: str,
+        media_type: str,
+        content: bytes,
+        more_tags: Sequence[str] = (),
+    ) -> Stored:
+        """Store a manifest under a digest, or a digest that is computed and a tag.
+
+        Raises DIGEST_INVALID, MANIFEST_INVALID, and MANIFEST_BLOB_UNKNOWN with all that is missing.
+        """
+        tags = [names.tag(tag) for tag in more_tags]
+        kind = "sha256"
+        if ":" in reference:
+            kind = algorithm(names.digest(reference))
+        else:
+            tags.append(names.tag(reference))
+        digest = Digest(f"{kind}:{hashlib.new(kind, content).hexdigest()}")
+        if ":" in reference and digest != reference:
+            raise RegistryError("DIGEST_INVALID", {"digest": reference, "received": digest})
+        parsed = documents.parse(content, media_type, self._validation)
+        with self._metadata.change() as database:
+            _demand(database, repository, parsed)
+            blob = paths.blob(digest)
+            files = [] if self._has(blob, len(content)) else [(blob, content)]
+            revision = f"{paths.revision_folder(repository, digest)}/link"
+            files.append((revision, digest.encode()))
+            for tag in tags:
+                files.append((paths.tag_index(repository, tag, digest), digest.encode()))
+                files.append((paths.tag_current(repository, tag), digest.encode()))
+            self._driver.write(files)
+            database.execute(
+                "INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)",
+                (digest, len(content), time.time()),
+            )
+            inventory.record_manifest(database, repository, digest, len(content), parsed)
+            database.executemany(
+                "INSERT OR REPLACE INTO tags VALUES (?, ?, ?)",
+                [(repository, tag, digest) for tag in tags],
+            )
+        return Stored(digest, parsed.media_type, len(content), parsed.subject)
+
+    def _has(self, path: str, size: int) -> bool:
+        try:
+            return self._driver.size(path) == size
+        except FileNotFoundError:
+            return False
+
+    def remove(self, repository: str, digest: Digest) -> list[str]:
+        """Remove a manifest and the tags that point to it, which are returned."""
+        with self._metadata.change() as database:
+            known = "SELECT 1 FROM manifests WHERE repository = ? AND digest = ?"
+            if not database.execute(known, (repository, digest)).fetchone():
+                raise RegistryError("MANIFEST_UNKNOWN", {"digest": digest})
+            query = "SELECT name FROM tags WHERE repository = ? AND digest = ?"
+            tags = [tag for (tag,) in database.execute(query, (repository, digest))]
+            # The tags go first: whatever stops us, none is left that leads to nothing.
+            for tag in tags:
+                self._driver.delete(paths.tag(repository, tag))
+            self._driver.delete(paths.revision_folder(repository, digest))
+            inventory.forget_manifest(database, repository, digest)
+        return tags
+
+    def untag(self, repository: str, tag: str) -> Digest:
+        """Remove a tag, not the manifest, and return what it pointed to."""
+        with self._metadata.change() as database:
+            query = "SELECT digest FROM tags WHERE repository = ? AND name = ?"
+            row = database.execute(query, (repository, tag)).fetchone()
+            if row is None:
+                raise RegistryError("MANIFEST_UNKNOWN", {"name": repository, "tag": tag})
+            self._driver.delete(paths.tag(repository, tag))
+            database.execute(
+                "DELETE FROM tags WHERE repository = ? AND name = ?", (repository, tag)
+            )
+            return Digest(row[0])
+
+
+def _demand(database: sqlite3.Connection, repository: str, parsed: documents.Parts) -> None:
+    """Raise MANIFEST_BLOB_UNKNOWN if something is missing that has to be there."""
+    missing: list[Item] = []
+    for parts, table in ((parsed.blobs, "links"), (parsed.manifests, "manifests")):
+        query = f"SELECT 1 FROM {table} WHERE repository = ? AND digest = ?"  # noqa: S608
+        for digest, demanded in parts.items():
+            if demanded and not database.execute(query, (repository, digest)).fetchone():
+                missing.append(Item("MANIFEST_BLOB_UNKNOWN", {"digest": digest}))
+    if missing:
+        first, *rest = missing[:NAMED]
+        raise RegistryError(first.code, first.detail, more=rest)

@@ -1,0 +1,116 @@
+"""What a registry knows about its files, in SQLite: indexes for questions, one writer for changes.
+
+The layout on disk says what exists (see `inventory.py`); rows follow it. Only what no file
+says lives here alone: when a blob was last promised to somebody (`touched`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE repositories (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE blobs (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, touched REAL NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE links (
+    repository TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (repository, digest)
+) WITHOUT ROWID;
+CREATE INDEX links_by_digest ON links (digest);
+CREATE TABLE manifests (
+    repository TEXT NOT NULL, digest TEXT NOT NULL, media_type TEXT NOT NULL,
+    size INTEGER NOT NULL, subject TEXT, artifact_type TEXT NOT NULL, annotations TEXT,
+    touched REAL NOT NULL, PRIMARY KEY (repository, digest)
+) WITHOUT ROWID;
+CREATE INDEX manifests_by_digest ON manifests (digest);
+CREATE INDEX manifests_by_subject ON manifests (repository, subject) WHERE subject IS NOT NULL;
+CREATE TABLE parts (
+    repository TEXT NOT NULL, manifest TEXT NOT NULL, digest TEXT NOT NULL, kind TEXT NOT NULL,
+    PRIMARY KEY (repository, manifest, digest, kind)
+) WITHOUT ROWID;
+CREATE INDEX parts_by_digest ON parts (digest);
+CREATE TABLE tags (
+    repository TEXT NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL,
+    PRIMARY KEY (repository, name)
+) WITHOUT ROWID;
+CREATE INDEX tags_by_digest ON tags (repository, digest);
+"""
+Row = tuple[Any, ...]
+
+
+class Metadata:
+    """The database of one registry. Reads go on beside the one writer."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._connections_lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = self._open()
+        self._prepare()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        # The layout is the truth and rows can be made anew, so a power failure may cost some.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        with self._connections_lock:
+            self._connections.append(connection)
+        return connection
+
+    def _prepare(self) -> None:
+        """Make the tables; a database of another version is thrown away, for files say it all."""
+        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
+        if version == SCHEMA_VERSION:
+            return
+        tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        script = [f"DROP TABLE {name};" for (name,) in self._writer.execute(tables).fetchall()]
+        self._writer.executescript(
+            f"BEGIN; {''.join(script)} {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        )
+
+    @contextmanager
+    def change(self) -> Iterator[sqlite3.Connection]:
+        """Be the only one who changes the registry, its files too; undone if it raises."""
+        with self._lock:
+            if self._writer.in_transaction:  # this thread is within a change already
+                yield self._writer
+                return
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except BaseException:
+                self._undo()
+                raise
+
+    def _undo(self) -> None:
+        if self._writer.in_transaction:  # SQLite itself ends a change that fills the disk
+            self._writer.execute("ROLLBACK")
+
+    def rows(self, query: str, *values: object) -> list[Row]:
+        """Ask; the answer is that of the last change that ended."""
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._open()
+        found: list[Row] = connection.execute(query, values).fetchall()
+        return found
+
+    def row(self, query: str, *values: object) -> Row | None:
+        """Return the first row of an answer; None if there is none."""
+        found = self.rows(query, *values)
+        return found[0] if found else None
+
+    def close(self) -> None:
+        """Close all connections, of whatever thread."""
+        with self._lock, self._connections_lock:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()

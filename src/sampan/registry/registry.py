@@ -1,0 +1,94 @@
+"""A registry as a library: its parts on one storage. Everything here blocks; call it in threads."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from sampan.errors import Conflict
+from sampan.registry import documents
+from sampan.registry.blobs import Blobs
+from sampan.registry.drivers.driver import Driver
+from sampan.registry.drivers.filesystem import FilesystemDriver
+from sampan.registry.drivers.inmemory import InMemoryDriver
+from sampan.registry.gc import Collector
+from sampan.registry.inventory import take_inventory, upload_folders
+from sampan.registry.lists import Lists
+from sampan.registry.manifests import Manifests
+from sampan.registry.metadata import Metadata
+from sampan.registry.uploads import Uploads
+
+OWN = "sampan"  # our folder in a data directory, beside `docker`
+DATABASE = "registry.db"
+
+
+class Registry:
+    """Blobs, uploads, manifests, lists and the collector of one storage."""
+
+    def __init__(
+        self, driver: Driver, database: Path, validation: documents.Validation | None = None
+    ) -> None:
+        self.driver = driver
+        self.metadata = Metadata(database)
+        try:
+            take_inventory(driver, self.metadata)
+        except BaseException:
+            self.metadata.close()
+            raise
+        self.blobs = Blobs(driver, self.metadata)
+        self.uploads = Uploads(driver, self.blobs)
+        self.manifests = Manifests(driver, self.metadata, validation or documents.Validation())
+        self.lists = Lists(self.metadata)
+        self.collector = Collector(driver, self.metadata)
+        self._undo = ExitStack()
+        self._undo.callback(driver.close)
+        self._undo.callback(self.metadata.close)
+
+    @classmethod
+    def on_filesystem(cls, root: str, validation: documents.Validation | None = None) -> Self:
+        """Open the registry in a folder; raise Conflict if another process has it open."""
+        with ExitStack() as undo:
+            own = Path(root, OWN)
+            own.mkdir(parents=True, exist_ok=True)
+            undo.callback(os.close, _lock(own / "lock", root))
+            registry = cls(FilesystemDriver(root), own / DATABASE, validation)
+            registry._undo.push(undo.pop_all())
+        return registry
+
+    @classmethod
+    def in_memory(cls, validation: documents.Validation | None = None) -> Self:
+        """Make an empty registry that ends with the process."""
+        folder = tempfile.mkdtemp(prefix="sampan-registry-")
+        registry = cls(InMemoryDriver(), Path(folder, DATABASE), validation)
+        registry._undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        return registry
+
+    def purge_uploads(self, before: float, dry_run: bool = False) -> list[str]:
+        """End the uploads that were begun before a time; return their ids."""
+        found = list(upload_folders(self.driver))
+        return [key for name in found for key in self.uploads.purge(name, before, dry_run)]
+
+    def close(self) -> None:
+        """Close everything. Nothing may be at work any more."""
+        self._undo.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _lock(path: Path, root: str) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise Conflict(f"another process works on the registry in {root}") from None
+    return descriptor

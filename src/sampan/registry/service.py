@@ -1,0 +1,21 @@
+"""How a registry is served: what the configuration says about requests and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Service:
+    """The settings of the HTTP face. Defaults are docker-registry's."""
+
+    prefix: str = "/"  # what stands before `v2/`; begins and ends with a slash
+    host: str = ""  # scheme and host of the addresses that we give; empty: the request's
+    relative_urls: bool = False
+    headers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    deletes: bool = False
+    read_only: bool = False
+    catalog_max: int = 1000
+    tags_max: int = 0  # 0: as many as there are
+    idle_seconds: float = 300.0  # that a client may leave us waiting within a body

@@ -1,0 +1,232 @@
+"""Uploads: blobs on their way in. What was received is in the storage, so a restart loses nothing.
+
+Only the state of the hash lives in memory; where it is lost, the file is read once more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol, Self
+
+from sampan.registry import paths
+from sampan.registry.blobs import Blobs
+from sampan.registry.drivers.driver import Driver, Writer
+from sampan.registry.errors import RegistryError
+from sampan.spec.digest import Digest, algorithm
+
+log = logging.getLogger(__name__)
+PIECE = 1 << 20
+_TIME = "%Y-%m-%dT%H:%M:%SZ"  # Go's RFC 3339, as docker-registry writes `startedat`
+
+
+class Hash(Protocol):
+    """What hashlib makes."""
+
+    def update(self, data: bytes | memoryview, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
+
+@dataclass
+class _Session:
+    """What memory knows of one upload: a hash of its first `hashed` bytes."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    algorithm: str = "sha256"
+    hash: Hash | None = None
+    hashed: int = 0
+
+
+class Uploads:
+    """The uploads of all repositories."""
+
+    def __init__(self, driver: Driver, blobs: Blobs) -> None:
+        self._driver = driver
+        self._blobs = blobs
+        self._sessions: dict[str, _Session] = {}
+        self._lock = threading.Lock()
+
+    def start(self, repository: str, algorithm: str = "sha256") -> str:
+        """Begin an upload and return its key; `algorithm` is that of the digest to come."""
+        key = str(uuid.uuid4())
+        folder = paths.upload(repository, key)
+        started = datetime.now(UTC).strftime(_TIME).encode()
+        self._driver.write([(f"{folder}/startedat", started), (f"{folder}/data", b"")])
+        with self._lock:
+            self._sessions[key] = _Session(algorithm=algorithm)
+        return key
+
+    def offset(self, repository: str, key: str) -> int:
+        """Return how many bytes have been received; raise BLOB_UPLOAD_UNKNOWN."""
+        folder = paths.upload(repository, key)
+        try:
+            return self._driver.size(f"{folder}/data")
+        except FileNotFoundError:
+            pass
+        try:  # docker-registry makes the file with the first byte
+            self._driver.size(f"{folder}/startedat")
+        except FileNotFoundError:
+            raise RegistryError("BLOB_UPLOAD_UNKNOWN", {"upload": key}) from None
+        return 0
+
+    @contextmanager
+    def _session(self, repository: str, key: str) -> Iterator[_Session]:
+        """Be the only one who works on an upload."""
+        self.offset(repository, key)
+        with self._lock:
+            session = self._sessions.setdefault(key, _Session())
+        if not session.lock.acquire(blocking=False):
+            raise RegistryError(
+                "BLOB_UPLOAD_INVALID",
+                {"upload": key},
+                message="another request is writing to this upload",
+                status=409,
+            )
+        try:
+            yield session
+        finally:
+            session.lock.release()
+
+    def receive(self, repository: str, key: str, start: int | None = None) -> Receiver:
+        """Open an upload to append to it; `start` is where the client believes that it stands.
+
+        Raises RANGE_INVALID if it stands elsewhere. The receiver has to be closed.
+        """
+        life = self._session(repository, key)
+        session = life.__enter__()
+        try:
+            offset = self.offset(repository, key)
+            if start is not None and start != offset:
+                raise RegistryError("RANGE_INVALID", {"offset": offset})
+            writer = self._driver.append(f"{paths.upload(repository, key)}/data", offset)
+        except BaseException:
+            life.__exit__(None, None, None)
+            raise
+        return Receiver(session, writer, offset, lambda: life.__exit__(None, None, None))
+
+    def finish(self, repository: str, key: str, digest: Digest, receiver: Receiver) -> None:
+        """Verify what was received and make it a blob of the repository; close the receiver.
+
+        Raises DIGEST_INVALID; then the upload is over.
+        """
+        data = f"{paths.upload(repository, key)}/data"
+        try:
+            with receiver:
+                found = receiver.digest(algorithm(digest)) or self._hash(data, algorithm(digest))
+                if found != digest:
+                    self._end(repository, key)
+                    raise RegistryError("DIGEST_INVALID", {"digest": digest, "received": found})
+                receiver.writer.sync()
+                self._blobs.accept(repository, digest, receiver.offset, data)
+                self._end(repository, key)
+        finally:
+            if receiver.over:
+                self._forget(key)
+
+    def _hash(self, path: str, algorithm: str) -> str:
+        found = hashlib.new(algorithm)
+        with self._driver.open(path) as content:
+            offset = 0
+            while piece := content.read(offset, PIECE):
+                found.update(piece)
+                offset += len(piece)
+        return f"{algorithm}:{found.hexdigest()}"
+
+    def cancel(self, repository: str, key: str) -> None:
+        """End an upload and throw away what was received."""
+        with self._session(repository, key):
+            self._end(repository, key)
+        self._forget(key)
+
+    def _end(self, repository: str, key: str) -> None:
+        self._driver.delete(paths.upload(repository, key))
+
+    def _forget(self, key: str) -> None:
+        with self._lock:
+            self._sessions.pop(key, None)
+
+    def purge(self, repository: str, before: float, dry_run: bool = False) -> list[str]:
+        """End the uploads of a repository that were begun before a time; return their ids."""
+        purged = []
+        for key in self._driver.list(paths.uploads(repository)):
+            begun = self._begun(repository, key)
+            if begun is None or begun >= before:
+                continue
+            try:
+                if not dry_run:
+                    self.cancel(repository, key)
+            except RegistryError:  # somebody works on it, or it has just ended
+                continue
+            purged.append(key)
+            log.info("upload %s of %s is purged", key, repository)
+        return purged
+
+    def _begun(self, repository: str, key: str) -> float | None:
+        """Return when an upload was begun; without a readable note, when its data was written."""
+        folder = paths.upload(repository, key)
+        try:
+            text = self._driver.read(f"{folder}/startedat").decode("ascii", "replace")
+            return datetime.strptime(text[:19], _TIME[:-1]).replace(tzinfo=UTC).timestamp()
+        except (FileNotFoundError, ValueError):
+            pass
+        for name in ("data", "startedat"):
+            try:
+                return self._driver.modified(f"{folder}/{name}")
+            except FileNotFoundError:
+                continue
+        return time.time() if self._driver.list(folder) else None
+
+
+class Receiver:
+    """Appends to one upload and hashes what passes, in whatever thread."""
+
+    def __init__(self, session: _Session, writer: Writer, offset: int, release: _Release) -> None:
+        self._session = session
+        self.writer = writer
+        self.offset = offset
+        self.over = False
+        self._release = release
+        if offset == 0:
+            session.hash, session.hashed = hashlib.new(session.algorithm), 0
+        elif session.hashed != offset:
+            session.hash = None
+
+    def write(self, data: bytes) -> None:
+        """Append. What was not written entirely is not counted."""
+        self.writer.write(data)
+        self.offset += len(data)
+        if self._session.hash is not None:
+            self._session.hash.update(data)
+            self._session.hashed = self.offset
+
+    def digest(self, algorithm: str) -> str:
+        """Return the digest of all that was received; empty if it has to be read again."""
+        session = self._session
+        if session.hash is None or session.hashed != self.offset or session.algorithm != algorithm:
+            return ""
+        return f"{algorithm}:{session.hash.hexdigest()}"
+
+    def close(self) -> None:
+        """Let others write to the upload."""
+        if not self.over:
+            self.over = True
+            self.writer.close()
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Release(Protocol):
+    def __call__(self) -> object: ...

@@ -1,0 +1,163 @@
+"""`serve`: the registry of a configuration, from the first socket to the last request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import sys
+import time
+from contextlib import AsyncExitStack
+
+from sampan.errors import InvalidArgument
+from sampan.registry.access_log import AccessLog
+from sampan.registry.application import Application
+from sampan.registry.configuration.document import Checked
+from sampan.registry.configuration.nodes import seconds
+from sampan.registry.registry import Registry
+from sampan.registry.server import Server
+from sampan.registryd import logs, settings, sockets
+from sampan.registryd.certificates import Certificates
+
+log = logging.getLogger(__name__)
+DEFAULT_ADDRESS = ":5000"
+LOOK_SECONDS = 60.0  # between looks at the files of certificates
+FIRST_PURGE_SECONDS = 3600.0  # the first purge is somewhere within, so that replicas spread
+
+
+def configure_logs(checked: Checked) -> None:
+    """Log as the configuration says."""
+    level = checked.get("log.level") or checked.get("loglevel") or "info"
+    fields = {str(k): str(v) for k, v in checked.get("log.fields", {}).items()}
+    kind = checked.get("log.formatter", "text")
+    logs.configure(level, kind, fields, checked.get("log.reportcaller", False))
+
+
+async def serve(checked: Checked) -> None:
+    """Serve until SIGTERM or SIGINT. SIGHUP reads certificates anew."""
+    async with AsyncExitStack() as stack:
+        access = settings.access(checked)
+        collecting = settings.collecting(checked)
+        certificates = _certificates(checked)
+        if certificates:
+            stack.enter_context(certificates)
+        address = str(checked.get("http.addr", DEFAULT_ADDRESS))
+        listener = sockets.listen(address, checked.get("http.net", "tcp"), os.environ)
+        stack.callback(listener.close)
+        registry = stack.enter_context(settings.open_registry(checked))
+        application = Application(registry, settings.service(checked), access)
+        stack.callback(application.close)
+        served: Application | AccessLog = application
+        if not checked.get("log.accesslog.disabled", False):
+            served = AccessLog(application, sys.stdout)
+        server = await stack.enter_async_context(
+            Server(
+                served,
+                listener,
+                tls=certificates.tls if certificates else None,
+                http2=_http2(checked),
+                drain_seconds=int(seconds(checked.get("http.draintimeout", 0))),
+            )
+        )
+        background = await stack.enter_async_context(_Background())
+        background.start(_purge(registry, application, settings.purging(checked)))
+        background.start(_collect(registry, application, collecting))
+        loop = asyncio.get_running_loop()
+        if certificates:
+            background.start(_renew(server, certificates))
+            loop.add_signal_handler(signal.SIGHUP, _renew_now, server, certificates)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, server.stop)
+        kind = ", tls" if certificates else ""
+        log.info("listening on %s%s", sockets.name_of(listener), kind)
+        await server.ended()
+    log.info("the registry has ended")
+
+
+class _Background:
+    """Owns the tasks that go on beside the requests."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, work: object) -> None:
+        self._tasks.append(asyncio.create_task(work))  # type: ignore[arg-type]
+
+    async def __aenter__(self) -> _Background:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _http2(checked: Checked) -> bool:
+    """With TLS HTTP/2 is offered unless it is disabled; without, where h2c is enabled."""
+    if checked.get("http.tls.certificate"):
+        return not checked.get("http.http2.disabled", False)
+    return bool(checked.get("http.h2c.enabled", False))
+
+
+def _certificates(checked: Checked) -> Certificates | None:
+    paths = settings.certificate_paths(checked)
+    if paths is None:
+        return None
+    minimum = checked.get("http.tls.minimumtls") or "tls1.2"
+    minimum = "tls1.3" if minimum == "tls1.3" else "tls1.2"
+    return Certificates(*paths, checked.get("http.tls.clientcas", []), minimum)
+
+
+def _renew_now(server: Server, certificates: Certificates) -> None:
+    try:
+        server.renew(certificates.read())
+    except InvalidArgument as error:
+        log.error("certificates are not read anew: %s", error)
+    else:
+        log.info("certificates were read anew")
+
+
+async def _renew(server: Server, certificates: Certificates) -> None:
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        if certificates.changed():
+            _renew_now(server, certificates)
+
+
+async def _purge(registry: Registry, application: Application, purging: settings.Purging) -> None:
+    """End uploads that nobody goes on with."""
+    if not purging.enabled:
+        return
+    await asyncio.sleep(random.uniform(0, FIRST_PURGE_SECONDS))  # noqa: S311 no secret
+    loop = asyncio.get_running_loop()
+    while True:
+        before = time.time() - purging.age
+        try:
+            await loop.run_in_executor(
+                application.threads, registry.purge_uploads, before, purging.dry_run
+            )
+        except OSError as error:
+            log.error("uploads are not purged: %s", error)
+        await asyncio.sleep(max(purging.interval, 1.0))
+
+
+async def _collect(
+    registry: Registry, application: Application, collecting: settings.Collecting
+) -> None:
+    """Collect garbage while clients push and pull."""
+    if not collecting.enabled:
+        return
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(collecting.interval)
+        try:
+            found = await loop.run_in_executor(
+                application.threads,
+                lambda: registry.collector.collect(collecting.delay, untagged=collecting.untagged),
+            )
+        except OSError as error:
+            log.error("garbage is not collected: %s", error)
+        else:
+            log.info("collected %d blobs, %d bytes", len(found.blobs), found.bytes)

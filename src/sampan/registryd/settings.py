@@ -1,0 +1,150 @@
+"""From a checked configuration to what the registry is made of."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sampan.errors import InvalidArgument
+from sampan.registry.auth.access import Access, NoAccess
+from sampan.registry.auth.htpasswd import Htpasswd
+from sampan.registry.auth.silly import Silly
+from sampan.registry.auth.token import Token, Trusted
+from sampan.registry.configuration.document import Checked
+from sampan.registry.configuration.nodes import seconds
+from sampan.registry.documents import PlatformRules, UrlRules, Validation
+from sampan.registry.registry import Registry
+from sampan.registry.service import Service
+
+DEFAULT_ROOT = "/var/lib/registry"
+DEFAULT_REALM_PATH = "/auth/token"
+HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Purging:
+    """How old uploads end."""
+
+    enabled: bool
+    age: float
+    interval: float
+    dry_run: bool
+
+
+@dataclass(frozen=True)
+class Collecting:
+    """How garbage is collected while the registry serves."""
+
+    enabled: bool
+    delay: float
+    interval: float
+    untagged: bool
+
+
+def root_directory(checked: Checked) -> str | None:
+    """Return where the registry is on this machine; None if it is in memory."""
+    storage = checked.document["storage"]
+    if storage == "inmemory" or (isinstance(storage, dict) and "inmemory" in storage):
+        return None
+    return str(checked.get("storage.filesystem.rootdirectory", DEFAULT_ROOT))
+
+
+def open_registry(checked: Checked) -> Registry:
+    """Open the registry that a configuration describes."""
+    root = root_directory(checked)
+    rules = validation(checked)
+    return Registry.in_memory(rules) if root is None else Registry.on_filesystem(root, rules)
+
+
+def validation(checked: Checked) -> Validation:
+    """Return what manifests are checked for."""
+
+    def patterns(name: str) -> tuple[re.Pattern[str], ...]:
+        listed = checked.get(f"validation.manifests.urls.{name}", [])
+        return tuple(re.compile(str(pattern)) for pattern in listed)
+
+    disabled = bool(checked.get("validation.disabled", False))
+    listed = checked.get("validation.manifests.indexes.platformlist", [])
+    platforms = tuple((str(item.get("os")), str(item.get("architecture"))) for item in listed)
+    mode = checked.get("validation.manifests.indexes.platforms") or "all"
+    return Validation(
+        UrlRules(disabled, patterns("allow"), patterns("deny")),
+        PlatformRules("none" if disabled else mode, platforms),
+    )
+
+
+def service(checked: Checked) -> Service:
+    """Return how requests are answered."""
+    headers = {
+        str(name): [str(value) for value in values]
+        for name, values in checked.get("http.headers", {}).items()
+    }
+    return Service(
+        prefix=str(checked.get("http.prefix", "/")),
+        host=str(checked.get("http.host", "")).rstrip("/"),
+        relative_urls=checked.get("http.relativeurls", False),
+        headers=headers,
+        deletes=checked.get("storage.delete.enabled", False),
+        read_only=checked.get("storage.maintenance.readonly.enabled", False),
+        catalog_max=checked.get("catalog.maxentries", 1000),
+        tags_max=checked.get("tags.maxtags", 0),
+    )
+
+
+def access(checked: Checked) -> Access:
+    """Return who finds out who clients are."""
+    auth: Any = checked.get("auth", {})
+    if isinstance(auth, str):
+        auth = {auth: {}}
+    for kind, given in auth.items():
+        options = {name: str(value) for name, value in (given or {}).items()}
+        if kind == "silly":
+            return Silly(options["realm"], options["service"])
+        if kind == "htpasswd":
+            return Htpasswd(options["realm"], options["path"])
+        if kind == "token":
+            path = options.get("autoredirectpath") or DEFAULT_REALM_PATH
+            return Token(
+                options.get("realm", ""),
+                options["service"],
+                options["issuer"],
+                Trusted.read(options.get("rootcertbundle", ""), options.get("jwks", "")),
+                [str(name) for name in given.get("signingalgorithms") or []],
+                path if given.get("autoredirect") else "",
+            )
+    return NoAccess()
+
+
+def purging(checked: Checked) -> Purging:
+    """Return how old uploads end: after a week, looked for once a day."""
+    place = "storage.maintenance.uploadpurging"
+    return Purging(
+        checked.get(f"{place}.enabled", True),
+        seconds(checked.get(f"{place}.age", "168h")),
+        seconds(checked.get(f"{place}.interval", "24h")),
+        checked.get(f"{place}.dryrun", False),
+    )
+
+
+def collecting(checked: Checked) -> Collecting:
+    """Return how garbage is collected: not at all, unless it is asked for."""
+    place = "storage.maintenance.garbagecollection"
+    found = Collecting(
+        checked.get(f"{place}.enabled", False),
+        seconds(checked.get(f"{place}.delay", "24h")),
+        seconds(checked.get(f"{place}.interval", "24h")),
+        checked.get(f"{place}.untagged", False),
+    )
+    if found.enabled and (found.delay < HOUR / 60 or found.interval <= 0):
+        raise InvalidArgument(
+            f"{place}: the delay must be at least a minute, and longer than a push takes"
+        )
+    return found
+
+
+def certificate_paths(checked: Checked) -> tuple[Path, Path] | None:
+    """Return the files of the server's certificate and key; None without TLS."""
+    certificate = checked.get("http.tls.certificate")
+    return (Path(certificate), Path(checked.get("http.tls.key"))) if certificate else None

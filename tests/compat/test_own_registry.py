@@ -1,0 +1,338 @@
+"""Our registry with the clients of docker-registry, and in its place on its data."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.daemon import running
+from tests.registries import DEBIANS, OURS, OUTSIDE, Registry, registry
+from tests.remote_images import FOREIGN, busybox, digest, image, index, layer, push, small_layer
+from tests.session import eventually, scratch, unique
+from tests.tokens import token_server
+
+pytestmark = [pytest.mark.compat, pytest.mark.privileged, pytest.mark.slow]
+USERS = {"captain": "secret"}
+
+
+@pytest.fixture(scope="module")
+def namespace() -> Iterator[str]:
+    name = unique()
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@pytest.fixture(scope="module")
+def hub(namespace: str) -> Iterator[Registry]:
+    with registry(namespace, program=OURS) as found:
+        yield found
+
+
+def run(namespace: str, *words: str | Path, status: int = 0) -> str:
+    enter = ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
+    done = subprocess.run(
+        [*enter, *map(str, words)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == status, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_skopeo_copies_there_and_back(namespace: str, hub: Registry, tmp_path: Path) -> None:
+    there = f"docker://{hub.address}/skopeo/app"
+    shipped = index(busybox(architecture="amd64"), busybox(small_layer("x"), architecture="arm64"))
+    push(hub, "skopeo/source", "1", shipped)
+    source = f"docker://{hub.address}/skopeo/source:1"
+    flags = ["--all", "--src-tls-verify=false", "--dest-tls-verify=false"]
+    run(namespace, "skopeo", "copy", *flags, source, f"{there}:1")
+    run(namespace, "skopeo", "copy", *flags[:2], f"{there}:1", f"dir:{tmp_path}/out")
+    assert digest((tmp_path / "out/manifest.json").read_bytes()) == shipped.digest
+    listed = json.loads(run(namespace, "skopeo", "list-tags", "--tls-verify=false", there))
+    assert listed["Tags"] == ["1"]
+    run(namespace, "skopeo", "delete", "--tls-verify=false", f"{there}:1")
+    assert hub.tags("skopeo/app") == []
+
+
+def test_podman_pushes_and_pulls(namespace: str, hub: Registry) -> None:
+    push(hub, "podman/app", "1", busybox(small_layer("note")))
+    place = scratch()  # podman wants a short path
+    podman = [
+        *("podman", "--root", place / "root", "--runroot", place / "run"),
+        *("--storage-driver", "vfs"),
+    ]
+    name = f"{hub.address}/podman/app"
+    run(namespace, *podman, "pull", "--tls-verify=false", f"{name}:1")
+    run(namespace, *podman, "tag", f"{name}:1", f"{name}:2")
+    run(namespace, *podman, "push", "--tls-verify=false", f"{name}:2")
+    assert hub.tags("podman/app") == ["1", "2"]
+    run(namespace, *podman, "rmi", "-af")
+    run(namespace, *podman, "pull", "--tls-verify=false", f"{name}:2")
+    run(namespace, *podman, "rmi", "-af")
+    shutil.rmtree(place)
+
+
+def test_docker_pushes_and_pulls_through_our_engine() -> None:
+    with running() as daemon, registry(daemon.namespace, program=OURS) as hub:
+        push(hub, "docker/app", "1", busybox(small_layer("note"), Cmd=["true"]))
+
+        def docker(*words: str) -> None:
+            command = [*daemon.enter, daemon.programs["docker"], *words]
+            subprocess.run(command, env=daemon.environment, check=True, timeout=60)
+
+        name = f"{hub.address}/docker/app"
+        docker("pull", f"{name}:1")
+        docker("tag", f"{name}:1", f"{name}:2")
+        docker("tag", f"{name}:1", f"{hub.address}/docker/other:1")
+        docker("push", f"{name}:2")
+        docker("push", f"{hub.address}/docker/other:1")
+        docker("rmi", f"{name}:1", f"{name}:2", f"{hub.address}/docker/other:1")
+        docker("run", "--rm", f"{name}:2")
+        docker("rmi", f"{name}:2")
+        assert hub.tags("docker/app") == ["1", "2"]
+        assert hub.tags("docker/other") == ["1"]
+
+
+def test_clients_log_in_with_tls_and_passwords(namespace: str, tmp_path: Path) -> None:
+    with registry(namespace, host=OUTSIDE, tls=True, users=USERS, program=OURS) as hub:
+        push(hub, "secret/app", "1", busybox())
+        assert hub.authority
+        (tmp_path / "ca.crt").write_bytes(hub.authority.certificate)
+        name = f"docker://{hub.address}/secret/app:1"
+        inspect = ["skopeo", "inspect", "--cert-dir", tmp_path]
+        found = json.loads(run(namespace, *inspect, "--creds", "captain:secret", name))
+        assert found["Name"] == f"{hub.address}/secret/app"
+        for wrong in (["--no-creds"], ["--creds", "captain:wrong"], ["--creds", "x:secret"]):
+            refused = run(namespace, *inspect, *wrong, name, status=1)
+            assert "unauthorized" in refused or "authentication required" in refused
+        assert "certificate" in run(namespace, "skopeo", "inspect", name, status=1)
+
+
+def test_tokens_open_what_they_grant(namespace: str) -> None:
+    with (
+        token_server(namespace, USERS) as server,
+        registry(namespace, tokens=server, program=OURS) as hub,
+    ):
+        push(hub, "secret/app", "1", busybox())
+        push(hub, "public/app", "1", busybox())
+        inspect = ["skopeo", "inspect", "--tls-verify=false"]
+        secret, public = (f"docker://{hub.address}/{name}/app:1" for name in ("secret", "public"))
+        run(namespace, *inspect, "--creds", "captain:secret", secret)
+        run(namespace, *inspect, "--no-creds", public)
+        run(namespace, *inspect, "--no-creds", secret, status=1)
+        answer = hub.site.ask("GET", "/v2/secret/app/tags/list")
+        assert answer.status == 401
+        assert answer.headers["WWW-Authenticate"].endswith('scope="repository:secret/app:pull"')
+
+
+def test_a_client_without_a_certificate_is_not_heard(namespace: str) -> None:
+    with registry(namespace, host=OUTSIDE, tls=True, client_ca=True, program=OURS) as hub:
+        assert hub.ask("GET", "/v2/").status == 200
+        assert hub.authority
+        hub.site.context = hub.authority.context()  # trusts the registry, shows nothing
+        with pytest.raises(OSError, match=r"certificate|reset|closed"):
+            hub.site.ask("GET", "/v2/")
+
+
+def test_certificates_are_read_anew_at_sighup(namespace: str) -> None:
+    with registry(namespace, host=OUTSIDE, tls=True, program=OURS) as hub:
+        assert hub.authority
+        assert hub.process
+
+        def serial() -> int:
+            with hub.site.connect() as sock:
+                return int(sock.getpeercert()["serialNumber"], 16)  # type: ignore[attr-defined]
+
+        first = serial()
+        renewed = hub.authority.ca.issue_cert(OUTSIDE)
+        chain = b"".join(pem.bytes() for pem in renewed.cert_chain_pems)
+        (hub.folder / "server.pem").write_bytes(chain)
+        (hub.folder / "server.key").write_bytes(renewed.private_key_pem.bytes())
+        hub.process.send_signal(signal.SIGHUP)
+        eventually(lambda: serial() != first)
+        assert hub.ask("GET", "/v2/").status == 200
+
+
+# --- the same data, the same answers -----------------------------------------------------------
+
+
+def _fill(hub: Registry, prefix: str) -> dict[str, str]:
+    """Push images of all kinds; return the digest of each tag."""
+    foreign = layer(b"foreign", media_type=FOREIGN, extra={"urls": ["https://example.com/x"]})
+    shipped: dict[str, Any] = {
+        "docker": busybox(small_layer(prefix)),
+        "oci": image(small_layer(prefix, oci=True), oci=True),
+        "list": index(busybox(architecture="amd64"), busybox(architecture="arm64")),
+        "foreign": image(small_layer("base"), foreign),
+    }
+    for tag, item in shipped.items():
+        push(hub, f"{prefix}/app", tag, item)
+    return {tag: item.digest for tag, item in shipped.items()}
+
+
+def _check(hub: Registry, prefix: str, filled: dict[str, str]) -> None:
+    """Every tag leads to its manifest, and everything that this needs is whole."""
+    assert hub.tags(f"{prefix}/app") == sorted(filled)
+    accept = {"Accept": ", ".join(["*/*", *_types()])}
+    for tag, wanted in filled.items():
+        _whole(hub, f"{prefix}/app", tag, wanted, accept)
+
+
+def _types() -> list[str]:
+    return [
+        *(f"application/vnd.docker.distribution.manifest.{kind}v2+json" for kind in ("", "list.")),
+        *(f"application/vnd.oci.image.{kind}.v1+json" for kind in ("manifest", "index")),
+    ]
+
+
+def _whole(hub: Registry, name: str, reference: str, wanted: str, accept: dict[str, str]) -> None:
+    reply = hub.ask("GET", f"/v2/{name}/manifests/{reference}", headers=accept)
+    assert (reply.status, digest(reply.body)) == (200, wanted)
+    document = reply.json
+    for child in document.get("manifests", []):
+        _whole(hub, name, child["digest"], child["digest"], accept)
+    parts = [document["config"], *document["layers"]] if "config" in document else []
+    for part in parts:
+        if "urls" not in part:
+            blob = hub.ask("GET", f"/v2/{name}/blobs/{part['digest']}")
+            assert (blob.status, digest(blob.body)) == (200, part["digest"])
+
+
+def test_a_data_directory_moves_to_ours_and_back(tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    with registry(storage=storage) as theirs:
+        first = _fill(theirs, "theirs")
+        theirs.ask("DELETE", f"/v2/theirs/app/manifests/{first['oci']}")
+        half = theirs.ask("POST", "/v2/theirs/app/blobs/uploads/").headers["Location"]
+        theirs.ask("PATCH", half.partition(theirs.address)[2], b"half of ")
+    first.pop("oci")
+    with registry(storage=storage, program=OURS) as ours:
+        _check(ours, "theirs", first)
+        place = half.partition(theirs.address)[2].partition("?")[0]
+        reply = ours.ask("PUT", f"{place}?digest={digest(b'half of it')}", b"it")
+        assert reply.status == 201
+        second = _fill(ours, "ours")
+        ours.ask("DELETE", f"/v2/ours/app/manifests/{second['docker']}")
+        ours.ask("PUT", "/v2/theirs/app/manifests/new", *_manifest(ours, "theirs/app", "docker"))
+    second.pop("docker")
+    first["new"] = first["docker"]
+    with registry(storage=storage) as theirs:
+        _check(theirs, "theirs", first)
+        _check(theirs, "ours", second)
+        assert theirs.ask("GET", "/v2/_catalog").json["repositories"] == ["ours/app", "theirs/app"]
+        third = _fill(theirs, "again")
+        reply = theirs.ask("GET", f"/v2/theirs/app/blobs/{digest(b'half of it')}")
+        assert reply.body == b"half of it"
+    with registry(storage=storage, program=OURS) as ours:
+        for prefix, filled in (("theirs", first), ("ours", second), ("again", third)):
+            _check(ours, prefix, filled)
+
+
+def _manifest(hub: Registry, name: str, tag: str) -> tuple[bytes, dict[str, str]]:
+    reply = hub.ask("GET", f"/v2/{name}/manifests/{tag}", headers={"Accept": ", ".join(_types())})
+    return reply.body, {"Content-Type": reply.headers["Content-Type"]}
+
+
+NONE = digest(b"nothing")
+SAME: list[tuple[str, str, bytes, dict[str, str]]] = [
+    ("GET", "/v2/", b"", {}),
+    ("GET", "/", b"", {}),
+    ("GET", "/v2/none/tags/list", b"", {}),
+    ("GET", "/v2/team/app/tags/list", b"", {}),
+    ("GET", "/v2/_catalog", b"", {}),
+    ("GET", "/v2/_catalog?n=1", b"", {}),
+    ("GET", f"/v2/team/app/blobs/{NONE}", b"", {}),
+    ("HEAD", f"/v2/team/app/blobs/{NONE}", b"", {}),
+    ("GET", "/v2/team/app/manifests/none", b"", {}),
+    ("GET", f"/v2/team/app/manifests/{NONE}", b"", {}),
+    ("PUT", "/v2/team/app/manifests/x", b"{", {"Content-Type": _types()[0]}),
+    ("PUT", "/v2/team/app/manifests/x", b"{}", {"Content-Type": "text/plain"}),
+    ("POST", f"/v2/team/app/blobs/uploads/?mount={NONE}&from=team/none", b"", {}),
+    ("DELETE", f"/v2/team/app/blobs/{NONE}", b"", {}),
+    ("DELETE", f"/v2/team/app/manifests/{NONE}", b"", {}),
+]
+
+
+def test_ours_answers_as_docker_registry_does(tmp_path: Path) -> None:
+    answers: list[list[tuple[int, str, str]]] = []
+    for program in (DEBIANS, OURS):
+        with registry(program=program) as hub:
+            push(hub, "team/app", "1", busybox())
+            found = []
+            for method, path, body, headers in SAME:
+                reply = hub.ask(method, path, body, headers)
+                kind = reply.headers.get("Content-Type", "")
+                code = ""
+                if reply.status >= 400 and reply.body:
+                    code = reply.json["errors"][0]["code"]
+                found.append((reply.status, code, kind if reply.body else ""))
+            answers.append(found)
+    differences = {
+        f"{method} {path}": (theirs, ours)
+        for (method, path, *_), theirs, ours in zip(SAME, *answers, strict=True)
+        if theirs != ours
+    }
+    assert differences == {}
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.02, 0.1, 0.3])
+def test_nothing_is_lost_when_it_is_killed(moment: float) -> None:
+    # Whatever the moment: what was acknowledged is there, and what is there is whole.
+    acknowledged: dict[str, str] = {}
+    with registry(program=OURS) as hub:
+        pid = hub.process.pid if hub.process else 0
+        killer = subprocess.Popen(["sh", "-c", f"sleep {moment}; kill -9 {pid}"])
+        try:
+            for number in range(200):
+                item = image(small_layer(f"{number}"))
+                push(hub, "team/app", f"{number}", item)
+                acknowledged[f"{number}"] = item.digest
+        except OSError:
+            pass
+        killer.wait()
+        hub.restart()
+        tags = hub.tags("team/app")
+        assert set(acknowledged) <= set(tags)
+        for tag in tags:
+            wanted = acknowledged.get(tag) or image(small_layer(tag)).digest
+            _whole(hub, "team/app", tag, wanted, {"Accept": ", ".join(_types())})
+
+
+def test_the_program_says_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "config.yml"
+
+    def ask(text: str, command: str = "verify", **more: str) -> tuple[int, str]:
+        path.write_text(text)
+        done = subprocess.run(
+            [*OURS, command, str(path)],
+            env={**os.environ, **more},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    good = f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/data}}}}\n"
+    assert ask(good) == (0, f"{path}: ok\n")
+    assert ask(good + "lgo: {}\n") == (1, f"{path}: lgo: is not known (did you mean log?)\n")
+    for command in ("verify", "serve"):
+        status, text = ask("version: 0.1\nstorage: {s3: {bucket: x}}\n", command)
+        assert status == 1
+        assert "storage.s3: this version stores in filesystem and inmemory only" in text
+    status, text = ask(good, "garbage-collect")
+    assert (status, text.splitlines()[-1]) == (
+        *(0, "0 blobs and 0 manifests eligible for deletion, 0 bytes"),
+    )
+    bad: Callable[[str], tuple[int, str]] = lambda more: ask(good + more, "serve")  # noqa: E731
+    assert "http.tls: " in bad("http: {tls: {certificate: /none, key: /none}}\n")[1]

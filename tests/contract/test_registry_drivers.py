@@ -1,0 +1,113 @@
+"""What every storage driver of the registry promises, for each of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sampan.registry.drivers.driver import Driver
+from sampan.registry.drivers.filesystem import FilesystemDriver
+from sampan.registry.drivers.inmemory import InMemoryDriver
+
+
+@pytest.fixture(params=["filesystem", "inmemory"])
+def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
+    made = FilesystemDriver(str(tmp_path)) if request.param == "filesystem" else InMemoryDriver()
+    made.check()
+    yield made
+    made.close()
+
+
+def test_what_was_written_is_read(driver: Driver) -> None:
+    driver.write([("a/b/c", b"one"), ("a/d", b""), ("e", b"\0" * 70_000)])
+    assert [driver.read(path) for path in ("a/b/c", "a/d", "e")] == [b"one", b"", b"\0" * 70_000]
+    assert [driver.size(path) for path in ("a/b/c", "a/d", "e")] == [3, 0, 70_000]
+
+
+def test_a_file_is_replaced_whole(driver: Driver) -> None:
+    driver.write([("a/b", b"a long content")])
+    driver.write([("a/b", b"short")])
+    assert driver.read("a/b") == b"short"
+    assert driver.list("a") == ["b"]
+
+
+@pytest.mark.parametrize("path", ["none", "folder/none", "none/none"])
+def test_what_is_not_there_is_told(driver: Driver, path: str) -> None:
+    driver.write([("folder/file", b"x")])
+    for ask in (driver.read, driver.size, driver.modified, driver.open):
+        with pytest.raises(FileNotFoundError):
+            ask(path)
+    with pytest.raises(FileNotFoundError):
+        driver.move(path, "target")
+    driver.delete(path)
+    assert driver.list("none") == []
+
+
+def test_names_are_listed_in_order(driver: Driver) -> None:
+    driver.write([(f"a/{name}", b"") for name in ("c", "b/x", "b/y", "B")])
+    assert driver.list("a") == ["B", "b", "c"]
+    assert driver.list("a/b") == ["x", "y"]
+
+
+def test_a_part_is_read(driver: Driver) -> None:
+    driver.write([("a", bytes(range(100)))])
+    with driver.open("a") as content:
+        assert content.size == 100
+        assert content.read(10, 5) == bytes(range(10, 15))
+        assert content.read(95, 50) == bytes(range(95, 100))
+        assert content.read(100, 1) == b""
+
+
+def test_an_open_file_outlives_its_name(driver: Driver) -> None:
+    driver.write([("a/b", b"content")])
+    with driver.open("a/b") as content:
+        driver.delete("a")
+        assert content.read(0, 10) == b"content"
+
+
+def test_a_file_grows_where_it_stopped(driver: Driver) -> None:
+    for offset, piece in ((0, b"01234"), (5, b"567"), (8, b"89")):
+        with driver.append("up/data", offset) as writer:
+            writer.write(memoryview(piece))
+            writer.sync()
+    assert driver.read("up/data") == b"0123456789"
+
+
+def test_writing_from_an_earlier_place_cuts_off_the_rest(driver: Driver) -> None:
+    driver.write([("up/data", b"0123456789")])
+    with driver.append("up/data", 3) as writer:
+        writer.write(b"x")
+    assert driver.read("up/data") == b"012x"
+
+
+def test_a_moved_file_replaces_its_target(driver: Driver) -> None:
+    driver.write([("up/data", b"new"), ("blobs/aa/data", b"old")])
+    driver.move("up/data", "blobs/aa/data")
+    assert driver.read("blobs/aa/data") == b"new"
+    assert driver.list("up") == []
+
+
+def test_a_folder_is_removed_with_all_that_is_in_it(driver: Driver) -> None:
+    driver.write([("a/b/c", b"1"), ("a/b/d/e", b"2"), ("a/bb", b"3")])
+    driver.delete("a/b")
+    assert driver.list("a") == ["bb"]
+    driver.delete("a/bb")
+    with pytest.raises(FileNotFoundError):
+        driver.read("a/bb")
+
+
+def test_many_write_at_once(driver: Driver) -> None:
+    def work(number: int) -> None:
+        for turn in range(10):
+            driver.write([(f"a/b{turn}/c{number}", b"x"), ("a/same", str(number).encode())])
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [driver.list(f"a/b{turn}") for turn in range(10)] == [[f"c{n}" for n in range(8)]] * 10
+    assert driver.read("a/same") in [b"%d" % n for n in range(8)]

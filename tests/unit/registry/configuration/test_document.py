@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sampan.errors import InvalidArgument
+from sampan.registry.configuration import schema
+from sampan.registry.configuration.document import check, load
+
+GOOD = b"version: 0.1\nstorage: {filesystem: {rootdirectory: /data}}\n"
+
+
+def problems(text: str, **environment: str) -> list[str]:
+    return [str(p) for p in check(GOOD + text.encode(), environment).problems]
+
+
+def test_a_small_configuration_is_enough() -> None:
+    found = check(GOOD, {})
+    assert found.problems == ()
+    assert found.get("storage.filesystem.rootdirectory") == "/data"
+    assert found.get("http.addr", ":5000") == ":5000"
+
+
+# The guide's section 3.3.2.3.3 has every key; these are the lines of it that go together.
+WHOLE = """
+log:
+  accesslog: {disabled: true}
+  level: debug
+  formatter: text
+  fields: {service: registry, environment: staging}
+  hooks:
+    - type: mail
+      disabled: true
+      levels: [panic]
+      options:
+        smtp: {addr: "mail.example.com:25", username: u, password: p, insecure: true}
+        from: sender@example.com
+        to: [errors@example.com]
+loglevel: debug
+auth: {htpasswd: {realm: basic-realm, path: /path/to/htpasswd}}
+http:
+  addr: localhost:5000
+  prefix: /my/nested/registry/
+  host: https://myregistryaddress.org:5000
+  secret: asecretforlocaldevelopment
+  relativeurls: false
+  draintimeout: 60s
+  tls:
+    certificate: /path/to/x509/public
+    key: /path/to/x509/private
+    clientcas: [/path/to/ca.pem, /path/to/another/ca.pem]
+    minimumtls: tls1.2
+  headers: {X-Content-Type-Options: [nosniff]}
+  http2: {disabled: false}
+compatibility: {schema1: {signingkeyfile: /etc/registry/key.json}}
+validation:
+  enabled: true
+  manifests:
+    urls:
+      allow: ['^https?://([^/]+\\.)*example\\.com/']
+      deny: ['^https?://www\\.example\\.com/']
+catalog: {maxentries: 500}
+tags: {maxtags: 10}
+"""
+
+
+def test_every_key_that_we_have_is_taken() -> None:
+    assert problems(WHOLE) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("lgo: {}", "lgo: is not known (did you mean log?)"),
+        ("http: {adr: x}", "http.adr: is not known (did you mean addr?)"),
+        ("log: {level: loud}", "log.level: must be one of error, warn, info, debug, not 'loud'"),
+        ("log: [x]", "log: must be a section"),
+        ("log: {fields: [x]}", "log.fields: must be a map"),
+        ("http: {headers: {X: y}}", "http.headers.X: must be a list"),
+        ("http: {relativeurls: maybe}", "http.relativeurls: must be true or false, not 'maybe'"),
+        ("http: {draintimeout: soon}", "http.draintimeout: must be a duration such as 10s"),
+        ("http: {prefix: hub}", "http.prefix: must begin and end with a slash"),
+        ("http: {tls: {certificate: x}}", "http.tls: certificate and key go together"),
+        ("catalog: {maxentries: 0}", "catalog.maxentries: must be at least 1"),
+        ("catalog: {maxentries: x}", "catalog.maxentries: must be a whole number, not 'x'"),
+        ("auth: {htpasswd: {realm: x}}", "auth.htpasswd.path: is required"),
+        ("auth: {silly: {realm: x, service: ''}}", "auth.silly.service: is required"),
+        (
+            "auth: {silly: {realm: x, service: y}, htpasswd: {realm: x, path: y}}",
+            "auth: must provide exactly one type. Provided: [htpasswd silly]",
+        ),
+        (
+            "auth: {token: {realm: x, service: y, issuer: z}}",
+            "auth.token: needs rootcertbundle or jwks",
+        ),
+        (
+            "validation: {manifests: {urls: {allow: ['(']}}}",
+            "validation.manifests.urls.allow[0]: is no regular expression",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_place(text: str, told: str) -> None:
+    assert any(problem.startswith(told) for problem in problems(text)), problems(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("proxy: {remoteurl: 'https://x'}", "proxy"),
+        ("log: {hooks: [{type: mail}]}", "log.hooks[0]"),
+        ("middleware: {storage: [{name: redirect}]}", "middleware.storage[0]"),
+        ("reporting: {bugsnag: {apikey: x}}", "reporting.bugsnag"),
+        ("compatibility: {schema1: {enabled: true}}", "compatibility.schema1"),
+        ("policy: {repository: {classes: [image]}}", "policy.repository.classes"),
+        ("http: {tls: {letsencrypt: {email: x}}}", "http.tls.letsencrypt"),
+        (
+            "http: {tls: {certificate: x, key: y, ciphersuites: [TLS_X]}}",
+            "http.tls.ciphersuites",
+        ),
+        (
+            "http: {tls: {certificate: x, key: y, clientcas: [z],"
+            " clientauth: request-client-cert}}",
+            "http.tls.clientauth",
+        ),
+    ],
+)
+def test_what_we_do_not_have_is_refused(text: str, place: str) -> None:
+    (found,) = check(GOOD + text.encode(), {}).problems
+    assert (found.path, found.unknown) == (place, False)
+
+
+@pytest.mark.parametrize("driver", [d for d in schema.DRIVERS if d not in schema.OUR_DRIVERS])
+def test_a_storage_that_we_do_not_have_is_refused(driver: str) -> None:
+    for storage in (driver, {driver: {"bucket": "x"}, "delete": {"enabled": True}}):
+        text = yaml.safe_dump({"version": 0.1, "storage": storage}).encode()
+        (found,) = check(text, {}).problems
+        assert str(found).startswith(f"storage.{driver}: this version stores in")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("version: 0.1", "storage: no storage configuration provided"),
+        ("version: 0.1\nstorage: {delete: {enabled: true}}", "storage: no storage configuration"),
+        ("storage: inmemory", "version: is required"),
+        ("version: 0.2\nstorage: inmemory", 'version: unsupported version: "0.2"'),
+        (
+            "version: 0.1\nstorage: {inmemory: , filesystem: }",
+            "storage: must provide exactly one storage type. Provided: [filesystem inmemory]",
+        ),
+        (
+            "version: 0.1\nstorage: {inmemory: , maintenance: {uploadpurging: {enabled: true}}}",
+            "storage.maintenance.uploadpurging.age: is required",
+        ),
+        (
+            "version: 0.1\nstorage: {inmemory: , maintenance: {readonly: true}}",
+            "storage.maintenance.readonly: must be a section",
+        ),
+    ],
+)
+def test_there_is_one_version_and_one_storage(text: str, told: str) -> None:
+    assert any(str(p).startswith(told) for p in check(text.encode(), {}).problems)
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"[", b"- a", b"text", b"a: *b", b"\0"])
+def test_what_is_no_configuration_is_refused(text: bytes) -> None:
+    with pytest.raises(InvalidArgument):
+        check(text, {})
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="No such file"):
+        load(tmp_path / "none", {})
+
+
+_KEYS = [*schema.ROOT.keys, *schema.HTTP.keys, *schema.STORAGE.keys, *schema.AUTH.keys, "x"]
+_VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_KEYS), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(_KEYS), _VALUES, max_size=4))
+def test_any_document_is_checked(document: dict[str, Any]) -> None:
+    for problem in check(yaml.safe_dump(document).encode(), {}).problems:
+        assert str(problem)

@@ -1,0 +1,180 @@
+"""The files are the truth: what others wrote, moved or removed is what the registry has."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sampan.errors import Conflict
+from sampan.registry import paths
+from sampan.registry.registry import DATABASE, OWN, Registry
+from sampan.spec.digest import Digest
+from tests.own_registry import Shop, index, serving, sha
+
+NONE = sha(b"nothing")
+BLOB = Digest(sha(b"layer"))
+
+
+@contextmanager
+def opened(root: Path) -> Iterator[Shop]:
+    with Registry.on_filesystem(str(root)) as registry, serving(registry) as shop:
+        yield shop
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A registry with two tags of an image, an index and a referrer, which is closed."""
+    with opened(tmp_path) as shop:
+        digest = shop.push("team/app", "1", [b"layer"])
+        shop.push("team/app", "2", [b"layer"])
+        size = len(shop.get("/v2/team/app/manifests/1").body)
+        body = index([(digest, size)])
+        assert shop.put("team/app", "all", body, "application/vnd.oci.image.index.v1+json")
+        subject = {"mediaType": "x/y", "digest": digest, "size": size}
+        shop.push("team/app", "sig", [b"signature"], subject=subject)
+    return tmp_path
+
+
+def _everything(shop: Shop) -> dict[str, object]:
+    digest = shop.get("/v2/team/app/manifests/1").header("docker-content-digest")
+    return {
+        "catalog": shop.get("/v2/_catalog").json,
+        "tags": shop.tags("team/app"),
+        "layer": shop.get(f"/v2/team/app/blobs/{BLOB}").body,
+        "referrers": shop.get(f"/v2/team/app/referrers/{digest}").json,
+        "image": shop.get("/v2/team/app/manifests/1").body,
+    }
+
+
+def test_all_is_there_after_a_restart(root: Path) -> None:
+    with opened(root) as shop:
+        first = _everything(shop)
+    with opened(root) as shop:
+        assert _everything(shop) == first
+        assert shop.tags("team/app") == ["1", "2", "all", "sig"]
+
+
+def test_all_is_there_without_the_database(root: Path) -> None:
+    with opened(root) as shop:
+        first = _everything(shop)
+    shutil.rmtree(root / OWN)
+    with opened(root) as shop:
+        assert _everything(shop) == first
+
+
+def test_a_database_of_another_version_is_made_anew(root: Path) -> None:
+    import sqlite3
+
+    with opened(root) as shop:
+        first = _everything(shop)
+    with sqlite3.connect(root / OWN / DATABASE) as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    with opened(root) as shop:
+        assert _everything(shop) == first
+
+
+def test_a_tag_that_somebody_else_moved_is_moved(root: Path) -> None:
+    with opened(root) as shop:
+        signature = shop.get("/v2/team/app/manifests/sig").header("docker-content-digest")
+    (root / paths.tag_current("team/app", "1")).write_text(signature)
+    with opened(root) as shop:
+        found = shop.get("/v2/team/app/manifests/1").header("docker-content-digest")
+        assert found == signature
+
+
+def test_what_somebody_else_removed_is_gone(root: Path) -> None:
+    with opened(root) as shop:
+        digest = Digest(shop.get("/v2/team/app/manifests/1").header("docker-content-digest"))
+    shutil.rmtree(root / paths.revision_folder("team/app", digest))
+    shutil.rmtree(root / paths.blob_folder(BLOB))
+    with opened(root) as shop:
+        assert shop.tags("team/app") == ["all", "sig"]
+        assert shop.get(f"/v2/team/app/manifests/{digest}").status == 404
+        assert shop.get(f"/v2/team/app/blobs/{BLOB}").status == 404
+
+
+def test_a_torn_link_of_a_layer_or_manifest_does_no_harm(root: Path) -> None:
+    for path in (root / paths.REPOSITORIES).rglob("link"):
+        if "tags" not in path.parts:
+            path.write_bytes(b"")  # as docker-registry 2.8 leaves them when it is killed
+    with opened(root) as shop:
+        assert shop.tags("team/app") == ["1", "2", "all", "sig"]
+        assert shop.get(f"/v2/team/app/blobs/{BLOB}").body == b"layer"
+
+
+def test_a_torn_tag_is_left_out_with_a_warning(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (root / paths.tag_current("team/app", "2")).write_bytes(b"")
+    with opened(root) as shop:
+        assert shop.tags("team/app") == ["1", "all", "sig"]
+    assert "tag 2 of team/app is left out" in caplog.text
+
+
+def test_a_manifest_that_cannot_be_read_keeps_what_its_repository_has(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(root) as shop:
+        digest = Digest(shop.get("/v2/team/app/manifests/1").header("docker-content-digest"))
+    (root / paths.blob(digest)).write_bytes(b"torn")
+    with opened(root) as shop:
+        assert f"manifest {digest} of team/app cannot be read" in caplog.text
+        assert shop.get("/v2/team/app/manifests/1").status == 404
+        shop.registry.collector.collect(-1, untagged=True)
+        assert shop.get(f"/v2/team/app/blobs/{BLOB}").body == b"layer"
+
+
+def test_a_manifest_of_schema_1_is_served_and_keeps_its_layers(root: Path) -> None:
+    body = b'{"schemaVersion": 1, "fsLayers": [{"blobSum": "%s"}]}' % BLOB.encode()
+    digest = Digest(sha(body))
+    files = {
+        paths.blob(digest): body,
+        f"{paths.revision_folder('old', digest)}/link": digest.encode(),
+        paths.tag_current("old", "1"): digest.encode(),
+    }
+    for path, content in files.items():
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_bytes(content)
+    shutil.rmtree(root / paths.repository("team/app"))
+    with opened(root) as shop:
+        answer = shop.get("/v2/old/manifests/1")
+        assert (answer.status, answer.body) == (200, body)
+        assert answer.header("content-type").endswith("manifest.v1+prettyjws")
+        shop.registry.collector.collect(-1, untagged=True)
+    assert (root / paths.blob(BLOB)).read_bytes() == b"layer"
+
+
+def test_a_cut_upload_goes_on_after_a_restart(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 100
+    with opened(tmp_path) as shop:
+        place = shop.begin("team/app")
+        shop.ask("PATCH", place, [data[:5000]], hang_up=True)
+    with opened(tmp_path) as shop:
+        assert shop.get(place).header("range") == "0-4999"
+        assert shop.ask("PUT", f"{place}?digest={sha(data)}", data[5000:]).status == 201
+        assert shop.get(f"/v2/team/app/blobs/{sha(data)}").body == data
+    assert not list((tmp_path / paths.uploads("team/app")).iterdir())
+
+
+def test_one_process_at_a_time_has_a_registry(tmp_path: Path) -> None:
+    with (
+        opened(tmp_path),
+        pytest.raises(Conflict, match="another process"),
+        opened(tmp_path),
+    ):
+        raise AssertionError("never reached")
+
+
+def test_odd_files_are_passed_over(root: Path) -> None:
+    for name in ("README", "blobs/sha256/xx/notes/data", "repositories/_odd/x"):
+        path = root / paths.ROOT / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    (root / paths.layer_folder("team/app", Digest("sha256:odd"))).mkdir()
+    with opened(root) as shop:
+        assert shop.tags("team/app") == ["1", "2", "all", "sig"]
