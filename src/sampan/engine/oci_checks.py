@@ -201,6 +201,14 @@ def validate_restart_policy(policy: RestartPolicy) -> None:
 
 def _validate_security(host: HostConfig) -> list[str]:
     """Check `--security-opt`, profiles of seccomp among it."""
+    for flag, texts in (
+        ("security-opt", host.security_opt),
+        ("MaskedPaths", host.masked_paths),
+        ("ReadonlyPaths", host.readonly_paths),
+    ):
+        for text in texts or ():
+            if "\0" in text:
+                raise InvalidArgument(f"invalid {flag} {text!r}: contains NUL byte")
     options = security.parse_security_opt(host.security_opt or ())
     names = security.capabilities(host)
     found = seccomp_profiles.seccomp(options, names, host.privileged)

@@ -94,6 +94,10 @@ _NEWER: Final = {
 _FIRST_COMMON: Final = 424  # pidfd_send_signal: from here numbers are the same everywhere
 _X32_BIT: Final = 0x40000000
 _MAX_INSTRUCTIONS: Final = 4096  # BPF_MAXINSNS, linux/bpf_common.h
+# What could never fit is not given to libseccomp, which would think about 20,000 of them for a
+# minute: a comparison takes three instructions at least.
+_MAX_COMPARISONS: Final = _MAX_INSTRUCTIONS // 3
+_MAX_NAMES: Final = 16384
 
 # Classic BPF, linux/bpf_common.h
 _LD_ABS: Final = 0x20
@@ -191,6 +195,10 @@ def check(profile: LinuxSeccomp) -> tuple[int, bool]:
             raise InvalidArgument("a seccomp rule names no system call")
         for argument in rule.args:
             _check_argument(argument)
+    plain = sum(len(rule.names) for rule in profile.syscalls if not rule.args)
+    compared = sum(len(rule.names) * len(rule.args) for rule in profile.syscalls)
+    if plain > _MAX_NAMES or compared > _MAX_COMPARISONS:
+        raise InvalidArgument("the seccomp profile has more rules than a filter can have")
     return _flags(profile), _has_listener(profile)
 
 

@@ -47,6 +47,12 @@ from sampan.spec.image import Healthcheck
         (Config(user="1:-1"), HostConfig(), "invalid --user '-1': uids and gids must be in range"),
         (Config(user="a\0b"), HostConfig(), "invalid --user 'a\\x00b'"),
         (Config(), HostConfig(group_add=["2147483648"]), "invalid --group-add '2147483648'"),
+        (
+            Config(),
+            HostConfig(masked_paths=["/a\0"]),
+            "invalid MaskedPaths '/a\\x00': contains NUL",
+        ),
+        (Config(), HostConfig(security_opt=["apparmor=\0"]), "contains NUL byte"),
         (Config(), HostConfig(shm_size=-1), "SHM size can not be less than 0"),
         (Config(), HostConfig(oom_score_adj=2000), "range for oom score adj is [-1000, 1000]"),
         (Config(), HostConfig(runtime="kata"), "unknown or invalid runtime name: kata"),

@@ -79,6 +79,20 @@ def test_the_profile_of_the_daemon_is_for_those_that_name_none() -> None:
 
 
 @pytest.mark.parametrize(
+    "rule",
+    [
+        {"names": ["mkdir"], "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]},
+        {"names": ["mkdir"] * 10},
+    ],
+)
+def test_a_profile_that_no_filter_can_hold_is_refused_at_once(rule: dict[str, object]) -> None:
+    rules = [{**rule, "action": "SCMP_ACT_ERRNO"}] * 2000
+    text = json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules})
+    with pytest.raises(InvalidArgument, match="more rules than a filter can have"):
+        seccomp_profiles.load_profile(text, frozenset())
+
+
+@pytest.mark.parametrize(
     ("profile", "sentence"),
     [
         ("", "Decoding seccomp profile failed"),
