@@ -61,6 +61,7 @@ def uid_map(daemon: Daemon, name: str) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/uid_map").read_text().split()]
 
 
+@pytest.mark.kernel
 def test_a_container_of_its_own_range_works_like_any_other(daemon: Daemon, tmp_path: Path) -> None:
     script = "echo x >/f; chown 5:6 /f; rm -r /home; echo y >/vol/f; exec sleep 1000"
     words = ["-v", "/vol", "--name", "mine", "busybox", "sh", "-c", script]

@@ -19,7 +19,7 @@ from sampan.storage.idmapped import id_mapped
 from tests.box import CAPABILITIES, Box, Running, spec
 from tests.in_range import FIRST, SIZE, maps
 
-pytestmark = pytest.mark.privileged
+pytestmark = [pytest.mark.privileged, pytest.mark.kernel]
 
 NS_GET_USERNS = 0xB701  # linux/nsfs.h
 
