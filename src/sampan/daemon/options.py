@@ -34,6 +34,13 @@ OPTIONS = (
     Option("bip", "str", "", "IPv4 address/prefix of the default bridge"),
     Option("bip6", "str", "", "IPv6 address/prefix of the default bridge"),
     Option("bridge", "str", "", "default bridge (made if it is missing), or none", "b"),
+    Option(
+        "cdi-spec-dir",
+        "list",
+        ("/etc/cdi", "/var/run/cdi"),
+        "folder with specifications of devices (CDI); the later one wins",
+        key="cdi-spec-dirs",
+    ),
     Option("config-file", "str", DEFAULT_CONFIG_FILE, "daemon configuration file"),
     Option("data-root", "str", "/var/lib/sampan", "root directory of persistent state", "g"),
     Option("debug", "bool", False, "log what happens inside", "D", reloadable=True),

@@ -22,6 +22,7 @@ from sampan.daemon.remap import remapped
 from sampan.distribution.config import RegistryConfig
 from sampan.distribution.registries import Registries
 from sampan.engine.blocking import blocking
+from sampan.engine.cdi import DeviceNames
 from sampan.engine.engine import Engine, EngineOptions
 from sampan.engine.id_ranges import pool_of
 from sampan.engine.images.transfers import TransferLimits
@@ -179,6 +180,7 @@ def engine_options(config: Config, confinement: Confinement) -> EngineOptions:
         default_ulimits=_ulimits(config["default-ulimit"]),
         default_shm_size=config["default-shm-size"],
         confinement=confinement,
+        device_names=DeviceNames(tuple(config["cdi-spec-dir"])),
         init=config["init"],
         shutdown_timeout=config["shutdown-timeout"],
         live_restore=config["live-restore"],
@@ -222,6 +224,7 @@ def system_options(
         debug=config["debug"],
         live_restore=config["live-restore"],
         confinement=confinement or Confinement(),
+        cdi_spec_dirs=tuple(config["cdi-spec-dir"]),
         user_namespaces=bool(config["userns-remap"]),
         default_address_pools=address_pools(config["default-address-pool"]),
         firewall=(config["firewall-backend"] or "nftables") if config["iptables"] else "none",

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from sampan.engine.blocking import blocking
+from sampan.engine.cdi import DeviceNames
 from sampan.engine.container import Container, Record
 from sampan.engine.images.images import Image, Images
 from sampan.engine.joining import check_shareable
@@ -58,6 +59,7 @@ class Creation:
         users: UserNamespaces,
         default_shm_size: int,
         confinement: Confinement,
+        device_names: DeviceNames,
         log_driver: str,
         log_options: Mapping[str, str],
     ) -> None:
@@ -66,6 +68,7 @@ class Creation:
         self._links, self._mounts = links, mounts
         self._driver, self._users = driver, users
         self._shm_size, self._confinement = default_shm_size, confinement
+        self._device_names = device_names
         self._log_driver, self._log_options = log_driver, log_options
 
     async def create(
@@ -84,9 +87,7 @@ class Creation:
         host_config = request.host_config
         host_config.runtime = host_config.runtime or request.runtime
         self._log_defaults(host_config)
-        warnings = check_create(
-            config, host_config, shm_size=self._shm_size, confinement=self._confinement
-        )
+        warnings = self._check(config, host_config)
         path, arguments = _command(config)
         size = self._driver.size(host_config)
         container_id = new_id()
@@ -140,6 +141,15 @@ class Creation:
             raise InvalidArgument("Config cannot be empty in order to create a container")
         wanted = Platform.parse(platform) if platform else None
         return await self._images.resolve(request.image, wanted)
+
+    def _check(self, config: Config, host_config: HostConfig) -> list[str]:
+        return check_create(
+            config,
+            host_config,
+            shm_size=self._shm_size,
+            confinement=self._confinement,
+            names=self._device_names,
+        )
 
     def _reserve(self, name: str, id: str) -> str:
         if name:

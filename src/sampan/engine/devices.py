@@ -32,11 +32,12 @@ def devices(
             raise InvalidArgument(f"invalid device mode: {access}")
         found = _devices_at(mapping.path_on_host, inside)
         nodes += found
-        rules += [_rule(node, access) for node in found]
+        rules += [rule(node, access) for node in found]
     return nodes, rules
 
 
-def _rule(node: LinuxDevice, access: str) -> LinuxDeviceCgroup:
+def rule(node: LinuxDevice, access: str) -> LinuxDeviceCgroup:
+    """Return the rule that allows a node."""
     return LinuxDeviceCgroup(
         allow=True, type=node.type, major=node.major, minor=node.minor, access=access
     )
@@ -46,7 +47,7 @@ def _devices_at(path: str, inside: str) -> list[LinuxDevice]:
     failed = f'error gathering device information while adding custom device "{path}": '
     try:
         real = os.path.realpath(path)
-        if node := _node(real, inside):
+        if node := node_at(real, inside):
             return [node]
         if os.path.isdir(real):
             found = list_devices(real, inside)
@@ -69,7 +70,7 @@ def list_devices(
         for name in sorted(files):
             path = os.path.join(where, name)
             try:
-                node = _node(path, inside + path[len(folder) :])
+                node = node_at(path, inside + path[len(folder) :])
             except OSError:
                 continue  # it went meanwhile
             if node and len(found) < DEVICES_AT_MOST:
@@ -84,7 +85,8 @@ def host_devices() -> list[LinuxDevice]:
     return [node for node in found if node.path != "/dev/console"]
 
 
-def _node(path: str, inside: str) -> LinuxDevice | None:
+def node_at(path: str, inside: str) -> LinuxDevice | None:
+    """Return a node like that at `path`, None if there is something else; raises OSError."""
     status = os.lstat(path)
     if stat.S_ISBLK(status.st_mode):
         kind = "b"

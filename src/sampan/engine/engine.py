@@ -12,6 +12,7 @@ from sampan.distribution.registries import Registries
 from sampan.engine.archive import Archives
 from sampan.engine.attaching import Attaching
 from sampan.engine.building import Building
+from sampan.engine.cdi import DeviceNames
 from sampan.engine.container import Record
 from sampan.engine.containers import Containers
 from sampan.engine.creation import Creation
@@ -67,6 +68,7 @@ class EngineOptions:
     default_ulimits: Mapping[str, Ulimit] = field(default_factory=dict)
     default_shm_size: int = 64 << 20
     confinement: Confinement = field(default_factory=Confinement)
+    device_names: DeviceNames = field(default_factory=DeviceNames)
     init: bool = False
     shutdown_timeout: int = 15
     live_restore: bool = True
@@ -247,6 +249,7 @@ class Engine:
             users=self.users,
             default_shm_size=options.default_shm_size,
             confinement=options.confinement,
+            device_names=options.device_names,
             log_driver=options.log_driver,
             log_options=options.log_options,
         )
@@ -319,4 +322,5 @@ def _specifications(
         options.init,
         storage.limits_by_project,
         options.confinement,
+        options.device_names,
     )

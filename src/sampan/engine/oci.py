@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, cast
 
-from sampan.engine import devices, oci_mount_spec, oci_ownership, seccomp_profiles, security
+from sampan.engine import cdi, devices, oci_mount_spec, oci_ownership, seccomp_profiles, security
 from sampan.engine.container import Record
 from sampan.engine.oci_mount_spec import mounts
 from sampan.engine.oci_resources import linux_resources
@@ -59,6 +59,7 @@ class Specifications:
     init: bool = False  # run an init in containers that do not say
     is_sized: Callable[[HostConfig], bool] = lambda _: False  # a project limits what it writes
     confinement: security.Confinement = field(default_factory=security.Confinement)
+    names: cdi.DeviceNames = field(default_factory=cdi.DeviceNames)
 
     def container_spec(self, record: Record, *, files_of: str = "") -> Spec:
         """Return the specification of a container that is about to start.
@@ -90,7 +91,7 @@ class Specifications:
                 )
             )
         own_uts = host.uts_mode != "host"
-        return Spec(
+        spec = Spec(
             process=process,
             root=Root(readonly=host.readonly_rootfs),
             hostname=config.hostname if own_uts else "",
@@ -99,6 +100,8 @@ class Specifications:
             annotations=dict(host.annotations or {}),
             linux=linux,
         )
+        cdi.inject(spec, self.names.edits(host.device_requests or ()))
+        return spec
 
     def streams(self, record: Record) -> Streams:
         """Return how the streams of a container are connected, and where its log goes."""

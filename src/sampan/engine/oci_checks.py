@@ -13,6 +13,7 @@ from typing import Final
 from msgspec import UNSET
 
 from sampan.engine import devices, oci, oci_mounts, resources, seccomp_profiles, security, ulimits
+from sampan.engine.cdi import DeviceNames
 from sampan.engine.oci_resources import linux_resources
 from sampan.engine.signals import parse_signal
 from sampan.errors import InvalidArgument
@@ -25,6 +26,7 @@ from sampan.spec.user_modes import parse_user_mode
 MAX_HOSTNAME: Final = 64
 MAX_ID: Final = (1 << 31) - 1
 DEFAULT_CONFINEMENT: Final = security.Confinement()
+DEFAULT_NAMES: Final = DeviceNames()
 MIN_DURATION: Final = 10**6  # nanoseconds
 POLICIES: Final = ("no", "always", "on-failure", "unless-stopped")
 RUNTIMES: Final = ("", "sampan", "sampan-runtime", "runc", "io.containerd.runc.v2")
@@ -44,6 +46,7 @@ def check_create(
     *,
     shm_size: int = defaults.SHM_BYTES,
     confinement: security.Confinement = DEFAULT_CONFINEMENT,
+    names: DeviceNames = DEFAULT_NAMES,
 ) -> list[str]:
     """Check a container that is to be made, and return warnings; raises InvalidArgument.
 
@@ -58,9 +61,7 @@ def check_create(
     warnings += _validate_modes(config, host)
     warnings += _validate_security(host)
     devices.parse_rules(host.device_cgroup_rules or ())
-    if host.device_requests:
-        raise InvalidArgument("could not select device driver \"\" with capabilities: "
-                              f"{_shown(host)}")  # fmt: skip
+    names.edits(host.device_requests or ())
     adapt(host, shm_size=shm_size, confinement=confinement)
     _validate_at_start(host)
     return warnings
@@ -78,12 +79,6 @@ def check_update(limits: Resources, policy: RestartPolicy) -> list[str]:
     """Check what `update` is asked for, and return warnings; raises InvalidArgument."""
     validate_restart_policy(policy)
     return resources.verify(limits, kernel(), update=True)
-
-
-def _shown(host: HostConfig) -> str:
-    first = (host.device_requests or [])[0]
-    lists = ("[" + " ".join(each) + "]" for each in first.capabilities or ())
-    return "[" + " ".join(lists) + "]"
 
 
 # --- config ------------------------------------------------------------------------------------
