@@ -24,6 +24,7 @@ from sampan.api import (
     volumes,
     websocket,
 )
+from sampan.api.buildkit import routes as buildkit_routes
 from sampan.api.errors import answer_to, refusal, status_of
 from sampan.api.handler import Backend, Handler
 from sampan.api.versions import NEWEST, negotiate, show_version
@@ -54,6 +55,7 @@ def router() -> Router[Handler]:
         networks.routes,
         volumes.routes,
         build.routes,
+        buildkit_routes.routes,
         swarm.routes,
     )
 

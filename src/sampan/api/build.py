@@ -5,6 +5,7 @@ Source: moby daemon/server/router/build/build_routes.go.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, TypeVar
 
 from sampan.api.codec import decode, json_response
@@ -14,6 +15,8 @@ from sampan.api.progress import begun, lines
 from sampan.api.registry_auth import credentials_by_registry
 from sampan.build.pruning import PruneWish
 from sampan.build.tree import Tree
+from sampan.distribution.credentials import Credentials
+from sampan.engine.building import credentials_for
 from sampan.errors import InvalidArgument, Unsupported
 from sampan.http.request import Query, Request
 from sampan.http.response import Response, StreamingResponse
@@ -27,6 +30,16 @@ T = TypeVar("T")
 _WEB: Final = ("http://", "https://")
 
 
+class _Client:
+    """A client that has sent all its credentials with the request."""
+
+    def __init__(self, known: Mapping[str, Credentials]) -> None:
+        self._known = known
+
+    async def credentials(self, reference: Reference) -> Credentials | None:
+        return credentials_for(reference, self._known)
+
+
 @routes.on("POST", "/build")
 async def build(backend: Backend, request: Request) -> StreamingResponse:
     query = request.query
@@ -37,7 +50,8 @@ async def build(backend: Backend, request: Request) -> StreamingResponse:
     options = _options(query)
     context = await _context(backend, request, options)
     request.cancel_when_client_leaves()
-    messages = backend.builder.build(options, context, credentials_by_registry(request))
+    clients = _Client(credentials_by_registry(request))
+    messages = backend.builder.build(options, context, clients)
     return StreamingResponse(200, lines(await begun(messages)))
 
 

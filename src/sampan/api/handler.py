@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sampan.api.buildkit.face import BuildKit
     from sampan.build.builder import Builder
     from sampan.engine.containers import Containers
     from sampan.engine.engine import Engine
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from sampan.engine.execs import Execs
     from sampan.engine.images.images import Images
     from sampan.engine.networks import Networks
+    from sampan.engine.plugging import Plugging
     from sampan.engine.registries import RegistryQueries
     from sampan.engine.system import System
     from sampan.engine.volumes.volumes import Volumes
@@ -29,6 +31,15 @@ class Backend:
     engine: Engine
     system: System
     builder: Builder
+    _made: list[BuildKit] = field(default_factory=list)
+
+    def buildkit(self) -> BuildKit:
+        """BuildKit's API."""
+        if not self._made:
+            from sampan.api.buildkit.face import BuildKit
+
+            self._made.append(BuildKit(self.builder))
+        return self._made[0]
 
     @property
     def containers(self) -> Containers:
@@ -54,6 +65,11 @@ class Backend:
     def volumes(self) -> Volumes:
         """Volumes."""
         return self.engine.volumes
+
+    @property
+    def plugging(self) -> Plugging:
+        """Interfaces that users plug in."""
+        return self.engine.plugging
 
     @property
     def registries(self) -> RegistryQueries:

@@ -15,15 +15,15 @@ routes: Routes[Handler] = Routes()
 @routes.on("POST", "/containers/{name}/plugs")
 async def plug(backend: Backend, request: Request, name: str) -> Response:
     body = await read_json(request, PlugRequest)
-    return json_response(201, await backend.engine.plugging.plug(name, body))
+    return json_response(201, await backend.plugging.plug(name, body))
 
 
 @routes.on("GET", "/containers/{name}/plugs")
 async def list_plugs(backend: Backend, request: Request, name: str) -> Response:
-    return json_response(200, await backend.engine.plugging.of(name))
+    return json_response(200, await backend.plugging.of(name))
 
 
 @routes.on("DELETE", "/containers/{name}/plugs/{interface}")
 async def unplug(backend: Backend, request: Request, name: str, interface: str) -> Response:
-    await backend.engine.plugging.unplug(name, interface)
+    await backend.plugging.unplug(name, interface)
     return Response(204)

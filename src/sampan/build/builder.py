@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from sampan.build.arguments import Arguments, platform_arguments
-from sampan.build.cache import Cache, Database
+from sampan.build.cache import Cache, Database, Record
 from sampan.build.context import hide_ignored, read_context, read_page, take_dockerfile
-from sampan.build.display import Display, Say
+from sampan.build.display import Display, Say, Voices
 from sampan.build.dockerfile import Dockerfile, Stage, parse_dockerfile
 from sampan.build.fetching import Sources
 from sampan.build.graph import plan
@@ -25,7 +26,7 @@ from sampan.build.shell import Shell
 from sampan.build.solver import Build, Solver, StepFailed
 from sampan.build.state import State
 from sampan.build.tree import Spool, Tree
-from sampan.build.worker import Worker
+from sampan.build.worker import Clients, Worker
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.build import BuildCachePruneReport, BuildOptions
 from sampan.spec.docker.images import ErrorDetail, ProgressMessage
@@ -36,11 +37,31 @@ Messages = AsyncGenerator[ProgressMessage, None]
 _EPOCH: Final = "SOURCE_DATE_EPOCH"
 
 
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The text of a Dockerfile, and what it is called."""
+
+    content: bytes
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a build has made, before anybody has it."""
+
+    state: State
+    unused: Sequence[str] = ()  # build arguments that no ARG takes
+
+
 class Builder:
     """The builds of one engine, and their cache."""
 
     def __init__(self, worker: Worker, database: Database) -> None:
         self._worker, self.cache = worker, Cache(database, worker)
+
+    def scratch(self) -> int:
+        """Return a file without a name, for the contents of a context."""
+        return self._worker.scratch()
 
     async def receive(self, chunks: AsyncIterable[bytes]) -> Tree:
         """Take a context in; whoever has it closes it by `build`, or its spool."""
@@ -63,7 +84,7 @@ class Builder:
             raise
         return tree
 
-    async def build(self, options: BuildOptions, context: Tree, clients: object) -> Messages:
+    async def build(self, options: BuildOptions, context: Tree, clients: Clients) -> Messages:
         """Build an image and yield what Docker's classic builder says.
 
         Raises InvalidArgument for what is wrong with the Dockerfile. A step that fails is told in
@@ -84,32 +105,65 @@ class Builder:
                 task.exception()  # seen: whoever closes before the end does not ask
             context.spool.close()
 
-    async def _build(self, options: BuildOptions, context: Tree, clients: object, say: Say) -> None:
-        content, name = await self._worker.call(
-            lambda: take_dockerfile(context, options.dockerfile)
-        )
-        dockerfile = await self._worker.call(lambda: parse_dockerfile(content, name))
-        async with self._worker.intake():
-            build = self._prepared(options, dockerfile, context, clients)
-            if options.cache_from:
-                build = replace(build, cache_times=await self._times(options.cache_from))
-            display = Display(say, build.plan.steps, quiet=options.quiet)
-            for number, argument in enumerate(dockerfile.arguments, 1):
-                text = f"Step {number}/{build.plan.steps} : {argument.place.text}\n"
-                _text(say, options, text)
-            solver = Solver(build, display)
+    async def _build(
+        self, options: BuildOptions, context: Tree, clients: Clients, say: Say
+    ) -> None:
+        named = await self._worker.call(partial(take_dockerfile, context, options.dockerfile))
+        display = partial(Display, say, options)
+        async with self.intake():
             try:
-                state = await solver.solve()
+                built = await self.solve(options, Recipe(*named), context, clients, display)
             except StepFailed as failure:
                 detail = ErrorDetail(code=failure.code, message=str(failure))
                 say(ProgressMessage(error_detail=detail, error=str(failure)))
                 return
-            finally:
-                await self.cache.note_uses(solver.used)
-            await self._finish(build, state, say)
+            await self._finish(options, built, say)
+
+    def intake(self) -> AbstractAsyncContextManager[None]:
+        """Keep what a build makes until it has a name, or was handed out."""
+        return self._worker.intake()
+
+    async def solve(
+        self,
+        options: BuildOptions,
+        recipe: Recipe,
+        context: Tree,
+        clients: Clients,
+        display: Callable[[int], Voices],
+    ) -> Built:
+        """Make what a Dockerfile says; `display` gets the number of steps. Hold an intake.
+
+        Raises InvalidArgument for what is wrong with the Dockerfile, StepFailed.
+        """
+        dockerfile = await self._worker.call(partial(parse_dockerfile, recipe.content, recipe.name))
+        build = self._prepared(options, dockerfile, context, clients)
+        if options.cache_from:
+            build = replace(build, cache_times=await self._times(options.cache_from))
+        voices = display(build.plan.steps)
+        for number, argument in enumerate(dockerfile.arguments, 1):
+            voices.argument(number, argument.place.text)
+        solver = Solver(build, voices)
+        try:
+            state = await solver.solve()
+        finally:
+            await self.cache.note_uses(solver.used)
+        return Built(state, build.arguments.unused())
+
+    async def store(self, built: Built) -> str:
+        """Store what was built as an image; return its id."""
+        state = built.state
+        if state.image:
+            return state.image
+        if not state.config.history:
+            raise InvalidArgument("No image was generated. Is your Dockerfile empty?")
+        return await self._worker.add_image(state.encoded(), "")
+
+    async def tag(self, image: str, name: str) -> str:
+        """Give an image a name; return it as users write it."""
+        return await self._worker.tag(image, name)
 
     def _prepared(
-        self, options: BuildOptions, dockerfile: Dockerfile, context: Tree, clients: object
+        self, options: BuildOptions, dockerfile: Dockerfile, context: Tree, clients: Clients
     ) -> Build:
         target = dockerfile.target(options.target)
         _add_labels(target, options.labels)
@@ -139,23 +193,22 @@ class Builder:
                 found |= {step.created for step in history if step.created}
         return frozenset(found)
 
-    async def _finish(self, build: Build, state: State, say: Say) -> None:
+    async def _finish(self, options: BuildOptions, built: Built, say: Say) -> None:
         """Store the image, give it its names, and say so."""
-        options = build.options
-        if unused := build.arguments.unused():
-            listed = " ".join(unused)
+        if built.unused:
+            listed = " ".join(built.unused)
             _text(say, options, f"[Warning] One or more build-args [{listed}] were not consumed\n")
-        image = state.image
-        if not image:
-            if not state.config.history:
-                raise InvalidArgument("No image was generated. Is your Dockerfile empty?")
-            image = await self._worker.add_image(state.encoded(), "")
+        image = await self.store(built)
         if options.quiet:
             say(ProgressMessage(stream=f"{image}\n"))
         _text(say, options, f"Successfully built {short_id(image)}\n")
         for name in options.tags:
-            shown = await self._worker.tag(image, name)
+            shown = await self.tag(image, name)
             _text(say, options, f"Successfully tagged {shown}\n")
+
+    def size(self, record: Record) -> int:
+        """Return the bytes of the layer of a record."""
+        return self._worker.layer_size(record.chain) if record.chain else 0
 
     async def prune(self, wish: PruneWish) -> BuildCachePruneReport:
         """Forget records, and remove the layers that only they held."""

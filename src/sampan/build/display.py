@@ -6,20 +6,71 @@ Stages run beside each other; what a later one says waits until those before it 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
+from sampan.spec.build import BuildOptions
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.names import short_id
 
 Say = Callable[[ProgressMessage], None]
 
 
-class Display:
-    """Puts the messages of stages in order. With `quiet` there are none."""
+class Speaker(Protocol):
+    """What one stage tells of itself."""
 
-    def __init__(self, say: Say, steps: int, *, quiet: bool = False) -> None:
-        self._say, self._steps, self._quiet = say, steps, quiet
+    def say(self, message: ProgressMessage) -> None:
+        """Hand on how far something is."""
+
+    def text(self, text: str) -> None:
+        """Tell what a command has written."""
+
+    def step(self, number: int, text: str) -> None:
+        """Tell that a step begins; the one before has ended."""
+
+    def result(self, image: str) -> None:
+        """Tell which image a step has made; "" is nothing at all."""
+
+    def cached(self) -> None:
+        """Tell that the step had been made before."""
+
+    def running(self, container: str) -> None:
+        """Tell in which container a command runs."""
+
+    def removed(self, container: str) -> None:
+        """Tell that this container has gone."""
+
+    def image(self, id: str) -> None:
+        """Tell what the stage has made."""
+
+    def end(self) -> None:
+        """Tell that the stage is there."""
+
+    def fail(self, error: BaseException) -> None:
+        """Tell that the stage will never be there."""
+
+
+class Voices(Protocol):
+    """Who listens to a build."""
+
+    def argument(self, number: int, text: str) -> None:
+        """Tell of an ARG before the first FROM."""
+
+    def voice(self) -> Speaker:
+        """Return what one stage speaks by; the order of these calls is the order of the stages."""
+
+
+class Display:
+    """Puts the messages of stages in order; a quiet build has none."""
+
+    def __init__(self, say: Say, options: BuildOptions, steps: int) -> None:
+        self._say, self._steps, self._quiet = say, steps, options.quiet
         self._voices: list[Voice] = []
         self._current = 0
+
+    def argument(self, number: int, text: str) -> None:
+        """Say that such a step is there."""
+        if not self._quiet:
+            self._say(ProgressMessage(stream=f"Step {number}/{self._steps} : {text}\n"))
 
     def voice(self) -> Voice:
         """Return what one stage speaks by; the order of these calls is the order of the stages."""
@@ -104,6 +155,6 @@ class Voice:
         self.done = True
         self._display.ended()
 
-    def fail(self) -> None:
+    def fail(self, _: BaseException) -> None:
         """Say the last words."""
         self._display.failed(self)

@@ -11,7 +11,7 @@ from typing import Final
 
 from sampan.build.arguments import Arguments
 from sampan.build.cache import Cache, Record, key_of
-from sampan.build.display import Display, Voice
+from sampan.build.display import Speaker, Voices
 from sampan.build.dockerfile import Dockerfile, Stage, parse_triggers
 from sampan.build.fetching import Sources
 from sampan.build.graph import Needed, Plan, stage_from
@@ -23,7 +23,7 @@ from sampan.build.places import locate
 from sampan.build.shell import Shell
 from sampan.build.state import State, extended
 from sampan.build.tree import Tree, folder
-from sampan.build.worker import Worker
+from sampan.build.worker import Clients, Worker
 from sampan.errors import InvalidArgument, SampanError
 from sampan.spec.build import BuildOptions, RunStep
 from sampan.spec.digest import chain_id
@@ -40,6 +40,7 @@ class StepFailed(Exception):
     def __init__(self, command: str, code: int) -> None:
         super().__init__(f"The command '{command}' returned a non-zero code: {code}")
         self.code = code
+        self.sentence = f'process "{command}" did not complete successfully: exit code: {code}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Build:
     arguments: Arguments
     context: Tree
     sources: Sources
-    clients: object  # credentials
+    clients: Clients
     epoch: int | None = None  # SOURCE_DATE_EPOCH, in seconds
     # With --cache-from, as Docker's classic builder has it, the steps of those images alone count;
     # each is known by its time.
@@ -68,7 +69,7 @@ class Build:
 class Solver:
     """One build."""
 
-    def __init__(self, build: Build, display: Display) -> None:
+    def __init__(self, build: Build, display: Voices) -> None:
         self._build, self._display = build, display
         self._states: dict[int, asyncio.Future[State]] = {}
         self.used: set[str] = set()  # keys of records
@@ -86,12 +87,12 @@ class Solver:
             raise errors.exceptions[0] from None
         return self._states[self._build.plan.target.number].result()
 
-    async def _stage(self, needed: Needed, voice: Voice) -> None:
+    async def _stage(self, needed: Needed, voice: Speaker) -> None:
         try:
             run = _StageRun(self, self._build, needed, voice)
             self._states[needed.stage.number].set_result(await run.run())
-        except BaseException:
-            voice.fail()
+        except BaseException as error:
+            voice.fail(error)
             raise
         voice.end()
 
@@ -105,7 +106,7 @@ class Solver:
 class _StageRun:
     """One stage of one build."""
 
-    def __init__(self, solver: Solver, build: Build, needed: Needed, voice: Voice) -> None:
+    def __init__(self, solver: Solver, build: Build, needed: Needed, voice: Speaker) -> None:
         self._solver, self._build, self._needed, self._voice = solver, build, needed, voice
         self._shell = Shell(build.dockerfile.source.escape)
 

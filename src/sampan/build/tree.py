@@ -82,6 +82,20 @@ class Spool:
         write_all(self.fd, memoryview(b"".join(self._waiting)))
         self._waiting, self._length = [], 0
 
+    def reserve(self, size: int) -> int:
+        """Set space aside for a content that comes in pieces; return where it begins."""
+        self.flush()
+        start = self._size
+        self._size = os.lseek(self.fd, start + size, os.SEEK_SET)
+        return start
+
+    def put(self, at: int, data: bytes) -> None:
+        """Store a piece of a content in space that was set aside."""
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self.fd, view, at)
+            view, at = view[written:], at + written
+
     def read(self, file: File, limit: int = 1 << 30) -> bytes:
         """Return a content, whole."""
         if file.stored > limit:
@@ -117,7 +131,7 @@ class Tree:
         """Add one member of an archive."""
         parts = parts_of(entry.name)
         if entry.kind == HARDLINK:
-            self._put(parts, self._linked(entry))
+            self.link(entry.name, entry.link)
             return
         file = File(
             entry.kind,
@@ -134,13 +148,6 @@ class Tree:
         if entry.kind == REGULAR:
             file.at, file.stored, file.digest = self.spool.add(reader.data())
         self._put(parts, file)
-
-    def _linked(self, entry: Entry) -> File:
-        found = self._plain(parts_of(entry.link))
-        if found is None or found.is_folder:
-            name = os.fsdecode(entry.name)
-            raise InvalidArgument(f"the archive has a link {name!r} to what it does not have")
-        return found
 
     def write(self, path: bytes, content: bytes, mode: int = 0o644, mtime: int = 0) -> None:
         """Add a file with this content."""
@@ -164,6 +171,14 @@ class Tree:
         if old is not None and old.is_folder and file.is_folder:
             file.children = old.children
         above.children[parts[-1]] = file
+
+    def link(self, path: bytes, target: bytes) -> None:
+        """Put a file that is there at another path, too; InvalidArgument if there is none."""
+        found = self._plain(parts_of(target))
+        if found is None or found.is_folder:
+            name = os.fsdecode(path)
+            raise InvalidArgument(f"the archive has a link {name!r} to what it does not have")
+        self._put(parts_of(path), found)
 
     def graft(self, path: bytes, file: File) -> None:
         """Put a file, with all below it, at a path."""

@@ -10,14 +10,23 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
+from sampan.distribution.credentials import Credentials
 from sampan.spec.build import BaseImage, Ran, RunStep
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.platform import Platform
+from sampan.spec.reference import Reference
 from sampan.storage.mounter import PathStat
 
 T = TypeVar("T")
 Say = Callable[[ProgressMessage], None]
 Output = Callable[[int, bytes], None]  # 1 or 2, and what came from there
+
+
+class Clients(Protocol):
+    """What the client of a build has that the build may use."""
+
+    async def credentials(self, reference: Reference) -> Credentials | None:
+        """Return what the client shows to the registry of an image."""
 
 
 class Worker(Protocol):
@@ -29,7 +38,7 @@ class Worker(Protocol):
         """Keep everything that comes in until a build has ended."""
 
     async def base(
-        self, name: str, platform: Platform | None, *, pull: bool, clients: object, say: Say
+        self, name: str, platform: Platform | None, *, pull: bool, clients: Clients, say: Say
     ) -> BaseImage:
         """Return an image, fetched from its registry if it is not here or with `pull`."""
 

@@ -10,7 +10,7 @@ import logging
 import socket
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar
 
 from sampan.distribution.credentials import Credentials
 from sampan.engine.blocking import blocking
@@ -42,6 +42,13 @@ _FRAME: Final = 8  # bytes of the header of a frame
 _READ: Final = 64 << 10
 
 
+class Clients(Protocol):
+    """Whoever builds; see build.worker.Clients."""
+
+    async def credentials(self, reference: Reference) -> Credentials | None:
+        """Return what the client shows to the registry of an image."""
+
+
 class Building:
     """The engine as the worker of builds; see build.worker.Worker."""
 
@@ -69,7 +76,7 @@ class Building:
         platform: Platform | None,
         *,
         pull: bool,
-        clients: object,
+        clients: Clients,
         say: Callable[[ProgressMessage], None],
     ) -> BaseImage:
         """Return an image, fetched from its registry if it is not here or with `pull`."""
@@ -81,7 +88,7 @@ class Building:
                 if not isinstance(meant, Reference):
                     raise
         reference = meant.with_default_tag()
-        credentials = credentials_for(reference, cast(Mapping[str, Credentials], clients or {}))
+        credentials = await clients.credentials(reference)
         messages = self._images.pull(reference, platform=platform, credentials=credentials)
         async for message in messages:
             say(message)

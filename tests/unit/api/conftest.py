@@ -99,7 +99,8 @@ class FakeBackend:
         self.execs = Noun("inspect", "detached")
         self.images, self.registries = Noun("load", "save", "pull", "push", "import_from"), Noun()
         self.events, self.system = Noun("subscribe"), Noun("version")
-        self.networks, self.volumes, self.engine = Noun(), Noun(), Noun()
+        self.networks, self.volumes, self.plugging = Noun(), Noun(), Noun()
+        self.engine = Noun()
         self.builder = Noun("build")
 
 

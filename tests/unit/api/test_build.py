@@ -14,6 +14,7 @@ from sampan.errors import InvalidArgument
 from sampan.spec.build import BuildCachePruneReport, BuildOptions, Limits
 from sampan.spec.docker.config import Ulimit
 from sampan.spec.docker.images import ProgressMessage
+from sampan.spec.reference import Reference
 from tests.unit.api.conftest import items
 
 With = Callable[[Any], None]
@@ -79,7 +80,8 @@ def test_credentials_of_all_registries_are_handed_on(with_api: With) -> None:
             f"X-Registry-Config: {header}\r\n\r\n".encode()
         )
         [call] = [call for call in builder.calls if call[0] == "build"]
-        assert call[1][2]["registry:5000"].username == "u"
+        found = await call[1][2].credentials(Reference.parse("registry:5000/a"))
+        assert found.username == "u"
 
     with_api(client)
 

@@ -1,0 +1,200 @@
+"""BuildKit's Control service: results of builds, their progress, the build cache.
+
+Source: buildkit control/control.go, api/services/control/control.proto; moby
+daemon/internal/builder-next (worker labels, the exporter `moby`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from sampan.api.buildkit.calls import Metadata, Service, streaming, unary
+from sampan.api.buildkit.jobs import Job, Jobs
+from sampan.build.builder import Built
+from sampan.build.cache import Record
+from sampan.build.pruning import PruneWish
+from sampan.errors import InvalidArgument, Unsupported
+from sampan.spec.buildkit import control_pb2 as pb
+from sampan.spec.buildkit import solver_pb2
+from sampan.spec.platform import Platform
+
+_SERVICE: Final = "/moby.buildkit.v1.Control/"
+_FRONT_ENDS: Final = ("", "dockerfile.v0")
+_HOST_GATEWAY: Final = "org.mobyproject.buildkit.worker.moby.host-gateway-ip"
+_VERSION: Final = "v0.25.0"  # of BuildKit's protocol: what clients may expect of us
+
+
+class Control:
+    """Answers the calls of the service."""
+
+    def __init__(self, jobs: Jobs, host_gateway: str) -> None:
+        self._jobs, self._host_gateway = jobs, host_gateway
+
+    def service(self) -> Service:
+        """Return the table of its methods."""
+        return Service(
+            {
+                f"{_SERVICE}Info": unary(self.info, pb.InfoRequest, pb.InfoResponse),
+                f"{_SERVICE}ListWorkers": unary(
+                    self.list_workers, pb.ListWorkersRequest, pb.ListWorkersResponse
+                ),
+                f"{_SERVICE}Solve": unary(self.solve, pb.SolveRequest, pb.SolveResponse),
+                f"{_SERVICE}Status": streaming(self.status, pb.StatusRequest, pb.StatusResponse),
+                f"{_SERVICE}DiskUsage": unary(
+                    self.disk_usage, pb.DiskUsageRequest, pb.DiskUsageResponse
+                ),
+                f"{_SERVICE}Prune": streaming(self.prune, pb.PruneRequest, pb.UsageRecord),
+            }
+        )
+
+    # --- what we are -----------------------------------------------------------------------
+
+    async def info(self, _: pb.InfoRequest, __: Metadata) -> pb.InfoResponse:
+        """Return our version."""
+        return pb.InfoResponse(buildkitVersion=_version())
+
+    async def list_workers(self, _: pb.ListWorkersRequest, __: Metadata) -> pb.ListWorkersResponse:
+        """Return the one worker that we are."""
+        return pb.ListWorkersResponse(record=[self.worker()])
+
+    def worker(self) -> pb.WorkerRecord:
+        """Return what we can build for."""
+        host = Platform.host()
+        platform = solver_pb2.Platform(
+            Architecture=host.architecture, OS=host.os, Variant=host.variant
+        )
+        labels = {
+            "org.mobyproject.buildkit.worker.executor": "sampan",
+            "org.mobyproject.buildkit.worker.moby": "true",
+        }
+        if self._host_gateway:
+            labels[_HOST_GATEWAY] = self._host_gateway
+        return pb.WorkerRecord(
+            ID="sampan", Labels=labels, platforms=[platform], BuildkitVersion=_version()
+        )
+
+    # --- builds ----------------------------------------------------------------------------
+
+    async def solve(self, request: pb.SolveRequest, _: Metadata) -> pb.SolveResponse:
+        """Wait for a build, hand its result out, and say what it is."""
+        _check(request)
+        job = self._jobs.open(request.Ref)
+        if job.session.done():
+            raise InvalidArgument(f"job {request.Ref} exists")
+        try:
+            async with self._jobs.builder.intake():
+                job.session.set_result(await self._jobs.sessions.find(request.Session))
+                built = await self._built(job, request)
+                return await self._export(job, request, built)
+        finally:
+            self._jobs.close(job)
+
+    async def _built(self, job: Job, request: pb.SolveRequest) -> Built | None:
+        """Build, or return what the client that drives the build has decided on."""
+        if request.Frontend:
+            return await self._jobs.build(job, request.FrontendAttrs)
+        reference = await job.returned
+        if not reference:
+            return None
+        if reference not in job.results:
+            raise InvalidArgument(f"no such result: {reference}")
+        return job.results[reference]
+
+    async def _export(
+        self, job: Job, request: pb.SolveRequest, built: Built | None
+    ) -> pb.SolveResponse:
+        response: dict[str, str] = {}
+        if built is not None:
+            for exporter in request.Exporters:
+                response |= await self._hand_out(job, exporter.Type, exporter.Attrs, built)
+        return pb.SolveResponse(ExporterResponse=response)
+
+    async def _hand_out(
+        self, job: Job, kind: str, attributes: Mapping[str, str], built: Built
+    ) -> dict[str, str]:
+        if kind not in ("moby", "image"):
+            raise Unsupported(f'exporter "{kind}" could not be found')
+        builder = self._jobs.builder
+        vertex = job.progress.vertex("exporting to image")
+        image = await builder.store(built)
+        vertex.log(f"writing image {image}\n".encode())
+        names = [name for name in attributes.get("name", "").split(",") if name]
+        for name in names:
+            shown = await builder.tag(image, name)
+            vertex.log(f"naming to {shown}\n".encode())
+        vertex.end()
+        told = {"containerimage.digest": image, "containerimage.config.digest": image}
+        if names:
+            told["image.name"] = ",".join(names)
+        return told
+
+    async def status(
+        self, request: pb.StatusRequest, _: Metadata
+    ) -> AsyncIterator[pb.StatusResponse]:
+        """Tell how a build goes, from its beginning to its end."""
+        job = self._jobs.open(request.Ref)
+        if not job.progress.ended:
+            await self._jobs.begun(request.Ref)
+        async for batch in job.progress.follow():
+            yield batch
+
+    # --- the cache -------------------------------------------------------------------------
+
+    async def disk_usage(self, _: pb.DiskUsageRequest, __: Metadata) -> pb.DiskUsageResponse:
+        """Return the records of the build cache."""
+        builder = self._jobs.builder
+        records = builder.cache.records()
+        return pb.DiskUsageResponse(
+            record=[_usage(record, builder.size(record)) for record in records]
+        )
+
+    async def prune(self, request: pb.PruneRequest, _: Metadata) -> AsyncIterator[pb.UsageRecord]:
+        """Forget records; tell which."""
+        builder = self._jobs.builder
+        known = {record.key: (record, builder.size(record)) for record in builder.cache.records()}
+        filters: dict[str, list[str]] = {}
+        for one in request.filter:
+            name, _equals, value = one.partition("=")
+            filters.setdefault(name.rstrip("=~!"), []).append(value.lstrip("="))
+        if request.keepDuration:
+            filters["until"] = [f"{request.keepDuration}ns"]
+        keep = request.reservedSpace or request.maxUsedSpace
+        await builder.prune(PruneWish(all=request.all, filters=filters, keep=keep))
+        left = {record.key for record in builder.cache.records()}
+        for key, (record, size) in known.items():
+            if key not in left:
+                yield _usage(record, size)
+
+
+def _check(request: pb.SolveRequest) -> None:
+    if request.Frontend not in _FRONT_ENDS:
+        raise Unsupported(f'invalid frontend "{request.Frontend}": only dockerfile.v0 is there')
+    if request.HasField("Definition") and getattr(request.Definition, "def"):
+        raise Unsupported("builds from LLB are not supported: send a Dockerfile")
+    if request.Cache.Exports:
+        kinds = ", ".join(entry.Type for entry in request.Cache.Exports)
+        raise Unsupported(f"cache export to {kinds} is not supported")
+    for entitlement in request.Entitlements:
+        raise InvalidArgument(f"granting entitlement {entitlement} is not allowed")
+
+
+def _version() -> pb.BuildkitVersion:
+    return pb.BuildkitVersion(package="sampan", version=_VERSION)
+
+
+def _usage(record: Record, size: int) -> pb.UsageRecord:
+    return pb.UsageRecord(
+        ID=record.key[:25],
+        Size=size,
+        CreatedAt=_moment(record.created),
+        LastUsedAt=_moment(record.used),
+        UsageCount=record.uses,
+        Description=record.description,
+        RecordType="regular",
+    )
+
+
+def _moment(nanos: int) -> datetime:
+    return datetime.fromtimestamp(nanos / 10**9, UTC)

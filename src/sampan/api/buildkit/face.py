@@ -1,0 +1,24 @@
+"""What serves BuildKit's API: made when the first client asks, as gRPC costs memory."""
+
+from __future__ import annotations
+
+from sampan.api.buildkit.calls import Service
+from sampan.api.buildkit.control import Control
+from sampan.api.buildkit.gateway import Gateway
+from sampan.api.buildkit.jobs import Jobs
+from sampan.api.buildkit.sessions import Sessions
+from sampan.build.builder import Builder
+
+
+class BuildKit:
+    """The sessions, jobs and services of one engine."""
+
+    def __init__(self, builder: Builder, host_gateway: str = "") -> None:
+        self.sessions = Sessions()
+        jobs = Jobs(builder, self.sessions)
+        control = Control(jobs, host_gateway)
+        self._services = [control.service(), Gateway(jobs, control).service()]
+
+    def services(self) -> list[Service]:
+        """Return the tables of methods."""
+        return self._services

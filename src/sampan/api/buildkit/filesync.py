@@ -1,0 +1,208 @@
+"""Folders of a client, fetched through its session into a tree.
+
+The client walks its folder and sends what each file is; we ask for the contents that we want, and
+they come in pieces, several files at once. The space of a content is set aside when it is asked
+for, so pieces of different files need not wait for each other.
+
+Source: tonistiigi/fsutil send.go, receive.go, types/wire.proto.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from grpclib.client import Stream
+from grpclib.const import Cardinality
+from grpclib.exceptions import GRPCError, StreamTerminatedError
+from h2.exceptions import H2Error
+
+from sampan.api.buildkit.sessions import SYNC, Metadata, Session, encoded
+from sampan.build.tree import File, Tree
+from sampan.errors import InvalidArgument, NotFound, Unavailable
+from sampan.spec.buildkit import session_pb2 as pb
+from sampan.storage.tar_fields import (
+    BLOCK_DEVICE,
+    CHARACTER,
+    DIRECTORY,
+    FIFO,
+    MAX_SIZE,
+    REGULAR,
+    SYMLINK,
+)
+
+_FILES: Final = 4_000_000  # in one folder; more is no build context
+_STEP: Final = 1 << 20  # bytes between two reports
+Packet = pb.Packet
+Advance = Callable[[int, bool], None]
+# Bits of Go's os.FileMode, which are not those of stat(2).
+_DIR, _SYMLINK, _DEVICE, _PIPE, _SOCKET = 1 << 31, 1 << 27, 1 << 26, 1 << 25, 1 << 24
+_SETUID, _SETGID, _CHARACTER, _STICKY = 1 << 23, 1 << 22, 1 << 21, 1 << 20
+_SPECIAL: Final = ((_SETUID, 0o4000), (_SETGID, 0o2000), (_STICKY, 0o1000))
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Which files of which folder are wanted."""
+
+    name: str
+    exclude: Sequence[str] = ()
+    follow: Sequence[str] = ()
+
+    def metadata(self) -> Metadata:
+        """Return the header fields that say so."""
+        return [
+            *encoded("dir-name", [self.name]),
+            *encoded("exclude-patterns", self.exclude),
+            *encoded("followpaths", self.follow),
+        ]
+
+
+@dataclass(slots=True)
+class _Coming:
+    """A content on its way."""
+
+    file: File
+    path: str
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+    received: int = 0
+
+
+def _silent(received: int, done: bool) -> None:
+    """Tell nobody."""
+
+
+async def fetch(session: Session, folder: Folder, tree: Tree, advance: Advance = _silent) -> None:
+    """Put the files of a client's folder into a tree; `advance` hears of bytes, and of the end.
+
+    Raises NotFound if the client serves no such folder, InvalidArgument for a file that changes
+    while it is read, Unavailable if the client goes.
+    """
+    if not session.serves(SYNC):
+        raise NotFound("the client serves no files: no local sources enabled")
+    metadata = folder.metadata()
+    try:
+        async with session.channel.request(
+            SYNC, Cardinality.STREAM_STREAM, Packet, Packet, metadata=metadata
+        ) as stream:
+            await _Transfer(stream, tree, advance).run()
+    except GRPCError as error:
+        raise InvalidArgument(error.message or "the client cannot send its files") from None
+    except (OSError, StreamTerminatedError, H2Error):
+        raise Unavailable("the client has ended its session") from None
+
+
+class _Transfer:
+    """One folder on its way."""
+
+    def __init__(self, stream: Stream[Packet, Packet], tree: Tree, advance: Advance) -> None:
+        self._stream, self._tree, self._advance = stream, tree, advance
+        self._received = self._told = 0  # bytes
+        self._number = 0  # of the next file
+        self._coming: dict[int, _Coming] = {}
+        self._wanted: asyncio.Queue[Packet] = asyncio.Queue()
+        self._named_all = False
+
+    async def run(self) -> None:
+        # Asking waits while the client is busy sending, and must not keep us from receiving.
+        await self._stream.send_request()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._ask())
+                group.create_task(self._receive())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _ask(self) -> None:
+        while (packet := await self._wanted.get()).type != Packet.PACKET_FIN:
+            await self._stream.send_message(packet)
+        await self._stream.send_message(packet, end=True)
+
+    async def _receive(self) -> None:
+        while True:
+            packet = await self._stream.recv_message()
+            if packet is None:
+                raise StreamTerminatedError("no more comes")  # unless the trailers have an error
+            if packet.type == Packet.PACKET_FIN:
+                self._advance(self._received, True)
+                return
+            if packet.type == Packet.PACKET_ERR:
+                raise InvalidArgument(packet.data.decode("utf-8", "replace"))
+            if packet.type == Packet.PACKET_STAT:
+                self._take_stat(packet)
+            elif packet.type == Packet.PACKET_DATA:
+                self._take_data(packet)
+            if self._named_all and not self._coming:
+                self._named_all = False
+                self._wanted.put_nowait(Packet(type=Packet.PACKET_FIN))
+
+    def _take_stat(self, packet: Packet) -> None:
+        if not packet.HasField("stat"):
+            self._named_all = True
+            return
+        number, stat = self._number, packet.stat
+        self._number += 1
+        if number > _FILES:
+            raise InvalidArgument(f"the build context has more than {_FILES} files")
+        file = _file(stat)
+        path = stat.path.encode("utf-8", "surrogateescape")
+        if file is None:
+            return  # a socket: nothing that an image can have
+        if file.kind == REGULAR and stat.linkname:
+            target = stat.linkname.encode("utf-8", "surrogateescape")
+            self._tree.link(path, target)
+            return
+        if file.kind == REGULAR:
+            if not 0 <= stat.size <= MAX_SIZE:
+                raise InvalidArgument(f"{stat.path}: {stat.size} is no size of a file")
+            file.at, file.digest = self._tree.spool.reserve(stat.size), hashlib.sha256().digest()
+            if stat.size:
+                self._coming[number] = _Coming(file, stat.path)
+                self._wanted.put_nowait(Packet(type=Packet.PACKET_REQ, ID=number))
+        self._tree.graft(path, file)
+
+    def _take_data(self, packet: Packet) -> None:
+        coming = self._coming.get(packet.ID)
+        if coming is None:
+            raise InvalidArgument("the client sent a file that it was not asked for")
+        file, data = coming.file, packet.data
+        if data and coming.received + len(data) <= file.size:
+            coming.digest.update(data)
+            self._tree.spool.put(file.at + coming.received, data)
+            coming.received += len(data)
+            self._received += len(data)
+            if self._received - self._told >= _STEP:
+                self._told = self._received
+                self._advance(self._received, False)
+            return
+        if data or coming.received != file.size:
+            raise InvalidArgument(f"{coming.path}: file changed while it was sent")
+        file.stored, file.digest = coming.received, coming.digest.digest()
+        del self._coming[packet.ID]
+
+
+def _file(stat: pb.Stat) -> File | None:
+    """Return what a client says of a file; None for a kind that archives do not have."""
+    mode = stat.mode
+    plain = mode & 0o777
+    for bit, ours in _SPECIAL:
+        plain |= ours if mode & bit else 0
+    kind, link = REGULAR, b""
+    if mode & _DIR:
+        kind = DIRECTORY
+    elif mode & _SYMLINK:
+        kind, link = SYMLINK, os.fsencode(stat.linkname)
+    elif mode & _DEVICE:
+        kind = CHARACTER if mode & _CHARACTER else BLOCK_DEVICE
+    elif mode & _PIPE:
+        kind = FIFO
+    elif mode & _SOCKET:
+        return None
+    device = (stat.devmajor, stat.devminor)
+    size = stat.size if kind == REGULAR else 0
+    xattrs = {name: bytes(value) for name, value in stat.xattrs.items()}
+    return File(kind, plain, 0, 0, stat.modTime, size, link=link, device=device, xattrs=xattrs)

@@ -1,0 +1,134 @@
+"""BuildKit's gateway: a client that drives a build by itself, as buildx does.
+
+Source: buildkit control/gateway/gateway.go, frontend/gateway/pb/gateway.proto and caps.go.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+
+from sampan.api.buildkit.calls import Metadata, Service, unary
+from sampan.api.buildkit.control import Control
+from sampan.api.buildkit.jobs import Job, Jobs
+from sampan.errors import InvalidArgument, Unsupported
+from sampan.spec.buildkit import gateway_pb2 as pb
+
+_SERVICE: Final = "/moby.buildkit.v1.frontend.LLBBridge/"
+_BUILD: Final = "buildkit-controlapi-buildid"
+_CAPABILITIES: Final = (
+    "solve.base",
+    "return",
+    "returnmap",
+    "proto.refarray",
+    "reference.output",
+    "frontend.inputs",
+    "gateway.solve.metadata",
+    "gateway.solve.evaluate",
+    "gateway.evaluate",
+)
+
+
+class Gateway:
+    """Answers the calls of the service."""
+
+    def __init__(self, jobs: Jobs, control: Control) -> None:
+        self._jobs, self._control = jobs, control
+
+    def service(self) -> Service:
+        """Return the table of its methods."""
+        return Service(
+            {
+                f"{_SERVICE}Ping": unary(self.ping, pb.PingRequest, pb.PongResponse),
+                f"{_SERVICE}Solve": unary(self.solve, pb.SolveRequest, pb.SolveResponse),
+                f"{_SERVICE}Evaluate": unary(
+                    self.evaluate, pb.EvaluateRequest, pb.EvaluateResponse
+                ),
+                f"{_SERVICE}Inputs": unary(self.inputs, pb.InputsRequest, pb.InputsResponse),
+                f"{_SERVICE}Return": unary(self.finish, pb.ReturnRequest, pb.ReturnResponse),
+            }
+        )
+
+    async def _job(self, metadata: Metadata) -> Job:
+        ref = metadata.get(_BUILD, "")
+        if not ref:
+            raise InvalidArgument("no buildid found in context")
+        return await self._jobs.begun(ref)
+
+    async def ping(self, _: pb.PingRequest, metadata: Metadata) -> pb.PongResponse:
+        """Say what the gateway can do."""
+        await self._job(metadata)
+        able = [pb.APICap(ID=name, Enabled=True) for name in _CAPABILITIES]
+        return pb.PongResponse(
+            FrontendAPICaps=able,
+            LLBCaps=[pb.APICap(ID="none", Enabled=False)],
+            Workers=[self._control.worker()],
+        )
+
+    async def solve(self, request: pb.SolveRequest, metadata: Metadata) -> pb.SolveResponse:
+        """Build what a front end makes of its attributes; return a name for the result."""
+        job = await self._job(metadata)
+        if request.Frontend != "dockerfile.v0":
+            if request.Frontend or getattr(request.Definition, "def"):
+                raise Unsupported("builds from LLB are not supported: send a Dockerfile")
+            return pb.SolveResponse(result=pb.Result(ref=pb.Ref()))
+        built = await self._jobs.build(job, request.FrontendOpt)
+        reference = secrets.token_hex(16)
+        job.results[reference] = built
+        known = {"containerimage.config": built.state.encoded()}
+        return pb.SolveResponse(
+            ref=reference, result=pb.Result(ref=pb.Ref(id=reference), metadata=known)
+        )
+
+    async def evaluate(
+        self, request: pb.EvaluateRequest, metadata: Metadata
+    ) -> pb.EvaluateResponse:
+        """Nothing: results are there when they have a name."""
+        job = await self._job(metadata)
+        if request.Ref not in job.results:
+            raise InvalidArgument(f"no such ref: {request.Ref}")
+        return pb.EvaluateResponse()
+
+    async def inputs(self, _: pb.InputsRequest, metadata: Metadata) -> pb.InputsResponse:
+        """Nothing: there are no inputs but the client's folders."""
+        await self._job(metadata)
+        return pb.InputsResponse()
+
+    async def finish(self, request: pb.ReturnRequest, metadata: Metadata) -> pb.ReturnResponse:
+        """Take the client's decision: which result to hand out, or why there is none."""
+        job = await self._job(metadata)
+        if job.returned.done():
+            raise InvalidArgument("the build has returned already")
+        if request.HasField("error"):
+            error = request.error
+            fault = GRPCError(_status(error.code), error.message, list(error.details) or None)
+            job.returned.set_exception(fault)
+        else:
+            job.returned.set_result(_reference(request.result))
+        return pb.ReturnResponse()
+
+
+def _status(code: int) -> Status:
+    try:
+        return Status(code)
+    except ValueError:
+        return Status.UNKNOWN
+
+
+def _reference(result: pb.Result) -> str:
+    kind = result.WhichOneof("result")
+    if kind == "ref":
+        return result.ref.id
+    if kind == "refDeprecated":
+        return result.refDeprecated
+    names = []
+    if kind == "refs":
+        names = [ref.id for ref in result.refs.refs.values()]
+    elif kind == "refsDeprecated":
+        names = list(result.refsDeprecated.refs.values())
+    if len(names) > 1:
+        raise Unsupported("results of several platforms are not supported")
+    return names[0] if names else ""

@@ -1,0 +1,169 @@
+"""Builds that clients drive through gRPC: one job a build, found by the name that its client gave.
+
+A client asks for the result (Solve) and for the progress (Status) at the same time, and drives the
+build by calls to the gateway meanwhile; whichever comes first opens the job.
+
+Source: buildkit control/control.go (Solve, Status), control/gateway/gateway.go,
+frontend/dockerui/config.go (attributes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from sampan.api.buildkit.filesync import Folder, fetch
+from sampan.api.buildkit.options import Wish, wish_of
+from sampan.api.buildkit.progress import Progress, Vertex, Vertices
+from sampan.api.buildkit.sessions import Session, Sessions
+from sampan.build.builder import Builder, Built, Recipe
+from sampan.build.ignore import read_ignore
+from sampan.build.tree import Spool, Tree
+from sampan.distribution.credentials import Credentials
+from sampan.errors import InvalidArgument, NotFound, SampanError
+from sampan.spec.reference import Reference
+from sampan.storage.tar_fields import REGULAR
+
+_PATIENCE: Final = 5.0  # seconds until somebody asks for the result of a build
+_MEMORY: Final = 10.0  # seconds in which the progress can be asked for after the end
+_MAX_TEXT: Final = 16 << 20
+_HUB: Final = "registry-1.docker.io"
+
+
+@dataclass(slots=True)
+class Job:
+    """One build."""
+
+    ref: str
+    progress: Progress
+    session: asyncio.Future[Session]
+    returned: asyncio.Future[str]  # what the gateway's client has decided on
+    results: dict[str, Built] = field(default_factory=dict)
+
+
+class Jobs:
+    """All builds of one engine that were asked for by gRPC."""
+
+    def __init__(self, builder: Builder, sessions: Sessions) -> None:
+        self.builder, self.sessions = builder, sessions
+        self._jobs: dict[str, Job] = {}
+
+    def open(self, ref: str) -> Job:
+        """Return a job, a new one if there is none of this name."""
+        if not ref:
+            raise InvalidArgument("a build has a ref")
+        if ref not in self._jobs:
+            loop = asyncio.get_running_loop()
+            self._jobs[ref] = Job(ref, Progress(ref), loop.create_future(), loop.create_future())
+        return self._jobs[ref]
+
+    async def begun(self, ref: str) -> Job:
+        """Return a job whose result somebody waits for; NotFound if nobody comes."""
+        job = self.open(ref)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await asyncio.shield(job.session)
+        except TimeoutError:
+            if not job.session.done():
+                self._jobs.pop(ref, None)
+            raise NotFound(f"no such job {ref}") from None
+        return job
+
+    def close(self, job: Job) -> None:
+        """End a job; its progress can be asked for a little longer."""
+        job.progress.end()
+        job.results.clear()
+        loop = asyncio.get_running_loop()
+        loop.call_later(_MEMORY, partial(self._jobs.pop, job.ref, None))
+
+    async def build(self, job: Job, attributes: Mapping[str, str]) -> Built:
+        """Build what the attributes of a front end ask for."""
+        wish, session = wish_of(attributes), await job.session
+        spool = Spool(self.builder.scratch())
+        try:
+            recipe, ignored = await _recipe(job, session, wish, spool)
+            context = Tree(spool)
+            with _vertex(job, "[internal] load build context") as vertex:
+                folder = Folder(wish.context_name, exclude=ignored)
+                await fetch(session, folder, context, partial(_transferred, vertex))
+            display = partial(Vertices, job.progress)
+            return await self.builder.solve(
+                wish.options, recipe, context, _Client(session), display
+            )
+        finally:
+            spool.close()
+
+
+class _Client:
+    """A client that is asked for its credentials when they are needed."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def credentials(self, reference: Reference) -> Credentials | None:
+        host = _HUB if reference.domain == "docker.io" else reference.domain
+        username, secret = await self._session.credentials(host)
+        if not username and not secret:
+            return None
+        if not username:
+            return Credentials(identity_token=secret)
+        return Credentials(username=username, password=secret)
+
+
+async def _recipe(
+    job: Job, session: Session, wish: Wish, spool: Spool
+) -> tuple[Recipe, Sequence[str]]:
+    """Return the Dockerfile, and what its build context is without."""
+    name = posixpath.normpath("/" + wish.options.dockerfile).lstrip("/")
+    own = f"{name}.dockerignore"
+    tree = Tree(spool)
+    with _vertex(job, f"[internal] load build definition from {posixpath.basename(name)}"):
+        wanted = [name, own] + (["dockerfile"] if name == "Dockerfile" else [])
+        await fetch(session, Folder(wish.dockerfile_name, follow=wanted), tree)
+        content = _text(tree, name)
+        if content is None and name == "Dockerfile":
+            content = _text(tree, "dockerfile")
+        if content is None:
+            raise InvalidArgument(
+                f"failed to read dockerfile: open {name}: no such file or directory"
+            )
+    ignore = _text(tree, own)
+    with _vertex(job, "[internal] load .dockerignore"):
+        if ignore is None:
+            tree = Tree(spool)
+            await fetch(session, Folder(wish.context_name, follow=[".dockerignore"]), tree)
+            ignore = _text(tree, ".dockerignore") or b""
+    return Recipe(content, posixpath.basename(name)), read_ignore(ignore)
+
+
+def _text(tree: Tree, name: str) -> bytes | None:
+    try:
+        file = tree.find(os.fsencode(name))
+    except NotFound:
+        return None
+    if file.kind != REGULAR:
+        raise InvalidArgument(f"{name} is not a regular file")
+    return tree.spool.read(file, _MAX_TEXT)
+
+
+def _transferred(vertex: Vertex, received: int, done: bool) -> None:
+    vertex.transfer("transferring context:", received, 0, done=done)
+
+
+@contextmanager
+def _vertex(job: Job, name: str) -> Iterator[Vertex]:
+    """Tell of something that is done before the first step."""
+    vertex = job.progress.vertex(name)
+    try:
+        yield vertex
+    except SampanError as error:
+        vertex.end(str(error))
+        raise
+    finally:
+        vertex.end()

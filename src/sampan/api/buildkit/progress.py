@@ -1,0 +1,209 @@
+"""The progress of one build, as BuildKit tells it: vertices, logs, transfers.
+
+Whoever asks for the status of a build gets all of it from the beginning, whenever they come.
+
+Source: buildkit api/services/control/control.proto (StatusResponse), solver/progress.go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Final
+
+from sampan.spec.buildkit import control_pb2 as pb
+from sampan.spec.docker.images import ProgressMessage
+
+_BATCH: Final = 256  # messages in one answer
+_MAX_LOG: Final = 4 << 20  # bytes of logs of one vertex that are kept, as BuildKit does
+_CUT: Final = b"[output clipped, log limit 4MiB reached]\n"
+
+
+class Progress:
+    """What has happened in a build."""
+
+    def __init__(self, ref: str) -> None:
+        self._ref = ref
+        self._told: list[pb.StatusResponse] = []
+        self._more = asyncio.Event()
+        self._vertices = 0
+        self.ended = False
+        self.followers = 0
+
+    def vertex(self, name: str, after: Vertex | None = None) -> Vertex:
+        """Begin a vertex: a step, or what has to be done before."""
+        self._vertices += 1
+        name_of = f"{self._ref}/{self._vertices}".encode()
+        digest = f"sha256:{hashlib.sha256(name_of).hexdigest()}"
+        return Vertex(self, digest, name, [after.digest] if after else [])
+
+    def tell(self, message: pb.StatusResponse) -> None:
+        """Add to the story."""
+        self._told.append(message)
+        self._wake()
+
+    def end(self) -> None:
+        """Say that nothing more will come."""
+        self.ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._more.set()
+        self._more = asyncio.Event()
+
+    async def follow(self) -> AsyncIterator[pb.StatusResponse]:
+        """Yield all that was told and will be, several things at once."""
+        at = 0
+        self.followers += 1
+        try:
+            while True:
+                more = self._more
+                if batch := self._told[at : at + _BATCH]:
+                    at += len(batch)
+                    merged = pb.StatusResponse()
+                    for one in batch:
+                        merged.MergeFrom(one)
+                    yield merged
+                elif self.ended:
+                    return
+                else:
+                    await more.wait()
+        finally:
+            self.followers -= 1
+
+
+class Vertex:
+    """One thing that a build does."""
+
+    def __init__(self, progress: Progress, digest: str, name: str, inputs: list[str]) -> None:
+        self._progress, self.digest = progress, digest
+        self._name, self._inputs = name, inputs
+        self._started = _now()
+        self._cached = False
+        self._logged = 0
+        self._transfers: dict[str, datetime] = {}
+        self.completed = False
+        self._show(None, "")
+
+    def _show(self, completed: datetime | None, error: str) -> None:
+        vertex = pb.Vertex(
+            digest=self.digest,
+            inputs=self._inputs,
+            name=self._name,
+            cached=self._cached,
+            started=self._started,
+            completed=completed,
+            error=error,
+        )
+        self._progress.tell(pb.StatusResponse(vertexes=[vertex]))
+
+    def log(self, data: bytes, stream: int = 1) -> None:
+        """Add what a command has written to 1 or 2."""
+        if self._logged > _MAX_LOG:
+            return
+        self._logged += len(data)
+        if self._logged > _MAX_LOG:
+            data = data + _CUT
+        log = pb.VertexLog(vertex=self.digest, timestamp=_now(), stream=stream, msg=data)
+        self._progress.tell(pb.StatusResponse(logs=[log]))
+
+    def transfer(self, name: str, current: int, total: int, *, done: bool = False) -> None:
+        """Tell how far a part of the work is, in bytes."""
+        now = _now()
+        started = self._transfers.setdefault(name, now)
+        status = pb.VertexStatus(
+            ID=name,
+            vertex=self.digest,
+            current=current,
+            total=total,
+            timestamp=now,
+            started=started,
+            completed=now if done else None,
+        )
+        self._progress.tell(pb.StatusResponse(statuses=[status]))
+
+    def was_cached(self) -> None:
+        """Say that nothing had to be done."""
+        self._cached = True
+
+    def end(self, error: str = "") -> None:
+        """Complete it; a second time does nothing."""
+        if not self.completed:
+            self.completed = True
+            self._show(_now(), error)
+
+
+class Vertices:
+    """Tells the steps of a build as vertices; see build.display.Voices."""
+
+    def __init__(self, progress: Progress, steps: int) -> None:
+        self._progress, self._steps = progress, steps
+
+    def argument(self, number: int, text: str) -> None:
+        """Nothing: it is no step of BuildKit's."""
+
+    def voice(self) -> Voice:
+        """Return what one stage speaks by."""
+        return Voice(self._progress, self._steps)
+
+
+class Voice:
+    """One stage; see build.display.Speaker."""
+
+    def __init__(self, progress: Progress, steps: int) -> None:
+        self._progress, self._steps = progress, steps
+        self._vertex: Vertex | None = None
+
+    def step(self, number: int, text: str) -> None:
+        """Begin a vertex."""
+        before = self._vertex
+        if before:
+            before.end()
+        self._vertex = self._progress.vertex(f"[{number}/{self._steps}] {text}", before)
+
+    def text(self, text: str) -> None:
+        """Log output."""
+        if self._vertex:
+            self._vertex.log(text.encode("utf-8", "surrogateescape"))
+
+    def say(self, message: ProgressMessage) -> None:
+        """Tell how far a layer of the base image is."""
+        if not self._vertex or not message.id or not message.status:
+            return
+        detail = message.progress_detail
+        current, total = (detail.current or 0, detail.total or 0) if detail else (0, 0)
+        done = message.status in ("Pull complete", "Already exists")
+        self._vertex.transfer(f"{message.status.lower()} {message.id}", current, total, done=done)
+
+    def cached(self) -> None:
+        """Mark the vertex."""
+        if self._vertex:
+            self._vertex.was_cached()
+
+    def result(self, image: str) -> None:
+        """Nothing: vertices have no images."""
+
+    def running(self, container: str) -> None:
+        """Nothing: vertices have no containers."""
+
+    def removed(self, container: str) -> None:
+        """Nothing: vertices have no containers."""
+
+    def image(self, id: str) -> None:
+        """Nothing: vertices have no images."""
+
+    def end(self) -> None:
+        """Complete the last vertex."""
+        if self._vertex:
+            self._vertex.end()
+
+    def fail(self, error: BaseException) -> None:
+        """Complete the last vertex with an error."""
+        if self._vertex:
+            self._vertex.end(str(error) or "context canceled")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

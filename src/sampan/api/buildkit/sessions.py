@@ -1,0 +1,125 @@
+"""Sessions: what clients of builds serve to us while a build runs.
+
+A client opens a connection, says which methods it serves, and then waits for calls. Builds name
+the session by its id; a build may come before its session.
+
+Source: buildkit session/manager.go (headers, waiting), session/filesync, session/secrets,
+session/auth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+from urllib.parse import quote_plus
+
+from google.protobuf.message import Message
+from grpclib.client import Channel, UnaryUnaryMethod
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError, StreamTerminatedError
+
+from sampan.errors import InvalidArgument, NotFound, Unavailable
+from sampan.http.grpc import connected
+from sampan.http.stream import Stream
+from sampan.spec.buildkit import session_pb2 as pb
+
+_PATIENCE: Final = 5.0  # seconds until a session that was named has to be there
+SYNC: Final = "/moby.filesync.v1.FileSync/DiffCopy"
+SEND: Final = "/moby.filesync.v1.FileSend/DiffCopy"
+_SECRET: Final = "/moby.buildkit.secrets.v1.Secrets/GetSecret"  # noqa: S105 - a path
+_CREDENTIALS: Final = "/moby.filesync.v1.Auth/Credentials"
+Metadata = list[tuple[str, str]]
+T = TypeVar("T", bound=Message)
+
+
+@dataclass(slots=True)
+class Session:
+    """One client that serves its files and secrets."""
+
+    id: str
+    channel: Channel
+    methods: frozenset[str]  # as paths, in lower case
+
+    def serves(self, method: str) -> bool:
+        """Tell whether the client has said that it has a method."""
+        return method.lower() in self.methods
+
+    async def secret(self, id: str) -> bytes | None:
+        """Return a secret, None if the client has none of this id."""
+        try:
+            answer = await self._ask(
+                _SECRET, pb.GetSecretRequest(ID=id), pb.GetSecretResponse, "secrets"
+            )
+        except NotFound:
+            return None
+        return bytes(answer.data)
+
+    async def credentials(self, host: str) -> tuple[str, str]:
+        """Return name and password for a registry; "" if the client has none."""
+        if not self.serves(_CREDENTIALS):
+            return "", ""
+        answer = await self._ask(
+            _CREDENTIALS, pb.CredentialsRequest(Host=host), pb.CredentialsResponse, "passwords"
+        )
+        return answer.Username, answer.Secret
+
+    async def _ask(self, method: str, message: Message, kind: type[T], what: str) -> T:
+        if not self.serves(method):
+            raise NotFound(f"the client has no {what}")
+        try:
+            call: UnaryUnaryMethod[Message, T] = UnaryUnaryMethod(
+                self.channel, method, type(message), kind
+            )
+            return await call(message)
+        except GRPCError as error:
+            kind_of = NotFound if error.status is Status.NOT_FOUND else InvalidArgument
+            raise kind_of(error.message or f"the client has no {what}") from None
+        except (OSError, StreamTerminatedError):
+            raise Unavailable("the client has ended its session") from None
+
+
+@dataclass(slots=True)
+class Sessions:
+    """All sessions that are open."""
+
+    _open: dict[str, asyncio.Future[Session]] = field(default_factory=dict)
+
+    async def keep(self, id: str, methods: Iterable[str], stream: Stream) -> None:
+        """Hold a session open until its client leaves."""
+        future = self._place(id)
+        if future.done():
+            raise InvalidArgument(f"session {id} is already there")
+        async with connected(stream) as (channel, ended):
+            future.set_result(Session(id, channel, frozenset(it.lower() for it in methods)))
+            try:
+                await asyncio.wait([ended])
+            finally:
+                self._open.pop(id, None)
+
+    async def find(self, id: str) -> Session:
+        """Return a session, waiting for it a little; raises NotFound."""
+        future = self._place(id)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await asyncio.shield(future)
+        except TimeoutError:
+            if not future.done():
+                self._open.pop(id, None)
+            raise NotFound(f"no active session for {id}: context deadline exceeded") from None
+
+    def _place(self, id: str) -> asyncio.Future[Session]:
+        if not id:
+            raise InvalidArgument("a session has an id")
+        if id not in self._open:
+            self._open[id] = asyncio.get_running_loop().create_future()
+        return self._open[id]
+
+
+def encoded(key: str, values: Iterable[str]) -> Metadata:
+    """Return header fields for values of any letters. Source: filesync.go, encodeOpts."""
+    values = list(values)
+    if all(it.isascii() and it.isprintable() and "%" not in it for it in values):
+        return [(key, it) for it in values]
+    return [*((key, quote_plus(it)) for it in values), (f"{key}-encoded", "1")]

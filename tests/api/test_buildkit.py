@@ -1,0 +1,236 @@
+"""BuildKit's API on a real daemon, by the calls that buildx makes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+
+from sampan.spec.buildkit import control_pb2, gateway_pb2
+from tests import buildkit
+from tests.buildkit import Folders, Result
+from tests.daemon import Daemon
+from tests.session import eventually
+
+pytestmark = [pytest.mark.privileged, pytest.mark.slow]
+
+
+@pytest.fixture
+def clean(daemon: Daemon) -> Iterator[Daemon]:
+    """Give a daemon, and leave it no images of this test and no cache."""
+    yield daemon
+    for image in daemon.request("GET", "/images/json?all=1").json:
+        if image["RepoTags"] != ["busybox:latest"]:
+            daemon.request("DELETE", f"/images/{image['Id']}?force=1")
+    assert daemon.request("POST", "/build/prune?all=1").status == 200
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A context with a file, a folder and a link."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "file").write_text("content\n")
+    (tmp_path / "sub" / "link").symlink_to("file")
+    (tmp_path / "tool").write_bytes(os.urandom(200_000))
+    (tmp_path / "tool").chmod(0o755)
+    (tmp_path / "empty").touch()
+    return tmp_path
+
+
+def build(daemon: Daemon, folder: Path, dockerfile: str, *args: Any, **attributes: Any) -> Result:
+    (folder / "Dockerfile").write_text(dockerfile)
+    served = Folders({"context": folder, "dockerfile": folder})
+    return asyncio.run(buildkit.build(daemon.socket, served, *args, **attributes))
+
+
+def test_an_image_is_built_as_buildx_asks_for_it(clean: Daemon, folder: Path) -> None:
+    made = build(
+        clean,
+        folder,
+        "FROM busybox\nARG WORD\nCOPY sub /sub\nCOPY tool empty /\n"
+        "RUN cat /sub/link && echo $WORD && wc -c </tool && ls -l /tool\nLABEL a=b",
+        "made:1,made:2",
+        **{"build-arg:WORD": "given", "label:c": "d"},
+    )
+    image = clean.request("GET", "/images/made:1/json").json
+    assert made.response["containerimage.config.digest"] == image["Id"]
+    assert made.response["image.name"] == "made:1,made:2"
+    assert sorted(image["RepoTags"]) == ["made:1", "made:2"]
+    assert image["Config"]["Labels"] == {"a": "b", "c": "d"}
+    assert made.logs.startswith(b"content\ngiven\n200000\n-rwxr-xr-x ")
+    assert made.names[:3] == [
+        "[internal] load build definition from Dockerfile",
+        "[internal] load .dockerignore",
+        "[internal] load build context",
+    ]
+    assert made.names[-1] == "exporting to image"
+    assert all(vertex.HasField("completed") for vertex in made.vertices.values())
+
+
+def test_the_same_build_again_comes_from_the_cache(clean: Daemon, folder: Path) -> None:
+    recipe = "FROM busybox\nCOPY sub /sub\nRUN date +%s%N >/time"
+    first = build(clean, folder, recipe, "made")
+    os.utime(folder / "sub" / "file", (1, 1))
+    second = build(clean, folder, recipe, "made")
+    assert first.cached == []
+    assert second.cached == ["[2/3] COPY sub /sub", "[3/3] RUN date +%s%N >/time"]
+    assert first.response["containerimage.digest"] == second.response["containerimage.digest"]
+    (folder / "sub" / "file").write_text("other\n")
+    third = build(clean, folder, recipe, "made")
+    assert third.cached == []
+    fourth = build(clean, folder, recipe, "made", **{"no-cache": ""})
+    assert fourth.cached == []
+
+
+def test_what_is_ignored_is_not_sent(clean: Daemon, folder: Path) -> None:
+    (folder / ".dockerignore").write_text("tool\n# a comment\n")
+    (folder / "Dockerfile").write_text("FROM scratch\nCOPY . /")
+    served = Folders({"context": folder, "dockerfile": folder})
+    asyncio.run(buildkit.build(clean.socket, served, "made"))
+    *_, last = served.asked
+    assert last["exclude-patterns"] == ["tool"]
+    assert served.sent.count("file") == 1
+    assert "tool" not in served.sent
+
+
+def test_the_dockerfile_may_be_elsewhere(clean: Daemon, folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "Recipe").write_text("FROM scratch\nCOPY sub /sub\nCOPY tool /")
+    (other / "Recipe.dockerignore").write_text("tool")
+    served = Folders({"context": folder, "dockerfile": other})
+    with pytest.raises(GRPCError, match=r"(?s)stat tool: file does not exist.*Recipe:3"):
+        asyncio.run(buildkit.build(clean.socket, served, "made", filename="Recipe"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "attributes", "status", "sentence"),
+    [
+        ("FROM busybox\nRUN exit 3", {}, Status.UNKNOWN,
+         'process "/bin/sh -c exit 3" did not complete successfully: exit code: 3'),
+        ("FROM busybox\nNONE", {}, Status.UNKNOWN, "unknown instruction: NONE"),
+        ("FROM busybox", {"target": "x"}, Status.UNKNOWN, "target stage x could not be found"),
+        ("FROM busybox", {"filename": "x"}, Status.UNKNOWN,
+         "failed to read dockerfile: open x: no such file or directory"),
+        ("FROM busybox", {"requestid": "frontend.lint"}, Status.UNIMPLEMENTED,
+         "unsupported request frontend.lint"),
+        ("FROM busybox", {"context": "http://x/y"}, Status.UNIMPLEMENTED,
+         "unable to build from http://x/y: send a local context"),
+        ("FROM busybox", {"context:other": "local:other"}, Status.UNIMPLEMENTED,
+         "the named build context other is not supported"),
+        ("FROM busybox", {"platform": "linux/amd64,linux/arm64"}, Status.UNIMPLEMENTED,
+         "images of several platforms in one build are not supported"),
+        ("FROM busybox", {"force-network-mode": "x"}, Status.UNKNOWN, "invalid network mode: x"),
+        ("FROM busybox", {"ulimit": "x"}, Status.UNKNOWN, "invalid ulimit: x"),
+        ("FROM busybox", {"memory": "x"}, Status.UNKNOWN, "invalid memory: x"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_and_leaves_no_image(
+    clean: Daemon,
+    folder: Path,
+    recipe: str,
+    attributes: dict[str, str],
+    status: Status,
+    sentence: str,
+) -> None:
+    with pytest.raises(GRPCError, match=re.escape(sentence)) as raised:
+        build(clean, folder, recipe, "made", **attributes)
+    assert raised.value.status is status
+    assert clean.request("GET", "/images/made/json").status == 404
+
+
+def test_a_client_without_its_folder_is_told_so(clean: Daemon) -> None:
+    with pytest.raises(GRPCError, match='no access allowed to dir "dockerfile"'):
+        asyncio.run(buildkit.build(clean.socket, Folders({}), "made"))
+
+
+def test_a_build_needs_a_session(clean: Daemon) -> None:
+    async def ask() -> None:
+        async with buildkit.client(clean.socket) as client:
+            request = control_pb2.SolveRequest(Ref="r", Session="none", Frontend="dockerfile.v0")
+            await client.control("Solve", request, control_pb2.SolveResponse)
+
+    with pytest.raises(GRPCError, match="no active session for none"):
+        asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        (control_pb2.SolveRequest(Ref="r", Frontend="gateway.v0"), 'invalid frontend "gateway.v0"'),
+        (control_pb2.SolveRequest(Ref="r", Entitlements=["network.host"]),
+         "granting entitlement network.host is not allowed"),
+        (control_pb2.SolveRequest(Ref="r", Cache=control_pb2.CacheOptions(
+            Exports=[control_pb2.CacheOptionsEntry(Type="registry")])),
+         "cache export to registry is not supported"),
+        (control_pb2.SolveRequest(), "a build has a ref"),
+    ],
+)  # fmt: skip
+def test_what_there_is_not_is_refused(clean: Daemon, request_: Any, sentence: str) -> None:
+    async def ask() -> None:
+        async with buildkit.client(clean.socket) as client:
+            await client.control("Solve", request_, control_pb2.SolveResponse)
+
+    with pytest.raises(GRPCError, match=re.escape(sentence)):
+        asyncio.run(ask())
+
+
+def test_a_build_that_nobody_waits_for_cannot_be_driven(clean: Daemon) -> None:
+    async def ask(build_: str) -> None:
+        async with buildkit.client(clean.socket) as client:
+            request = gateway_pb2.PingRequest()
+            await client.gateway("Ping", request, gateway_pb2.PongResponse, build_)
+
+    with pytest.raises(GRPCError, match="no buildid found in context"):
+        asyncio.run(ask(""))
+    with pytest.raises(GRPCError, match="no such job nobody"):
+        asyncio.run(ask("nobody"))
+
+
+def test_workers_and_the_cache_are_listed_and_pruned(clean: Daemon, folder: Path) -> None:
+    build(clean, folder, "FROM busybox\nRUN echo x >/x", "made")
+
+    async def ask() -> tuple[Any, Any, list[Any]]:
+        async with buildkit.client(clean.socket) as client:
+            workers = await client.control(
+                "ListWorkers", control_pb2.ListWorkersRequest(), control_pb2.ListWorkersResponse
+            )
+            used = await client.control(
+                "DiskUsage", control_pb2.DiskUsageRequest(), control_pb2.DiskUsageResponse
+            )
+            gone = await client.stream(
+                "Prune", control_pb2.PruneRequest(all=True), control_pb2.UsageRecord
+            )
+            return workers, used, gone
+
+    workers, used, gone = asyncio.run(ask())
+    assert [worker.ID for worker in workers.record] == ["sampan"]
+    assert any("echo x >/x" in record.Description for record in used.record)
+    assert {record.ID for record in gone} == {record.ID for record in used.record}
+
+
+def test_a_client_that_leaves_stops_its_build(clean: Daemon, folder: Path) -> None:
+    (folder / "Dockerfile").write_text("FROM busybox\nRUN sleep 1000")
+    served = Folders({"context": folder, "dockerfile": folder})
+
+    def containers() -> list[Any]:
+        found: list[Any] = clean.request("GET", "/containers/json").json
+        return found
+
+    async def leave() -> None:
+        task = asyncio.ensure_future(buildkit.build(clean.socket, served, "made"))
+        while not await asyncio.to_thread(containers):
+            await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(leave())
+    eventually(lambda: not containers())
+    assert clean.request("GET", "/images/made/json").status == 404

@@ -1,0 +1,255 @@
+"""A client of BuildKit's API that makes the calls of buildx, with a folder of its own to serve.
+
+The calls, and their order, are those that buildx 0.36 was seen to make.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import stat
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from grpclib.client import Channel, UnaryStreamMethod, UnaryUnaryMethod
+from grpclib.const import Cardinality, Handler, Status
+from grpclib.exceptions import GRPCError
+from grpclib.server import Stream
+
+from sampan.http.grpc import connected, serve
+from sampan.http.stream import SocketStream
+from sampan.spec.buildkit import control_pb2, gateway_pb2, session_pb2
+from sampan.spec.buildkit.session_pb2 import Packet
+
+_CONTROL = "/moby.buildkit.v1.Control/"
+_GATEWAY = "/moby.buildkit.v1.frontend.LLBBridge/"
+_GO = {stat.S_IFDIR: 1 << 31, stat.S_IFLNK: 1 << 27, stat.S_IFIFO: 1 << 25}
+_PIECE = 32 << 10
+_BUILD = "buildkit-controlapi-buildid"
+
+
+@dataclass(slots=True)
+class Folders:
+    """What a client serves: its folders, secrets and passwords."""
+
+    folders: Mapping[str, Path]
+    secrets: Mapping[str, bytes] = field(default_factory=dict)
+    passwords: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    asked: list[dict[str, list[str]]] = field(default_factory=list)
+    sent: list[str] = field(default_factory=list)
+
+    def __mapping__(self) -> dict[str, Handler]:
+        unary = Cardinality.UNARY_UNARY
+        pb = session_pb2
+        return {
+            "/moby.filesync.v1.FileSync/DiffCopy": Handler(
+                self.sync, Cardinality.STREAM_STREAM, Packet, Packet
+            ),
+            "/moby.buildkit.secrets.v1.Secrets/GetSecret": Handler(
+                self.secret, unary, pb.GetSecretRequest, pb.GetSecretResponse
+            ),
+            "/moby.filesync.v1.Auth/Credentials": Handler(
+                self.password, unary, pb.CredentialsRequest, pb.CredentialsResponse
+            ),
+        }
+
+    async def secret(self, stream: Stream[Any, Any]) -> None:
+        request = await stream.recv_message()
+        if request.ID not in self.secrets:
+            raise GRPCError(Status.NOT_FOUND, f"secret {request.ID}: not found")
+        await stream.send_message(session_pb2.GetSecretResponse(data=self.secrets[request.ID]))
+
+    async def password(self, stream: Stream[Any, Any]) -> None:
+        request = await stream.recv_message()
+        name, secret = self.passwords.get(request.Host, ("", ""))
+        await stream.send_message(session_pb2.CredentialsResponse(Username=name, Secret=secret))
+
+    async def sync(self, stream: Stream[Any, Any]) -> None:
+        """Send a folder as fsutil does: all names, and contents as they are asked for."""
+        metadata: Any = stream.metadata
+        wanted = {key: metadata.getall(key) for key in metadata}
+        self.asked.append(wanted)
+        [name] = wanted["dir-name"]
+        if name not in self.folders:
+            raise GRPCError(Status.NOT_FOUND, f'no access allowed to dir "{name}"')
+        files = list(_walk(self.folders[name], wanted))
+        for _, packet in files:
+            await stream.send_message(packet)
+        await stream.send_message(Packet(type=Packet.PACKET_STAT))
+        while (asked := await stream.recv_message()).type != Packet.PACKET_FIN:
+            path = files[asked.ID][0]
+            self.sent.append(path.name)
+            content = path.read_bytes()
+            for at in range(0, len(content), _PIECE):
+                piece = Packet(type=Packet.PACKET_DATA, ID=asked.ID, data=content[at : at + _PIECE])
+                await stream.send_message(piece)
+            await stream.send_message(Packet(type=Packet.PACKET_DATA, ID=asked.ID))
+        await stream.send_message(Packet(type=Packet.PACKET_FIN))
+
+
+def _walk(root: Path, wanted: Mapping[str, list[str]]) -> list[tuple[Path, Packet]]:
+    follow, exclude = wanted.get("followpaths", []), wanted.get("exclude-patterns", [])
+    found, seen = [], dict[int, str]()
+    for path in sorted(root.rglob("*"), key=lambda path: path.parts):
+        name = str(path.relative_to(root))
+        if (follow and name not in follow) or name in exclude:
+            continue
+        info = path.lstat()
+        kind = stat.S_IFMT(info.st_mode)
+        link = os.readlink(path) if kind == stat.S_IFLNK else ""
+        if kind == stat.S_IFREG:
+            link = seen.setdefault(info.st_ino, name)
+            link = "" if link == name else link
+        one = session_pb2.Stat(
+            path=name,
+            mode=_GO.get(kind, 0) | (info.st_mode & 0o777),
+            size=info.st_size if kind == stat.S_IFREG else 0,
+            modTime=info.st_mtime_ns,
+            linkname=link,
+        )
+        found.append((path, Packet(type=Packet.PACKET_STAT, stat=one)))
+    return found
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of a build."""
+
+    response: dict[str, str]
+    vertices: dict[str, control_pb2.Vertex]  # the last of each digest
+    logs: bytes
+    warnings: list[str]
+
+    @property
+    def names(self) -> list[str]:
+        return [vertex.name for vertex in self.vertices.values()]
+
+    @property
+    def cached(self) -> list[str]:
+        return [vertex.name for vertex in self.vertices.values() if vertex.cached]
+
+
+@contextlib.asynccontextmanager
+async def hijacked(
+    path: str, target: str, *headers: tuple[str, str]
+) -> AsyncIterator[SocketStream]:
+    """Open a connection to a daemon that speaks HTTP/2 from now on."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(path)
+    stream = SocketStream(sock)
+    fields = [("Host", "x"), ("Connection", "Upgrade"), ("Upgrade", "h2c"), *headers]
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    try:
+        await stream.send(f"POST {target} HTTP/1.1\r\n{head}\r\n".encode())
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += await stream.receive()
+        head_, _, rest = answer.partition(b"\r\n\r\n")
+        assert b" 101 " in head_, answer
+        stream.push_back(rest)
+        yield stream
+    finally:
+        stream.close()
+
+
+@contextlib.asynccontextmanager
+async def session(path: str, folders: Folders) -> AsyncIterator[str]:
+    """Serve folders to a daemon; give the session's id."""
+    name = secrets.token_hex(12)
+    method = "X-Docker-Expose-Session-Grpc-Method"
+    headers = [(method, path_of) for path_of in folders.__mapping__()]
+    headers += [("X-Docker-Expose-Session-Uuid", name), ("X-Docker-Expose-Session-Name", "test")]
+    async with hijacked(path, "/session", *headers) as stream:
+        task = asyncio.ensure_future(serve(stream, [folders]))
+        try:
+            yield name
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+class Client:
+    """Calls of one connection."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+
+    async def call(self, name: str, request: Any, reply: type, build: str = "") -> Any:
+        method: Any = UnaryUnaryMethod(self.channel, name, type(request), reply)
+        return await method(request, metadata={_BUILD: build} if build else None)
+
+    async def control(self, name: str, request: Any, reply: type) -> Any:
+        return await self.call(f"{_CONTROL}{name}", request, reply)
+
+    async def gateway(self, name: str, request: Any, reply: type, build: str) -> Any:
+        return await self.call(f"{_GATEWAY}{name}", request, reply, build)
+
+    async def stream(self, name: str, request: Any, reply: type) -> list[Any]:
+        method: Any = UnaryStreamMethod(self.channel, _CONTROL + name, type(request), reply)
+        found: list[Any] = await method(request)
+        return found
+
+
+@contextlib.asynccontextmanager
+async def client(path: str) -> AsyncIterator[Client]:
+    """Give a client of a daemon's gRPC API."""
+    async with hijacked(path, "/grpc") as stream, connected(stream) as (channel, _):
+        yield Client(channel)
+
+
+async def build(
+    path: str,
+    folders: Folders,
+    tags: str = "",
+    **attributes: str,
+) -> Result:
+    """Build as buildx does; GRPCError tells why it failed."""
+    ref = secrets.token_hex(12)
+    exporters = [control_pb2.Exporter(Type="moby", Attrs={"name": tags} if tags else {})]
+    async with session(path, folders) as named, client(path) as one:
+        status = asyncio.ensure_future(
+            one.stream("Status", control_pb2.StatusRequest(Ref=ref), control_pb2.StatusResponse)
+        )
+        solve = asyncio.ensure_future(
+            one.control(
+                "Solve",
+                control_pb2.SolveRequest(Ref=ref, Session=named, Exporters=exporters),
+                control_pb2.SolveResponse,
+            )
+        )
+        try:
+            await _drive(one, ref, attributes)
+            response = await solve
+            return _result(dict(response.ExporterResponse), await status)
+        finally:
+            for task in (status, solve):
+                task.cancel()
+            await asyncio.wait([status, solve])
+
+
+async def _drive(one: Client, ref: str, attributes: Mapping[str, str]) -> None:
+    pb = gateway_pb2
+    await one.gateway("Ping", pb.PingRequest(), pb.PongResponse, ref)
+    wanted = pb.SolveRequest(Frontend="dockerfile.v0", FrontendOpt=dict(attributes))
+    try:
+        solved = await one.gateway("Solve", wanted, pb.SolveResponse, ref)
+        decision = pb.ReturnRequest(result=solved.result)
+    except GRPCError as error:
+        decision = pb.ReturnRequest()
+        decision.error.code, decision.error.message = error.status.value, error.message or ""
+    await one.gateway("Return", decision, pb.ReturnResponse, ref)
+
+
+def _result(response: dict[str, str], told: list[control_pb2.StatusResponse]) -> Result:
+    result = Result(response, {}, b"", [])
+    for one in told:
+        for vertex in one.vertexes:
+            result.vertices[vertex.digest] = vertex
+        result.logs += b"".join(log.msg for log in one.logs)
+        result.warnings += [bytes(warning.short).decode() for warning in one.warnings]
+    return result

@@ -1,0 +1,64 @@
+"""Attributes of the front end become options of builds, or are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from sampan.api.buildkit.options import wish_of
+from sampan.errors import InvalidArgument, Unsupported
+from sampan.spec.build import BuildOptions, Limits
+from sampan.spec.docker.config import Ulimit
+
+
+def test_nothing_said_is_a_dockerfile_in_the_context() -> None:
+    wish = wish_of({})
+    assert wish.options == BuildOptions()
+    assert (wish.context_name, wish.dockerfile_name) == ("context", "dockerfile")
+
+
+def test_everything_said_reaches_the_build() -> None:
+    wish = wish_of(
+        {
+            "filename": "a/Recipe", "target": "t", "build-arg:A": "1", "build-arg:B": "",
+            "label:l": "v", "platform": "linux/arm64", "no-cache": "",
+            "image-resolve-mode": "pull", "force-network-mode": "host",
+            "add-hosts": "a=1.2.3.4,b=::1", "memory": "1", "memswap": "2", "cpushares": "3",
+            "cpuperiod": "4", "cpuquota": "5", "shm-size": "6", "cpusetcpus": "0",
+            "cpusetmems": "1", "cgroup-parent": "/p", "ulimit": "nofile=1:2,core=3",
+            "contextkey": "c", "dockerfilekey": "d", "frontend.caps": "x", "cmdline": "y",
+        }
+    )  # fmt: skip
+    assert wish.options == BuildOptions(
+        dockerfile="a/Recipe",
+        target="t",
+        arguments={"A": "1", "B": ""},
+        labels={"l": "v"},
+        platform="linux/arm64",
+        no_cache=True,
+        pull=True,
+        network="host",
+        extra_hosts=["a:1.2.3.4", "b:::1"],
+        limits=Limits(
+            memory=1, memory_swap=2, cpu_shares=3, cpu_period=4, cpu_quota=5, shm_size=6,
+            cpuset_cpus="0", cpuset_mems="1", cgroup_parent="/p",
+            ulimits=[Ulimit(name="nofile", soft=1, hard=2), Ulimit(name="core", soft=3, hard=3)],
+        ),
+    )  # fmt: skip
+    assert (wish.context_name, wish.dockerfile_name) == ("c", "d")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "kind", "sentence"),
+    [
+        ({"no-cache": "stage"}, Unsupported, "--no-cache-filter"),
+        ({"platform": "a,b"}, Unsupported, "several platforms"),
+        ({"shm-size": "1g"}, InvalidArgument, "invalid shm-size: 1g"),
+        ({"ulimit": "nofile"}, InvalidArgument, "invalid ulimit: nofile"),
+        ({"force-network-mode": "x"}, InvalidArgument, "invalid network mode: x"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    attributes: dict[str, str], kind: type[Exception], sentence: str
+) -> None:
+    with pytest.raises(kind, match=sentence):
+        wish_of(attributes)

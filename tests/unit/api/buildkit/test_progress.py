@@ -1,0 +1,107 @@
+"""Progress is told whole to everybody who asks, in the order in which it happened."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sampan.api.buildkit import progress as module
+from sampan.api.buildkit.progress import Progress, Vertices
+from sampan.spec.buildkit.control_pb2 import StatusResponse, Vertex
+from sampan.spec.docker.images import ProgressDetail, ProgressMessage
+
+
+async def told(progress: Progress) -> list[StatusResponse]:
+    return [message async for message in progress.follow()]
+
+
+def merged(progress: Progress) -> StatusResponse:
+    whole = StatusResponse()
+    for message in asyncio.run(told(progress)):
+        whole.MergeFrom(message)
+    return whole
+
+
+def last(whole: StatusResponse) -> dict[str, Vertex]:
+    return {vertex.name: vertex for vertex in whole.vertexes}
+
+
+def test_who_comes_early_and_who_comes_late_hear_the_same() -> None:
+    async def run() -> None:
+        progress = Progress("r")
+        early = asyncio.ensure_future(told(progress))
+        await asyncio.sleep(0)
+        vertex = progress.vertex("one")
+        await asyncio.sleep(0)
+        vertex.log(b"said")
+        vertex.end()
+        progress.end()
+        heard = [StatusResponse(), StatusResponse()]
+        for whole, messages in zip(heard, (await early, await told(progress)), strict=True):
+            for message in messages:
+                whole.MergeFrom(message)
+        assert heard[0] == heard[1]
+        assert [log.msg for log in heard[0].logs] == [b"said"]
+        assert progress.followers == 0
+
+    asyncio.run(run())
+
+
+def test_steps_follow_each_other_and_end_once() -> None:
+    progress = Progress("r")
+    voice = Vertices(progress, 2).voice()
+    voice.step(1, "FROM a")
+    voice.cached()
+    voice.step(2, "RUN b")
+    voice.text("output")
+    voice.running("c")
+    voice.end()
+    voice.end()
+    progress.end()
+    whole = merged(progress)
+    first, second = last(whole)["[1/2] FROM a"], last(whole)["[2/2] RUN b"]
+    assert first.cached
+    assert not second.cached
+    assert list(second.inputs) == [first.digest]
+    assert first.HasField("completed")
+    assert second.HasField("completed")
+    assert len(whole.vertexes) == 4
+    assert whole.logs[0].vertex == second.digest
+
+
+def test_a_step_that_fails_has_the_error_and_a_stopped_one_is_cancelled() -> None:
+    progress = Progress("r")
+    failed, stopped, silent = (Vertices(progress, 2).voice() for _ in range(3))
+    failed.step(1, "RUN a")
+    stopped.step(2, "RUN b")
+    failed.fail(ValueError("it broke"))
+    stopped.fail(asyncio.CancelledError())
+    silent.fail(ValueError())
+    progress.end()
+    found = last(merged(progress))
+    assert found["[1/2] RUN a"].error == "it broke"
+    assert found["[2/2] RUN b"].error == "context canceled"
+
+
+def test_layers_of_a_base_image_are_transfers() -> None:
+    progress = Progress("r")
+    voice = Vertices(progress, 1).voice()
+    voice.step(1, "FROM a")
+    detail = ProgressDetail(current=5, total=9)
+    voice.say(ProgressMessage(id="abc", status="Downloading", progress_detail=detail))
+    voice.say(ProgressMessage(status="no layer"))
+    progress.end()
+    [status] = merged(progress).statuses
+    assert (status.ID, status.current, status.total) == ("downloading abc", 5, 9)
+
+
+def test_endless_output_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_LOG", 10)
+    progress = Progress("r")
+    vertex = progress.vertex("v")
+    for _ in range(5):
+        vertex.log(b"123456")
+    progress.end()
+    assert b"".join(log.msg for log in merged(progress).logs).startswith(b"123456123456[output")
+    assert len(merged(progress).logs) == 2
