@@ -210,3 +210,24 @@ def test_maps_that_the_kernel_refuses_are_refused(ids: list[LinuxIDMapping]) -> 
 def test_a_limit_is_set_as_it_is_asked_for(box: Box, made: Made) -> None:
     limits = [Rlimit(type="RLIMIT_NOFILE", soft=77, hard=88)]
     assert run(box, made, "ulimit -Sn; ulimit -Hn", rlimits=limits) == ["77", "88"]
+
+
+@pytest.mark.kernel("cgroup2")
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_control_group_that_is_seen_writable_is_delegated(
+    box: Box, made: Made, writable: bool
+) -> None:
+    script = (
+        "cd /sys/fs/cgroup; mkdir sub && echo $$ >sub/cgroup.procs && echo moved;"
+        " echo max >memory.max && echo lifted; true"
+    )
+    specification = wanted("sh", "-c", script)
+    assert specification.linux is not None
+    specification.linux.namespaces.append(LinuxNamespace(type="cgroup"))
+    for mount in specification.mounts:
+        if mount.type == "cgroup" and writable:
+            mount.options.remove("ro")
+    ended = start(box, made, specification).end()
+    assert ended.lines == (["moved"] if writable else [])
+    for folder in Path(f"/sys/fs/cgroup/{box.name}").glob("sub"):
+        folder.rmdir()

@@ -260,14 +260,14 @@ def mandatory_access(probes: Probes) -> Finding:
 
 
 def id_mapped_mounts(probes: Probes) -> Finding:
-    """Volumes under a user namespace."""
+    """What user namespaces shift the owners of files with."""
     if reason := probes.idmapped_mounts():
         return Finding(
             "id-mapped mounts",
             "note",
             reason,
-            "under user namespaces, files of volumes belong to nobody",
-            "Linux 5.12 or later, and a file system that takes part (ext4, xfs, btrfs, overlay)",
+            "containers with --userns=auto or --userns-remap, and binds with idmap, do not start",
+            "Linux 5.19 or later, and a data root on ext4, xfs or btrfs",
         )
     return Finding("id-mapped mounts", "ok", "the kernel has them")
 

@@ -108,6 +108,29 @@ def _use_privileges(request: LaunchRequest, setup: init.Setup, warnings: list[st
         if hard > most:
             with suppress(OSError):  # init will say which
                 process.prlimit(0, number, (soft, hard))
+    maps = (request.spec.linux or Linux()).uid_mappings
+    _delegate(setup, idmaps.host_id(maps, 0))
     if request.stdio is not None:
-        maps = (request.spec.linux or Linux()).uid_mappings
         idmaps.give_streams(request.stdio, idmaps.host_id(maps, setup.program.uid))
+
+
+def _delegate(setup: init.Setup, owner: int) -> None:
+    """Give a container that sees its control group writable what may be given away of it.
+
+    It can make groups below then, and move its processes; limits stay the host's. Source:
+    Documentation/admin-guide/cgroup-v2.rst, "Model of Delegation"; runc's cgroup ownership.
+    """
+    group = setup.cgroups.unified
+    is_writable = any(
+        mount.kind in ("cgroup", "cgroup2") and not mount.is_read_only for mount in setup.mounts
+    )
+    if not (group and setup.new_cgroup and is_writable) or owner < 0:
+        return
+    try:
+        with open("/sys/kernel/cgroup/delegate", encoding="ascii") as file:
+            names = file.read().split()
+    except FileNotFoundError:  # before Linux 4.15
+        names = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
+    for path in (group, *(group + b"/" + name.encode() for name in names)):
+        with suppress(FileNotFoundError):  # of a controller that is not in use
+            os.chown(path, owner, -1)

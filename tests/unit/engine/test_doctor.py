@@ -156,7 +156,7 @@ def test_a_host_that_has_everything_needs_nothing() -> None:
             "warning",
             "without the profile",
         ),
-        (failing(idmapped_mounts="no"), "id-mapped mounts", "note", "belong to nobody"),
+        (failing(idmapped_mounts="no"), "id-mapped mounts", "note", "do not start"),
         (failing(veth="no veth pair"), "bridge and veth", "warning", "--network host"),
         (failing(nftables="no"), "firewall", "warning", "ports be published"),
         (failing(**{"library__libnftables.so.1": "gone"}), "firewall", "warning", "published"),
