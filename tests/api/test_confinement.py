@@ -28,6 +28,7 @@ FORBID_MKDIR = json.dumps(
         ],
     }
 )
+MAKE_GROUP = "(mkdir /sys/fs/cgroup/pids/x || mkdir /sys/fs/cgroup/x) 2>/dev/null"
 TRY_CALLS = "mkdir /a; mkdir /tmp 2>/dev/null; rmdir /var/empty; ln -s a /b && echo linked"
 
 
@@ -81,8 +82,8 @@ FLAGS: list[tuple[dict[str, Any], str, str]] = [
     ({"SecurityOpt": ["seccomp={}"]}, STATUS.format("Seccomp:"), "Seccomp:0\n"),
     ({"Privileged": True}, STATUS.format("Seccomp:"), "Seccomp:0\n"),
     ({"SecurityOpt": [f"seccomp={FORBID_MKDIR}"]}, f"{TRY_CALLS} 2>&1", "linked\n"),
-    ({"SecurityOpt": ["writable-cgroups"]}, "mkdir /sys/fs/cgroup/pids/x && echo made", "made\n"),
-    ({"SecurityOpt": ["writable-cgroups=false"]}, "mkdir /sys/fs/cgroup/pids/x || echo no", "no\n"),
+    ({"SecurityOpt": ["writable-cgroups"]}, f"{MAKE_GROUP} && echo made", "made\n"),
+    ({"SecurityOpt": ["writable-cgroups=false"]}, f"{MAKE_GROUP} || echo no", "no\n"),
     ({"SecurityOpt": ["label=disable"]}, "echo runs", "runs\n"),
     ({"SecurityOpt": ["apparmor=unconfined"]}, "echo runs", "runs\n"),
     # masked and read-only paths

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from sampan.cli.capability_flags import effective
 from sampan.cli.container_networks import endpoints_of
 from sampan.cli.invocation import Exit
 from sampan.errors import InvalidArgument
@@ -121,6 +122,7 @@ def _healthcheck(options: ContainerOptions) -> dict[str, Any] | None:
 
 def _host(options: ContainerOptions) -> dict[str, Any]:
     security, masked, read_only = _security(options.security_opt)
+    cap_add, cap_drop = effective(options.cap_add, options.cap_drop)
     network = options.network[0]["name"] if options.network else "default"
     host: dict[str, Any] = {
         "ContainerIDFile": options.cidfile,
@@ -130,8 +132,8 @@ def _host(options: ContainerOptions) -> dict[str, Any]:
         "AutoRemove": options.rm,
         "VolumeDriver": options.volume_driver,
         "VolumesFrom": options.volumes_from or None,
-        "CapAdd": options.cap_add or None,
-        "CapDrop": options.cap_drop or None,
+        "CapAdd": cap_add or None,
+        "CapDrop": cap_drop or None,
         "CgroupnsMode": options.cgroupns,
         "Dns": options.dns,
         "DnsOptions": options.dns_option,
