@@ -1,8 +1,10 @@
 """Networks: ours and dockerd in turn, on the same machine and image.
 
     .venv/bin/python bench/network.py [start throughput dns] [--runs N] [--many N] [--seconds N]
+                                      [--alone]
 
-Prints a Markdown table of medians and the ratio ours / dockerd. Needs iperf3.
+Prints a Markdown table of medians and the ratio ours / dockerd. Needs iperf3. With --alone only
+ours is measured.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from containers import IDLE, report, timed
 from engines import Engine, import_base, running, wanted
@@ -72,12 +74,17 @@ def bench_start(engines: dict[str, Engine], arguments: argparse.Namespace) -> No
 
 
 def bench_throughput(engines: dict[str, Engine], arguments: argparse.Namespace) -> None:
-    """iperf3 between two containers, and from the host through a published port, in turn."""
-    between: dict[str, list[float]] = {name: [] for name in engines}
-    published: dict[str, list[float]] = {name: [] for name in engines}
+    """iperf3 between two containers, and from the host through a published port, in turn.
+
+    The CPU time of both ends for each gigabyte is what the path through the kernel costs: unlike
+    the throughput, it is hardly disturbed by what else the machine does.
+    """
+    between: dict[str, list[Transfer]] = {name: [] for name in engines}
+    published: dict[str, list[Transfer]] = {name: [] for name in engines}
     pairs = {name: _pair(engine) for name, engine in engines.items()}
-    for _ in range(arguments.runs):
-        for name, engine in engines.items():
+    for run in range(arguments.runs):
+        order = list(engines.items())
+        for name, engine in order if run % 2 else reversed(order):
             server, client = pairs[name]
             about = engine.request("GET", f"/containers/{server}/json")["NetworkSettings"]
             address, gateway = (about["Networks"][NETWORK][it] for it in ("IPAddress", "Gateway"))
@@ -90,10 +97,15 @@ def bench_throughput(engines: dict[str, Engine], arguments: argparse.Namespace) 
     for engine in engines.values():
         engine.remove_all()
     for title, samples in (
-        ("throughput between two containers", between),
-        ("throughput through a published port", published),
+        ("between two containers", between),
+        ("through a published port", published),
     ):
-        report(title, {name: statistics.median(it) for name, it in samples.items()}, "Gbit/s")
+        speeds = {
+            name: statistics.median(it.speed for it in all_) for name, all_ in samples.items()
+        }
+        costs = {name: statistics.median(it.cost for it in all_) for name, all_ in samples.items()}
+        report(f"throughput {title}", speeds, "Gbit/s")
+        report(f"CPU time {title}", costs, "ms for each GB")
 
 
 def _pair(engine: Engine) -> tuple[str, str]:
@@ -132,13 +144,25 @@ def _listens(table: str) -> bool:
     return any(line[1].endswith(":1451") and line[3] == "0A" for line in lines[1:])
 
 
-def _iperf(enter: list[str], address: str, seconds: int) -> float:
+class Transfer(NamedTuple):
+    """What iperf3 found."""
+
+    speed: float  # Gbit/s
+    cost: float  # milliseconds of CPU for each GB, of both ends
+
+
+def _iperf(enter: list[str], address: str, seconds: int) -> Transfer:
     command = [*enter, "iperf3", "-c", address, "-t", str(seconds), "--json"]
     done = subprocess.run(command, check=True, capture_output=True)
     answer = json.loads(done.stdout)
     if "error" in answer:
         raise RuntimeError(f"{command}: {answer['error']}")
-    return float(answer["end"]["sum_received"]["bits_per_second"]) / 1e9
+    received, used = answer["end"]["sum_received"], answer["end"]["cpu_utilization_percent"]
+    share = (used["host_total"] + used["remote_total"]) / 100
+    return Transfer(
+        received["bits_per_second"] / 1e9,
+        1e3 * share * received["seconds"] / (received["bytes"] / 1e9),
+    )
 
 
 def bench_dns(engines: dict[str, Engine], arguments: argparse.Namespace) -> None:
@@ -187,10 +211,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--many", type=int, default=300)
     parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--alone", action="store_true")
     arguments = parser.parse_args()
     print("| what | Sampan | dockerd | ratio |\n|---|---|---|---|")
     with contextlib.ExitStack() as stack:
-        engines = {name: stack.enter_context(running(name)) for name in wanted()}
+        names = ["sampand"] if arguments.alone else wanted()
+        engines = {name: stack.enter_context(running(name)) for name in names}
         for engine in engines.values():
             import_base(engine)
             engine.request("POST", "/networks/create", {"Name": NETWORK})

@@ -287,10 +287,13 @@ def _masquerade(bridges: Sequence[BridgeRules]) -> Iterable[str]:
 def _guard() -> list[str]:
     # route_localnet, which makes ports published on 127.0.0.1 answer, would also let containers
     # reach the services that listen on the host's loopback.
-    return ["iifname @bridges ip daddr 127.0.0.0/8 drop"]
+    # Every packet comes here, so the comparison that is over soonest comes first.
+    return ["ip daddr 127.0.0.0/8 iifname @bridges drop"]
 
 
 def _filter(rules: Rules) -> Iterable[str]:
+    # All that follows is about who may begin; what has begun is let go on without a look at it.
+    yield "ct state established,related accept"
     if rules.uplinks:
         yield "meta nfproto ipv4 iifname @uplinks oifname @uplinks ct state new drop"
     if rules.uplinks6:
