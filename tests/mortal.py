@@ -47,7 +47,7 @@ class Countdown:
     def left(self, number: int) -> None:
         self._memory[:8] = struct.pack("q", number)
 
-    def install(self) -> None:
+    def install(self, steps: tuple[tuple[Any, str], ...] = STEPS) -> None:
         """Have this process, a child that is good for nothing else, die when there are none."""
 
         def counted(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,7 +60,7 @@ class Countdown:
 
             return call
 
-        for owner, name in STEPS:
+        for owner, name in steps:
             setattr(owner, name, counted(getattr(owner, name)))
 
     def close(self) -> None:

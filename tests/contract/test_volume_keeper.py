@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import socket
@@ -96,6 +98,13 @@ def root(place: Path) -> Path:
 def fill(keeper: VolumeKeeper, root: Path, *fills: Fill) -> None:
     with Fd(os.open(root, paths.O_DIRECTORY)) as fd:
         keeper.fill_volumes(fd, list(fills))
+
+
+@contextlib.contextmanager
+def open_folder(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    yield fd
+    os.close(fd)
 
 
 def data(place: Path, name: str = "data") -> Path:
@@ -303,6 +312,13 @@ def test_what_a_killed_copy_left_is_replaced_by_the_next(
     assert not left.exists()
     assert not (data(place) / "half").exists()
     assert (data(place) / "file").exists()
+    left.mkdir()
+    with open_folder(left.parent) as folder:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # somebody is copying
+        keeper.collect_volumes()
+        assert left.exists()
+    keeper.collect_volumes()
+    assert not left.exists()
 
 
 # --- sizes ---------------------------------------------------------------------------------------

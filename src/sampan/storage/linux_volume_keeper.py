@@ -10,6 +10,7 @@ volumes/.trash/          what was removed
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import stat
@@ -74,19 +75,29 @@ class LinuxVolumeKeeper:
             with suppress(FileExistsError):
                 os.mkdir(encoded, 0o701, dir_fd=self._root)
             with self._opened(encoded) as folder:
-                try:
-                    os.mkdir(DATA, 0o755, dir_fd=folder)
-                except FileExistsError:
-                    return
-                if size:
-                    self._projects.limit(self._path / name / "_data", size)
+                if not size:
+                    with suppress(FileExistsError):
+                        os.mkdir(DATA, 0o755, dir_fd=folder)
+                elif not _has_data(folder):
+                    self._make_limited(name, folder, size)
+
+    def _make_limited(self, name: str, folder: int, size: int) -> None:
+        """Make the folder of a volume's data; it has its name when it has its limit."""
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        trees.remove(folder, FILLING)
+        os.mkdir(FILLING, 0o755, dir_fd=folder)
+        self._projects.limit(self._path / name / FILLING.decode(), size)
+        os.rename(FILLING, DATA, src_dir_fd=folder, dst_dir_fd=folder)
 
     def volumes(self) -> list[VolumeFolder]:
         """Return all volumes that have a folder."""
         found = []
         for name in sorted(os.listdir(self._root)):
-            if VOLUME.fullmatch(name) and self._is_folder(os.fsencode(name)):
-                found.append(VolumeFolder(name=name, mounted=self._is_mounted(os.fsencode(name))))
+            if VOLUME.fullmatch(name):
+                with suppress(NotFound), self._opened(os.fsencode(name)) as folder:
+                    if _has_data(folder):
+                        is_mounted = self._is_mounted(os.fsencode(name))
+                        found.append(VolumeFolder(name=name, mounted=is_mounted))
         return found
 
     def remove_volume(self, name: str) -> None:
@@ -101,7 +112,11 @@ class LinuxVolumeKeeper:
             os.rename(encoded, goal, src_dir_fd=self._root, dst_dir_fd=self._root)
 
     def collect_volumes(self) -> None:
-        """Empty the trash."""
+        """Empty the trash, and take away what killed copies have left beside volumes."""
+        for name in os.listdir(self._root):
+            if VOLUME.fullmatch(name):
+                with suppress(NotFound), self._opened(os.fsencode(name)) as folder:
+                    _forget_copy(folder)
         try:
             trash = os.open(TRASH, trees.DIRECTORY, dir_fd=self._root)
         except FileNotFoundError:
@@ -238,6 +253,7 @@ class LinuxVolumeKeeper:
             if in_place or mounts.is_mount_root(data) or quota.project_of(data):
                 _fill_in_place(source, data)
                 return
+        fcntl.flock(folder, fcntl.LOCK_EX)  # until the folder is closed, or we are killed
         trees.remove(folder, FILLING)
         os.mkdir(FILLING, 0o700, dir_fd=folder)
         try:
@@ -276,6 +292,24 @@ def _open_below(folder: int, name: bytes, sentence: str) -> int:
         if error.errno in _ABSENT:
             raise NotFound(sentence) from error
         raise
+
+
+def _has_data(folder: int) -> bool:
+    try:
+        os.stat(DATA, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _forget_copy(folder: int) -> None:
+    """Remove a copy on its way into a volume, unless somebody is at it."""
+    try:
+        os.stat(FILLING, dir_fd=folder, follow_symlinks=False)
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (FileNotFoundError, BlockingIOError):
+        return
+    trees.remove(folder, FILLING)
 
 
 def _fill_in_place(source: int, target: int) -> None:

@@ -54,7 +54,7 @@ class VolumeKeeper(Protocol):
         """
 
     def volumes(self) -> list[VolumeFolder]:
-        """Return all volumes that have a folder."""
+        """Return all volumes whose folder is complete."""
 
     def mount_volume(self, name: str, mount: Mount) -> None:
         """Mount a file system, or a folder of the host, on a volume's folder, if nothing is yet.
@@ -80,7 +80,7 @@ class VolumeKeeper(Protocol):
         """
 
     def collect_volumes(self) -> None:
-        """Delete what removals have left; takes long, may be called at any time."""
+        """Delete what removals and killed copies have left; may be called at any time."""
 
     def volume_usage(self, names: list[str]) -> dict[str, VolumeUsage]:
         """Return the disk use of volumes; those that are not there are left out.

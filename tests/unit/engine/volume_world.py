@@ -71,8 +71,8 @@ class FakeKeeper:
 class World:
     """Volumes, and what containers have of them."""
 
-    def __init__(self, database: Path | str = ":memory:") -> None:
-        self.keeper = FakeKeeper()
+    def __init__(self, database: Path | str = ":memory:", keeper: FakeKeeper | None = None) -> None:
+        self.keeper = keeper or FakeKeeper()
         self.database = Database(database)
         self.records: dict[str, Record] = {}
         self.running: set[str] = set()
