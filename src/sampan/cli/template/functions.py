@@ -41,7 +41,11 @@ def shown(value: Any) -> str:
     if isinstance(value, Nil):
         return value.text
     if isinstance(value, dict):
-        return f"map[{' '.join(f'{key}:{shown(value[key])}' for key in sorted(value))}]"
+        # What is empty inside of a map is a structure: a set, as ExposedPorts and Volumes are.
+        pairs = (
+            f"{key}:{shown(value[key]) if value[key] != {} else '{}'}" for key in sorted(value)
+        )
+        return f"map[{' '.join(pairs)}]"
     if isinstance(value, (list, tuple)):
         return f"[{' '.join(map(shown, value))}]"
     if isinstance(value, float):

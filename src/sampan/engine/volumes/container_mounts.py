@@ -293,8 +293,13 @@ class ContainerMounts:
             await self._volumes.outlive(record.id)
 
     async def remove_anonymous(self, record: Record) -> None:
-        """Remove the volumes without a name of a container that is gone; named ones stay."""
-        names = [str(point.name) for point in record.mounts if point.type == "volume"]
+        """Remove the volumes that a container has without having named them, after it is gone."""
+        names = [
+            str(point.name)
+            for point in record.mounts
+            if point.type == "volume"
+            and not record.specs.get(point.destination, Mount(source="named")).source
+        ]
         if names:
             await self._volumes.remove_anonymous(dict.fromkeys(names))
 
