@@ -14,7 +14,17 @@ from sampan.linux.namespaces import KINDS
 from sampan.runtime import direct_user
 from sampan.runtime.requests import LaunchRequest
 from sampan.runtime.user_namespaces import Made, make
-from sampan.spec.runtime import LinuxIDMapping, LinuxNamespace, Mount, Process, Rlimit, Spec, User
+from sampan.spec.runtime import (
+    Hook,
+    Hooks,
+    LinuxIDMapping,
+    LinuxNamespace,
+    Mount,
+    Process,
+    Rlimit,
+    Spec,
+    User,
+)
 from sampan.storage.idmapped import id_mapped
 from tests.box import CAPABILITIES, Box, Running, spec
 from tests.in_range import FIRST, SIZE, maps
@@ -181,6 +191,13 @@ def test_another_container_may_join_all_of_it(box: Box, made: Made) -> None:
 def test_no_supervisor_is_needed(box: Box, made: Made) -> None:
     request = LaunchRequest(id="x", spec=wanted("true"), root="/", user_namespace=made.user)
     assert direct_user.is_possible(request)
+
+
+def test_a_start_that_a_supervisor_carries_out_is_the_same(box: Box, made: Made) -> None:
+    specification = wanted("sh", "-c", "id -u; stat -c %u /bin; echo x >/dev/stdout; hostname")
+    specification.hooks = Hooks(create_runtime=[Hook(path="/bin/true", args=["true"])])
+    ended = start(box, made, specification).end()
+    assert (ended.lines, ended.err) == (["0", "0", "x", "box"], "")
 
 
 def test_what_fails_leaves_nothing(box: Box, made: Made) -> None:

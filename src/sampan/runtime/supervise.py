@@ -108,6 +108,8 @@ def _start(request: LaunchRequest, filter: seccomp.Filter | None, progress: Prog
     plan = prepare.plan_namespaces(request)
     setup, progress.warnings = prepare.setup(request, plan, filter)
     idmaps.open_sources(setup, request, private=plan.is_private_user)
+    if plan.is_private_user and request.stdio is not None:
+        idmaps.give_streams(request.stdio, idmaps.host_id(linux.uid_mappings, setup.program.uid))
     if request.hold:
         setup.fifo = state.make_fifo(request.state_dir)
     _enter_cgroup(request, setup, linux, progress)
