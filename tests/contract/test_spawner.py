@@ -416,3 +416,11 @@ def test_many_calls_at_once_are_answered(spawner: Harness) -> None:
         names = list(pool.map(lambda _: spawner.start("/bin/echo", "x"), range(24)))
         codes = list(pool.map(lambda name: spawner.end(name).exit_code, names))
     assert codes == [0] * 24
+
+
+def test_only_namespaces_of_containers_are_joined(spawner: Harness) -> None:
+    """A pid is a number: that of a process of the host would give a container the host's."""
+    spec = Spec(process=Process(args=["true"], env=["PATH=/bin"]), mounts=defaults.mounts())
+    with spawner.root() as root, pytest.raises(Conflict, match="of a non running container"):
+        launch = Launch(id=new_id(), spec=spec, streams=Streams(), pull_in={"ipc": os.getpid()})
+        spawner.spawner.start(launch, root)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.errors import InvalidArgument
+from sampan.errors import Conflict, InvalidArgument
 from sampan.linux.cgroups.hierarchy import detect
 from sampan.linux.namespaces import KINDS
 from sampan.spec.runtime import (
@@ -101,6 +101,21 @@ def test_a_joined_pid_namespace_shows_both_containers(box: Box, other: tuple[Box
     lines = box.run(wanted, pull_in={"pid": other[1].launched.pid}).lines
     assert lines[0] == "sleep"
     assert lines[-1] != "1"
+
+
+@pytest.mark.parametrize("kind", ["pid", "ipc", "network"])
+def test_a_number_that_is_somebody_elses_by_now_is_not_joined(box: Box, kind: str) -> None:
+    """The container that was to be joined has ended, and its pid is that of a process of ours."""
+    ended = os.fork()
+    if ended == 0:
+        os._exit(0)
+    pidfd = os.pidfd_open(ended)
+    os.waitpid(ended, 0)
+    try:
+        with pytest.raises(Conflict, match="cannot join a namespace of a non running container"):
+            box.run(spec("true"), pull_in={kind: os.getpid()}, donors={os.getpid(): pidfd})
+    finally:
+        os.close(pidfd)
 
 
 def test_the_network_namespace_of_the_request_is_joined(

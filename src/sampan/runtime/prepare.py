@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sampan.errors import InvalidArgument
+from sampan.errors import Conflict, InvalidArgument
 from sampan.linux import namespaces, seccomp
 from sampan.linux.cgroups.hierarchy import detect
 from sampan.linux.namespaces import KINDS
@@ -80,6 +80,7 @@ def _plan_namespace(
     pid = request.pull_in.get(namespace.type)
     if pid is not None:
         joins.append((_open(f"/proc/{pid}/ns/{name}"), flag))
+        still_runs(request, pid)
     elif namespace.type == "network" and request.network is not None:
         joins.append((request.network, flag))
     elif namespace.path:
@@ -101,6 +102,7 @@ def _add_implied(request: LaunchRequest, plan: NamespacePlan, joins: list[tuple[
     for kind, pid in request.pull_in.items():
         if kind not in named:
             joins.append((_open(f"/proc/{pid}/ns/{KINDS[kind][1]}"), KINDS[kind][0]))
+            still_runs(request, pid)
             plan.joined.add(kind)
     if "mount" not in plan.joined:
         plan.new.add("mount")  # without one, the container's mounts would be the host's
@@ -114,6 +116,16 @@ def split_joins(plan: NamespacePlan, joins: list[tuple[int, int]]) -> None:
         plan.late = [join for join in joins if join[1] == namespaces.CLONE_NEWNS]
     else:
         plan.late = joins
+
+
+def still_runs(request: LaunchRequest, pid: int) -> None:
+    """Raise Conflict if a container has ended from which something was just opened, by its pid.
+
+    Then it may be of another process with that number: of one of the host.
+    """
+    pidfd = request.donors.get(pid, -1)
+    if pidfd >= 0 and namespaces.wait_ended(pidfd, 0):
+        raise Conflict("cannot join a namespace of a non running container")
 
 
 def _open(path: str) -> int:
@@ -225,6 +237,7 @@ def plan_mounts(request: LaunchRequest, linux: Linux, plan: NamespacePlan) -> li
         planned.append(each)
     if "ipc" in request.pull_in and not any(each.destination == SHM for each in planned):
         planned.append(shared_memory(request.pull_in["ipc"]))
+        still_runs(request, request.pull_in["ipc"])
     return planned
 
 

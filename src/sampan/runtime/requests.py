@@ -21,6 +21,7 @@ class LaunchRequest:
     user_namespace: int | None = None  # descriptor of one to join; the spec has its maps
     sources: dict[str, BindSource] = field(default_factory=dict)  # of binds, by destination
     pull_in: dict[str, int] = field(default_factory=dict)  # namespace type → pid to join it from
+    donors: dict[int, int] = field(default_factory=dict)  # pid of `pull_in` → pidfd, to be sure
     state_dir: str = ""  # state.json is written here (and exec.fifo with `hold`); "" for none
     stdio: tuple[int, int, int] | None = None  # None: those of the caller; unused with a terminal
     console_socket: str = ""  # with a terminal: send its master there instead of returning it

@@ -115,6 +115,7 @@ class Service:
                     user_namespace=user.number if user else None,
                     sources={each.destination: bind_source(each) for each in launch.sources},
                     pull_in=launch.pull_in,
+                    donors={pid: self._donor(pid) for pid in launch.pull_in.values()},
                     stdio=pipes.stdio(),
                     cgroup=cgroup,
                     seccomp_cache=self._world.seccomp_cache,
@@ -157,6 +158,13 @@ class Service:
             undo.pop_all()
         record = self._record(launch.id, launch.exec_id, launch.streams, pipes)
         return self._await(launching, record, pipes, container.record.cgroup)
+
+    def _donor(self, pid: int) -> int:
+        """Return the pidfd of a container of ours: its number alone may be anybody's by now."""
+        for task in self._world.tasks.values():
+            if task.record.pid == pid and not task.ended:
+                return task.pidfd
+        raise Conflict("cannot join a namespace of a non running container")
 
     def _refuse_second(self, key: Key) -> None:
         task = self._world.tasks.get(key)
