@@ -25,11 +25,13 @@ from sampan.engine.networks import Networks, Wish
 from sampan.errors import Conflict, NotFound, SampanError, Unavailable
 from sampan.network import ports
 from sampan.network.linux_plumber import LinuxPlumber
+from sampan.network.netlink import NetlinkSocket, add_veth
 from sampan.network.plumber import Plumber
 from sampan.network.sandbox import Sandbox, read_sysctl
 from sampan.network.service import serve
 from sampan.rpc import Fd
 from sampan.spec.docker.networks import NetworkCreateRequest, PortBinding
+from sampan.spec.docker.plugs import PlugRequest
 from tests.mortal import Countdown, forked, was_killed
 from tests.netns import hosts, links
 
@@ -117,7 +119,7 @@ def _in_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
         assert callable(function)
         return function(*args)
 
-    for module in ("networks", "endpoints", "default_bridge"):
+    for module in ("networks", "endpoints", "default_bridge", "plugs"):
         monkeypatch.setattr(f"sampan.engine.{module}.blocking", here)
 
 
@@ -265,7 +267,53 @@ class Unpublish(OfARunning):
         engine.do(engine.networks.publish(CONTAINER, {}, [ports.Unwanted.parse("8081:81")]))
 
 
-CASES = [Create, Remove, Start, Stop, Join, Leave, Publish, Unpublish]
+class CreateWire(Case):
+    """A network on a parent that is made for it."""
+
+    def before(self, engine: Engine) -> None:
+        gone(engine, "wire")
+
+    def change(self, engine: Engine) -> None:
+        engine.do(engine.networks.create(NetworkCreateRequest(name="wire", driver="macvlan")))
+
+
+class RemoveWire(CreateWire):
+    def before(self, engine: Engine) -> None:
+        if "wire" not in engine.names():
+            super().change(engine)
+
+    def change(self, engine: Engine) -> None:
+        engine.do(engine.networks.remove("wire"))
+
+
+class Plug(OfARunning):
+    """A card of the host becomes the port of a bridge that is made, and so does the container."""
+
+    def calm(self, engine: Engine) -> None:
+        plugs = engine.networks.plugs
+        for it in plugs.of(CONTAINER):
+            engine.do(plugs.unplug(plugs.find(CONTAINER, it.interface), self.namespace, None))
+
+    def change(self, engine: Engine) -> None:
+        wanted = PlugRequest(bridge="br7", port="card0", addresses=["10.88.0.9/24"])
+        engine.do(engine.networks.plugs.plug(CONTAINER, wanted, self.namespace, None))
+
+
+class Unplug(Plug):
+    def calm(self, engine: Engine) -> None:
+        if not engine.networks.plugs.of(CONTAINER):
+            super().change(engine)
+
+    def change(self, engine: Engine) -> None:
+        plugs = engine.networks.plugs
+        for it in plugs.of(CONTAINER):
+            engine.do(plugs.unplug(plugs.find(CONTAINER, it.interface), self.namespace, None))
+
+
+CASES = [
+    *(Create, Remove, Start, Stop, Join, Leave, Publish, Unpublish),
+    *(CreateWire, RemoveWire, Plug, Unplug),
+]
 
 # --- what is looked at ---------------------------------------------------------------------------
 
@@ -291,13 +339,18 @@ def check_whole(engine: Engine, folder: Path) -> None:
     networks = engine.do(engine.networks.list({}))
     bridges = {"sampan0"} | {f"br-{it.id[:12]}" for it in networks if it.driver == "bridge"}
     bridges -= {f"br-{it.id[:12]}" for it in networks if it.name == "bridge"}
-    endpoints = engine.plumber.endpoints()
+    wires = {f"dm-{it.id[:12]}" for it in networks if it.driver == "macvlan"}
+    endpoints, plugs = engine.plumber.endpoints(), engine.plumber.plugs()
     shown = output("ip", "-o", "link")
     aliases = re.findall(r"alias sampan:(\S+)", shown)
-    assert {name for name in links() if not name.startswith("veth")} - {"lo", "uplink0"} == bridges
-    ours = sorted(alias for alias in aliases if alias != "bridge")
-    assert ours == sorted(it.endpoint.endpoint_id for it in endpoints)
-    assert shown.count("veth") == len(endpoints)
+    plugged = {it.into.name for it in plugs}
+    present = {name for name in links() if not name.startswith("veth")} - OF_THE_HOST
+    assert present == bridges | wires | plugged
+    ours = sorted(alias for alias in aliases if alias not in ("bridge", "parent", "plug"))
+    ids = [*(it.endpoint.endpoint_id for it in endpoints), *(it.plug_id for it in plugs)]
+    assert ours == sorted(ids)
+    assert shown.count("veth") == len(ids)
+    assert ("alias sampan-port" in shown) == ("master br7" in shown) == bool(plugs)
     rules = output("nft", "list", "table", "inet", "sampan")
     assert set(re.findall(r"\b(?:br-[0-9a-f]{12}|sampan0)\b", rules)) == bridges
     if read_sysctl("ipv4/ip_forward") == "1":  # as before us, nothing goes through the host
@@ -307,13 +360,15 @@ def check_whole(engine: Engine, folder: Path) -> None:
     assert {int(it) for it in re.findall(r"\. (\d+) :", any_port)} == published
     state = folder / "state"
     kept = {kind: {path.stem for path in (state / kind).iterdir()} for kind in KINDS}
-    assert kept["networks"] == {it.id for it in networks if it.driver == "bridge"}
+    assert kept["networks"] == {it.id for it in networks if it.driver in ("bridge", "macvlan")}
+    assert kept["plugs"] == {it.plug_id for it in plugs}
     assert kept["endpoints"] == {it.endpoint.endpoint_id for it in endpoints}
     assert kept["resolvers"] <= {it.endpoint.container_id for it in endpoints}
     assert not [path for path in state.rglob("*") if path.suffix == ".new"]
 
 
-KINDS = ("networks", "endpoints", "resolvers")
+KINDS = ("networks", "endpoints", "resolvers", "plugs")
+OF_THE_HOST = {"lo", "uplink0", "card0"}
 
 
 @pytest.fixture
@@ -363,11 +418,13 @@ def check_usable(engine: Engine, case: Case) -> None:
 def test_a_kill_at_any_step_is_repaired_by_the_next_start(
     tmp_path: Path, countdown: Countdown, kind: type[Case], who: Callable[..., bool]
 ) -> None:
-    with hosts(), Sandbox.new() as container:
+    with hosts() as here, Sandbox.new() as container:
         case = kind(Fd(os.dup(container.namespace)))
         # What somebody else filters, before which we have to let our own bridges pass.
         output("iptables", "-A", "FORWARD", "-d", "192.0.2.0/24", "-j", "DROP")
         output("iptables", "-P", "FORWARD", "DROP")
+        with NetlinkSocket() as netlink:
+            netlink.request(add_veth("card0", "card0", here.neighbour))
         before, died = of_the_host(), True
         for point in range(1, MOST):
             engine = Engine(tmp_path, case.running)
