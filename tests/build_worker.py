@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from sampan.build.builder import Builder
+from sampan.engine.images.feeding import from_pipe
 from sampan.errors import NotFound
 from sampan.spec.build import BaseImage, BuildOptions, Ran, RunStep
 from sampan.spec.digest import chain_id, digest_of
@@ -232,6 +233,11 @@ class FakeWorker:
 
     async def feed(self, chunks: AsyncIterable[bytes], read: Callable[[int], T]) -> T:
         return await self._read(b"".join([chunk async for chunk in chunks]), read)
+
+    @asynccontextmanager
+    async def written(self, write: Callable[[int], None]) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with from_pipe(write) as pieces:
+            yield pieces
 
     def scratch(self) -> int:
         return os.memfd_create("spool")

@@ -11,7 +11,7 @@ import os
 import secrets
 import socket
 import stat
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class Folders:
     folders: Mapping[str, Path]
     secrets: Mapping[str, bytes] = field(default_factory=dict)
     passwords: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    outputs: Mapping[str, Path] = field(default_factory=dict)  # by the number of the exporter
     asked: list[dict[str, list[str]]] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
 
@@ -50,6 +51,9 @@ class Folders:
             "/moby.filesync.v1.FileSync/DiffCopy": Handler(
                 self.sync, Cardinality.STREAM_STREAM, Packet, Packet
             ),
+            "/moby.filesync.v1.FileSend/DiffCopy": Handler(
+                self.take, Cardinality.STREAM_STREAM, Packet, Packet
+            ),
             "/moby.buildkit.secrets.v1.Secrets/GetSecret": Handler(
                 self.secret, unary, pb.GetSecretRequest, pb.GetSecretResponse
             ),
@@ -57,6 +61,21 @@ class Folders:
                 self.password, unary, pb.CredentialsRequest, pb.CredentialsResponse
             ),
         }
+
+    async def take(self, stream: Stream[Any, Any]) -> None:
+        """Write what comes to an output: a folder if it is there, else a file."""
+        metadata: Any = stream.metadata
+        number = metadata["buildkit-attachable-exporter-id"]
+        if number not in self.outputs:
+            raise GRPCError(Status.UNKNOWN, f"exporter {number} not found")
+        output = self.outputs[number]
+        if output.is_dir():
+            await _receive(stream, output)
+            return
+        with output.open("wb") as file:
+            while (message := await stream.recv_message()) is not None:
+                # BytesMessage has its data where Packet has its type: field 1, of bytes.
+                file.write(_data(message))
 
     async def secret(self, stream: Stream[Any, Any]) -> None:
         request = await stream.recv_message()
@@ -90,6 +109,35 @@ class Folders:
                 await stream.send_message(piece)
             await stream.send_message(Packet(type=Packet.PACKET_DATA, ID=asked.ID))
         await stream.send_message(Packet(type=Packet.PACKET_FIN))
+
+
+def _data(message: Packet) -> bytes:
+    """Return the data of a BytesMessage that was read as a Packet."""
+    raw = message.SerializeToString()
+    return bytes(session_pb2.BytesMessage.FromString(raw).data)
+
+
+async def _receive(stream: Stream[Any, Any], folder: Path) -> None:
+    """Take a folder as fsutil does: names, then the contents of the files that it wants."""
+    names: list[session_pb2.Stat] = []
+    while (packet := await stream.recv_message()).HasField("stat"):
+        names.append(packet.stat)
+    for number, one in enumerate(names):
+        path = folder / one.path
+        if one.mode & 1 << 31:
+            path.mkdir()
+        elif one.mode & 1 << 27:
+            path.symlink_to(one.linkname)
+        elif one.linkname:
+            path.hardlink_to(folder / one.linkname)
+        elif not one.mode & ~0o777:
+            await stream.send_message(Packet(type=Packet.PACKET_REQ, ID=number))
+            with path.open("wb") as file:
+                while data := (await stream.recv_message()).data:
+                    file.write(data)
+            path.chmod(one.mode)
+    await stream.send_message(Packet(type=Packet.PACKET_FIN))
+    assert (await stream.recv_message()).type == Packet.PACKET_FIN
 
 
 def _walk(root: Path, wanted: Mapping[str, list[str]]) -> list[tuple[Path, Packet]]:
@@ -206,19 +254,21 @@ async def build(
     path: str,
     folders: Folders,
     tags: str = "",
+    kinds: Sequence[str] = ("moby",),
     **attributes: str,
 ) -> Result:
     """Build as buildx does; GRPCError tells why it failed."""
     ref = secrets.token_hex(12)
-    exporters = [control_pb2.Exporter(Type="moby", Attrs={"name": tags} if tags else {})]
-    async with session(path, folders) as named, client(path) as one:
+    named = {"name": tags} if tags else {}
+    exporters = [control_pb2.Exporter(Type=kind, Attrs=named) for kind in kinds]
+    async with session(path, folders) as known, client(path) as one:
         status = asyncio.ensure_future(
             one.stream("Status", control_pb2.StatusRequest(Ref=ref), control_pb2.StatusResponse)
         )
         solve = asyncio.ensure_future(
             one.control(
                 "Solve",
-                control_pb2.SolveRequest(Ref=ref, Session=named, Exporters=exporters),
+                control_pb2.SolveRequest(Ref=ref, Session=known, Exporters=exporters),
                 control_pb2.SolveResponse,
             )
         )

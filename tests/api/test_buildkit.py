@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,7 @@ def test_a_client_without_its_folder_is_told_so(clean: Daemon) -> None:
 def test_a_build_needs_a_session(clean: Daemon) -> None:
     async def ask() -> None:
         async with buildkit.client(clean.socket) as client:
-            request = control_pb2.SolveRequest(Ref="r", Session="none", Frontend="dockerfile.v0")
+            request = control_pb2.SolveRequest(Ref="r1", Session="none", Frontend="dockerfile.v0")
             await client.control("Solve", request, control_pb2.SolveResponse)
 
     with pytest.raises(GRPCError, match="no active session for none"):
@@ -164,10 +165,11 @@ def test_a_build_needs_a_session(clean: Daemon) -> None:
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [
-        (control_pb2.SolveRequest(Ref="r", Frontend="gateway.v0"), 'invalid frontend "gateway.v0"'),
-        (control_pb2.SolveRequest(Ref="r", Entitlements=["network.host"]),
+        (control_pb2.SolveRequest(Ref="r2", Frontend="gateway.v0"),
+         'invalid frontend "gateway.v0"'),
+        (control_pb2.SolveRequest(Ref="r3", Entitlements=["network.host"]),
          "granting entitlement network.host is not allowed"),
-        (control_pb2.SolveRequest(Ref="r", Cache=control_pb2.CacheOptions(
+        (control_pb2.SolveRequest(Ref="r4", Cache=control_pb2.CacheOptions(
             Exports=[control_pb2.CacheOptionsEntry(Type="registry")])),
          "cache export to registry is not supported"),
         (control_pb2.SolveRequest(), "a build has a ref"),
@@ -214,6 +216,44 @@ def test_workers_and_the_cache_are_listed_and_pruned(clean: Daemon, folder: Path
     assert [worker.ID for worker in workers.record] == ["sampan"]
     assert any("echo x >/x" in record.Description for record in used.record)
     assert {record.ID for record in gone} == {record.ID for record in used.record}
+
+
+def test_files_go_into_a_folder_and_an_archive_of_the_client(
+    clean: Daemon, folder: Path, tmp_path: Path
+) -> None:
+    out, archive = tmp_path / "out", tmp_path / "out.tar"
+    out.mkdir()
+    (folder / "hard").hardlink_to(folder / "tool")
+    (folder / ".dockerignore").write_text("out*")
+    (folder / "Dockerfile").write_text("FROM scratch\nADD tool hard sub /d/\nWORKDIR /empty")
+    served = Folders({"context": folder, "dockerfile": folder}, outputs={"0": out, "1": archive})
+    asyncio.run(buildkit.build(clean.socket, served, kinds=["local", "tar"]))
+    with tarfile.open(archive) as opened:
+        members = {member.name: member for member in opened.getmembers()}
+        extracted = opened.extractfile("d/tool")
+        assert extracted is not None
+        assert extracted.read() == (folder / "tool").read_bytes()
+    assert set(members) == {"d", "d/tool", "d/hard", "d/file", "d/link", "empty"}
+    assert members["d/link"].linkname == "file"
+    assert members["d/tool"].mode == 0o755
+    assert {str(path.relative_to(out)) for path in out.rglob("*")} == set(members)
+    assert (out / "d" / "tool").read_bytes() == (folder / "tool").read_bytes()
+    assert (out / "d" / "link").readlink() == Path("file")
+    assert os.access(out / "d" / "tool", os.X_OK)
+    assert clean.request("GET", "/images/json").json[0]["RepoTags"] == ["busybox:latest"]
+
+
+@pytest.mark.parametrize("kind", ["local", "tar"])
+def test_an_output_that_the_client_does_not_take_is_an_error(
+    clean: Daemon, folder: Path, kind: str
+) -> None:
+    with pytest.raises(GRPCError, match="exporter 0 not found"):
+        build(clean, folder, "FROM busybox", "", [kind])
+
+
+def test_an_unknown_output_is_refused_before_anything_is_built(clean: Daemon, folder: Path) -> None:
+    with pytest.raises(GRPCError, match='exporter "oci" could not be found'):
+        build(clean, folder, "FROM busybox\nRUN exit 1", "", ["oci"])
 
 
 def test_a_client_that_leaves_stops_its_build(clean: Daemon, folder: Path) -> None:

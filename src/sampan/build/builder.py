@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,11 +28,12 @@ from sampan.build.dockerfile import Dockerfile, Stage, parse_dockerfile
 from sampan.build.fetching import Sources
 from sampan.build.graph import plan
 from sampan.build.instructions.model import Label, Place
+from sampan.build.layer import Item, write_layer
 from sampan.build.pruning import PruneWish, to_prune
 from sampan.build.shell import Shell
 from sampan.build.solver import Build, Solver, StepFailed
 from sampan.build.state import State
-from sampan.build.tree import Spool, Tree
+from sampan.build.tree import Spool, Tree, walk
 from sampan.build.worker import Clients, Worker
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.build import BuildCachePruneReport, BuildOptions
@@ -51,6 +59,7 @@ class Built:
 
     state: State
     unused: Sequence[str] = ()  # build arguments that no ARG takes
+    epoch: int | None = None  # SOURCE_DATE_EPOCH, in seconds
 
 
 class Builder:
@@ -147,7 +156,7 @@ class Builder:
             state = await solver.solve()
         finally:
             await self.cache.note_uses(solver.used)
-        return Built(state, build.arguments.unused())
+        return Built(state, build.arguments.unused(), build.epoch)
 
     async def store(self, built: Built) -> str:
         """Store what was built as an image; return its id."""
@@ -157,6 +166,17 @@ class Builder:
         if not state.config.history:
             raise InvalidArgument("No image was generated. Is your Dockerfile empty?")
         return await self._worker.add_image(state.encoded(), "")
+
+    async def files(self, built: Built) -> Tree:
+        """Return the files of what was built; whoever has them closes their spool."""
+        tree = Tree(Spool(self._worker.scratch()))
+        try:
+            if built.state.chain:
+                await self._worker.pack(built.state.chain, "", partial(read_context, tree))
+        except BaseException:
+            tree.spool.close()
+            raise
+        return tree
 
     async def tag(self, image: str, name: str) -> str:
         """Give an image a name; return it as users write it."""
@@ -205,6 +225,13 @@ class Builder:
         for name in options.tags:
             shown = await self.tag(image, name)
             _text(say, options, f"Successfully tagged {shown}\n")
+
+    def archive(
+        self, tree: Tree, epoch: int | None
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Give files as an uncompressed archive, its pieces as they are made."""
+        items = [Item(path, file, tree.spool) for path, file in walk(tree.root)]
+        return self._worker.written(lambda into: write_layer(items, into, epoch))
 
     def size(self, record: Record) -> int:
         """Return the bytes of the layer of a record."""

@@ -109,6 +109,24 @@ class Spool:
             yield piece
             at += len(piece)
 
+    def whole(self, file: File, most: int) -> Iterator[bytes]:
+        """Yield a content in pieces of at most `most` bytes, zeros for what is not stored."""
+        at, done = file.at, 0
+        for offset, length in [(0, file.stored)] if file.sparse is None else file.sparse:
+            yield from _zeros(offset - done, most)
+            end = at + length
+            while at < end and (piece := os.pread(self.fd, min(most, end - at), at)):
+                yield piece
+                at += len(piece)
+            done = offset + length
+        yield from _zeros(file.size - done, most)
+
+
+def _zeros(count: int, most: int) -> Iterator[bytes]:
+    while count > 0:
+        yield bytes(min(count, most))
+        count -= most
+
 
 class Tree:
     """A root directory, and where the contents are."""

@@ -6,7 +6,7 @@ dictionary.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
@@ -95,6 +95,11 @@ class Worker(Protocol):
 
     async def feed(self, chunks: AsyncIterable[bytes], read: Callable[[int], T]) -> T:
         """Return what `read` makes, in a thread, of chunks that its pipe gives."""
+
+    def written(
+        self, write: Callable[[int], None]
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Give what `write` writes to a pipe, in a thread."""
 
     def scratch(self) -> int:
         """Return a file without a name."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final, Protocol, TypeVar
 
@@ -173,6 +173,12 @@ class Building:
     async def feed(self, chunks: AsyncIterable[bytes], read: Callable[[int], T]) -> T:
         """Return what `read` makes of chunks that its pipe gives."""
         return await through_pipe(chunks, read)
+
+    def written(
+        self, write: Callable[[int], None]
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Give what `write` writes to a pipe, in a thread."""
+        return from_pipe(write)
 
     def scratch(self) -> int:
         """Return a file without a name."""

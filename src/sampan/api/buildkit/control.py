@@ -6,16 +6,18 @@ daemon/internal/builder-next (worker labels, the exporter `moby`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Final
 
 from sampan.api.buildkit.calls import Metadata, Service, streaming, unary
+from sampan.api.buildkit.exporting import EXPORTERS, HandingOut
 from sampan.api.buildkit.jobs import Job, Jobs
+from sampan.api.buildkit.sessions import Session
 from sampan.build.builder import Built
 from sampan.build.cache import Record
 from sampan.build.pruning import PruneWish
-from sampan.errors import InvalidArgument, Unsupported
+from sampan.errors import InvalidArgument, SampanError, Unsupported
 from sampan.spec.buildkit import control_pb2 as pb
 from sampan.spec.buildkit import solver_pb2
 from sampan.spec.platform import Platform
@@ -79,17 +81,25 @@ class Control:
 
     async def solve(self, request: pb.SolveRequest, _: Metadata) -> pb.SolveResponse:
         """Wait for a build, hand its result out, and say what it is."""
-        _check(request)
         job = self._jobs.open(request.Ref)
         if job.session.done():
             raise InvalidArgument(f"job {request.Ref} exists")
         try:
             async with self._jobs.builder.intake():
-                job.session.set_result(await self._jobs.sessions.find(request.Session))
+                job.session.set_result(await self._session(request))
                 built = await self._built(job, request)
                 return await self._export(job, request, built)
+        except SampanError as error:
+            if not job.session.done():
+                job.session.set_exception(error)
+                job.session.exception()  # seen, also if nobody drives the build
+            raise
         finally:
             self._jobs.close(job)
+
+    async def _session(self, request: pb.SolveRequest) -> Session:
+        _check(request)
+        return await self._jobs.sessions.find(request.Session)
 
     async def _built(self, job: Job, request: pb.SolveRequest) -> Built | None:
         """Build, or return what the client that drives the build has decided on."""
@@ -107,28 +117,10 @@ class Control:
     ) -> pb.SolveResponse:
         response: dict[str, str] = {}
         if built is not None:
-            for exporter in request.Exporters:
-                response |= await self._hand_out(job, exporter.Type, exporter.Attrs, built)
+            for number, exporter in enumerate(request.Exporters):
+                handing = HandingOut(self._jobs.builder, job, number, exporter.Attrs)
+                response |= await handing.run(exporter.Type, built)
         return pb.SolveResponse(ExporterResponse=response)
-
-    async def _hand_out(
-        self, job: Job, kind: str, attributes: Mapping[str, str], built: Built
-    ) -> dict[str, str]:
-        if kind not in ("moby", "image"):
-            raise Unsupported(f'exporter "{kind}" could not be found')
-        builder = self._jobs.builder
-        vertex = job.progress.vertex("exporting to image")
-        image = await builder.store(built)
-        vertex.log(f"writing image {image}\n".encode())
-        names = [name for name in attributes.get("name", "").split(",") if name]
-        for name in names:
-            shown = await builder.tag(image, name)
-            vertex.log(f"naming to {shown}\n".encode())
-        vertex.end()
-        told = {"containerimage.digest": image, "containerimage.config.digest": image}
-        if names:
-            told["image.name"] = ",".join(names)
-        return told
 
     async def status(
         self, request: pb.StatusRequest, _: Metadata
@@ -173,6 +165,9 @@ def _check(request: pb.SolveRequest) -> None:
         raise Unsupported(f'invalid frontend "{request.Frontend}": only dockerfile.v0 is there')
     if request.HasField("Definition") and getattr(request.Definition, "def"):
         raise Unsupported("builds from LLB are not supported: send a Dockerfile")
+    for exporter in request.Exporters:
+        if exporter.Type not in EXPORTERS:
+            raise Unsupported(f'exporter "{exporter.Type}" could not be found')
     if request.Cache.Exports:
         kinds = ", ".join(entry.Type for entry in request.Cache.Exports)
         raise Unsupported(f"cache export to {kinds} is not supported")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,28 +20,17 @@ from grpclib.const import Cardinality
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from h2.exceptions import H2Error
 
+from sampan.api.buildkit.filemodes import file_of
 from sampan.api.buildkit.sessions import SYNC, Metadata, Session, encoded
 from sampan.build.tree import File, Tree
 from sampan.errors import InvalidArgument, NotFound, Unavailable
 from sampan.spec.buildkit import session_pb2 as pb
-from sampan.storage.tar_fields import (
-    BLOCK_DEVICE,
-    CHARACTER,
-    DIRECTORY,
-    FIFO,
-    MAX_SIZE,
-    REGULAR,
-    SYMLINK,
-)
+from sampan.storage.tar_fields import MAX_SIZE, REGULAR
 
 _FILES: Final = 4_000_000  # in one folder; more is no build context
 _STEP: Final = 1 << 20  # bytes between two reports
 Packet = pb.Packet
 Advance = Callable[[int, bool], None]
-# Bits of Go's os.FileMode, which are not those of stat(2).
-_DIR, _SYMLINK, _DEVICE, _PIPE, _SOCKET = 1 << 31, 1 << 27, 1 << 26, 1 << 25, 1 << 24
-_SETUID, _SETGID, _CHARACTER, _STICKY = 1 << 23, 1 << 22, 1 << 21, 1 << 20
-_SPECIAL: Final = ((_SETUID, 0o4000), (_SETGID, 0o2000), (_STICKY, 0o1000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +136,7 @@ class _Transfer:
         self._number += 1
         if number > _FILES:
             raise InvalidArgument(f"the build context has more than {_FILES} files")
-        file = _file(stat)
+        file = file_of(stat)
         path = stat.path.encode("utf-8", "surrogateescape")
         if file is None:
             return  # a socket: nothing that an image can have
@@ -183,26 +171,3 @@ class _Transfer:
             raise InvalidArgument(f"{coming.path}: file changed while it was sent")
         file.stored, file.digest = coming.received, coming.digest.digest()
         del self._coming[packet.ID]
-
-
-def _file(stat: pb.Stat) -> File | None:
-    """Return what a client says of a file; None for a kind that archives do not have."""
-    mode = stat.mode
-    plain = mode & 0o777
-    for bit, ours in _SPECIAL:
-        plain |= ours if mode & bit else 0
-    kind, link = REGULAR, b""
-    if mode & _DIR:
-        kind = DIRECTORY
-    elif mode & _SYMLINK:
-        kind, link = SYMLINK, os.fsencode(stat.linkname)
-    elif mode & _DEVICE:
-        kind = CHARACTER if mode & _CHARACTER else BLOCK_DEVICE
-    elif mode & _PIPE:
-        kind = FIFO
-    elif mode & _SOCKET:
-        return None
-    device = (stat.devmajor, stat.devminor)
-    size = stat.size if kind == REGULAR else 0
-    xattrs = {name: bytes(value) for name, value in stat.xattrs.items()}
-    return File(kind, plain, 0, 0, stat.modTime, size, link=link, device=device, xattrs=xattrs)
