@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import hypothesis
 import pytest
 
 from sampan.engine import blocking as crossing
@@ -15,6 +16,10 @@ from tests import kernels, session
 from tests.daemon import Daemon, running
 from tests.filesystems import Shop
 from tests.session import network
+
+# No time is asserted: on a busy machine any example may take long.
+hypothesis.settings.register_profile("sampan", parent=hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("sampan")
 
 network_before = pytest.StashKey[set[str]]()
 

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -241,12 +241,16 @@ class Daemon:
 
 @contextlib.contextmanager
 def running(
-    *options: str, data_size: str = "", data_in: Path | None = None, within: Sequence[str] = ()
+    *options: str,
+    data_size: str = "",
+    data_in: Path | None = None,
+    within: Sequence[str] = (),
+    prepared: Callable[[Daemon], None] | None = None,
 ) -> Iterator[Daemon]:
     """Run a daemon, and end every process and mount of it afterwards.
 
     With `data_size` ("64m") the data root is a file system of that size; with `data_in` it is that
-    folder, on whatever file system.
+    folder, on whatever file system. `prepared` is called before the daemon starts.
     """
     folder = scratch()
     folder.chmod(0o755)
@@ -262,6 +266,8 @@ def running(
         if data_in:
             daemon.data_root.mkdir()
             subprocess.run(["mount", "--bind", data_in, daemon.data_root], check=True)
+        if prepared:
+            prepared(daemon)
         daemon.start()
         yield daemon
         daemon.remove_containers()

@@ -33,6 +33,14 @@ def fetch(namespace: str, address: str, port: int = 80, timeout: float = 1.0) ->
         os.close(descriptor)
 
 
+def connect(host: str, switch: str, interface: str = "em1") -> None:
+    """Give a namespace an interface that is up and leads to a switch."""
+    port = f"port{ip(switch, '-o link show').count('port')}"
+    ip(host, f"link add {interface} type veth peer name {port} netns {switch}")
+    ip(switch, f"link set {port} master sw0 up")
+    ip(host, f"link set {interface} up")
+
+
 @contextmanager
 def switch(address: str, *hosts: str, interface: str = "em1") -> Iterator[str]:
     """Give each namespace of `hosts` an interface that is up and leads to a switch.
@@ -46,11 +54,8 @@ def switch(address: str, *hosts: str, interface: str = "em1") -> Iterator[str]:
         ip(namespace, "link add sw0 type bridge")
         ip(namespace, f"addr add {address} dev sw0")
         ip(namespace, "link set sw0 up")
-        for number, host in enumerate(hosts):
-            port = f"port{number}"
-            ip(host, f"link add {interface} type veth peer name {port} netns {namespace}")
-            ip(namespace, f"link set {port} master sw0 up")
-            ip(host, f"link set {interface} up")
+        for host in hosts:
+            connect(host, namespace, interface)
         yield namespace
     finally:
         subprocess.run(["ip", "netns", "del", namespace], check=True)

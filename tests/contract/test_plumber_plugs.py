@@ -25,6 +25,7 @@ from sampan.network.plumber import (
 from sampan.network.sandbox import Sandbox, inside
 from sampan.rpc import Fd
 from tests.netns import HOST, NEIGHBOUR, Hosts, ask_tcp, hosts, links, tcp_server
+from tests.session import PATIENCE
 
 pytestmark = pytest.mark.privileged
 
@@ -44,8 +45,8 @@ def plumber(request: pytest.FixtureRequest, here: Hosts, tmp_path: Path) -> Iter
         return
     sock, process = rpc.start("sampan.helpers.network", [str(tmp_path / "state")])
     with sock:
-        yield rpc.connect(Plumber, sock, 10)  # type: ignore[type-abstract]
-    assert process.wait(10) == 0
+        yield rpc.connect(Plumber, sock, PATIENCE)  # type: ignore[type-abstract]
+    assert process.wait(PATIENCE) == 0
 
 
 @pytest.fixture
