@@ -342,3 +342,30 @@ def test_cve_2019_14271_nothing_is_imported_or_looked_up_inside_the_root(box: Bo
 def test_the_user_of_the_image_is_never_looked_up_by_the_host(box: Box) -> None:
     (box.root / "etc/passwd").write_text("root:x:77:77::/elsewhere:/bin/sh\n")
     assert box.shell("id -u", user=User(uid=0)).out == "0\n"
+
+
+@pytest.mark.parametrize("own", ["none", "fifo", "link"])
+def test_streams_are_never_the_null_device_of_the_host(box: Box, own: str) -> None:
+    """Where the container has no such device itself: at the end of input, outputs read-only."""
+    dev = box.scratch / "dev"
+    (dev / "pts").mkdir(parents=True)
+    if own == "fifo":
+        os.mkfifo(dev / "null")
+    elif own == "link":
+        (dev / "null").symlink_to("/etc/passwd")
+    script = "cat; for n in 0 1; do chmod 0660 /proc/self/fd/$n && echo $n >>/tmp/changed; done"
+    wanted = without(spec("sh", "-c", script), "/dev", "/dev/shm", "/dev/mqueue")
+    wanted.mounts.insert(1, bind(dev, "/dev"))
+    before = os.stat("/dev/null").st_mode
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    (box.root / "tmp").mkdir(exist_ok=True)
+    out, err = os.pipe2(os.O_CLOEXEC)
+    try:
+        box.run(wanted, stdio=(null, null, err))
+        assert os.stat("/dev/null").st_mode == before
+    finally:
+        os.chmod("/dev/null", before & 0o7777)
+        for fd in (null, out, err):
+            os.close(fd)
+    changed = box.root / "tmp/changed"
+    assert not changed.exists() or changed.read_text() == "0\n"  # a pipe of its own

@@ -16,7 +16,7 @@ from typing import NoReturn
 from sampan.errors import CommandNotExecutable, CommandNotFound, InvalidArgument
 from sampan.linux import capabilities, paths, process, terminal
 from sampan.runtime.channel import LISTENER, Channel, reason
-from sampan.runtime.null import is_null, open_own_null
+from sampan.runtime.null import is_null, nothing_to_read, open_own_null
 from sampan.runtime.program import DEFAULT_PATH, Program
 
 HIGH_FD = 256  # descriptors are parked from here on while 0, 1, 2, 3 … are put into place
@@ -50,10 +50,10 @@ def _without_null(program: Program, streams: tuple[int, int, int]) -> tuple[int,
     null = open_own_null()
     if null < 0:
         null = program.null
-    if null < 0:
-        return streams
-    first, second, third = (null if is_null(fd) else fd for fd in streams)
-    return first, second, third
+    stdin, *outputs = (null if null >= 0 and is_null(fd) else fd for fd in streams)
+    if is_null(stdin) and null < 0:
+        stdin = nothing_to_read()
+    return stdin, outputs[0], outputs[1]
 
 
 def label(program: Program, proc: int) -> None:

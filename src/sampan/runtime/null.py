@@ -26,11 +26,14 @@ def read_only_copy(node: int) -> int:
     return copy
 
 
-def open_null() -> int:
-    """Open /dev/null so that its node cannot be changed through the descriptor.
+def null_for(streams: tuple[int, int, int]) -> int:
+    """Open /dev/null for outputs that are it, so that its node cannot be changed through them.
 
-    Returns -1 where no mount can be made, as in a user namespace: nobody there owns the node.
+    Returns -1 if none is, and where no mount can be made, as in a user namespace: nobody there
+    owns the node. An input needs none: see `nothing_to_read`.
     """
+    if not any(is_null(fd) for fd in streams[1:]):
+        return -1
     try:
         node = paths.open_device(b"/dev/null", 1, 3)
         try:
@@ -60,6 +63,13 @@ def open_own_null() -> int:
         return -1
     os.set_blocking(fd, True)
     return fd
+
+
+def nothing_to_read() -> int:
+    """Return a descriptor that is at its end, as /dev/null is to its readers."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    os.close(writer)
+    return reader
 
 
 def is_null(fd: int) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sampan.errors import InvalidArgument
 from sampan.linux import capabilities, process, seccomp, users
-from sampan.runtime.null import open_null
+from sampan.runtime.null import null_for
 from sampan.spec.runtime import LinuxPersonality, Process
 
 MAX_ID = (1 << 31) - 1
@@ -98,7 +98,7 @@ def prepare(
         stdio=stdio,
         pass_fds=pass_fds,
         listen_fds=listen_fds,
-        null=open_null(),
+        null=-1 if wanted.terminal else null_for(stdio or (0, 1, 2)),
     )
     return program, warnings
 
