@@ -10,7 +10,7 @@ import tarfile
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
@@ -60,6 +60,8 @@ class FakeWorker:
         self.pages: dict[str, bytes] = {}
         self.events: dict[str, asyncio.Event] = {}
         self.running = 0
+        self.archives: dict[str, bytes] = {}  # by diff id
+        self.mounted: list[list[str]] = []  # layers of temporary images
 
     def have(self, name: str, *files: bytes, **config: Any) -> str:
         """Have an image with one layer."""
@@ -78,6 +80,7 @@ class FakeWorker:
 
     def _store(self, parent: str | None, archive: bytes) -> str:
         diff_id = digest_of(archive)
+        self.archives[diff_id] = archive
         chain = digest_of(f"{parent} {diff_id}".encode()) if parent else diff_id
         with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
             members: Members = []
@@ -192,8 +195,20 @@ class FakeWorker:
             file.seek(0)
             return await self.call(lambda: read(file.fileno()))
 
+    async def unpacked(self, diff_id: str, read: Callable[[int], T]) -> T:
+        return await self._read(self.archives[diff_id], read)
+
+    @asynccontextmanager
+    async def temporary_image(self, diff_ids: Sequence[str]) -> AsyncIterator[str]:
+        self.mounted.append(list(diff_ids))
+        yield f"image-{len(self.mounted)}"
+
     async def run(
-        self, step: RunStep, started: Callable[[str], None], output: Callable[[int, bytes], None]
+        self,
+        step: RunStep,
+        started: Callable[[str], None],
+        output: Callable[[int, bytes], None],
+        change: Any = None,
     ) -> Ran:
         self.steps.append(step)
         started("c" * 64)
@@ -213,7 +228,12 @@ class FakeWorker:
         finally:
             self.running -= 1
         path, _, text = rest.partition(" ")
-        archive = tarballs.archive(tarballs.file(path.lstrip("/"), text.encode()))
+        members = [tarballs.file(path.lstrip("/"), text.encode())]
+        stubs = [tarballs.file(mount.target.lstrip("/")) for mount in step.mounts]
+        archive = tarballs.archive(*members, *stubs)
+        if change:
+            await self._read(archive, change.read)
+            return Ran(exit_code=0, diff_id=await self.layer(step.chain, change.write))
         return Ran(exit_code=0, diff_id=self._store(step.chain, archive))
 
     async def call(self, func: Callable[[], T]) -> T:

@@ -155,6 +155,50 @@ def test_limits_and_networks_of_the_request_are_those_of_the_commands(clean: Dae
     assert "eth0" not in shown
 
 
+def test_mounts_are_there_for_one_command_and_in_no_layer(clean: Daemon) -> None:
+    dockerfile = (
+        "FROM busybox AS maker\nRUN mkdir /dir && echo made > /dir/f\nFROM busybox\n"
+        "RUN --mount=type=bind,source=sub,target=/in/context"
+        " --mount=type=bind,source=one,target=/single"
+        " --mount=type=bind,from=maker,source=dir,target=/stage"
+        " --mount=type=cache,target=/cache,uid=7,mode=0700 --mount=type=tmpfs,target=/fast"
+        " cat /in/context/x /single /stage/f && stat -c '%u %a' /cache && echo 1 >> /cache/n"
+        " && wc -l < /cache/n && echo > /fast/y && echo written > /out\n"
+        "RUN <<EOF\n#!/bin/cat\n42\nEOF\n"
+    )
+    members = tarballs.file("sub/x", b"from context\n"), tarballs.file("one", b"single\n")
+    said = text(build(clean, dockerfile, *members, query="t=made"))
+    assert "from context\nsingle\nmade\n7 700\n1\n" in said
+    assert "\n42\n" in said
+    said = text(build(clean, dockerfile, *members, query="t=made&nocache=1"))
+    assert "7 700\n2\n" in said  # the cache has stayed
+    assert output(clean, "made", "sh", "-c", "ls -d /in /single /stage /cache /fast /out 2>&1 |"
+                  " grep -v No; cat /out") == "/out\nwritten\n"  # fmt: skip
+    assert len(clean.request("GET", "/images/json?all=1").json) <= 3
+    for volume in clean.request("GET", "/volumes").json["Volumes"]:
+        clean.request("DELETE", f"/volumes/{volume['Name']}")
+
+
+def test_the_same_build_gives_the_same_layers_for_one_epoch(clean: Daemon) -> None:
+    ids = set()
+    for _ in range(2):
+        query = "q=1&nocache=1&buildargs={%22SOURCE_DATE_EPOCH%22:%221000000000%22}"
+        said = build(clean, "FROM busybox\nRUN mkdir -p /a/b; echo x > /a/f; ln /a/f /a/g\n"
+                     "COPY f /h/\nWORKDIR /w", tarballs.file("f"), query=query)  # fmt: skip
+        ids.add(said[-1]["stream"])
+    assert len(ids) == 1
+
+
+def test_squashed_layers_are_one(clean: Daemon) -> None:
+    build(clean, "FROM busybox\nRUN echo 1 > /a; rm -r /home\nRUN rm /a; echo 2 > /b; mkdir /home",
+          query="t=made&squash=1")  # fmt: skip
+    layers = clean.request("GET", "/images/made/json").json["RootFS"]["Layers"]
+    assert len(layers) == 2
+    assert output(clean, "made", "sh", "-c", "cat /b; ls /a /home 2>&1; true") == (
+        "2\nls: /a: No such file or directory\n/home:\n"
+    )
+
+
 def test_unused_layers_go_with_the_cache(clean: Daemon) -> None:
     build(clean, "FROM busybox\nRUN dd if=/dev/zero of=/big bs=1k count=300", query="t=made")
     clean.request("DELETE", "/images/made")

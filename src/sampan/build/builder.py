@@ -29,7 +29,9 @@ from sampan.build.fetching import Sources
 from sampan.build.graph import plan
 from sampan.build.instructions.model import Label, Place
 from sampan.build.layer import Item, write_layer
+from sampan.build.mounting import Mounting
 from sampan.build.pruning import PruneWish, to_prune
+from sampan.build.rewriting import Squashing
 from sampan.build.shell import Shell
 from sampan.build.solver import Build, Solver, StepFailed
 from sampan.build.state import State
@@ -37,7 +39,9 @@ from sampan.build.tree import Spool, Tree, walk
 from sampan.build.worker import Clients, Worker
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.build import BuildCachePruneReport, BuildOptions
+from sampan.spec.digest import chain_id
 from sampan.spec.docker.images import ErrorDetail, ProgressMessage
+from sampan.spec.image import History, RootFS
 from sampan.spec.names import short_id
 from sampan.spec.platform import Platform
 
@@ -156,6 +160,8 @@ class Builder:
             state = await solver.solve()
         finally:
             await self.cache.note_uses(solver.used)
+        if options.squash:
+            state = await self._squashed(build, state)
         return Built(state, build.arguments.unused(), build.epoch)
 
     async def store(self, built: Built) -> str:
@@ -200,9 +206,32 @@ class Builder:
             arguments=arguments,
             context=context,
             sources=Sources(self._worker, context.spool),
+            mounting=Mounting(self._worker, self.cache, context),
             clients=clients,
             epoch=_epoch(options.arguments.get(_EPOCH)),
         )
+
+    async def _squashed(self, build: Build, state: State) -> State:
+        """Return a state with one layer instead of all that this build has added.
+
+        Source: moby daemon/images/image_squash.go (what the history says).
+        """
+        base = state.config.diff_ids[: state.base_layers]
+        new = state.config.diff_ids[state.base_layers :]
+        if not new:
+            return state
+        squashing = Squashing(build.context.spool)
+        for one in new:
+            await self._worker.unpacked(one, squashing.read)
+        diff_id = await self._worker.layer(chain_id(base), squashing.write)
+        draft = state.draft()
+        draft.rootfs = RootFS(diff_ids=[*base, *([diff_id] if diff_id else [])])
+        history = draft.history or []
+        for step in history[state.base_steps :]:
+            step.empty_layer = True
+        last = History(created=draft.created, comment="merge", empty_layer=not diff_id)
+        draft.history = [*history, last]
+        return state.changed(draft)
 
     async def _times(self, names: Sequence[str]) -> frozenset[str]:
         """Return when the steps of images were made; those that are not here have none."""

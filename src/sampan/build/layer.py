@@ -10,7 +10,7 @@ from typing import Final
 
 from sampan.build.tree import File, Spool
 from sampan.errors import InvalidArgument
-from sampan.storage.tar_fields import REGULAR, Entry
+from sampan.storage.tar_fields import HARDLINK, REGULAR, Entry
 from sampan.storage.tar_writer import TarWriter
 
 _SMALL: Final = 256 << 10  # bytes of a content that is copied instead of sent
@@ -45,8 +45,13 @@ def digest_items(items: Sequence[Item]) -> bytes:
     return digest.digest()
 
 
-def write_layer(items: Sequence[Item], into: int, epoch: int | None = None) -> None:
-    """Write the archive of a layer to a pipe; no time in it is later than `epoch` (seconds)."""
+def write_layer(
+    items: Sequence[Item], into: int, epoch: int | None = None, *, whiteouts: bool = False
+) -> None:
+    """Write the archive of a layer to a pipe; no time in it is later than `epoch` (seconds).
+
+    Names that mean removed files are refused, unless `whiteouts` says that they mean just that.
+    """
 
     def write(data: bytes) -> None:
         rest = memoryview(data)
@@ -54,12 +59,17 @@ def write_layer(items: Sequence[Item], into: int, epoch: int | None = None) -> N
             rest = rest[os.write(into, rest) :]
 
     writer = TarWriter(write)
+    links: dict[tuple[int, object, object], bytes] = {}
     for item in items:
-        if any(part.startswith(_WHITEOUT) for part in item.path.split(b"/")):
+        if not whiteouts and any(part.startswith(_WHITEOUT) for part in item.path.split(b"/")):
             raise InvalidArgument(
                 f"{os.fsdecode(item.path)}: names that begin with .wh. mean removed files in layers"
             )
         entry = _entry(item, epoch)
+        if item.file.kind == REGULAR:
+            first = links.setdefault((id(item.file), item.mode, item.owner), item.path)
+            if first != item.path:
+                entry.kind, entry.link, entry.size = HARDLINK, first, 0
         writer.header(entry)
         if entry.size:
             _content(item, writer, into)

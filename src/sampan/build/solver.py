@@ -6,6 +6,7 @@ import asyncio
 import posixpath
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,8 +19,11 @@ from sampan.build.graph import Needed, Plan, stage_from
 from sampan.build.instructions import copy as copying
 from sampan.build.instructions import metadata, model
 from sampan.build.instructions import run as running
+from sampan.build.instructions.mounts import read_mount
 from sampan.build.layer import Item, write_layer
+from sampan.build.mounting import Mounting, Prepared
 from sampan.build.places import locate
+from sampan.build.rewriting import Rewriting
 from sampan.build.shell import Shell
 from sampan.build.state import State, extended
 from sampan.build.tree import Tree, folder
@@ -55,6 +59,7 @@ class Build:
     arguments: Arguments
     context: Tree
     sources: Sources
+    mounting: Mounting
     clients: Clients
     epoch: int | None = None  # SOURCE_DATE_EPOCH, in seconds
     # With --cache-from, as Docker's classic builder has it, the steps of those images alone count;
@@ -154,7 +159,12 @@ class _StageRun:
             clients=build.clients,
             say=self._voice.say,
         )
-        return State(base.config, base.id)
+        return State(
+            base.config,
+            base.id,
+            base_layers=len(base.config.diff_ids),
+            base_steps=len(base.config.history or []),
+        )
 
     async def _triggers(self, state: State) -> State:
         """Run what the base image has for those that are built on it."""
@@ -257,19 +267,34 @@ class _StageRun:
         build = self._build
         command = running.command_of(state, it, build.arguments.proxies())
         step = running.step_of(state, it, command, build.options)
-        key = running.key_of_run(step, command)
+        mounts = await self._mounts(state, it)
+        key = running.key_of_run(step, command, mounts.keys)
         async with build.cache.turn(key):
             record = self._find(key)
             if record is not None:
                 self._voice.cached()
             else:
-                diff_id = await self._execute(step, command)
+                async with AsyncExitStack() as stack:
+                    await mounts.make(stack, step)
+                    places = await build.mounting.places(state.chain, mounts.targets)
+                    diff_id = await self._execute(step, command, places)
                 record = await self._note(key, state, diff_id, command.text)
         return await self._layered(state, record, command.history)
 
-    async def _execute(self, step: RunStep, command: running.Command) -> str:
-        """Run a command; return the diff id of what it changed."""
-        container = ""
+    async def _mounts(self, state: State, it: model.Run) -> Prepared:
+        scope = metadata.Scope(self._shell, state)
+        wishes = [read_mount(scope.word(text)) for text in it.mounts]
+        mounting = self._build.mounting
+        prepared = await mounting.prepare(wishes, state.run.working_dir, self._diff_ids)
+        if content := running.executable(it):
+            mounting.script(content, running.script_path(it), prepared)
+        return prepared
+
+    async def _execute(
+        self, step: RunStep, command: running.Command, places: Sequence[bytes]
+    ) -> str:
+        """Run a command; return the diff id of what it changed. `places` are only for mounts."""
+        build, container, change = self._build, "", None
 
         def started(id: str) -> None:
             nonlocal container
@@ -280,7 +305,9 @@ class _StageRun:
             text = data.decode("utf-8", "replace")
             self._voice.text(text if stream == 1 else f"{_RED}{text}{_PLAIN}")
 
-        ran = await self._build.worker.run(step, started, output)
+        if places or build.epoch is not None:
+            change = Rewriting(build.context.spool, places, build.epoch)
+        ran = await build.worker.run(step, started, output, change)
         if ran.exit_code:
             raise StepFailed(command.text, ran.exit_code)
         self._voice.removed(container)
@@ -304,15 +331,19 @@ class _StageRun:
         return await self._layered(state, record, text)
 
     async def _origin(self, name: str) -> str | None:
-        """Return the chain id of what `--from` means: a stage, or an image."""
+        """Return the chain id of what `--from` means."""
+        return chain_id(await self._diff_ids(name))
+
+    async def _diff_ids(self, name: str) -> Sequence[str]:
+        """Return the layers of a stage, or of an image."""
         build = self._build
         stage = stage_from(build.dockerfile, self._needed.stage, name)
         if stage is not None:
-            return (await self._solver.state_of(stage)).chain
+            return (await self._solver.state_of(stage)).config.diff_ids
         base = await build.worker.base(
             name, self._platform(), pull=False, clients=build.clients, say=self._voice.say
         )
-        return chain_id(base.config.diff_ids)
+        return base.config.diff_ids
 
     async def _workdir(self, scope: metadata.Scope, it: model.Workdir) -> State:
         state = scope.state

@@ -6,7 +6,7 @@ dictionary.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
@@ -27,6 +27,16 @@ class Clients(Protocol):
 
     async def credentials(self, reference: Reference) -> Credentials | None:
         """Return what the client shows to the registry of an image."""
+
+
+class Change(Protocol):
+    """Something that changes an archive; both are called in threads, one after the other."""
+
+    def read(self, fd: int) -> None:
+        """Take it from a pipe."""
+
+    def write(self, into: int) -> None:
+        """Write it to a pipe."""
 
 
 class Worker(Protocol):
@@ -80,13 +90,28 @@ class Worker(Protocol):
     async def pack(self, chain: str | None, path: str, read: Callable[[int], T]) -> T:
         """Return what `read` makes, in a thread, of the archive of a path that its pipe gives."""
 
+    async def unpacked(self, diff_id: str, read: Callable[[int], T]) -> T:
+        """Return what `read` makes, in a thread, of the archive of a layer."""
+
     async def download(self, url: str, read: Callable[[int], T]) -> T:
         """Return what `read` makes, in a thread, of the body of a web page."""
 
     # --- containers ------------------------------------------------------------------------
 
-    async def run(self, step: RunStep, started: Callable[[str], None], output: Output) -> Ran:
-        """Run a step; tell the id of its container when there is one, then what it writes."""
+    async def run(
+        self,
+        step: RunStep,
+        started: Callable[[str], None],
+        output: Output,
+        change: Change | None = None,
+    ) -> Ran:
+        """Run a step; tell the id of its container when there is one, then what it writes.
+
+        `change` gets the archive of what the step has changed, and gives that of the layer.
+        """
+
+    def temporary_image(self, diff_ids: Sequence[str]) -> AbstractAsyncContextManager[str]:
+        """Have an image of layers that are there; give its id."""
 
     # --- threads ---------------------------------------------------------------------------
 

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import secrets
 import socket
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
 
 from sampan.distribution.credentials import Credentials
 from sampan.engine.blocking import blocking
@@ -24,15 +29,17 @@ from sampan.engine.undisturbed import waited_for
 from sampan.errors import InvalidArgument, NotFound, SampanError
 from sampan.http.urls import Url
 from sampan.rpc import Fd
-from sampan.spec.build import BaseImage, Limits, Ran, RunStep
+from sampan.spec.build import BaseImage, Limits, OwnedFolder, Ran, RunStep
 from sampan.spec.digest import EMPTY_LAYER, Digest
 from sampan.spec.docker.config import Config, HostConfig, LogConfig
 from sampan.spec.docker.containers import CreateRequest
 from sampan.spec.docker.images import ProgressMessage
-from sampan.spec.image import Healthcheck, ImageConfig, RootFS, RunConfig
+from sampan.spec.image import Healthcheck, ImageConfig, RootFS, RunConfig, timestamp
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference, parse_any
-from sampan.storage.mounter import Mounter, PathStat
+from sampan.storage.mounter import ExtractOptions, Mounter, PathStat
+from sampan.storage.tar_fields import DIRECTORY, Entry
+from sampan.storage.tar_writer import TarWriter
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -47,6 +54,16 @@ class Clients(Protocol):
 
     async def credentials(self, reference: Reference) -> Credentials | None:
         """Return what the client shows to the registry of an image."""
+
+
+class Change(Protocol):
+    """Something that changes an archive."""
+
+    def read(self, fd: int) -> None:
+        """Take it from a pipe."""
+
+    def write(self, into: int) -> None:
+        """Write it to a pipe."""
 
 
 class Building:
@@ -159,6 +176,11 @@ class Building:
         async with from_pipe(lambda fd: self._mounter.pack(chain, path, Fd(fd))) as pieces:
             return await through_pipe(pieces, read)
 
+    async def unpacked(self, diff_id: str, read: Callable[[int], T]) -> T:
+        """Return what `read` makes of the archive of a layer."""
+        async with self._layers.packed(diff_id) as pieces:
+            return await through_pipe(pieces, read)
+
     async def download(self, url: str, read: Callable[[int], T]) -> T:
         """Return what `read` makes of the body of a web page."""
         async with fetched(Url.parse(url)) as page:
@@ -187,14 +209,20 @@ class Building:
     # --- containers ------------------------------------------------------------------------
 
     async def run(
-        self, step: RunStep, started: Callable[[str], None], output: Callable[[int, bytes], None]
+        self,
+        step: RunStep,
+        started: Callable[[str], None],
+        output: Callable[[int, bytes], None],
+        change: Change | None = None,
     ) -> Ran:
         """Run a step in a container of its own, which is gone afterwards."""
         created = await self._containers.create(_request(step), image=_image(step))
         try:
             started(created.id)
+            for folder in step.folders:
+                await self._own(created.id, folder)
             code = await self._execute(created.id, output)
-            diff_id = "" if code else await self._changes(created.id, step.chain)
+            diff_id = "" if code else await self._changes(created.id, step.chain, change)
         finally:
             await waited_for(self._remove(created.id))
         return Ran(exit_code=code, diff_id=diff_id)
@@ -214,8 +242,48 @@ class Building:
             await _copy_frames(sock, output)
             return (await waiter.wait()).status_code
 
-    async def _changes(self, id: str, parent: str | None) -> str:
-        return await self.layer(parent, lambda fd: self._mounter.diff(id, Fd(fd)))
+    async def _own(self, id: str, folder: OwnedFolder) -> None:
+        """Give a folder of a container, a cache that is mounted there, its owner and mode."""
+        above, _, name = folder.path.rstrip("/").rpartition("/")
+        entry = Entry(
+            os.fsencode(f"{name}/"), DIRECTORY, folder.mode, folder.uid, folder.gid, 0, 0, b"", 0, 0
+        )
+        content: list[bytes] = []
+        writer = TarWriter(content.append)
+        writer.header(entry)
+        writer.close()
+
+        async def archive() -> AsyncIterator[bytes]:
+            yield b"".join(content)
+
+        await self._containers.put_archive(id, above or "/", archive(), ExtractOptions())
+
+    async def _changes(self, id: str, parent: str | None, change: Change | None) -> str:
+        if change is None:
+            return await self.layer(parent, lambda fd: self._mounter.diff(id, Fd(fd)))
+        async with from_pipe(lambda fd: self._mounter.diff(id, Fd(fd))) as pieces:
+            await through_pipe(pieces, change.read)
+        return await self.layer(parent, change.write)
+
+    @asynccontextmanager
+    async def temporary_image(self, diff_ids: Sequence[str]) -> AsyncIterator[str]:
+        """Have an image of layers that are there; give its id."""
+        host = Platform.host()
+        config = ImageConfig(
+            architecture=host.architecture,
+            os=host.os,
+            created=timestamp(time.time_ns()),
+            comment=secrets.token_hex(8),  # so that it is nobody else's
+            rootfs=RootFS(diff_ids=list(diff_ids)),
+        )
+        store = self._images.store
+        image = await store.add(msgspec.json.encode(config))
+        try:
+            yield image.id
+        finally:
+            store.reclaiming.claimed.discard(image.id)
+            with suppress(SampanError):
+                await waited_for(store.delete(image.id))
 
 
 def _base(image: Image) -> BaseImage:

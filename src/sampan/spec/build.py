@@ -33,6 +33,15 @@ class Limits(msgspec.Struct, kw_only=True):
     ulimits: list[Ulimit] = []
 
 
+class OwnedFolder(msgspec.Struct, kw_only=True):
+    """A folder of a step that gets an owner and a mode before it runs."""
+
+    path: str
+    mode: int
+    uid: int
+    gid: int
+
+
 class RunStep(msgspec.Struct, kw_only=True):
     """A command that is run in a container, on a state of the file system."""
 
@@ -49,6 +58,7 @@ class RunStep(msgspec.Struct, kw_only=True):
     security_opt: list[str] = []
     privileged: bool = False
     mounts: list[Mount] = []
+    folders: list[OwnedFolder] = []
     limits: Limits = msgspec.field(default_factory=Limits)
 
 

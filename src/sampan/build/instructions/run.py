@@ -6,18 +6,14 @@ Source: docker documentation, Dockerfile reference, "RUN"; buildkit dockerfile2l
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import msgspec
 
 from sampan.build.cache import key_of
 from sampan.build.instructions import model
-from sampan.build.instructions.mounts import read_mount
 from sampan.build.state import State
 from sampan.errors import InvalidArgument, Unsupported
 from sampan.spec.build import BuildOptions, RunStep
-from sampan.spec.docker.config import Mount, TmpfsOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +37,37 @@ def command_of(state: State, it: model.Run, proxies: Mapping[str, str]) -> Comma
     arguments = {name: value for name, value in state.arguments.items() if name not in state.env}
     proxies = {name: value for name, value in proxies.items() if name not in state.env}
     words = list(it.command)
-    if it.shell_form:
+    if executable(it):
+        words = [script_path(it)]
+    elif it.shell_form:
         words = [*state.shell, script(it)]
     return Command(words, " ".join(words), arguments, proxies)
 
 
+def script_path(it: model.Run) -> str:
+    """Return where a here-document lies that is executed."""
+    return f"/dev/pipes/{it.heredocs[0].name}"
+
+
+def is_document(it: model.Run) -> bool:
+    """Tell whether a RUN is nothing but one here-document."""
+    if not it.shell_form or len(it.heredocs) != 1:
+        return False
+    [line] = it.command
+    return len(line.split()) == 1 and line.strip().lstrip("0123456789").startswith("<<")
+
+
+def executable(it: model.Run) -> str:
+    """Return the here-document of a RUN that names its own interpreter, "" for all else."""
+    content = it.heredocs[0].content if is_document(it) else ""
+    return content if content.startswith("#!") else ""
+
+
 def script(it: model.Run) -> str:
     """Return what the shell gets: the line, with its documents as the shell reads them."""
-    [line] = it.command
-    if (
-        len(it.heredocs) == 1
-        and line.strip().lstrip("0123456789").startswith("<<")
-        and (len(line.split()) == 1)
-    ):
-        content = it.heredocs[0].content
-        if content.startswith("#!"):
-            raise Unsupported("here-documents that begin with #! are not supported")
-        return content
-    return line + "".join(f"\n{one.content}{one.name}" for one in it.heredocs)
+    if is_document(it):
+        return it.heredocs[0].content
+    return it.command[0] + "".join(f"\n{one.content}{one.name}" for one in it.heredocs)
 
 
 def step_of(state: State, it: model.Run, command: Command, options: BuildOptions) -> RunStep:
@@ -82,20 +91,11 @@ def step_of(state: State, it: model.Run, command: Command, options: BuildOptions
         extra_hosts=options.extra_hosts,
         security_opt=options.security_opt,
         limits=options.limits,
-        mounts=[_mount(read_mount(text)) for text in it.mounts],
     )
 
 
-def _mount(mount: model.Mount) -> Mount:
-    if mount.type != "tmpfs":
-        raise Unsupported(f"RUN --mount=type={mount.type} is not supported by this API")
-    return Mount(
-        type="tmpfs", target=mount.target, tmpfs_options=TmpfsOptions(size_bytes=mount.size)
-    )
-
-
-def key_of_run(step: RunStep, command: Command) -> str:
-    """Return the key of a step: all that it may see, but proxies."""
+def key_of_run(step: RunStep, command: Command, mounts: Sequence[str]) -> str:
+    """Return the key of a step: all that it may see, but proxies; `mounts` are keys of those."""
     hidden = {f"{name}={value}" for name, value in command.proxies.items()}
     return key_of(
         "run",
@@ -107,5 +107,5 @@ def key_of_run(step: RunStep, command: Command) -> str:
         step.network,
         json.dumps(sorted(step.extra_hosts)),
         json.dumps(sorted(step.security_opt)),
-        msgspec.json.encode(step.mounts),
+        *mounts,
     )

@@ -1,0 +1,189 @@
+"""What RUN --mount brings into a step: parts of states and of the context, caches, tmpfs.
+
+Source: docker documentation, Dockerfile reference, "RUN --mount".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Final
+
+from sampan.build.cache import Cache, key_of
+from sampan.build.instructions.model import Mount as Wish
+from sampan.build.layer import Item, digest_items, write_layer
+from sampan.build.places import locate
+from sampan.build.tree import File, Tree, walk
+from sampan.build.worker import Worker
+from sampan.errors import InvalidArgument, NotFound, Unsupported
+from sampan.spec.build import OwnedFolder, RunStep
+from sampan.spec.digest import chain_id
+from sampan.spec.docker.config import ImageOptions, Mount, TmpfsOptions, VolumeOptions
+
+CACHE_LABEL: Final = "org.sampan.build.cache"  # of volumes; its value is the id of the cache
+_MODE: Final = 0o755
+DiffIds = Callable[[str], Awaitable[Sequence[str]]]
+
+
+@dataclass(slots=True)
+class Prepared:
+    """The mounts of one step: what they are for its key, and how they are made."""
+
+    keys: list[str] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
+    makers: list[Callable[[AsyncExitStack, RunStep], Awaitable[None]]] = field(default_factory=list)
+
+    async def make(self, stack: AsyncExitStack, step: RunStep) -> None:
+        """Add them to a step; `stack` takes back what they need."""
+        for maker in self.makers:
+            await maker(stack, step)
+
+
+class Mounting:
+    """The mounts of one build."""
+
+    def __init__(self, worker: Worker, cache: Cache, context: Tree) -> None:
+        self._worker, self._cache, self._context = worker, cache, context
+
+    async def prepare(self, wishes: Sequence[Wish], working_dir: str, of: DiffIds) -> Prepared:
+        """Find what is mounted; `of` tells the layers of a stage or image."""
+        prepared = Prepared()
+        for wish in wishes:
+            target = posixpath.normpath(posixpath.join("/", working_dir, wish.target))
+            if wish.type == "bind":
+                await self._bind(wish, target, of, prepared)
+            elif wish.type == "cache":
+                self._shared(wish, target, prepared)
+            elif wish.type == "tmpfs":
+                _tmpfs(wish, target, prepared)
+            elif wish.required:
+                what = f"secret {wish.id or wish.source}" if wish.type == "secret" else "ssh agent"
+                raise InvalidArgument(f"{what}: not found: this API carries none")
+        return prepared
+
+    async def _bind(self, wish: Wish, target: str, of: DiffIds, prepared: Prepared) -> None:
+        if not wish.read_only:
+            raise Unsupported("RUN --mount=type=bind,rw is not supported")
+        source = posixpath.normpath("/" + wish.source).lstrip("/")
+        if wish.origin:
+            diff_ids = await of(wish.origin)
+            prepared.keys.append(key_of("bind", chain_id(diff_ids), source, target))
+            self._image(prepared, target, source, lambda: _ready(diff_ids))
+            return
+        try:
+            file = self._context.find(source.encode("utf-8", "surrogateescape"))
+        except NotFound as error:
+            raise InvalidArgument(f"failed to mount {wish.source}: {error}") from error
+        items = await self._worker.call(lambda: _items(file, self._context))
+        digest = await self._worker.call(lambda: digest_items(items))
+        prepared.keys.append(key_of("bind", digest, target))
+        if not items:
+            _tmpfs(Wish(type="tmpfs", read_only=True), target, prepared)
+            return
+
+        async def layer() -> Sequence[str]:
+            return [await self._worker.layer(None, lambda into: write_layer(items, into))]
+
+        self._image(prepared, target, "" if file.is_folder else "file", layer)
+
+    def _image(
+        self,
+        prepared: Prepared,
+        target: str,
+        subpath: str,
+        layers: Callable[[], Awaitable[Sequence[str]]],
+    ) -> None:
+        async def make(stack: AsyncExitStack, step: RunStep) -> None:
+            image = self._worker.temporary_image(await layers())
+            name = await stack.enter_async_context(image)
+            options = ImageOptions(subpath=subpath)
+            step.mounts.append(
+                Mount(type="image", source=name, target=target, image_options=options)
+            )
+
+        prepared.targets.append(target)
+        prepared.makers.append(make)
+
+    def script(self, content: str, target: str, prepared: Prepared) -> None:
+        """Have an executable file."""
+        spool = self._context.spool
+        file = File(b"0", 0o755)
+
+        async def layer() -> Sequence[str]:
+            def store() -> None:
+                with spool.lock:
+                    encoded = content.encode("utf-8", "surrogateescape")
+                    file.at, file.stored, file.digest = spool.add([encoded])
+                    spool.flush()
+                file.size = file.stored
+
+            await self._worker.call(store)
+            items = [Item(b"file", file, spool, owner=(0, 0))]
+            return [await self._worker.layer(None, lambda into: write_layer(items, into))]
+
+        prepared.keys.append(key_of("script", content))
+        self._image(prepared, target, "file", layer)
+
+    def _shared(self, wish: Wish, target: str, prepared: Prepared) -> None:
+        if wish.origin:
+            raise Unsupported("RUN --mount=type=cache,from=… is not supported")
+        cache = wish.id or target
+        name = f"sampan-build-cache-{hashlib.sha256(cache.encode()).hexdigest()[:32]}"
+
+        async def make(stack: AsyncExitStack, step: RunStep) -> None:
+            if wish.sharing != "shared":
+                await stack.enter_async_context(self._cache.turn(f"mount {cache}"))
+            options = VolumeOptions(no_copy=True, labels={CACHE_LABEL: cache})
+            step.mounts.append(
+                Mount(
+                    type="volume",
+                    source=name,
+                    target=target,
+                    read_only=wish.read_only,
+                    volume_options=options,
+                )
+            )
+            if wish.uid or wish.gid or wish.mode is not None:
+                mode = _MODE if wish.mode is None else wish.mode
+                owned = OwnedFolder(path=target, mode=mode, uid=wish.uid, gid=wish.gid)
+                step.folders.append(owned)
+
+        prepared.keys.append(key_of("cache", cache, target))
+        prepared.targets.append(target)
+        prepared.makers.append(make)
+
+    async def places(self, chain: str | None, targets: Sequence[str]) -> list[bytes]:
+        """Return what has to be made in a state so that there is something to mount on."""
+        found: dict[bytes, None] = {}
+        for target in targets:
+            if target == "/dev" or target.startswith("/dev/"):
+                continue
+            place = await locate(self._worker, chain, target)
+            if not place.exists:
+                found |= dict.fromkeys([*place.missing_folders(), place.path])
+        return list(found)
+
+
+async def _ready(diff_ids: Sequence[str]) -> Sequence[str]:
+    return diff_ids
+
+
+def _items(file: File, tree: Tree) -> list[Item]:
+    if not file.is_folder:
+        return [Item(b"file", file, tree.spool, owner=(0, 0))]
+    return [Item(path, one, tree.spool, owner=(0, 0)) for path, one in walk(file)]
+
+
+def _tmpfs(wish: Wish, target: str, prepared: Prepared) -> None:
+    async def make(stack: AsyncExitStack, step: RunStep) -> None:
+        options = TmpfsOptions(size_bytes=wish.size)
+        step.mounts.append(
+            Mount(type="tmpfs", target=target, tmpfs_options=options, read_only=wish.read_only)
+        )
+
+    prepared.keys.append(key_of("tmpfs", target, str(wish.size)))
+    prepared.targets.append(target)
+    prepared.makers.append(make)
