@@ -227,10 +227,11 @@ def registry(
     storage: Path | None = None,
     port: int = 0,
     program: tuple[str, ...] = DEBIANS,
+    more: Mapping[str, Any] | None = None,
 ) -> Iterator[Registry]:
     """Run a registry in a network namespace ("" is the host's), with an empty or a given storage.
 
-    `program` is Debian's docker-registry, or OURS.
+    `program` is Debian's docker-registry, or OURS; `more` are further sections of its settings.
 
     `users` are checked by htpasswd, `tokens` by a token server, `mirror_of` is the URL of another
     registry. With `client_ca` only clients with a certificate of the same authority get in.
@@ -262,6 +263,8 @@ def registry(
                 "rootcertbundle": str(bundle),
             }
         }
+    for section, given in (more or {}).items():
+        settings[section] = {**settings.get(section, {}), **given}
     (folder / "config.yml").write_text(json.dumps(settings))
     if host != LOOPBACK:
         add_address(namespace, host)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from tests.registries import DEBIANS, OURS, OUTSIDE, Registry, registry
 from tests.remote_images import FOREIGN, busybox, digest, image, index, layer, push, small_layer
 from tests.session import eventually, scratch, unique
 from tests.tokens import token_server
+from tests.wire import Site
 
 pytestmark = [pytest.mark.compat, pytest.mark.privileged, pytest.mark.slow]
 USERS = {"captain": "secret"}
@@ -283,6 +285,35 @@ def test_ours_answers_as_docker_registry_does(tmp_path: Path) -> None:
         if theirs != ours
     }
     assert differences == {}
+
+
+def test_administrators_see_health_and_figures(namespace: str, tmp_path: Path) -> None:
+    down = tmp_path / "down"
+    more = {
+        "http": {"debug": {"addr": "127.0.0.1:0", "prometheus": {"enabled": True}}},
+        "health": {
+            "storagedriver": {"enabled": True, "interval": "10ms", "threshold": 3},
+            "file": [{"file": str(down), "interval": "10ms"}],
+        },
+    }
+    with registry(namespace, program=OURS, more=more) as hub:
+        port = re.search(r"debug server listening 127\.0\.0\.1:(\d+)", hub.log)
+        assert port
+        debug = Site(namespace, port=int(port[1]))
+        assert (debug.ask("GET", "/debug/health").status, hub.ask("GET", "/v2/").status) == (
+            *(200, 200),
+        )
+        down.touch()
+        eventually(lambda: hub.ask("GET", "/v2/").status == 503)
+        assert debug.ask("GET", "/debug/health").json == {str(down): "file exists"}
+        down.unlink()
+        eventually(lambda: hub.ask("GET", "/v2/").status == 200)
+        debug.ask("POST", "/debug/health/down")
+        assert hub.ask("GET", "/v2/").json["errors"][0]["code"] == "UNAVAILABLE"
+        debug.ask("POST", "/debug/health/up")
+        assert hub.ask("GET", "/v2/").status == 200
+        assert b'registry_http_requests_total{code="503"' in debug.ask("GET", "/metrics").body
+        assert debug.ask("GET", "/nowhere").status == 404
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.02, 0.1, 0.3])

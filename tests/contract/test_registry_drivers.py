@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.registry.drivers.driver import Driver
+from sampan.registry.drivers.driver import Driver, File
 from sampan.registry.drivers.filesystem import FilesystemDriver
 from sampan.registry.drivers.inmemory import InMemoryDriver
 
@@ -97,6 +97,29 @@ def test_a_folder_is_removed_with_all_that_is_in_it(driver: Driver) -> None:
     driver.delete("a/bb")
     with pytest.raises(FileNotFoundError):
         driver.read("a/bb")
+
+
+def test_staged_files_have_their_names_once_they_are_published(driver: Driver) -> None:
+    driver.write([("a/old", b"old")])
+    files = [File("a/old", b"new"), File("b/c/link", b"told", told=True)]
+    with driver.stage(files) as staged:
+        assert driver.read("a/old") == b"old"
+        assert driver.list("b/c") == []
+        staged.publish()
+        staged.settle()
+    assert (driver.read("a/old"), driver.read("b/c/link")) == (b"new", b"told")
+    with driver.stage([File("a/never", b"x")]):
+        pass
+    assert driver.list("a") == ["old"]
+    driver.settle(["a/old", "b/c/link"])
+
+
+def test_staged_files_come_to_be_there_where_a_folder_was_removed(driver: Driver) -> None:
+    with driver.stage([File("a/b/link", b"x", told=True)]) as staged:
+        driver.delete("a/b")
+        staged.publish()
+        staged.settle()
+    assert driver.read("a/b/link") == b"x"
 
 
 def test_many_write_at_once(driver: Driver) -> None:

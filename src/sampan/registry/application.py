@@ -21,7 +21,7 @@ from sampan.registry.endpoints import blobs, lists, manifests, uploads
 from sampan.registry.endpoints.call import Call, Emit
 from sampan.registry.errors import RegistryError
 from sampan.registry.registry import Registry
-from sampan.registry.service import Service
+from sampan.registry.service import HANDLER, Service
 
 log = logging.getLogger(__name__)
 Endpoint = Callable[[Call], Awaitable[Response]]
@@ -42,35 +42,40 @@ class Verb:
 
 @dataclass(frozen=True)
 class Route:
-    """A place, with what can be done there."""
+    """A place, with what can be done there. `name` is what figures call it."""
 
+    name: str
     pattern: re.Pattern[str]
     verbs: Mapping[str, Verb]
     writes: bool = False  # its changes end when the registry is read-only
 
 
-def _route(pattern: str, writes: bool = False, **verbs: Verb) -> Route:
+def _route(name: str, pattern: str, writes: bool = False, **verbs: Verb) -> Route:
     if "GET" in verbs:
         verbs["HEAD"] = verbs["GET"]
-    return Route(re.compile(pattern), verbs, writes)
+    return Route(name, re.compile(pattern), verbs, writes)
 
 
 # Names may contain any of these words as a part; the pattern is greedy, so the longest name wins.
 _NAME = r"/v2/(?P<name>.+)"
 ROUTES = (
-    _route(r"/v2/?", GET=Verb(lists.base, ())),
-    _route(r"/v2/_catalog", GET=Verb(lists.catalog, ANY)),
-    _route(rf"{_NAME}/tags/list", GET=Verb(lists.tags, PULL)),
-    _route(rf"{_NAME}/referrers/(?P<digest>[^/]+)", GET=Verb(manifests.referrers, PULL)),
+    _route("base", r"/v2/?", GET=Verb(lists.base, ())),
+    _route("catalog", r"/v2/_catalog", GET=Verb(lists.catalog, ANY)),
+    _route("tags", rf"{_NAME}/tags/list", GET=Verb(lists.tags, PULL)),
     _route(
+        "referrers", rf"{_NAME}/referrers/(?P<digest>[^/]+)", GET=Verb(manifests.referrers, PULL)
+    ),
+    _route(
+        "manifest",
         rf"{_NAME}/manifests/(?P<reference>[^/]+)",
         writes=True,
         GET=Verb(manifests.get, PULL),
         PUT=Verb(manifests.put, PUSH),
         DELETE=Verb(manifests.delete, DELETE, deletes=True),
     ),
-    _route(rf"{_NAME}/blobs/uploads/?", writes=True, POST=Verb(uploads.start, PUSH)),
+    _route("blob_upload", rf"{_NAME}/blobs/uploads/?", writes=True, POST=Verb(uploads.start, PUSH)),
     _route(
+        "blob_upload_chunk",
         rf"{_NAME}/blobs/uploads/(?P<upload>[^/]+)",
         writes=True,
         GET=Verb(uploads.status, PUSH),
@@ -79,6 +84,7 @@ ROUTES = (
         DELETE=Verb(uploads.cancel, PUSH),
     ),
     _route(
+        "blob",
         rf"{_NAME}/blobs/(?P<digest>[^/]+)",
         writes=True,
         GET=Verb(blobs.get, PULL),
@@ -155,6 +161,7 @@ class Application:
         for route in ROUTES:
             match = route.pattern.fullmatch("/" + path[len(prefix) :])
             if match:
+                request.scope[HANDLER] = route.name
                 return await self._endpoint(request, route, match.groupdict())
         return not_found()
 
@@ -179,7 +186,10 @@ class Application:
         )
         wanted = scopes(request, name, verb)
         needed = wanted[0] if wanted else None
-        call.grant = await call.run(self.access.authorize, request, wanted, needed)
+        if self.access.blocks:
+            call.grant = await call.run(self.access.authorize, request, wanted, needed)
+        else:
+            call.grant = self.access.authorize(request, wanted, needed)
         if verb.deletes and not self.service.deletes:
             raise RegistryError("UNSUPPORTED")
         return await verb.endpoint(call)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from sampan.registry import paths
-from sampan.registry.drivers.driver import Content, Driver
+from sampan.registry.drivers.driver import Content, Driver, File, Staged
 from sampan.registry.errors import RegistryError
 from sampan.registry.metadata import Metadata
 from sampan.spec.digest import Digest
@@ -73,37 +74,45 @@ class Blobs:
         self, repository: str, digest: Digest, source: str, may_read: Callable[[str], bool]
     ) -> bool:
         """Give a repository a blob of another one; without `source`, of any that has it."""
-        with self._metadata.change() as database:
-            query = "SELECT repository FROM links WHERE digest = ?"
-            holders = [name for (name,) in database.execute(query, (digest,))]
-            if not any(may_read(name) for name in holders if source in ("", name)):
-                return False
-            self.link(repository, digest)
-            return True
+        with self._staged_link(repository, digest) as staged:
+            with self._metadata.change() as database:
+                query = "SELECT repository FROM links WHERE digest = ?"
+                holders = [name for (name,) in database.execute(query, (digest,))]
+                if not any(may_read(name) for name in holders if source in ("", name)):
+                    return False
+                self._link(database, staged, repository, digest)
+            staged.settle()
+        return True
 
-    def link(self, repository: str, digest: Digest) -> None:
-        """Say that a repository has a blob, which is there. Called within a change."""
-        with self._metadata.change() as database:
-            link = f"{paths.layer_folder(repository, digest)}/link"
-            known = "SELECT 1 FROM links WHERE repository = ? AND digest = ?"
-            if not database.execute(known, (repository, digest)).fetchone():
-                self._driver.write([(link, digest.encode())])
-            database.execute("INSERT OR IGNORE INTO repositories VALUES (?)", (repository,))
-            database.execute("INSERT OR IGNORE INTO links VALUES (?, ?)", (repository, digest))
-            database.execute("UPDATE blobs SET touched = ? WHERE digest = ?", (time.time(), digest))
+    def _staged_link(self, repository: str, digest: Digest) -> Staged:
+        link = f"{paths.layer_folder(repository, digest)}/link"
+        return self._driver.stage([File(link, digest.encode(), told=True)])
+
+    def _link(
+        self, database: sqlite3.Connection, staged: Staged, repository: str, digest: Digest
+    ) -> None:
+        """Say that a repository has a blob, which is there."""
+        staged.publish()
+        database.execute("INSERT OR IGNORE INTO repositories VALUES (?)", (repository,))
+        database.execute("INSERT OR IGNORE INTO links VALUES (?, ?)", (repository, digest))
+        database.execute("UPDATE blobs SET touched = ? WHERE digest = ?", (time.time(), digest))
 
     def accept(self, repository: str, digest: Digest, size: int, uploaded: str) -> None:
         """Make a verified, synced file the blob of this digest, and a repository's."""
-        with self._metadata.change() as database:
-            target = paths.blob(digest)
-            known = database.execute("SELECT size FROM blobs WHERE digest = ?", (digest,))
-            row = known.fetchone()
-            if row is None or row[0] != size or not self._is_whole(target, size):
-                self._driver.move(uploaded, target)
-                database.execute(
-                    "INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)", (digest, size, time.time())
-                )
-            self.link(repository, digest)
+        target = paths.blob(digest)
+        with self._staged_link(repository, digest) as staged:
+            with self._metadata.change() as database:
+                known = database.execute("SELECT size FROM blobs WHERE digest = ?", (digest,))
+                row = known.fetchone()
+                if row is None or row[0] != size or not self._is_whole(target, size):
+                    self._driver.move(uploaded, target)
+                    database.execute(
+                        "INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)", (digest, size, time.time())
+                    )
+                self._link(database, staged, repository, digest)
+            # Others may see it already; who is told of it is told after this.
+            self._driver.settle([target])
+            staged.settle()
 
     def _is_whole(self, path: str, size: int) -> bool:
         try:

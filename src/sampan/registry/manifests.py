@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sampan.registry import documents, inventory, names, paths
 from sampan.registry.blobs import TOUCH_SECONDS
-from sampan.registry.drivers.driver import Driver
+from sampan.registry.drivers.driver import Driver, File
 from sampan.registry.errors import Item, RegistryError
 from sampan.registry.metadata import Metadata
 from sampan.spec.digest import Digest, algorithm
@@ -106,32 +106,34 @@ class Manifests:
         if ":" in reference and digest != reference:
             raise RegistryError("DIGEST_INVALID", {"digest": reference, "received": digest})
         parsed = documents.parse(content, media_type, self._validation)
-        with self._metadata.change() as database:
-            _demand(database, repository, parsed)
-            blob = paths.blob(digest)
-            files = [] if self._has(blob, len(content)) else [(blob, content)]
-            revision = f"{paths.revision_folder(repository, digest)}/link"
-            files.append((revision, digest.encode()))
-            for tag in tags:
-                files.append((paths.tag_index(repository, tag, digest), digest.encode()))
-                files.append((paths.tag_current(repository, tag), digest.encode()))
-            self._driver.write(files)
-            database.execute(
-                "INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)",
-                (digest, len(content), time.time()),
-            )
-            inventory.record_manifest(database, repository, digest, len(content), parsed)
-            database.executemany(
-                "INSERT OR REPLACE INTO tags VALUES (?, ?, ?)",
-                [(repository, tag, digest) for tag in tags],
-            )
+        with self._driver.stage(self._files(repository, digest, content, tags)) as staged:
+            with self._metadata.change() as database:
+                _demand(database, repository, parsed)
+                staged.publish()
+                database.execute(
+                    "INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)",
+                    (digest, len(content), time.time()),
+                )
+                inventory.record_manifest(database, repository, digest, len(content), parsed)
+                database.executemany(
+                    "INSERT OR REPLACE INTO tags VALUES (?, ?, ?)",
+                    [(repository, tag, digest) for tag in tags],
+                )
+            # Others may see it already; who pushed it is told after this.
+            staged.settle()
         return Stored(digest, parsed.media_type, len(content), parsed.subject)
 
-    def _has(self, path: str, size: int) -> bool:
-        try:
-            return self._driver.size(path) == size
-        except FileNotFoundError:
-            return False
+    def _files(
+        self, repository: str, digest: Digest, content: bytes, tags: Sequence[str]
+    ) -> list[File]:
+        """Return what is to be written, in the order in which it must come to be there."""
+        told = digest.encode()
+        revision = f"{paths.revision_folder(repository, digest)}/link"
+        files = [File(paths.blob(digest), content), File(revision, told, told=True)]
+        for tag in tags:
+            files.append(File(paths.tag_index(repository, tag, digest), told, told=True))
+            files.append(File(paths.tag_current(repository, tag), told))
+        return files
 
     def remove(self, repository: str, digest: Digest) -> list[str]:
         """Remove a manifest and the tags that point to it, which are returned."""

@@ -34,6 +34,7 @@ class Registry:
         self, driver: Driver, database: Path, validation: documents.Validation | None = None
     ) -> None:
         self.driver = driver
+        self.own_folder = database.parent  # for files that are no part of the layout
         self.metadata = Metadata(database)
         try:
             take_inventory(driver, self.metadata)

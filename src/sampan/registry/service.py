@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+HANDLER = "sampan.handler"  # where the application says in an ASGI scope which route it took
+
 
 @dataclass(frozen=True)
 class Service:

@@ -43,6 +43,7 @@ def verify(options: argparse.Namespace, path: Path) -> int:
     if not problems:
         try:
             settings.collecting(checked)
+            settings.endpoints(checked)
         except InvalidArgument as error:
             problems = [str(error)]
     for problem in problems:

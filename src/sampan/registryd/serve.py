@@ -9,20 +9,28 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
+from starlette.types import ASGIApp
+
 from sampan.errors import InvalidArgument
+from sampan.http.server import Server as DebugServer
 from sampan.registry.access_log import AccessLog
 from sampan.registry.application import Application
 from sampan.registry.configuration.document import Checked
 from sampan.registry.configuration.nodes import seconds
+from sampan.registry.health import Health
+from sampan.registry.metrics import Metrics
+from sampan.registry.notifications import Endpoint, Notifier
 from sampan.registry.registry import Registry
 from sampan.registry.server import Server
-from sampan.registryd import logs, settings, sockets
+from sampan.registryd import debugging, logs, settings, sockets
 from sampan.registryd.certificates import Certificates
 
 log = logging.getLogger(__name__)
 DEFAULT_ADDRESS = ":5000"
+OUTBOX = "notifications.db"
 LOOK_SECONDS = 60.0  # between looks at the files of certificates
 FIRST_PURGE_SECONDS = 3600.0  # the first purge is somewhere within, so that replicas spread
 
@@ -40,6 +48,7 @@ async def serve(checked: Checked) -> None:
     async with AsyncExitStack() as stack:
         access = settings.access(checked)
         collecting = settings.collecting(checked)
+        endpoints = settings.endpoints(checked)
         certificates = _certificates(checked)
         if certificates:
             stack.enter_context(certificates)
@@ -47,11 +56,19 @@ async def serve(checked: Checked) -> None:
         listener = sockets.listen(address, checked.get("http.net", "tcp"), os.environ)
         stack.callback(listener.close)
         registry = stack.enter_context(settings.open_registry(checked))
-        application = Application(registry, settings.service(checked), access)
+        notifier = _notifier(checked, registry, endpoints)
+        if notifier:
+            stack.callback(notifier.close)
+            notifier.start()
+        health = Health(settings.checks(checked, registry.driver.check))
+        application = Application(
+            registry, settings.service(checked), access, notifier, health.sick
+        )
         stack.callback(application.close)
-        served: Application | AccessLog = application
+        served: ASGIApp = application
         if not checked.get("log.accesslog.disabled", False):
-            served = AccessLog(application, sys.stdout)
+            served = AccessLog(served, sys.stdout)
+        served = await _debug(checked, stack, health, served)
         server = await stack.enter_async_context(
             Server(
                 served,
@@ -62,6 +79,7 @@ async def serve(checked: Checked) -> None:
             )
         )
         background = await stack.enter_async_context(_Background())
+        background.start(health.watch(application.threads))
         background.start(_purge(registry, application, settings.purging(checked)))
         background.start(_collect(registry, application, collecting))
         loop = asyncio.get_running_loop()
@@ -74,6 +92,32 @@ async def serve(checked: Checked) -> None:
         log.info("listening on %s%s", sockets.name_of(listener), kind)
         await server.ended()
     log.info("the registry has ended")
+
+
+def _notifier(
+    checked: Checked, registry: Registry, endpoints: Sequence[Endpoint]
+) -> Notifier | None:
+    if not endpoints:
+        return None
+    references = bool(checked.get("notifications.events.includereferences", False))
+    return Notifier(registry.own_folder / OUTBOX, endpoints, references)
+
+
+async def _debug(
+    checked: Checked, stack: AsyncExitStack, health: Health, served: ASGIApp
+) -> ASGIApp:
+    """Open the debug port, if there is one; return the application, counted if that is wanted."""
+    address = checked.get("http.debug.addr")
+    if not address:
+        return served
+    counted = checked.get("http.debug.prometheus.enabled", False)
+    metrics = Metrics(served) if counted else None
+    path = str(checked.get("http.debug.prometheus.path") or "/metrics")
+    server = await stack.enter_async_context(DebugServer(debugging.handler(health, metrics, path)))
+    listener = sockets.on_address(str(address))
+    server.listen(listener)
+    log.info("debug server listening %s", sockets.name_of(listener))
+    return metrics or served
 
 
 class _Background:

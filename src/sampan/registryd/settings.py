@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from sampan.registry.auth.token import Token, Trusted
 from sampan.registry.configuration.document import Checked
 from sampan.registry.configuration.nodes import seconds
 from sampan.registry.documents import PlatformRules, UrlRules, Validation
+from sampan.registry.health import Check, answers, connects, file_is_absent
+from sampan.registry.notifications import Endpoint
 from sampan.registry.registry import Registry
 from sampan.registry.service import Service
 
@@ -148,3 +152,64 @@ def certificate_paths(checked: Checked) -> tuple[Path, Path] | None:
     """Return the files of the server's certificate and key; None without TLS."""
     certificate = checked.get("http.tls.certificate")
     return (Path(certificate), Path(checked.get("http.tls.key"))) if certificate else None
+
+
+def endpoints(checked: Checked) -> list[Endpoint]:
+    """Return who is told of events."""
+    found = []
+    for given in checked.get("notifications.endpoints", []):
+        if given.get("disabled"):
+            continue
+        ignore = given.get("ignore") or {}
+        types = [*(given.get("ignoredmediatypes") or []), *(ignore.get("mediatypes") or [])]
+        found.append(
+            Endpoint(
+                str(given["name"]),
+                str(given["url"]),
+                given.get("headers") or {},
+                _positive(given.get("timeout"), 1.0),
+                given.get("threshold") or 10,
+                _positive(given.get("backoff"), 1.0),
+                frozenset(types),
+                frozenset(ignore.get("actions") or []),
+            )
+        )
+    if len({endpoint.name for endpoint in found}) < len(found):
+        raise InvalidArgument("notifications.endpoints: two have the same name")
+    return found
+
+
+def _positive(value: object, default: float) -> float:
+    found = seconds(value) if value is not None else 0.0
+    return found if found > 0 else default
+
+
+def checks(checked: Checked, storage: Callable[[], None]) -> list[Check]:
+    """Return the health checks; `storage` raises OSError if the storage cannot be used."""
+    found = []
+    given = checked.get("health.storagedriver", {})
+    if given.get("enabled"):
+        found.append(_check("storagedriver_" + _driver(checked), storage, given))
+    for given in checked.get("health.file", []):
+        path = str(given["file"])
+        found.append(_check(path, partial(file_is_absent, path), {**given, "threshold": 1}))
+    for given in checked.get("health.http", []):
+        uri = str(given["uri"])
+        status = given.get("statuscode") or 200
+        timeout = seconds(given.get("timeout") or 0)
+        probe = partial(answers, uri, status, given.get("headers") or {}, timeout)
+        found.append(_check(uri, probe, given))
+    for given in checked.get("health.tcp", []):
+        address = str(given["addr"])
+        timeout = seconds(given.get("timeout") or 0)
+        found.append(_check(address, partial(connects, address, timeout), given))
+    return found
+
+
+def _check(name: str, probe: Callable[[], None], given: Mapping[str, Any]) -> Check:
+    interval = _positive(given.get("interval"), 10.0)
+    return Check(name, probe, interval, given.get("threshold") or 1)
+
+
+def _driver(checked: Checked) -> str:
+    return "inmemory" if root_directory(checked) is None else "filesystem"

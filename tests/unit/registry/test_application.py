@@ -158,8 +158,9 @@ def test_a_disk_that_fills_during_a_push_keeps_what_was_there(
 
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", full)
-        place = "/v2/a/blobs/uploads/"
-        assert disk.ask("POST", place).status == 507
+        place = disk.begin("a")
+        assert disk.ask("PUT", f"{place}?digest={sha(b'new')}", b"new").status == 507
+        assert disk.get(f"/v2/a/blobs/{sha(b'new')}").status == 404
         body = disk.get("/v2/a/manifests/1").body
         assert disk.put("a", "2", body).status == 507
     assert disk.tags("a") == ["1"]

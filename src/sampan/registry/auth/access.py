@@ -32,12 +32,14 @@ class Grant(Protocol):
 
 
 class Access(Protocol):
-    """A way to find out who a client is."""
+    """A way to find out who a client is. One that `blocks` is asked in a thread."""
+
+    blocks: bool
 
     def authorize(self, request: Request, wanted: Sequence[Scope], needed: Scope | None) -> Grant:
         """Return what a client may do, which is at least `needed`.
 
-        Raises UNAUTHORIZED with a challenge for `wanted`. It may block: it runs in a thread.
+        Raises UNAUTHORIZED with a challenge for `wanted`.
         """
 
 
@@ -53,6 +55,8 @@ class Everything:
 
 class NoAccess:
     """No accounts: everybody may do everything."""
+
+    blocks = False
 
     def authorize(self, request: Request, wanted: Sequence[Scope], needed: Scope | None) -> Grant:
         return Everything()

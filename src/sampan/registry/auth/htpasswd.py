@@ -30,6 +30,8 @@ FIRST_USER = "docker"
 class Htpasswd:
     """Checks name and password. bcrypt is slow on purpose, so who was right is remembered."""
 
+    blocks = True
+
     def __init__(self, realm: str, path: str) -> None:
         self._challenge = f'Basic realm="{realm}"'
         self._path = Path(path)

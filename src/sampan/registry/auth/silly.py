@@ -13,6 +13,8 @@ from sampan.registry.errors import RegistryError
 class Silly:
     """Asks for a token and takes anything."""
 
+    blocks = False
+
     def __init__(self, realm: str, service: str) -> None:
         self._challenge = f'Bearer realm="{realm}",service="{service}"'
 

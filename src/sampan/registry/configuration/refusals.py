@@ -37,9 +37,6 @@ def refusals(document: Mapping[str, Any]) -> Iterator[Problem]:
     for kind, key in (("bugsnag", "apikey"), ("newrelic", "licensekey")):
         if section("reporting", kind).get(key):
             yield Problem(f"reporting.{kind}", "this version does not report to others")
-    for name in ("notifications", "health", "http.debug"):
-        if _in_use(section(*name.split("."))):
-            yield Problem(name, "this version does not have it")
     if section("proxy").get("remoteurl"):
         yield Problem("proxy", "this version is no mirror of another registry")
     if section("compatibility", "schema1").get("enabled"):
@@ -71,12 +68,3 @@ def _tls(tls: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("http.tls.clientauth", f"this version knows {CLIENT_AUTH} only")
     if tls.get("minimumtls") in ("tls1.0", "tls1.1"):
         yield Problem("http.tls.minimumtls", "the server speaks tls1.2 at least", unknown=True)
-
-
-def _in_use(value: Any) -> bool:
-    """Tell whether a section asks for anything that is not disabled."""
-    if isinstance(value, Mapping):
-        return value.get("enabled") is not False and any(map(_in_use, value.values()))
-    if isinstance(value, list):
-        return any(map(_in_use, value))
-    return value not in (None, False, "")

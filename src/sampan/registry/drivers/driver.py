@@ -7,6 +7,7 @@ FileNotFoundError; all other failures are OSError. Calls block: they are made in
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, Self
 
 
@@ -41,6 +42,32 @@ class Writer(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """A small file to write. `told`: its path says what its content says, so nobody needs this."""
+
+    path: str
+    content: bytes
+    told: bool = False
+
+
+class Staged(Protocol):
+    """Files that are written, each under another name."""
+
+    def publish(self) -> None:
+        """Give the files their names, in their order: each is there whole, or as it was."""
+
+    def settle(self) -> None:
+        """Return when that outlasts a power failure."""
+
+    def close(self) -> None:
+        """Remove what was not published."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
 class Driver(Protocol):
     """Where a registry keeps its files."""
 
@@ -48,7 +75,10 @@ class Driver(Protocol):
         """Return a small file's content."""
 
     def write(self, files: Sequence[tuple[str, bytes]]) -> None:
-        """Write small files, in this order: each is there whole and for good, or as it was."""
+        """Write small files that need not outlast a power failure."""
+
+    def stage(self, files: Sequence[File]) -> Staged:
+        """Prepare small files; they have their names once they are published."""
 
     def size(self, path: str) -> int:
         """Return the size of a file."""
@@ -66,7 +96,10 @@ class Driver(Protocol):
         """Open a file to write from `offset` on, which cuts off what is behind it."""
 
     def move(self, source: str, target: str) -> None:
-        """Give a file another name for good, in place of what had that name."""
+        """Give a synced file another name, in place of what had that name."""
+
+    def settle(self, paths: Sequence[str]) -> None:
+        """Return when the names of these files outlast a power failure."""
 
     def delete(self, path: str) -> None:
         """Remove a file, or a folder with all that is in it; nothing happens if it is gone."""

@@ -6,8 +6,10 @@ import os
 import secrets
 import shutil
 from collections.abc import Sequence
-from contextlib import ExitStack
+from pathlib import Path
 from typing import Self
+
+from sampan.registry.drivers.driver import File
 
 TEMPORARY = ".tmp"
 TRASH = "sampan/trash"  # below the root, outside of the layout: docker-registry never looks there
@@ -29,23 +31,30 @@ class FilesystemDriver:
             return file.read()
 
     def write(self, files: Sequence[tuple[str, bytes]]) -> None:
-        with ExitStack() as undo:
-            staged: list[tuple[str, str]] = []
-            folders: dict[str, None] = {}
-            for path, content in files:
-                target = self._at(path)
-                folders |= dict.fromkeys(self._make(os.path.dirname(target)))
-                temporary = f"{target}.{secrets.token_hex(8)}{TEMPORARY}"
-                undo.callback(_remove, temporary)
+        for path, content in files:
+            target = self._at(path)
+            self._make(os.path.dirname(target))
+            temporary = _temporary(target)
+            try:
                 with open(temporary, "xb") as file:
                     file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                staged.append((temporary, target))
-            for temporary, target in staged:
                 os.rename(temporary, target)
-            for folder in folders:
-                _sync_folder(folder)
+            except OSError:
+                _remove(temporary)
+                raise
+
+    def stage(self, files: Sequence[File]) -> StagedFiles:
+        staged = StagedFiles()
+        try:
+            for file in files:
+                target = self._at(file.path)
+                staged.folders |= dict.fromkeys(self._make(os.path.dirname(target)))
+                staged.add(target, file)
+            staged.sync()
+        except BaseException:
+            staged.close()
+            raise
+        return staged
 
     def _make(self, folder: str) -> list[str]:
         """Make a folder; return those that have a new entry, or will have, innermost first."""
@@ -85,9 +94,13 @@ class FilesystemDriver:
 
     def move(self, source: str, target: str) -> None:
         new = self._at(target)
-        folders = self._make(os.path.dirname(new))
+        self._make(os.path.dirname(new))
         os.rename(self._at(source), new)
-        for folder in folders:
+
+    def settle(self, paths: Sequence[str]) -> None:
+        # Two levels up: a blob's own folder, and the one that it may be the first in.
+        folders = {str(up) for path in paths for up in [*Path(self._at(path)).parents][:3]}
+        for folder in sorted(folders, reverse=True):
             _sync_folder(folder)
 
     def delete(self, path: str) -> None:
@@ -112,6 +125,53 @@ class FilesystemDriver:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class StagedFiles:
+    """Files under temporary names beside their own."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[str, str, File]] = []
+        self.folders: dict[str, None] = {}
+
+    def add(self, target: str, file: File) -> None:
+        """Write one file."""
+        temporary = _temporary(target)
+        self._waiting.append((temporary, target, file))
+        with open(temporary, "xb") as made:
+            made.write(file.content)
+
+    def sync(self) -> None:
+        """Make the contents outlast a power failure, but for those that their paths tell."""
+        for temporary, _, file in self._waiting:
+            if not file.told:
+                _sync_file(temporary)
+
+    def publish(self) -> None:
+        while self._waiting:
+            temporary, target, file = self._waiting[0]
+            try:
+                os.rename(temporary, target)
+            except FileNotFoundError:  # a collection has removed the folder meanwhile
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                Path(temporary).write_bytes(file.content)
+                _sync_file(temporary)
+                os.rename(temporary, target)
+            del self._waiting[0]
+
+    def settle(self) -> None:
+        for folder in self.folders:
+            _sync_folder(folder)
+
+    def close(self) -> None:
+        for temporary, _, _ in self._waiting:
+            _remove(temporary)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class FileContent:
@@ -169,11 +229,23 @@ class FileWriter:
         self.close()
 
 
+def _temporary(target: str) -> str:
+    return f"{target}.{secrets.token_hex(8)}{TEMPORARY}"
+
+
 def _remove(path: str) -> None:
     try:
         os.unlink(path)
     except FileNotFoundError:
         pass
+
+
+def _sync_file(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(path: str) -> None:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Self
 
+from sampan.registry.drivers.driver import File
+
 
 class _File:
     def __init__(self, data: bytearray) -> None:
@@ -35,6 +37,12 @@ class InMemoryDriver:
         with self._lock:
             for path, content in files:
                 self._files[path] = _File(bytearray(content))
+
+    def stage(self, files: Sequence[File]) -> StagedInMemory:
+        return StagedInMemory(self, files)
+
+    def settle(self, paths: Sequence[str]) -> None:
+        """Nothing outlasts the process."""
 
     def size(self, path: str) -> int:
         with self._lock:
@@ -82,6 +90,29 @@ class InMemoryDriver:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class StagedInMemory:
+    """Files that wait for their names."""
+
+    def __init__(self, driver: InMemoryDriver, files: Sequence[File]) -> None:
+        self._driver = driver
+        self._files = files
+
+    def publish(self) -> None:
+        self._driver.write([(file.path, file.content) for file in self._files])
+
+    def settle(self) -> None:
+        """Nothing outlasts the process."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class MemoryContent:

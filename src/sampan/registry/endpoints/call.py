@@ -34,6 +34,7 @@ class Event:
     size: int = 0
     tag: str = ""
     source: str = ""  # the repository that a blob was mounted from
+    content: bytes = b""  # of a manifest
 
 
 class Emit(Protocol):

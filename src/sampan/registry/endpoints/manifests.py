@@ -60,7 +60,10 @@ async def put(call: Call) -> Response:
         response.headers.append("OCI-Tag", tag)
     for tag in ([] if ":" in reference else [reference]) + tags or [""]:
         await call.tell(
-            Event("push", call.repository, stored.digest, stored.media_type, stored.size, tag)
+            Event(
+                *("push", call.repository, stored.digest, stored.media_type, stored.size, tag),
+                content=content,
+            )
         )
     return response
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sampan.registry.drivers.driver import File
 from sampan.registry.drivers.filesystem import TRASH, FilesystemDriver
 
 
@@ -18,7 +19,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        driver.write([("a/old", b"new"), ("b/new", b"x")])
+        driver.stage([File("a/old", b"new"), File("b/new", b"x")])
     assert driver.read("a/old") == b"old"
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["old"]
 

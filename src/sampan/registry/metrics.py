@@ -1,0 +1,79 @@
+"""Figures for Prometheus, with docker-registry's names where it has the same."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.process_collector import ProcessCollector
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sampan.registry.service import HANDLER
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """An application around another one that counts."""
+
+    def __init__(self, application: ASGIApp) -> None:
+        self._application = application
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._requests = Counter(
+            "registry_http_requests",
+            "Requests that were answered.",
+            ("code", "handler", "method"),
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "registry_http_request_duration_seconds",
+            "How long they took.",
+            ("handler", "method"),
+            registry=self._registry,
+        )
+        self._sent = Counter(
+            "registry_http_response_bytes",
+            "Bytes of the bodies that were sent.",
+            ("handler",),
+            registry=self._registry,
+        )
+        self._now = Gauge(
+            "registry_http_in_flight_requests",
+            "Requests that are being answered.",
+            registry=self._registry,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+        begun = time.monotonic()
+        status, sent = 0, 0
+
+        async def watched(message: Any) -> None:
+            nonlocal status, sent
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if scope["method"] != "HEAD":
+                    lengths = [v for k, v in message["headers"] if k == b"content-length"]
+                    sent = int(lengths[0]) if lengths else 0
+            await send(message)
+
+        self._now.inc()
+        try:
+            await self._application(scope, receive, watched)
+        finally:
+            self._now.dec()
+            handler = scope.get(HANDLER, "none")
+            # A method of the client's own choice would make figures without end.
+            method = scope["method"].lower() if handler != "none" else "other"
+            if status:
+                self._requests.labels(str(status), handler, method).inc()
+                self._sent.labels(handler).inc(sent)
+            self._seconds.labels(handler, method).observe(time.monotonic() - begun)
+
+    def text(self) -> bytes:
+        """Return all figures as Prometheus reads them."""
+        return generate_latest(self._registry)

@@ -1,0 +1,255 @@
+"""Notifications: what happened is told to other servers, at least once, in order, across restarts.
+
+An event is in a file of SQLite before the request that caused it is answered. Source:
+distribution notifications/event.go, endpoint.go and sinks.go.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import re
+import socket
+import sqlite3
+import ssl
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from sampan.errors import InvalidArgument
+from sampan.registry.endpoints.call import Call, Event
+from sampan.spec.image import parse_document
+
+log = logging.getLogger(__name__)
+MEDIA_TYPE = "application/vnd.docker.distribution.events.v1+json"
+WAITING_LIMIT = 100_000  # events that one endpoint may be behind; then the oldest are given up
+_URL = re.compile(r"https?://[^/?#]+.*")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Who is told, and how long we wait."""
+
+    name: str
+    url: str
+    headers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    timeout: float = 1.0
+    threshold: int = 10  # failures in a row, then we wait `backoff`
+    backoff: float = 1.0
+    ignored_media_types: frozenset[str] = frozenset()
+    ignored_actions: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not _URL.fullmatch(self.url):
+            raise InvalidArgument(f"notifications: {self.name}: {self.url!r} is no http address")
+
+    def wants(self, event: Event) -> bool:
+        """Tell whether this endpoint is told of an event."""
+        if event.media_type in self.ignored_media_types:
+            return False
+        return event.action not in self.ignored_actions
+
+
+class Outbox:
+    """Events that wait, in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = NORMAL")
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS events"
+            " (id INTEGER PRIMARY KEY AUTOINCREMENT, endpoint TEXT NOT NULL, body BLOB NOT NULL)"
+        )
+        self._database.execute("CREATE INDEX IF NOT EXISTS by_endpoint ON events (endpoint, id)")
+
+    def add(self, endpoints: Sequence[str], body: bytes) -> None:
+        """Keep one event for each of these endpoints."""
+        with self._lock:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                self._database.executemany(
+                    "INSERT INTO events (endpoint, body) VALUES (?, ?)",
+                    [(name, body) for name in endpoints],
+                )
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+
+    def first(self, endpoint: str) -> tuple[int, bytes] | None:
+        """Return the oldest event for an endpoint with its number; None if there is none."""
+        query = "SELECT id, body FROM events WHERE endpoint = ? ORDER BY id LIMIT 1"
+        with self._lock:
+            row = self._database.execute(query, (endpoint,)).fetchone()
+        return (row[0], row[1]) if row else None
+
+    def done(self, number: int) -> None:
+        """Forget an event that was told."""
+        with self._lock:
+            self._database.execute("DELETE FROM events WHERE id = ?", (number,))
+
+    def waiting(self, endpoint: str) -> int:
+        """Return how many events wait."""
+        with self._lock:
+            query = "SELECT count(*) FROM events WHERE endpoint = ?"
+            (count,) = self._database.execute(query, (endpoint,)).fetchone()
+        return int(count)
+
+    def trim(self, endpoint: str, limit: int = WAITING_LIMIT) -> int:
+        """Give up the oldest events over a limit; return how many."""
+        with self._lock:
+            done = self._database.execute(
+                "DELETE FROM events WHERE endpoint = ? AND id <= (SELECT id FROM events"
+                " WHERE endpoint = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                (endpoint, endpoint, limit),
+            )
+            return done.rowcount
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._database.close()
+
+
+class Notifier:
+    """Writes events down, and tells them: one thread for each endpoint."""
+
+    def __init__(self, path: Path, endpoints: Sequence[Endpoint], references: bool = False) -> None:
+        """`references` adds to pushed manifests what they refer to."""
+        self._endpoints = endpoints
+        self._references = references
+        self._outbox = Outbox(path)
+        self._source = {"addr": socket.gethostname(), "instanceID": str(uuid.uuid4())}
+        self._end = threading.Event()
+        self._news = {endpoint.name: threading.Event() for endpoint in endpoints}
+        self._threads = [
+            threading.Thread(target=self._tell, args=(endpoint,), name=f"tell {endpoint.name}")
+            for endpoint in endpoints
+        ]
+
+    def start(self) -> None:
+        """Begin to tell what waits."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Stop telling; what waits is told after the next start."""
+        self._end.set()
+        for news in self._news.values():
+            news.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+        self._outbox.close()
+
+    def __call__(self, call: Call, event: Event) -> None:
+        """Keep an event for those who want it."""
+        wanted = [endpoint.name for endpoint in self._endpoints if endpoint.wants(event)]
+        if wanted:
+            self._outbox.add(wanted, msgspec.json.encode({"events": [self._body(call, event)]}))
+            for name in wanted:
+                self._news[name].set()
+
+    def _body(self, call: Call, event: Event) -> dict[str, Any]:
+        request = call.request
+        client = request.client
+        what = "manifests" if event.tag or "manifest" in event.media_type else "blobs"
+        what = "manifests" if event.media_type.endswith(("index.v1+json", "v2+json")) else what
+        address = call.url(f"v2/{event.repository}/{what}/{event.digest}") if event.digest else ""
+        target = {
+            "mediaType": event.media_type,
+            "size": event.size,
+            "digest": event.digest,
+            "length": event.size,
+            "repository": event.repository,
+            "fromRepository": event.source,
+            "url": address,
+            "tag": event.tag,
+        }
+        if self._references and event.content:
+            target["references"] = _references(event.content)
+        return {
+            "id": str(uuid.uuid4()),
+            "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "action": event.action,
+            "target": {name: value for name, value in target.items() if value not in ("", 0)},
+            "request": {
+                "id": str(uuid.uuid4()),
+                "addr": f"{client.host}:{client.port}" if client else "",
+                "host": request.headers.get("host", ""),
+                "method": request.method,
+                "useragent": request.headers.get("user-agent", ""),
+            },
+            "actor": {"name": call.grant.user} if call.grant.user else {},
+            "source": self._source,
+        }
+
+    def _tell(self, endpoint: Endpoint) -> None:
+        failures = 0
+        news = self._news[endpoint.name]
+        while not self._end.is_set():
+            news.clear()
+            found = self._outbox.first(endpoint.name)
+            if found is None:
+                news.wait()
+                continue
+            number, body = found
+            reason = send(endpoint, body)
+            if not reason:
+                self._outbox.done(number)
+                failures = 0
+                continue
+            failures += 1
+            if failures >= endpoint.threshold:
+                log.error("%s does not take events: %s", endpoint.name, reason)
+                lost = self._outbox.trim(endpoint.name)
+                if lost:
+                    log.error("%d events for %s are given up", lost, endpoint.name)
+            self._end.wait(endpoint.backoff if failures >= endpoint.threshold else 0.05)
+
+
+def send(endpoint: Endpoint, body: bytes) -> str:
+    """Tell one event; return why it failed, empty if it was taken."""
+    parts = urlsplit(endpoint.url)
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = ssl.create_default_context()
+        connection = http.client.HTTPSConnection(
+            parts.netloc, timeout=endpoint.timeout, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection(parts.netloc, timeout=endpoint.timeout)
+    path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+    try:
+        connection.putrequest("POST", path)
+        connection.putheader("Content-Type", MEDIA_TYPE)
+        connection.putheader("Content-Length", str(len(body)))
+        for name, values in endpoint.headers.items():
+            for value in values:
+                connection.putheader(name, value)
+        connection.endheaders(body)
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return str(error) or type(error).__name__
+    finally:
+        connection.close()
+    return "" if 200 <= status < 400 else f"status {status}"
+
+
+def _references(content: bytes) -> list[dict[str, Any]]:
+    document = parse_document(content)
+    parts = [*([document.config] if document.config else []), *(document.layers or [])]
+    parts += document.manifests or []
+    return [
+        {"mediaType": part.media_type, "digest": part.digest, "size": part.size} for part in parts
+    ]

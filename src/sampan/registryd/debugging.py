@@ -1,0 +1,37 @@
+"""The debug port, for administrators, without any login: health, the switch for it, figures."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Awaitable, Callable
+
+from sampan.http.request import Request
+from sampan.http.response import Response
+from sampan.registry.health import Health
+from sampan.registry.metrics import CONTENT_TYPE, Metrics
+
+
+def handler(
+    health: Health, metrics: Metrics | None, metrics_path: str
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return what answers on the debug port."""
+
+    async def answer(request: Request) -> Response:
+        place = (request.method, request.path)
+        if place == ("GET", "/debug/health"):
+            failing = dict(health.sick())
+            return Response(503 if failing else 200, json.dumps(failing).encode())
+        if place == ("POST", "/debug/health/down"):
+            health.down_by_hand = True
+            return Response(200)
+        if place == ("POST", "/debug/health/up"):
+            health.down_by_hand = False
+            return Response(200)
+        if place == ("GET", "/debug/vars"):
+            return Response(200, json.dumps({"cmdline": sys.argv}).encode())
+        if metrics and place == ("GET", metrics_path):
+            return Response(200, metrics.text(), content_type=CONTENT_TYPE)
+        return Response(404, b"404 page not found\n", content_type="text/plain")
+
+    return answer

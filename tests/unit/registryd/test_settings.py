@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from sampan.errors import InvalidArgument, Unavailable
+from sampan.registry.auth.access import NoAccess
+from sampan.registry.auth.silly import Silly
+from sampan.registry.configuration.document import Checked, check
+from sampan.registryd import settings, sockets
+
+
+def checked(text: str = "") -> Checked:
+    found = check(f"version: 0.1\nstorage: inmemory\n{text}".encode(), {})
+    assert found.problems == ()
+    return found
+
+
+def test_defaults_are_docker_registrys() -> None:
+    found = checked()
+    service = settings.service(found)
+    assert (service.prefix, service.host, service.deletes, service.read_only) == (
+        *("/", "", False, False),
+    )
+    assert service.catalog_max == 1000
+    assert isinstance(settings.access(found), NoAccess)
+    purging = settings.purging(found)
+    assert (purging.enabled, purging.age, purging.interval, purging.dry_run) == (
+        *(True, 604800.0, 86400.0, False),
+    )
+    assert not settings.collecting(found).enabled
+    assert settings.endpoints(found) == []
+    assert not settings.validation(found).urls.permit("https://example.com/x")
+
+
+def test_urls_are_permitted_as_configured() -> None:
+    text = """
+validation:
+  manifests: {urls: {allow: ['^https://([^/]+\\.)*example\\.com/'], deny: ['^https://www\\.']}}
+"""
+    rules = settings.validation(checked(text)).urls
+    assert rules.permit("https://a.example.com/x")
+    for url in ("https://www.example.com/x", "https://example.org/", "ftp://a.example.com/"):
+        assert not rules.permit(url)
+    assert not rules.permit("https://a.example.com/#x")
+    only_deny = "validation: {manifests: {urls: {deny: ['^https://www']}}}"
+    rules = settings.validation(checked(only_deny)).urls
+    assert rules.permit("https://a/")
+    assert not rules.permit("https://www/")
+    assert settings.validation(checked("validation: {disabled: true}")).urls.permit("x:y")
+
+
+def test_kinds_of_auth() -> None:
+    silly = settings.access(checked("auth: {silly: {realm: x, service: y}}"))
+    assert isinstance(silly, Silly)
+    assert isinstance(settings.access(checked("auth: none")), NoAccess)
+
+
+def test_endpoints_have_dockers_defaults() -> None:
+    text = """
+notifications:
+  endpoints:
+    - {name: a, url: 'http://a/', timeout: 500, backoff: 1000, threshold: 5,
+       ignoredmediatypes: [x], ignore: {mediatypes: [y], actions: [pull]}}
+    - {name: b, url: 'http://b/'}
+    - {name: c, url: 'http://c/', disabled: true}
+"""
+    first, second = settings.endpoints(checked(text))
+    assert (first.timeout, first.backoff) == (5e-7, 1e-6)  # numbers are nanoseconds
+    assert first.threshold == 5
+    assert first.ignored_media_types == {"x", "y"}
+    assert first.ignored_actions == {"pull"}
+    assert (second.timeout, second.backoff, second.threshold) == (1.0, 1.0, 10)
+    twice = "notifications: {endpoints: [{name: a, url: 'http://a'}, {name: a, url: 'http://b'}]}"
+    with pytest.raises(InvalidArgument, match="same name"):
+        settings.endpoints(checked(twice))
+
+
+def test_health_checks_are_those_that_are_configured() -> None:
+    text = """
+health:
+  storagedriver: {enabled: true, interval: 5s, threshold: 3}
+  file: [{file: /down, interval: 1s, threshold: 7}]
+  http: [{uri: 'http://x/', statuscode: 204}]
+  tcp: [{addr: 'x:1', timeout: 2s, threshold: 2}]
+"""
+    found = settings.checks(checked(text), lambda: None)
+    assert [(c.name, c.interval, c.threshold) for c in found] == [
+        ("storagedriver_inmemory", 5.0, 3),
+        ("/down", 1.0, 1),
+        ("http://x/", 10.0, 1),
+        ("x:1", 10.0, 2),
+    ]
+
+
+def test_a_collection_without_a_delay_is_refused_while_serving() -> None:
+    place = "storage: {inmemory: , maintenance: {garbagecollection: {enabled: true, delay: 1s}}}"
+    found = check(f"version: 0.1\n{place}\n".encode(), {})
+    with pytest.raises(InvalidArgument, match="delay"):
+        settings.collecting(found)
+
+
+@pytest.mark.parametrize("address", ["", "x", "1.2.3.4", "127.0.0.1:99999", "127.0.0.1:x"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"http\.addr"):
+        sockets.listen(address, "tcp", {})
+
+
+def test_an_address_that_is_taken_is_told() -> None:
+    with (
+        sockets.listen("127.0.0.1:0", "tcp", {}) as first,
+        pytest.raises(Unavailable, match="in use"),
+    ):
+        sockets.listen(sockets.name_of(first), "tcp", {})
+
+
+def test_a_path_is_listened_on_and_an_old_socket_replaced(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    sockets.listen(path, "unix", {}).close()
+    with sockets.listen(path, "unix", {}) as listener, socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        assert sockets.name_of(listener) == path
+    with pytest.raises(InvalidArgument):
+        sockets.listen("", "unix", {})
