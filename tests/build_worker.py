@@ -59,7 +59,7 @@ class FakeWorker:
         self.made = 0  # layers
         self.pages: dict[str, bytes] = {}
         self.events: dict[str, asyncio.Event] = {}
-        self.running = 0
+        self.running = self.reads = 0
         self.archives: dict[str, bytes] = {}  # by diff id
         self.mounted: list[list[str]] = []  # layers of temporary images
 
@@ -190,6 +190,7 @@ class FakeWorker:
         return await self._read(self.pages[url], read)
 
     async def _read(self, content: bytes, read: Callable[[int], T]) -> T:
+        self.reads += 1
         with tempfile.TemporaryFile() as file:
             file.write(content)
             file.seek(0)

@@ -243,6 +243,7 @@ class _StageRun:
     def _find(self, key: str) -> Record | None:
         if self._build.options.no_cache:
             return None
+        key = self._key(key)
         record = self._build.cache.find(key)
         times = self._build.cache_times
         if record is None or (times is not None and timestamp(record.created) not in times):
@@ -250,10 +251,17 @@ class _StageRun:
         self._solver.used.add(key)
         return record
 
+    def _key(self, key: str) -> str:
+        """Return a key under which nothing made for another epoch is found."""
+        epoch = self._build.epoch
+        return key if epoch is None else key_of("epoch", str(epoch), key)
+
     async def _note(self, key: str, state: State, diff_id: str, text: str) -> Record:
         chain = chain_id([*state.config.diff_ids, diff_id]) if diff_id else None
         now = self._build.now()
-        record = Record(key, chain or "", diff_id, state.chain or "", now, time.time_ns(), 0, text)
+        below = state.chain or ""
+        key = self._key(key)
+        record = Record(key, chain or "", diff_id, below, now, time.time_ns(), 0, text)
         await self._build.cache.add(record)
         return record
 
@@ -318,9 +326,15 @@ class _StageRun:
         wanted = copying.expand(scope, it)
         if it.origin:
             wanted = replace(wanted, origin=await self._origin(it.origin) or "")
+        text = f"/bin/sh -c #(nop) {wanted.text} in {wanted.destination} "
+        # Of another state nothing changes while its layers are the same: then no file is read.
+        short = copying.key_of_words(state.chain, wanted) if it.origin else None
+        record = self._find(short) if short else None
+        if record is not None:
+            self._voice.cached()
+            return await self._layered(state, record, text)
         copy = copying.Copying(build.worker, state.chain, wanted)
         key = await copy.choose(build.sources, build.context)
-        text = f"/bin/sh -c #(nop) {wanted.text} in {wanted.destination} "
         async with build.cache.turn(key):
             record = self._find(key)
             if record is not None:
@@ -328,6 +342,8 @@ class _StageRun:
             else:
                 diff_id = await copy.make(build.epoch)
                 record = await self._note(key, state, diff_id, wanted.text)
+        if short:
+            await build.cache.add(replace(record, key=self._key(short)))
         return await self._layered(state, record, text)
 
     async def _origin(self, name: str) -> str | None:

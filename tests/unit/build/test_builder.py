@@ -189,6 +189,23 @@ def test_files_come_from_other_stages(yard: Yard) -> None:
     assert yard.content("/f/passwd").startswith(b"root:")
 
 
+def test_a_cached_copy_from_a_stage_reads_no_file(yard: Yard) -> None:
+    text = "FROM box AS a\nRUN write /f 1\nFROM scratch\nCOPY --from=a /f /g"
+    yard.built(text)
+    reads = yard.worker.reads
+    assert "Using cache" in yard.built(text)
+    assert yard.worker.reads == reads + 1  # the context
+    assert "Using cache" not in yard.built(text.replace("/f 1", "/f 2"))
+    assert yard.content("/g") == b"2"
+
+
+def test_nothing_is_reused_that_was_made_for_another_epoch(yard: Yard) -> None:
+    text = "FROM box\nRUN write /f 1\nWORKDIR /w\nCMD x"
+    yard.built(text, arguments={"SOURCE_DATE_EPOCH": "5"})
+    assert "Using cache" not in yard.built(text, arguments={"SOURCE_DATE_EPOCH": "6"})
+    assert yard.built(text, arguments={"SOURCE_DATE_EPOCH": "5"}).count("Using cache") == 3
+
+
 def test_a_stage_goes_on_where_another_ended(yard: Yard) -> None:
     yard.built("FROM box AS one\nARG A=1\nENV B=2\nCMD x\nFROM one\nENV C=$A$B\nENTRYPOINT y")
     assert (yard.made.run.env or [])[-1] == "C=12"

@@ -79,6 +79,17 @@ def expand(scope: Scope, it: model.Copy) -> Wanted:
     )
 
 
+def key_of_words(chain: str | None, wanted: Wanted) -> str:
+    """Return a key that needs no file: of a copy from a state whose layers are known."""
+    it = wanted.instruction
+    words = [
+        *(chain, wanted.origin, wanted.destination, wanted.chown, wanted.chmod),
+        *("sources", *wanted.sources, "exclude", *wanted.exclude, "parents", str(it.parents)),
+        *("documents", *(part for document in wanted.documents for part in document)),
+    ]
+    return key_of("words of a copy", *words)
+
+
 class Copying:
     """One copy onto the state `chain`."""
 
