@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from tests.cgroup_files import UNIFIED, CgroupFiles, disk
 from tests.daemon import Daemon
 from tests.inside import Seen, body, execute, run, started
+from tests.session import unique
 
 pytestmark = [pytest.mark.privileged, pytest.mark.kernel]
 MIB = 1 << 20
@@ -191,6 +193,36 @@ def test_what_version_2_lacks_is_said(
     assert answer.status == 201
     (warning,) = answer.json["Warnings"]
     assert warning.startswith(sentence)
+
+
+def test_info_says_what_can_be_limited(daemon: Daemon) -> None:
+    info = daemon.request("GET", "/info").json
+    always = {"MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet"}
+    assert {name for name in (*always, "PidsLimit") if not info[name]} == set()
+    tcp = Path("/sys/fs/cgroup/memory/memory.kmem.tcp.limit_in_bytes").exists()
+    assert (info["OomKillDisable"], info["KernelMemoryTCP"]) == (not UNIFIED, tcp)
+    assert info["CgroupVersion"] == ("2" if UNIFIED else "1")
+
+
+@pytest.mark.skipif(
+    not Path("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists(),
+    reason="this kernel has no real-time groups: such limits are refused",
+)
+def test_real_time_is_taken_from_what_the_parent_was_given(daemon: Daemon) -> None:
+    wanted = {"CpuRealtimePeriod": 1_000_000, "CpuRealtimeRuntime": 2000}
+    parent = Path("/sys/fs/cgroup/cpu", unique())
+    parent.mkdir()
+    try:
+        (parent / "cpu.rt_runtime_us").write_text("5000")
+        with started(daemon, "sleep 1000", CgroupParent=parent.name, **wanted) as container:
+            files = CgroupFiles(container, parent.name)
+            assert (files.read("cpu.rt_runtime_us"), files.read("cpu.rt_period_us")) == (
+                "2000",
+                "1000000",
+            )
+    finally:
+        for folder in Path("/sys/fs/cgroup").glob(f"*/{parent.name}"):
+            folder.rmdir()
 
 
 # --- bad input -----------------------------------------------------------------------------------

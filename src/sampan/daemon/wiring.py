@@ -13,6 +13,7 @@ from typing import Any
 from sampan.api.handler import Backend
 from sampan.build.builder import Builder
 from sampan.daemon import certificates
+from sampan.daemon.cgroups import placement
 from sampan.daemon.config import Config
 from sampan.daemon.flags import UsageError
 from sampan.daemon.network_options import address_pools, without_effect
@@ -180,6 +181,7 @@ def engine_options(config: Config, confinement: Confinement) -> EngineOptions:
         default_ulimits=_ulimits(config["default-ulimit"]),
         default_shm_size=config["default-shm-size"],
         confinement=confinement,
+        placement=placement(config),
         device_names=DeviceNames(tuple(config["cdi-spec-dir"])),
         init=config["init"],
         shutdown_timeout=config["shutdown-timeout"],
@@ -224,6 +226,7 @@ def system_options(
         debug=config["debug"],
         live_restore=config["live-restore"],
         confinement=confinement or Confinement(),
+        cgroup_driver=placement(config).driver,
         cdi_spec_dirs=tuple(config["cdi-spec-dir"]),
         user_namespaces=bool(config["userns-remap"]),
         default_address_pools=address_pools(config["default-address-pool"]),

@@ -15,6 +15,7 @@ from typing import Any
 
 from sampan.engine.blocking import blocking
 from sampan.engine.cdi import DeviceNames
+from sampan.engine.cgroup_placement import CgroupPlacement
 from sampan.engine.container import Container, Record
 from sampan.engine.images.images import Image, Images
 from sampan.engine.joining import check_shareable
@@ -60,6 +61,7 @@ class Creation:
         default_shm_size: int,
         confinement: Confinement,
         device_names: DeviceNames,
+        placement: CgroupPlacement,
         log_driver: str,
         log_options: Mapping[str, str],
     ) -> None:
@@ -68,7 +70,7 @@ class Creation:
         self._links, self._mounts = links, mounts
         self._driver, self._users = driver, users
         self._shm_size, self._confinement = default_shm_size, confinement
-        self._device_names = device_names
+        self._device_names, self._placement = device_names, placement
         self._log_driver, self._log_options = log_driver, log_options
 
     async def create(
@@ -149,6 +151,7 @@ class Creation:
             shm_size=self._shm_size,
             confinement=self._confinement,
             names=self._device_names,
+            placement=self._placement,
         )
 
     def _reserve(self, name: str, id: str) -> str:

@@ -13,6 +13,7 @@ from sampan.engine.archive import Archives
 from sampan.engine.attaching import Attaching
 from sampan.engine.building import Building
 from sampan.engine.cdi import DeviceNames
+from sampan.engine.cgroup_placement import CgroupPlacement
 from sampan.engine.container import Record
 from sampan.engine.containers import Containers
 from sampan.engine.creation import Creation
@@ -69,6 +70,7 @@ class EngineOptions:
     default_shm_size: int = 64 << 20
     confinement: Confinement = field(default_factory=Confinement)
     device_names: DeviceNames = field(default_factory=DeviceNames)
+    placement: CgroupPlacement = field(default_factory=CgroupPlacement)
     init: bool = False
     shutdown_timeout: int = 15
     live_restore: bool = True
@@ -250,6 +252,7 @@ class Engine:
             default_shm_size=options.default_shm_size,
             confinement=options.confinement,
             device_names=options.device_names,
+            placement=options.placement,
             log_driver=options.log_driver,
             log_options=options.log_options,
         )
@@ -323,4 +326,5 @@ def _specifications(
         storage.limits_by_project,
         options.confinement,
         options.device_names,
+        options.placement,
     )

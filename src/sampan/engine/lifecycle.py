@@ -280,9 +280,10 @@ class Lifecycle:
         try:
             status = await blocking(self._spawner.wait, container.id)
             code, lost = status.exit_code, status.lost
-            record.oom_killed = status.oom_killed
-            if record.oom_killed and not told_of_oom:  # its end was seen first
+            if status.oom_killed and not told_of_oom:  # its end was seen first
                 self._notices.container(container, "oom")
+            # systemd may have taken the cgroup with its counts away before they were read.
+            record.oom_killed = status.oom_killed or told_of_oom
             record.finished_at = status.finished_at or time.time_ns()
         except SampanError as error:
             code, lost = None, str(error)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import posixpath
 import re
 import resource
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Final, Literal, cast
 
 from sampan.engine import cdi, devices, oci_mount_spec, oci_ownership, seccomp_profiles, security
+from sampan.engine.cgroup_placement import CgroupPlacement
 from sampan.engine.container import Record
 from sampan.engine.oci_mount_spec import mounts
 from sampan.engine.oci_resources import linux_resources
@@ -45,7 +45,6 @@ INIT_PATHS: Final = (  # statically linked: they have to run in any image
     "/usr/bin/docker-init",
     "/usr/local/bin/docker-init",
 )
-CGROUP_PARENT: Final = "/sampan"
 FILES_SOFT, FILES_HARD = 1024, 524288
 LogDriver = Literal["json-file", "local", "none"]
 
@@ -60,6 +59,7 @@ class Specifications:
     is_sized: Callable[[HostConfig], bool] = lambda _: False  # a project limits what it writes
     confinement: security.Confinement = field(default_factory=security.Confinement)
     names: cdi.DeviceNames = field(default_factory=cdi.DeviceNames)
+    placement: CgroupPlacement = field(default_factory=CgroupPlacement)
 
     def container_spec(self, record: Record, *, files_of: str = "") -> Spec:
         """Return the specification of a container that is about to start.
@@ -175,7 +175,7 @@ class Specifications:
         linux = Linux(
             sysctl=_sysctls(record),
             resources=linux_resources(host),
-            cgroups_path=cgroups_path(record),
+            cgroups_path=self.placement.path(record.id, host.cgroup_parent),
             namespaces=namespaces(host),
             seccomp=seccomp_profiles.seccomp(
                 options,
@@ -309,12 +309,6 @@ def _last_group(record: Record) -> int:
     if record.id_maps is None:
         return (1 << 31) - 1
     return next((each.size - 1 for each in record.id_maps.gids if not each.container_id), 0)
-
-
-def cgroups_path(record: Record) -> str:
-    """Return the container's place below each hierarchy."""
-    parent = record.host_config.cgroup_parent or CGROUP_PARENT
-    return posixpath.normpath(f"/{parent}").replace("//", "/").rstrip("/") + f"/{record.id}"
 
 
 def namespaces(host: HostConfig) -> list[LinuxNamespace]:

@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from sampan.engine import devices, oci, oci_mounts, resources, seccomp_profiles, security, ulimits
 from sampan.engine.cdi import DeviceNames
+from sampan.engine.cgroup_placement import CgroupPlacement
 from sampan.engine.oci_resources import linux_resources
 from sampan.engine.signals import parse_signal
 from sampan.errors import InvalidArgument
@@ -27,6 +28,7 @@ MAX_HOSTNAME: Final = 64
 MAX_ID: Final = (1 << 31) - 1
 DEFAULT_CONFINEMENT: Final = security.Confinement()
 DEFAULT_NAMES: Final = DeviceNames()
+DEFAULT_PLACEMENT: Final = CgroupPlacement()
 MIN_DURATION: Final = 10**6  # nanoseconds
 POLICIES: Final = ("no", "always", "on-failure", "unless-stopped")
 RUNTIMES: Final = ("", "sampan", "sampan-runtime", "runc", "io.containerd.runc.v2")
@@ -47,6 +49,7 @@ def check_create(
     shm_size: int = defaults.SHM_BYTES,
     confinement: security.Confinement = DEFAULT_CONFINEMENT,
     names: DeviceNames = DEFAULT_NAMES,
+    placement: CgroupPlacement = DEFAULT_PLACEMENT,
 ) -> list[str]:
     """Check a container that is to be made, and return warnings; raises InvalidArgument.
 
@@ -62,6 +65,7 @@ def check_create(
     warnings += _validate_security(host)
     devices.parse_rules(host.device_cgroup_rules or ())
     names.edits(host.device_requests or ())
+    placement.check(host.cgroup_parent)
     adapt(host, shm_size=shm_size, confinement=confinement)
     _validate_at_start(host)
     return warnings

@@ -63,6 +63,7 @@ class SystemOptions:
     user_namespaces: bool = False  # containers that do not say are in one
     confinement: Confinement = field(default_factory=Confinement)
     cdi_spec_dirs: Sequence[str] = ()
+    cgroup_driver: str = "cgroupfs"
     firewall: str = "nftables"
     default_address_pools: Sequence[tuple[str, int]] = ()
     warnings: Sequence[str] = ()  # of degraded modes, found at the start
@@ -155,6 +156,7 @@ class System:
             runc_commit=Commit(id=SAMPAN_VERSION),
             init_commit=Commit(id=SAMPAN_VERSION),
             security_options=self._security_options(facts),
+            cgroup_driver=self.options.cgroup_driver,
             cdi_spec_dirs=list(self.options.cdi_spec_dirs),
             firewall_backend=FirewallInfo(driver=self.options.firewall),
             warnings=[*facts.warnings(), *self.options.warnings] or None,

@@ -10,6 +10,7 @@ import msgspec
 
 from sampan.errors import InvalidArgument
 from sampan.runtime import defaults
+from sampan.spec.cgroup_names import slice_path
 from sampan.spec.runtime import Linux, LinuxResources, Process, Spec, parse
 
 LIMIT = 32 << 20  # bytes of a config.json
@@ -113,15 +114,9 @@ def _systemd_path(wanted: str) -> str:
         raise InvalidArgument(text)
     slice_, prefix, name = parts
     slice_ = slice_ or "system.slice"
-    if not slice_.endswith(".slice") or "/" in wanted:
+    if "/" in wanted:
         raise InvalidArgument(f'invalid slice name: "{slice_}"')
-    path = ""
-    if slice_ != "-.slice":
-        pieces = slice_.removesuffix(".slice").split("-")
-        if not all(pieces):
-            raise InvalidArgument(f'invalid slice name: "{slice_}"')
-        for end in range(1, len(pieces) + 1):
-            path += "/" + "-".join(pieces[:end]) + ".slice"
+    path = slice_path(slice_)
     if name.endswith(".slice"):
         return f"{path}/{name}"
     return f"{path}/{prefix}-{name}.scope" if prefix else f"{path}/{name}.scope"

@@ -39,7 +39,7 @@ def run(context: Context, given: Arguments) -> int:
             "cgroup": {
                 "v1": True,
                 "v2": True,
-                "systemd": False,
+                "systemd": True,
                 "systemdUser": False,
                 "rdma": True,
             },

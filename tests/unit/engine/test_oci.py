@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sampan.engine.container import Record
-from sampan.engine.oci import INIT_INSIDE, INIT_PATHS, Specifications, cgroups_path, environment
+from sampan.engine.oci import INIT_INSIDE, INIT_PATHS, Specifications, environment
 from sampan.errors import InvalidArgument
 from sampan.spec.docker.config import Config, DeviceMapping, HostConfig, LogConfig, Ulimit
 from sampan.spec.docker.exec import ExecCreateRequest
@@ -172,12 +172,6 @@ def test_an_exec_inherits_but_for_what_it_says() -> None:
     assert {"A=2", "B=3", "TERM=xterm"} <= set(process.env)
     assert process.capabilities
     assert "CAP_SYS_ADMIN" in process.capabilities.bounding
-
-
-@pytest.mark.parametrize("parent", ["mine", "/mine", "/../../mine", "//mine/"])
-def test_the_cgroup_stays_below_the_hierarchy_whatever_the_parent(parent: str) -> None:
-    record = record_of(HostConfig(cgroup_parent=parent))
-    assert cgroups_path(record) == f"/mine/{record.id}"
 
 
 def test_the_log_s_tag_is_filled_in() -> None:

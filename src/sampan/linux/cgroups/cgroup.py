@@ -36,6 +36,7 @@ class Entry:
     tasks: tuple[int, ...]  # v1: `tasks` of every hierarchy
     procs: int = -1  # v2: cgroup.procs
     into: int = -1  # v2: the directory, for clone3
+    holder: int = -1  # a scope of systemd: closing it ends the process that keeps it meanwhile
 
     def enter(self, *, into: bool = False) -> None:
         """Move the calling process; raises OSError."""
@@ -46,10 +47,10 @@ class Entry:
 
     def close(self) -> None:
         """Close every descriptor; harmless when repeated."""
-        for descriptor in (*self.tasks, self.procs, self.into):
+        for descriptor in (*self.tasks, self.procs, self.into, self.holder):
             if descriptor >= 0:
                 os.close(descriptor)
-        self.tasks, self.procs, self.into = (), -1, -1
+        self.tasks, self.procs, self.into, self.holder = (), -1, -1, -1
 
     def __enter__(self) -> Entry:
         return self

@@ -97,6 +97,11 @@ def open_cgroup(path: str, hierarchies: Hierarchies | None = None) -> Cgroup:
     """
     host = hierarchies or detect()
     if host.mode == "unified":
+        if path.endswith(".scope"):
+            from sampan.linux.cgroups import scopes  # only where systemd makes the cgroups
+
+            if scopes.manages(path):
+                return scopes.ScopedCgroup(host.unified, path)
         return v2.UnifiedCgroup(host.unified, path)
     beside = v2.UnifiedCgroup(host.unified, path) if host.unified >= 0 else None
     return v1.LegacyCgroup(host.v1, path, beside)

@@ -57,9 +57,7 @@ class UnifiedCgroup:
         try:
             if not made and processes(directory):
                 raise OSError(errno.EBUSY, "the cgroup has processes already", self.path)
-            warnings += v2_limits.apply(directory, wanted)
-            if wanted.devices:
-                warnings += self._restrict(directory, wanted.devices)
+            warnings += self._apply(directory, wanted)
         except BaseException:
             if made:
                 remove(self._root, self._parts, time.monotonic())
@@ -70,11 +68,18 @@ class UnifiedCgroup:
 
     def update(self, resources: LinuxResources) -> list[str]:
         """See `Cgroup.update`."""
+        return self.apply(resources)
+
+    def apply(self, resources: LinuxResources) -> list[str]:
+        """Write limits to a cgroup that exists."""
         with self._opened() as directory:
-            warnings = v2_limits.apply(directory, resources)
-            if resources.devices:
-                warnings += self._restrict(directory, resources.devices)
-            return warnings
+            return self._apply(directory, resources)
+
+    def _apply(self, directory: Directory, resources: LinuxResources) -> list[str]:
+        warnings = v2_limits.apply(directory, resources)
+        if resources.devices:
+            warnings += self._restrict(directory, resources.devices)
+        return warnings
 
     def _enable(self, needed: set[str]) -> list[str]:
         """Enable controllers for the children of every group above this one."""
