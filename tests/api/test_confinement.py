@@ -13,7 +13,7 @@ from tests.daemon import Daemon, running
 from tests.inside import Seen, body, create, execute, run, started
 from tests.session import eventually
 
-pytestmark = pytest.mark.privileged
+pytestmark = [pytest.mark.privileged, pytest.mark.kernel]
 
 STATUS = "grep -E '^({})' /proc/self/status | tr -d '\\t'"
 CAPS = STATUS.format("CapPrm|CapBnd|CapInh|CapAmb")

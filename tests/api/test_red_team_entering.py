@@ -106,12 +106,12 @@ def test_cve_2019_5736_no_program_of_ours_is_written_from_inside(daemon: Daemon,
 
 def test_no_end_of_a_container_is_held_up_by_one_that_keeps_its_streams(daemon: Daemon) -> None:
     keep = (
-        "while :; do for p in /proc/[0-9]*; do grep -q 'sleep.2[.]14' $p/cmdline 2>/dev/null &&"
+        "while :; do for p in /proc/[0-9]*; do grep -q 'sleep.1[.]14' $p/cmdline 2>/dev/null &&"
         " exec sleep 1000 8<>$p/fd/1 9<>$p/fd/2; done; done"
     )
     with started(daemon, keep) as keeper:
         mode = {"PidMode": f"container:{keeper}"}
-        with started(daemon, "exec sleep 2.14", **mode) as container:
+        with started(daemon, "exec sleep 1.14", **mode) as container:
             answer = daemon.request("POST", f"/containers/{container}/wait")
             assert answer.json["StatusCode"] == 0
             path = f"/containers/{container}?force=1"
