@@ -29,6 +29,7 @@ from sampan.build.fetching import Sources
 from sampan.build.graph import plan
 from sampan.build.instructions.model import Label, Place
 from sampan.build.layer import Item, write_layer
+from sampan.build.linting import Checks, Violation, lint, undefined
 from sampan.build.mounting import Mounting
 from sampan.build.pruning import PruneWish, to_prune
 from sampan.build.rewriting import Squashing
@@ -64,6 +65,7 @@ class Built:
     state: State
     unused: Sequence[str] = ()  # build arguments that no ARG takes
     epoch: int | None = None  # SOURCE_DATE_EPOCH, in seconds
+    violations: Sequence[Violation] = ()  # of BuildKit's checks
 
 
 class Builder:
@@ -152,6 +154,8 @@ class Builder:
         build = self._prepared(options, dockerfile, context, clients)
         if options.cache_from:
             build = replace(build, cache_times=await self._times(options.cache_from))
+        checks = Checks.parse(dockerfile.source.directives.get("check", ""))
+        violations = checks.apply(lint(dockerfile, build.arguments.from_variables()))
         voices = display(build.plan.steps)
         for number, argument in enumerate(dockerfile.arguments, 1):
             voices.argument(number, argument.place.text)
@@ -162,7 +166,10 @@ class Builder:
             await self.cache.note_uses(solver.used)
         if options.squash:
             state = await self._squashed(build, state)
-        return Built(state, build.arguments.unused(), build.epoch)
+        missing = checks.apply(undefined(name, place) for name, place in solver.undefined)
+        return Built(
+            state, build.arguments.unused(), build.epoch, violations=[*violations, *missing]
+        )
 
     async def store(self, built: Built) -> str:
         """Store what was built as an image; return its id."""
@@ -254,6 +261,9 @@ class Builder:
         for name in options.tags:
             shown = await self.tag(image, name)
             _text(say, options, f"Successfully tagged {shown}\n")
+        for one in built.violations:
+            if one.rule == "NoEmptyContinuation":  # all that the classic builder warns of
+                _text(say, options, f"[WARNING]: {one}\n")
 
     def archive(
         self, tree: Tree, epoch: int | None

@@ -28,6 +28,7 @@ class Expanded:
     words: list[str]  # the same, split at blanks outside of quotes
     used: set[str] = field(default_factory=set)  # variables that were looked up
     unset: set[str] = field(default_factory=set)  # those that were not there
+    missing: set[str] = field(default_factory=set)  # of those, the ones without a default
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Shell:
         """
         reader = _Reader(self, text, variables)
         result = reader.until("")
-        return Expanded(result, reader.words.all(), reader.used, reader.unset)
+        return Expanded(result, reader.words.all(), reader.used, reader.unset, reader.missing)
 
     def word(self, text: str, variables: Mapping[str, str]) -> str:
         """Return one word, expanded."""
@@ -95,6 +96,7 @@ class _Reader:
         self.words = _Words()
         self.used: set[str] = set()
         self.unset: set[str] = set()
+        self.missing: set[str] = set()
 
     # --- letters ---------------------------------------------------------------------------
 
@@ -215,6 +217,7 @@ class _Reader:
             return "$"
         value = self._value(name)
         if value is None:
+            self.missing.add(name)
             return f"${name}" if self._shell.keep_unset else ""
         return value
 
@@ -232,7 +235,10 @@ class _Reader:
             raise InvalidArgument("syntax error: missing '}'")
         if modifier == "}":
             value = self._value(name)
-            return self._unset_text(start) if value is None else value
+            if value is None:
+                self.missing.add(name)
+                return self._unset_text(start)
+            return value
         if modifier == "/":
             return self._replaced(name, start)
         empty_is_unset = modifier == ":"

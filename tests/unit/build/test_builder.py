@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import pytest
 
-from sampan.build.builder import Builder
+from sampan.build.builder import Builder, Recipe
+from sampan.build.display import Display
 from sampan.build.pruning import PruneWish
+from sampan.build.worker import Clients
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.build import BuildOptions, Limits
 from sampan.spec.docker.images import ProgressMessage
@@ -364,6 +367,34 @@ def test_triggers_of_the_base_run_first_and_are_gone_then(yard: Yard) -> None:
     assert yard.content("/f") == b"mine"
     assert yard.made.run.labels == {"a": "b"}
     assert not yard.made.run.on_build
+
+
+def test_checks_tell_of_variables_that_nobody_has_set(yard: Yard) -> None:
+    text = b"FROM box\nARG A\nENV B=$A C=${D:-e} E=$HOME\nLABEL x=$F y=$B\n"
+
+    async def main() -> list[str]:
+        async def chunks() -> Any:
+            yield tarballs.archive(tarballs.file("Dockerfile", text))
+
+        context, options = await yard.builder.receive(chunks()), BuildOptions()
+        display = partial(Display, lambda _: None, options)
+        try:
+            built = await yard.builder.solve(
+                options, Recipe(text, "Dockerfile"), context, cast(Clients, None), display
+            )
+        finally:
+            context.spool.close()
+        return [f"{one.first} {one.rule} {one.message}" for one in built.violations]
+
+    assert asyncio.run(main()) == [
+        "4 UndefinedVar Usage of undefined variable '$F'",
+    ]
+
+
+def test_a_check_that_is_an_error_ends_the_build(yard: Yard) -> None:
+    with pytest.raises(InvalidArgument, match="lint violation found for rules: MaintainerDepr"):
+        yard.built("# check=error=true\nFROM box\nMAINTAINER me")
+    assert yard.worker.steps == []
 
 
 # --- what is wrong -------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from sampan.build.instructions import model
-from sampan.build.shell import Shell
+from sampan.build.shell import Expanded, Shell
 from sampan.build.state import State
 from sampan.errors import InvalidArgument
 from sampan.spec.image import ImageConfig
@@ -27,14 +27,20 @@ class Scope:
     def __init__(self, shell: Shell, state: State) -> None:
         self.shell, self.state = shell, state
         self.variables: Mapping[str, str] = {**state.arguments, **state.env}
+        self.missing: set[str] = set()  # variables that were used and are not there
 
     def word(self, text: str) -> str:
         """Return one word, expanded."""
-        return self.shell.word(text, self.variables)
+        return self._expand(text).text
 
     def words(self, text: str) -> list[str]:
         """Return the words that a text becomes."""
-        return self.shell.expand(text, self.variables).words
+        return self._expand(text).words
+
+    def _expand(self, text: str) -> Expanded:
+        expanded = self.shell.expand(text, self.variables)
+        self.missing |= expanded.missing
+        return expanded
 
 
 def change(scope: Scope, instruction: model.Instruction) -> tuple[ImageConfig, str]:
