@@ -27,6 +27,7 @@ from sampan.rpc import Fd
 from tests.netns import (
     HOST,
     NEIGHBOUR,
+    NEIGHBOUR6,
     Hosts,
     ask_tcp,
     hosts,
@@ -34,7 +35,7 @@ from tests.netns import (
     route_through_host,
     tcp_server,
 )
-from tests.session import PATIENCE
+from tests.session import PATIENCE, eventually
 
 pytestmark = pytest.mark.privileged
 
@@ -132,6 +133,15 @@ def test_a_default_route_leads_to_a_gateway_on_the_wire(plumber: Plumber, attach
     plumber.ensure_network(macvlan())
     with inside(attach(10, gateway=NEIGHBOUR).number), NetlinkSocket() as netlink:
         assert [str(it.gateway) for it in netlink.routes() if it.gateway] == [NEIGHBOUR]
+
+
+def test_ipv6_is_on_the_wire_as_well(plumber: Plumber, attach: Attach, here: Hosts) -> None:
+    plumber.ensure_network(macvlan())
+    one = attach(10, address6="2001:db8::10/64", gateway6=NEIGHBOUR6)
+    with tcp_server(here.neighbour, 80), tcp_server(one.number, 80):
+        eventually(lambda: not is_silent(one.number, NEIGHBOUR6))  # the neighbour's own address
+        assert ask_tcp(one.number, NEIGHBOUR6, 80) == "2001:db8::10"
+        assert ask_tcp(here.neighbour, "2001:db8::10", 80) == NEIGHBOUR6
 
 
 @pytest.mark.parametrize("mode", ["private", "vepa"])

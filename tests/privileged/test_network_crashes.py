@@ -334,8 +334,7 @@ def of_the_host() -> tuple[str, ...]:
 
 def check_whole(engine: Engine, folder: Path) -> None:
     """All that is there belongs to a network or an endpoint, and nothing of those is missing."""
-    while engine.plumber.has_work:  # as the helper does between calls
-        engine.plumber.work()
+    engine.plumber.chores.finish()  # as the helper does between calls
     networks = engine.do(engine.networks.list({}))
     bridges = {"sampan0"} | {f"br-{it.id[:12]}" for it in networks if it.driver == "bridge"}
     bridges -= {f"br-{it.id[:12]}" for it in networks if it.name == "bridge"}
@@ -400,6 +399,8 @@ def helper_dies(folder: Path, case: Case, countdown: Countdown, point: int) -> b
             case.change(engine)
         died = not countdown.left
         countdown.left = 0
+        with suppress(SampanError):  # it may have died in a chore, after the change
+            helper.endpoints()
         check_usable(engine, case)
     finally:
         countdown.left = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import threading
 from collections import ChainMap
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,6 +23,7 @@ from sampan.network.checks import (
     check_port,
     check_resolver,
 )
+from sampan.network.chores import Chores
 from sampan.network.drivers import bridge, parents
 from sampan.network.drivers.bridge import BridgeDriver
 from sampan.network.drivers.driver import Driver
@@ -61,12 +61,8 @@ from sampan.rpc import Fd
 log = logging.getLogger(__name__)
 
 _POOL: Final = "pool"  # the mark of interfaces in stock
-_MARKS: Final = (
-    _POOL,
-    bridge.MARK,
-    parents.MARK,
-    plugs.MARK,
-)  # of interfaces that are no endpoint's
+#: Of interfaces that are no endpoint's.
+_MARKS: Final = (_POOL, bridge.MARK, parents.MARK, plugs.MARK)
 
 
 class LinuxPlumber:
@@ -74,7 +70,7 @@ class LinuxPlumber:
 
     `state` is a folder on a tmpfs that lets a successor find what this one made. `owner` is the
     name of the firewall table and the mark on interfaces. With `defers` the caller has a loop that
-    calls `work` and `handle`: then namespaces are kept in stock, and IPv6 addresses of the host
+    does the `chores`: then namespaces are kept in stock, and IPv6 addresses of the host
     lead to containers. Without it every call still works, only slower.
     """
 
@@ -88,7 +84,6 @@ class LinuxPlumber:
         resolv_conf: Path = RESOLV_CONF,
     ) -> None:
         self._owner = owner
-        self._lock = threading.RLock()
         self._host = NetlinkSocket()
         self._veths = Veths(self._host, POOL_SIZE if defers else 0, f"{owner}:{_POOL}")
         self._defers = defers
@@ -97,6 +92,14 @@ class LinuxPlumber:
         self._publishing = Publishing(firewall, defers=defers)
         self._rules = Rulebook(firewall, self._state, self._present, watches=defers)
         self._names = Names(state, resolv_conf)
+        self.chores = Chores(
+            self._veths,
+            self._publishing,
+            self._rules,
+            self._names,
+            lambda: bool(self._present()[0]),
+        )
+        self._lock = self.chores.lock
         self._networks = {network.network_id: network for network in self._state.networks()}
         self._bridges = BridgeDriver(self._host, self._veths, owner)
         laid: dict[str, NetworkSpec] = {}
@@ -321,57 +324,6 @@ class LinuxPlumber:
             self._rules.write()
             self._finish()
 
-    # --- work between calls ------------------------------------------------------------------
-
-    @property
-    def has_work(self) -> bool:
-        """Whether `work` has something to do."""
-        is_urgent = self._publishing.has_stale_flows or self._rules.is_suspicious
-        return self._is_short_of_stock or is_urgent or self._veths.has_dying
-
-    @property
-    def _is_short_of_stock(self) -> bool:
-        return self._veths.lacks and bool(self._present()[0])
-
-    @property
-    def is_short(self) -> bool:
-        """Whether the next `attach` would have to make a namespace first."""
-        return self._is_short_of_stock and self._veths.is_empty
-
-    @property
-    def has_surplus(self) -> bool:
-        """Whether `shrink` may have something to do later."""
-        return self._veths.has_surplus
-
-    def work(self) -> None:
-        """Do one piece of work that no caller waits for: some milliseconds."""
-        with self._lock:
-            if self._publishing.has_stale_flows:
-                self._publishing.forget_flows()
-            elif self._rules.is_suspicious:
-                self._rules.restore()
-            elif self._is_short_of_stock:
-                self._veths.refill()
-            else:
-                self._veths.bury(1)
-
-    def watched(self) -> list[int]:
-        """Return descriptors to be handed to `handle` when they are readable."""
-        mine = (self._rules, self._publishing, self._names)
-        return [descriptor for each in mine for descriptor in each.watched()]
-
-    def handle(self, descriptor: int) -> None:
-        """Do what a readable descriptor of `watched` is about."""
-        with self._lock:
-            self._rules.handle(descriptor)
-            self._publishing.handle(descriptor)
-            self._names.handle(descriptor)
-
-    def shrink(self) -> None:
-        """Let go of namespaces that only a burst of starts needed."""
-        with self._lock:
-            self._veths.shrink()
-
     def close(self) -> None:
         """Let go of namespaces in stock and of reserved ports; networks, endpoints, rules stay."""
         with self._lock:
@@ -385,8 +337,8 @@ class LinuxPlumber:
 
     def _finish(self) -> None:
         """Do now what nobody would do later."""
-        while not self._defers and self.has_work:
-            self.work()
+        if not self._defers:
+            self.chores.finish()
 
     # --- details -----------------------------------------------------------------------------
 

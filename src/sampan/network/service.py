@@ -7,6 +7,7 @@ import socket
 from typing import Final
 
 from sampan import rpc
+from sampan.network.chores import Chores
 from sampan.network.linux_plumber import LinuxPlumber
 from sampan.network.plumber import Plumber
 
@@ -17,30 +18,31 @@ POOL_CHECK: Final = 61_000  # milliseconds: a burst is over
 def serve(sock: socket.socket, plumber: LinuxPlumber) -> None:
     """Answer calls until the other end closes."""
     connection = rpc.Connection(sock, rpc.Contract(Plumber), plumber)
+    chores = plumber.chores
     poll = select.poll()
     watched: set[int] = set()
     poll.register(connection, select.POLLIN)
     is_quiet = True
     while True:
-        now = set(plumber.watched())
+        now = set(chores.watched())
         for number in watched - now:
             poll.unregister(number)
         for number in now - watched:
             poll.register(number, select.POLLIN)
         watched = now
-        ready = poll.poll(_patience(plumber, is_quiet))
+        ready = poll.poll(_patience(chores, is_quiet))
         is_quiet = not ready
         for number, _ in ready:
             if number != connection.fileno():
-                plumber.handle(number)
+                chores.handle(number)
             elif not connection.answer_one():
                 return
         if is_quiet:
-            plumber.work() if plumber.has_work else plumber.shrink()
+            chores.work() if chores.is_left else chores.shrink()
 
 
-def _patience(plumber: LinuxPlumber, is_quiet: bool) -> int | None:
+def _patience(chores: Chores, is_quiet: bool) -> int | None:
     """Return the milliseconds until work between calls begins; None: there is none."""
-    if plumber.has_work:
-        return 0 if is_quiet or plumber.is_short else LULL
-    return POOL_CHECK if plumber.has_surplus else None
+    if chores.is_left:
+        return 0 if is_quiet or chores.is_short else LULL
+    return POOL_CHECK if chores.has_surplus else None
