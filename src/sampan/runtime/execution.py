@@ -70,7 +70,14 @@ def label(program: Program, proc: int) -> None:
                 f"apparmor failed to apply profile: {name}: {why}"
             ) from None
     if program.selinux:
-        paths.write_proc(proc, b"self/attr/exec", program.selinux)
+        try:
+            paths.write_proc(proc, b"self/attr/exec", program.selinux)
+        except OSError as error:
+            name = program.selinux.decode("utf-8", "surrogateescape")
+            raise InvalidArgument(
+                f"error during container init: unable to apply SELinux label: {name}: "
+                f"{reason(error)}"
+            ) from None
 
 
 def _write_profile(proc: int, value: bytes) -> None:

@@ -152,6 +152,8 @@ def setup(
     )
     if linux.intel_rdt is not None:
         warnings.append("intelRdt is not supported and was ignored")
+    if linux.mount_label:
+        warnings.append(f"mountLabel {linux.mount_label} is not supported and was ignored")
     if linux.net_devices:
         warnings.append("netDevices is not supported and was ignored")
     root = request.root

@@ -15,6 +15,7 @@ DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 INFINITY = (1 << 64) - 1
 #: Says Y if AppArmor is on; its folder is there even after a start with apparmor=0.
 APPARMOR_SWITCH = "/sys/module/apparmor/parameters/enabled"
+SELINUX_SWITCH = "/sys/fs/selinux/enforce"
 
 
 @dataclass(slots=True)
@@ -158,7 +159,7 @@ def _apparmor(profile: str, warnings: list[str]) -> bytes:
 
 
 def _selinux(label: str, warnings: list[str]) -> bytes:
-    if label and not os.path.exists("/sys/fs/selinux/enforce"):
+    if label and not os.path.exists(SELINUX_SWITCH):
         warnings.append(f"this kernel has no SELinux: the label {label} is ignored")
         return b""
     return _encode(label, "SELinux label")

@@ -109,6 +109,39 @@ def test_a_profile_that_cannot_be_applied_is_named(
         execution.label(prepared("x", apparmor_profile="my-profile"), -1)
 
 
+LABEL = "system_u:system_r:container_t:s0:c1,c2"
+
+
+def test_a_label_is_written_where_the_kernel_has_selinux(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    monkeypatch.setattr(
+        "sampan.linux.paths.write_proc", lambda proc, path, value: written.append((path, value))
+    )
+    monkeypatch.setattr(program, "SELINUX_SWITCH", str(tmp_path / "enforce"))
+    result, warnings = program.prepare(Process(args=["x"], selinux_label=LABEL), filter=None)
+    assert warnings == [f"this kernel has no SELinux: the label {LABEL} is ignored"]
+    execution.label(result, -1)
+    (tmp_path / "enforce").write_text("0")
+    execution.label(prepared("x", selinux_label=LABEL), -1)
+    assert written == [(b"self/attr/exec", LABEL.encode())]
+
+
+def test_a_label_that_the_policy_does_not_know_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "enforce").write_text("1")
+    monkeypatch.setattr(program, "SELINUX_SWITCH", str(tmp_path / "enforce"))
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr("sampan.linux.paths.write_proc", refuse)
+    with pytest.raises(InvalidArgument, match=f"unable to apply SELinux label: {LABEL}: invalid"):
+        execution.label(prepared("x", selinux_label=LABEL), -1)
+
+
 def test_errors_cross_the_channel_whole() -> None:
     ours, theirs = Channel.pair()
     theirs.fail(CommandNotFound("exec: ü"))
