@@ -162,7 +162,12 @@ def test_a_device_by_name_brings_what_its_specification_says(naming: Daemon) -> 
     script = f"echo $FULL_DRIVER $FULL_A $PATH; stat -c %a /dev/full-a; {opens('/dev/kernel')}"
     seen = run(naming, script, **by_name("example.com/full=a", "example.com/full=b"))
     assert seen.lines == ["yes 1 /driver:/bin", "600", "readable"], seen
-    assert naming.request("GET", "/info").json["CDISpecDirs"][0].endswith("/etc")
+    info = naming.request("GET", "/info").json
+    assert info["CDISpecDirs"][0].endswith("/etc")
+    assert [each["ID"] for each in info["DiscoveredDevices"] if each["Source"] == "cdi"] == [
+        "example.com/full=a",
+        "example.com/full=b",
+    ]
 
 
 def test_a_later_folder_wins(naming: Daemon, folders: tuple[Path, Path]) -> None:

@@ -227,7 +227,7 @@ def system_options(
         live_restore=config["live-restore"],
         confinement=confinement or Confinement(),
         cgroup_driver=placement(config).driver,
-        cdi_spec_dirs=tuple(config["cdi-spec-dir"]),
+        device_names=DeviceNames(tuple(config["cdi-spec-dir"])),
         user_namespaces=bool(config["userns-remap"]),
         default_address_pools=address_pools(config["default-address-pool"]),
         firewall=(config["firewall-backend"] or "nftables") if config["iptables"] else "none",

@@ -102,6 +102,11 @@ class DeviceNames:
             _check(each)
         return edits
 
+    def all(self) -> list[str]:
+        """Return every name that can be asked for."""
+        found = self._read()
+        return sorted(found.devices.keys() - found.conflicts)
+
     def _read(self) -> _Found:
         found = _Found()
         for folder in self.folders:

@@ -22,6 +22,8 @@ from sampan.errors import InvalidArgument
 from sampan.spec.docker.config import Resources
 
 MIN_MEMORY = 6 << 20
+MIN_NANO_CPUS = 10**7  # a quota of a millisecond, the kernel's least, in 100
+MAX_PIDS = 4 << 20  # PID_MAX_LIMIT, linux/threads.h
 MIN_SHARES, MAX_SHARES = 2, 262144  # of cgroup v1
 _DISCARDED = "Your kernel does not support {} or the cgroup is not mounted. {} discarded."
 
@@ -145,6 +147,10 @@ def _verify_oom(r: Resources, kernel: Kernel, warnings: list[str]) -> None:
             "OOM killer is disabled for the container, but no memory limit is set, "
             "this can result in the system running out of resources."
         )
+    if r.pids_limit is not None and r.pids_limit > MAX_PIDS:
+        raise InvalidArgument(
+            f"invalid PIDs limit {r.pids_limit}: the kernel has {MAX_PIDS} processes at most"
+        )
     if r.pids_limit is not None and not kernel.facts.pids_limit:
         if r.pids_limit > 0:
             warnings.append(_DISCARDED.format("PIDs limit capabilities", "PIDs limit"))
@@ -162,7 +168,7 @@ def _verify_cpu(r: Resources, kernel: Kernel, warnings: list[str]) -> None:
             "or the cgroup is not mounted"
         )
     count = os.cpu_count() or 1
-    if r.nano_cpus < 0 or r.nano_cpus > count * 10**9:
+    if r.nano_cpus and not MIN_NANO_CPUS <= r.nano_cpus <= count * 10**9:
         raise InvalidArgument(
             f"range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
         )

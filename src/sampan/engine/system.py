@@ -10,13 +10,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from msgspec import UNSET, UnsetType
+
 from sampan.engine import host
+from sampan.engine.cdi import DeviceNames
 from sampan.engine.security import Confinement
 from sampan.spec.docker.images import ImageSummary
 from sampan.spec.docker.system import (
     AddressPool,
     Commit,
     ComponentVersion,
+    DeviceInfo,
     DiskUsage,
     FirewallInfo,
     IndexInfo,
@@ -62,7 +66,7 @@ class SystemOptions:
     live_restore: bool = True
     user_namespaces: bool = False  # containers that do not say are in one
     confinement: Confinement = field(default_factory=Confinement)
-    cdi_spec_dirs: Sequence[str] = ()
+    device_names: DeviceNames = field(default_factory=DeviceNames)
     cgroup_driver: str = "cgroupfs"
     firewall: str = "nftables"
     default_address_pools: Sequence[tuple[str, int]] = ()
@@ -157,7 +161,8 @@ class System:
             init_commit=Commit(id=SAMPAN_VERSION),
             security_options=self._security_options(facts),
             cgroup_driver=self.options.cgroup_driver,
-            cdi_spec_dirs=list(self.options.cdi_spec_dirs),
+            cdi_spec_dirs=list(self.options.device_names.folders),
+            discovered_devices=self._devices(),
             firewall_backend=FirewallInfo(driver=self.options.firewall),
             warnings=[*facts.warnings(), *self.options.warnings] or None,
             **self._pools(),
@@ -179,6 +184,10 @@ class System:
         if facts.cgroup_namespaces:
             options.append("name=cgroupns")
         return options
+
+    def _devices(self) -> list[DeviceInfo] | UnsetType:
+        names = self.options.device_names.all()
+        return [DeviceInfo(source="cdi", id=name) for name in names] or UNSET
 
     def _pools(self) -> dict[str, Any]:
         pools = self.options.default_address_pools

@@ -20,7 +20,7 @@ from sampan.engine.notices import Notices
 from sampan.engine.oci_checks import check_update
 from sampan.engine.oci_resources import linux_resources
 from sampan.engine.store import ContainerStore
-from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError
 from sampan.network import ports
 from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.config import Config, HostConfig, Resources
@@ -85,7 +85,13 @@ class Updating:
                 host_config.port_bindings = dict(ports.together(kept, add))
             if container.running:
                 resources = linux_resources(host_config)
-                await blocking(self._spawner.update, container.id, resources)
+                try:
+                    await blocking(self._spawner.update, container.id, resources)
+                except SampanError:  # some of the limits were written before the one refused
+                    before = linux_resources(container.host_config)
+                    with suppress(SampanError):
+                        await blocking(self._spawner.update, container.id, before)
+                    raise
                 if unwanted or add:
                     await self._networks.publish(container.id, add, unwanted)
                     container.network = self._networks.settings(container.id)

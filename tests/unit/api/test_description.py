@@ -81,9 +81,8 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
 
 # Fields of the description that our answers leave out, with the reason.
 LEFT_OUT: dict[str, set[str]] = {
-    # only with containerd, devices of drivers, or a license; a limit that kernels no longer have
-    "SystemInfo": {"Containerd", "DiscoveredDevices", "ProductLicense", "KernelMemoryTCP"},
-    "HostConfig": {"KernelMemoryTCP"},
+    # only with containerd, or a license
+    "SystemInfo": {"Containerd", "ProductLicense"},
     # of image stores with several platforms per image
     "ImageSummary": {"Manifests"},
     "ImageInspect": {"Manifests", "Config", "VirtualSize", "Container"},

@@ -79,6 +79,13 @@ class FirewallInfo(msgspec.Struct, rename="pascal", kw_only=True, omit_defaults=
     info: list[list[str]] = []
 
 
+class DeviceInfo(msgspec.Struct, rename="pascal", kw_only=True):
+    """A device that can be asked for by its name."""
+
+    source: str
+    id: str = msgspec.field(name="ID")
+
+
 class SystemInfo(msgspec.Struct, rename="pascal", kw_only=True):
     """The body of GET /info."""
 
@@ -140,6 +147,7 @@ class SystemInfo(msgspec.Struct, rename="pascal", kw_only=True):
     default_address_pools: list[AddressPool] | msgspec.UnsetType = msgspec.UNSET
     firewall_backend: FirewallInfo | msgspec.UnsetType = msgspec.UNSET
     cdi_spec_dirs: list[str] = msgspec.field(name="CDISpecDirs", default_factory=list)
+    discovered_devices: list[DeviceInfo] | msgspec.UnsetType = msgspec.UNSET
     warnings: list[str] | None = None
 
 
