@@ -14,7 +14,7 @@ from typing import Final
 
 from sampan.errors import InvalidArgument, NotFound
 from sampan.storage.tar_fields import DIRECTORY, HARDLINK, REGULAR, SYMLINK, Entry
-from sampan.storage.tar_reader import TarReader, write_all
+from sampan.storage.tar_reader import TarReader
 
 _LINKS: Final = 255  # that are followed on the way to one file, as Go's EvalSymlinks
 _FLUSH: Final = 1 << 20
@@ -79,15 +79,15 @@ class Spool:
 
     def flush(self) -> None:
         """Write what waits."""
-        write_all(self.fd, memoryview(b"".join(self._waiting)))
-        self._waiting, self._length = [], 0
+        if self._waiting:
+            self.put(self._size - self._length, b"".join(self._waiting))
+            self._waiting, self._length = [], 0
 
     def reserve(self, size: int) -> int:
         """Set space aside for a content that comes in pieces; return where it begins."""
         self.flush()
-        start = self._size
-        self._size = os.lseek(self.fd, start + size, os.SEEK_SET)
-        return start
+        self._size += size
+        return self._size - size
 
     def put(self, at: int, data: bytes) -> None:
         """Store a piece of a content in space that was set aside."""

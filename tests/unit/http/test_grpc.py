@@ -17,7 +17,7 @@ from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.server import Stream
 
-from sampan.http.grpc import connected, serve
+from sampan.http.grpc import Bulk, connected, serve
 from sampan.http.stream import SocketStream
 from sampan.spec.buildkit.session_pb2 import BytesMessage
 
@@ -150,6 +150,90 @@ def test_a_server_that_leaves_ends_the_calls_and_refuses_new_ones() -> None:
         ours.close()
 
     asyncio.run(run())
+
+
+class Flood(Echo):
+    """Answers one message with many."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.heard: list[bytes] = []
+
+    def __mapping__(self) -> dict[str, Handler]:
+        kinds = Cardinality.STREAM_STREAM, BytesMessage, BytesMessage
+        return {ECHO: Handler(self.flood, *kinds)}
+
+    async def flood(self, stream: Stream[Any, Any]) -> None:
+        for number, size in enumerate(self.sizes):
+            await stream.send_message(BytesMessage(data=bytes([number % 256]) * size))
+        while (message := await stream.recv_message()) is not None:
+            self.heard.append(message.data)
+
+
+def flooded(sizes: list[int], *, most: int | None = None) -> tuple[list[bytes], list[bytes]]:
+    """Take messages of these sizes in bulk; return what came, and what the server heard."""
+    came: list[bytes] = []
+    flood: Flood
+
+    async def run() -> None:
+        nonlocal flood
+        ours, theirs = pair()
+        flood = Flood(sizes)
+        serving = asyncio.ensure_future(serve(theirs, [flood]))
+        all_there = asyncio.get_running_loop().create_future()
+
+        def take(message: bytes) -> None:
+            if most is not None and len(came) == most:
+                raise ValueError("enough")
+            came.append(BytesMessage.FromString(message).data)
+            if len(came) == len(sizes):
+                all_there.set_result(None)
+
+        try:
+            async with connected(ours) as (channel, _), asyncio.timeout(30):
+                kinds = Cardinality.STREAM_STREAM, BytesMessage, BytesMessage
+                async with channel.request(ECHO, *kinds) as stream:
+                    bulk = Bulk(stream, take, all_there.set_exception)
+                    await bulk.open()
+                    await all_there
+                    bulk.close()
+                    await bulk.send([BytesMessage(data=b"%d" % n) for n in range(1000)])
+                    await stream.send_message(BytesMessage(data=b"end"), end=True)
+        finally:
+            serving.cancel()
+            await asyncio.wait([serving])
+            ours.close()
+            theirs.close()
+
+    asyncio.run(run())
+    return came, flood.heard
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [0],
+        list(range(300)),  # one of them makes a window update with a percent sign in it
+        [5_000_000, 1, 12_000_000, 16_370, 16_371, 16_384],
+        [20] * 5_000,
+    ],
+    ids=["nothing", "small", "large", "many"],
+)
+def test_messages_in_bulk_arrive_whole_and_in_order(sizes: list[int]) -> None:
+    came, heard = flooded(sizes)
+    assert came == [bytes([number % 256]) * size for number, size in enumerate(sizes)]
+    assert heard == [*(b"%d" % n for n in range(1000)), b"end"]
+
+
+def test_who_does_not_want_a_message_hears_of_it_once() -> None:
+    with pytest.raises(ValueError, match="enough"):
+        flooded([5] * 100, most=3)
+
+
+def test_a_message_that_is_too_large_ends_the_call() -> None:
+    with pytest.raises(StreamTerminatedError, match="too large"):
+        flooded([17 << 20])
 
 
 @pytest.mark.parametrize("code", [0, 2])

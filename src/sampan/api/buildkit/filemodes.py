@@ -24,12 +24,13 @@ _KINDS: Final = {
     FIFO: _PIPE,
     REGULAR: 0,
 }
+_BY_BITS: Final = {bits: kind for kind, bits in _KINDS.items()}
 _ALL: Final = _DIR | _SYMLINK | _DEVICE | _CHARACTER | _PIPE | _SOCKET
 
 
 def file_of(stat: Stat) -> File | None:
     """Return what a client says of a file; None for a kind that archives do not have."""
-    kind = next((kind for kind, bits in _KINDS.items() if stat.mode & _ALL == bits), None)
+    kind = _BY_BITS.get(stat.mode & _ALL)
     if kind is None:
         return None
     mode = stat.mode & 0o777

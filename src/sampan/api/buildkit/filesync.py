@@ -24,11 +24,13 @@ from sampan.api.buildkit.filemodes import file_of
 from sampan.api.buildkit.sessions import SYNC, Metadata, Session, encoded
 from sampan.build.tree import File, Tree
 from sampan.errors import InvalidArgument, NotFound, Unavailable
+from sampan.http.grpc import Bulk
 from sampan.spec.buildkit import session_pb2 as pb
 from sampan.storage.tar_fields import MAX_SIZE, REGULAR
 
 _FILES: Final = 4_000_000  # in one folder; more is no build context
 _STEP: Final = 1 << 20  # bytes between two reports
+_NOTHING: Final = hashlib.sha256().digest()
 Packet = pb.Packet
 Advance = Callable[[int, bool], None]
 
@@ -92,41 +94,68 @@ class _Transfer:
         self._received = self._told = 0  # bytes
         self._number = 0  # of the next file
         self._coming: dict[int, _Coming] = {}
-        self._wanted: asyncio.Queue[Packet] = asyncio.Queue()
+        self._wanted: list[Packet] = []
+        self._wants = asyncio.Event()
         self._named_all = False
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
+        bulk = Bulk(self._stream, self._take, self._fail)
+        await bulk.open()
         # Asking waits while the client is busy sending, and must not keep us from receiving.
-        await self._stream.send_request()
+        asking = asyncio.ensure_future(self._ask(bulk))
+        watching = asyncio.ensure_future(self._watch())
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._ask())
-                group.create_task(self._receive())
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+            await self._ended
+        finally:
+            bulk.close()
+            for task in (asking, watching):
+                task.cancel()
+            await asyncio.wait([asking, watching])
 
-    async def _ask(self) -> None:
-        while (packet := await self._wanted.get()).type != Packet.PACKET_FIN:
-            await self._stream.send_message(packet)
-        await self._stream.send_message(packet, end=True)
+    def _fail(self, error: Exception) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
 
-    async def _receive(self) -> None:
-        while True:
-            packet = await self._stream.recv_message()
-            if packet is None:
-                raise StreamTerminatedError("no more comes")  # unless the trailers have an error
-            if packet.type == Packet.PACKET_FIN:
-                self._advance(self._received, True)
-                return
-            if packet.type == Packet.PACKET_ERR:
-                raise InvalidArgument(packet.data.decode("utf-8", "replace"))
-            if packet.type == Packet.PACKET_STAT:
-                self._take_stat(packet)
-            elif packet.type == Packet.PACKET_DATA:
-                self._take_data(packet)
-            if self._named_all and not self._coming:
-                self._named_all = False
-                self._wanted.put_nowait(Packet(type=Packet.PACKET_FIN))
+    async def _ask(self, bulk: Bulk) -> None:
+        try:
+            while True:
+                await self._wants.wait()
+                self._wants.clear()
+                asked, self._wanted = self._wanted, []
+                if asked[-1].type == Packet.PACKET_FIN:
+                    await self._stream.send_message(asked[-1], end=True)
+                    return
+                await bulk.send(asked)
+        except (OSError, StreamTerminatedError, H2Error) as error:
+            self._fail(error)
+
+    async def _watch(self) -> None:
+        """Notice the end of the call: its messages go to `_take`."""
+        try:
+            await self._stream.recv_message()
+            raise StreamTerminatedError("no more comes")  # unless the trailers have an error
+        except (OSError, GRPCError, StreamTerminatedError) as error:
+            self._fail(error)
+
+    def _want(self, packet: Packet) -> None:
+        self._wanted.append(packet)
+        self._wants.set()
+
+    def _take(self, message: bytes) -> None:
+        packet = Packet.FromString(message)
+        if packet.type == Packet.PACKET_STAT:
+            self._take_stat(packet)
+        elif packet.type == Packet.PACKET_DATA:
+            self._take_data(packet)
+        elif packet.type == Packet.PACKET_ERR:
+            raise InvalidArgument(packet.data.decode("utf-8", "replace"))
+        elif packet.type == Packet.PACKET_FIN and not self._ended.done():
+            self._advance(self._received, True)
+            self._ended.set_result(None)
+        if self._named_all and not self._coming:
+            self._named_all = False
+            self._want(Packet(type=Packet.PACKET_FIN))
 
     def _take_stat(self, packet: Packet) -> None:
         if not packet.HasField("stat"):
@@ -147,10 +176,10 @@ class _Transfer:
         if file.kind == REGULAR:
             if not 0 <= stat.size <= MAX_SIZE:
                 raise InvalidArgument(f"{stat.path}: {stat.size} is no size of a file")
-            file.at, file.digest = self._tree.spool.reserve(stat.size), hashlib.sha256().digest()
+            file.at, file.digest = self._tree.spool.reserve(stat.size), _NOTHING
             if stat.size:
                 self._coming[number] = _Coming(file, stat.path)
-                self._wanted.put_nowait(Packet(type=Packet.PACKET_REQ, ID=number))
+                self._want(Packet(type=Packet.PACKET_REQ, ID=number))
         self._tree.graft(path, file)
 
     def _take_data(self, packet: Packet) -> None:
