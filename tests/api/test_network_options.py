@@ -74,7 +74,7 @@ def test_daemon_json_decides_how_networks_are_made(tmp_path: Path) -> None:
         daemon.import_image()
         shown = sleeping(daemon)["NetworkSettings"]
         network = shown["Networks"]["bridge"]
-        assert network["IPAddress"] == "10.61.0.129"
+        assert network["IPAddress"] == "10.61.0.128"
         assert network["Gateway"] == "10.61.0.9"
         assert network["GlobalIPv6Address"].startswith("fd00:61::")
         assert shown["Ports"] == {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}

@@ -111,7 +111,9 @@ def test_networks_are_made_shown_and_removed(cli: Cli) -> None:
     ]
     address = ("-f", "{{.NetworkSettings.Networks.own.IPAddress}}")
     cli("run", "-d", "--net", "own", "--name", "first", "busybox", "sleep", "1000")
-    assert cli("inspect", *address, "first") == "10.77.5.2"  # .1 is the router's
+    assert (
+        cli("inspect", *address, "first") == "10.77.5.0"
+    )  # the first of the range, as with Docker
     fixed = "--ip 10.77.9.9 --mac-address 02:00:00:00:00:99 --link-local-ip 169.254.9.9".split()
     cli("run", "-d", "--net", "own", *fixed, "--name", "fixed", "busybox", "sleep", "1000")
     assert cli("inspect", *address, "fixed") == "10.77.9.9"
@@ -369,7 +371,7 @@ def test_a_daemon_with_iptables_ipv6_and_a_fixed_range() -> None:
         serve = "echo page > /var/www/index.html; exec httpd -f -h /var/www"
         cli("run", "-d", "--name", "web", "-p", "8070:80", "busybox", "sh", "-c", serve)
         seen = cli("exec", "web", "ip", "addr", "show", "dev", "eth0")
-        assert "10.88.7.1/16" in seen
+        assert "10.88.7.0/16" in seen
         assert "fd00:88::2/64" in seen
 
         def output(*command: str) -> str:
@@ -380,7 +382,7 @@ def test_a_daemon_with_iptables_ipv6_and_a_fixed_range() -> None:
         for address in ("127.0.0.1", "[::1]", "10.88.0.1", "[fd00:88::1]"):
             url = f"http://{address}:8070/"
             eventually(lambda url=url: output("curl", "-s", "--noproxy", "*", url) == "page\n")  # type: ignore[misc]
-        assert "dpt:8070 to:10.88.7.1:80" in output("iptables", "-t", "nat", "-nL", "DOCKER")
+        assert "dpt:8070 to:10.88.7.0:80" in output("iptables", "-t", "nat", "-nL", "DOCKER")
         assert "tcp dpt:8070 to:[fd00:88::2]:80" in output(
             "ip6tables", "-t", "nat", "-nL", "DOCKER"
         )

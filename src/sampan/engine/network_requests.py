@@ -124,11 +124,13 @@ def row_of(request: NetworkCreateRequest, configs: Sequence[IPAMConfig]) -> Netw
 def _complete(config: IPAMConfig) -> IPAMConfig:
     """Return a range with its gateway."""
     subnet = ip_network(config.subnet)
-    part = ip_network(config.ip_range) if config.ip_range else subnet
+    first = (ip_network(config.ip_range) if config.ip_range else subnet).network_address
+    # The first of a range is an address like others, unless the subnet begins there.
+    gateway = first + 1 if first == subnet.network_address else first
     return IPAMConfig(
         subnet=config.subnet,
         ip_range=config.ip_range,
-        gateway=config.gateway or str(part.network_address + 1),
+        gateway=config.gateway or str(gateway),
         aux_address=config.aux_address,
     )
 

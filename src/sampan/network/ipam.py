@@ -41,9 +41,9 @@ def mac_of(address: IPv4Address) -> str:
     return "02:42:" + address.packed.hex(":")
 
 
-def gateway_of(subnet: IPv4Network, ip_range: IPv4Network | None = None) -> IPv4Address:
-    """Return the gateway if the user names none: the first address of the range or subnet."""
-    return (ip_range or subnet).network_address + 1
+def gateway_of(subnet: IPv4Network) -> IPv4Address:
+    """Return the gateway of a subnet if the user names none: its first address."""
+    return subnet.network_address + 1
 
 
 def unique_local(seed: str, taken: Collection[IPv6Network] = ()) -> IPv6Network:
@@ -76,7 +76,7 @@ class AddressSpace(Generic[A]):
         self._taken: set[A] = set(taken)
         self._last: A = max(
             (address for address in self._taken if address in self._range),
-            default=self._kind(int(self._range.network_address)),
+            default=self._kind(int(self._range.network_address) - 1),
         )
 
     def take(self, wanted: A | None = None) -> A:

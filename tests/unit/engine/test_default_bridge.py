@@ -22,7 +22,7 @@ def config(world: World, **options: Any) -> IPAMConfig:
 def test_only_addresses_of_the_fixed_range_are_given_out(world: World) -> None:
     found = config(world, bip="10.5.0.1/16", fixed_cidr="10.5.7.0/24")
     assert found == IPAMConfig(subnet="10.5.0.0/16", ip_range="10.5.7.0/24", gateway="10.5.0.1")
-    assert connect(world, wish()).settings.ip_address == "10.5.7.1"
+    assert connect(world, wish()).settings.ip_address == "10.5.7.0"
 
 
 def test_a_fixed_range_alone_is_the_bridge_s_network(world: World) -> None:

@@ -382,3 +382,22 @@ def test_what_a_dead_helper_did_not_take_back_is_taken_back_later(world: World) 
     world.plumber.is_gone = False
     world.run(world.networks.connect(wish(container_id="d" * 64)))
     assert [made.endpoint.container_id for made in world.plumber.made.values()] == ["d" * 64]
+
+
+@pytest.mark.parametrize(
+    ("ip_range", "gateway", "first"),
+    [
+        ("10.9.5.0/24", "10.9.5.0", "10.9.5.1"),
+        ("10.9.0.0/24", "10.9.0.1", "10.9.0.2"),
+        ("", "10.9.0.1", "10.9.0.2"),
+    ],
+)
+def test_the_first_address_of_a_range_is_the_gateway_s_as_in_docker(
+    world: World, ip_range: str, gateway: str, first: str
+) -> None:
+    config = IPAMConfig(subnet="10.9.0.0/16", ip_range=ip_range)
+    create(world, "backend", ipam=IPAM(config=[config]))
+    [shown] = world.run(world.networks.inspect("backend")).ipam.config or []
+    assert shown.gateway == gateway
+    settings = connect(world, wish(mode="backend")).settings.networks["backend"]
+    assert settings.ip_address == first
