@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from sampan.rpc import Fd
 from sampan.storage.linux_mounter import LinuxMounter
+from sampan.storage.mounter import ExtractOptions
 from tests import tarballs
 from tests.layers import add
 from tests.tarballs import archive, file, folder, hardlink, symlink
@@ -254,3 +257,121 @@ def test_every_byte_of_the_folder_is_accounted_for(mounter: LinuxMounter, tmp_pa
     assert {".init", ".new", ".trash"} <= report.others.keys()
     whole = sum(path.lstat().st_blocks * 512 for path in (tmp_path / "snapshots").rglob("*"))
     assert sum(report.snapshots.values()) + sum(report.others.values()) == whole
+
+
+# --- layers of what was written ------------------------------------------------------------
+
+
+def written(mounter: LinuxMounter, content: bytes) -> None:
+    """Have a base layer, and a snapshot on it with some changes."""
+    base = stage(mounter, BASE, "staged-base")
+    mounter.commit("staged-base", base, None)
+    mounter.prepare("box", base)
+    fd = tarballs.memory_file(content)
+    try:
+        mounter.extract("box", "/", Fd(fd), ExtractOptions())
+    finally:
+        os.close(fd)
+    mount = mounter.mount("box")
+    root = Path(f"/proc/self/fd/{mount.number}")
+    (root / "etc/group").unlink()
+    (root / "usr/lib/x").chmod(0o700)
+    (root / "etc/passwd").write_bytes(b"changed")
+    shutil.rmtree(root / "usr")
+    (root / "usr").mkdir()
+    mount.close()
+
+
+CHANGES = archive(file("new/file", b"n" * 70_000), file("new/empty"), symlink("new/link", "file"),
+                  hardlink("new/hard", "new/file"))  # fmt: skip
+
+
+def packed(mounter: LinuxMounter, chain: str) -> bytes:
+    fd = os.memfd_create("packed")
+    try:
+        mounter.pack_layer(chain, Fd(fd))
+        return tarballs.contents(fd)
+    finally:
+        os.close(fd)
+
+
+def diffed(mounter: LinuxMounter, key: str) -> bytes:
+    fd = os.memfd_create("diff")
+    try:
+        mounter.diff(key, Fd(fd))
+        return tarballs.contents(fd)
+    finally:
+        os.close(fd)
+
+
+def test_what_was_written_becomes_a_layer_without_a_copy(overlay: LinuxMounter) -> None:
+    written(overlay, CHANGES)
+    diff = diffed(overlay, "box")
+    inode = (Path(overlay.graph("box")["UpperDir"]) / "new/file").stat().st_ino
+    found = overlay.capture("box", "staged-box")
+    assert (found.diff_id, found.plain_size) == (tarballs.digest(diff), len(diff))
+    base = tarballs.digest(BASE)
+    chain = tarballs.digest(f"{base} {found.diff_id}".encode())
+    overlay.commit("staged-box", chain, base)
+    overlay.remove("box")
+    assert packed(overlay, chain) == diff
+    assert overlay.verify(chain) == []
+    assert kinds(overlay) == {base: "committed", chain: "committed"}
+    with Seen(overlay, chain) as root:
+        assert (root / "new/file").stat().st_ino == inode
+        assert (root / "new/hard").stat().st_ino == inode
+        assert (root / "etc/passwd").read_bytes() == b"changed"
+        assert not (root / "etc/group").exists()
+        assert os.listdir(root / "usr") == []
+
+
+def test_the_same_layer_comes_of_a_copy_and_of_none(overlay: LinuxMounter) -> None:
+    written(overlay, CHANGES)
+    copied = stage(overlay, diffed(overlay, "box"), "staged-copy")
+    assert overlay.capture("box", "staged-box").diff_id == copied
+
+
+def test_a_layer_that_was_captured_fits_its_own_parent_only(overlay: LinuxMounter) -> None:
+    written(overlay, CHANGES)
+    found = overlay.capture("box", "staged-box")
+    with pytest.raises(Conflict):
+        overlay.commit("staged-box", found.diff_id, None)
+
+
+def test_nothing_written_is_no_layer(overlay: LinuxMounter) -> None:
+    base = stage(overlay, BASE, "staged-base")
+    overlay.commit("staged-base", base, None)
+    overlay.prepare("box", base)
+    assert overlay.capture("box", "staged-box").diff_id == tarballs.digest(bytes(1024))
+    assert kinds(overlay) == {base: "committed", "box": "active"}
+    assert overlay.changes("box") == []
+
+
+def test_what_an_archive_cannot_say_has_to_be_copied(overlay: LinuxMounter) -> None:
+    written(overlay, CHANGES)
+    mount = overlay.mount("box")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"/proc/self/fd/{mount.number}/new/socket")
+    mount.close()
+    with pytest.raises(Unsupported):
+        overlay.capture("box", "staged-box")
+    assert (Path(overlay.graph("box")["UpperDir"]) / "new/file").exists()
+
+
+def test_drivers_that_copy_and_snapshots_on_nothing_are_left_to_copies(tmp_path: Path) -> None:
+    for driver in ("vfs", "overlay"):
+        mounter = LinuxMounter(tmp_path / driver, driver)
+        mounter.prepare("box", None)
+        with pytest.raises(Unsupported):
+            mounter.capture("box", "staged-box")
+        mounter.close()
+
+
+@pytest.mark.parametrize("name", ["sha256:" + "0" * 64, "../x", ".trash"])
+def test_names_of_captured_layers_are_checked(overlay: LinuxMounter, name: str) -> None:
+    written(overlay, CHANGES)
+    with pytest.raises(InvalidArgument):
+        overlay.capture("box", name)
+    with pytest.raises(InvalidArgument):
+        overlay.capture(tarballs.digest(BASE), "staged-x")
+    assert (Path(overlay.graph("box")["UpperDir"]) / "new/file").exists()

@@ -26,7 +26,7 @@ from sampan.engine.images.images import Images
 from sampan.engine.images.model import Image
 from sampan.engine.queries import AttachQuery, ListQuery
 from sampan.engine.undisturbed import waited_for
-from sampan.errors import InvalidArgument, NotFound, SampanError
+from sampan.errors import InvalidArgument, NotFound, SampanError, Unsupported
 from sampan.http.urls import Url
 from sampan.rpc import Fd
 from sampan.spec.build import BaseImage, Limits, OwnedFolder, Ran, RunStep
@@ -260,10 +260,19 @@ class Building:
 
     async def _changes(self, id: str, parent: str | None, change: Change | None) -> str:
         if change is None:
+            with suppress(Unsupported):
+                return await self._captured(id, parent)
             return await self.layer(parent, lambda fd: self._mounter.diff(id, Fd(fd)))
         async with from_pipe(lambda fd: self._mounter.diff(id, Fd(fd))) as pieces:
             await through_pipe(pieces, change.read)
         return await self.layer(parent, change.write)
+
+    async def _captured(self, id: str, parent: str | None) -> str:
+        staged = await self._layers.capture(id)
+        if staged is None:
+            return ""
+        await self._layers.commit(staged, Digest(parent) if parent else None, lease=False)
+        return staged.diff_id
 
     @asynccontextmanager
     async def temporary_image(self, diff_ids: Sequence[str]) -> AsyncIterator[str]:

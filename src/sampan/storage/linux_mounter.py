@@ -42,7 +42,7 @@ from sampan.storage.trash import Collector
 def forking(driver: str) -> tuple[str, ...]:
     """Return the methods that take long: the helper carries each call of them out in a child."""
     long = (
-        *("unpack", "commit", "pack_layer", "verify", "disk_usage"),
+        *("unpack", "commit", "capture", "pack_layer", "verify", "disk_usage"),
         *("changes", "diff", "pack", "extract", "usage"),
     )
     more = {"vfs": ("prepare",), "fuse-overlayfs": ("prepare", "mount", "stat")}
@@ -92,6 +92,10 @@ class LinuxMounter:
         self._staging.commit(key, chain_id, parent)
         if self._store.has_trash():
             self._trash.wake()
+
+    def capture(self, key: str, staged: str) -> Unpacked:
+        """Make what an active snapshot has changed a staged layer; see Mounter."""
+        return self._staging.capture(key, staged)
 
     def pack_layer(self, chain_id: str, into: Fd) -> None:
         """Write a layer as the tar that it came from; see Mounter."""

@@ -114,6 +114,13 @@ class Mounter(Protocol):
         that the parents do not have; Conflict if it was unpacked for another parent.
         """
 
+    def capture(self, key: str, staged: str) -> Unpacked:
+        """Make what an active snapshot has changed the staged layer `staged`, without a copy.
+
+        The snapshot is of no use afterwards, but for `remove`; nothing may run on it. If it has
+        changed nothing, nothing is staged. Unsupported where that needs a copy: use `diff`.
+        """
+
     def pack_layer(self, chain_id: str, into: Fd) -> None:
         """Write a committed layer as the uncompressed tar that it came from, byte for byte.
 

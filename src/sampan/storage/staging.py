@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import ExitStack, closing
@@ -9,14 +10,16 @@ from pathlib import Path
 
 import msgspec
 
-from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from sampan.linux import trees
-from sampan.spec.digest import digest_of
+from sampan.spec.digest import EMPTY_LAYER, digest_of
+from sampan.storage.capturing import capture
 from sampan.storage.compression import reader_of, widen
 from sampan.storage.deferred import FILE, HOLDERS, Deferred, Pending, read_pending
 from sampan.storage.fullness import told_when_full
 from sampan.storage.layers import Applied, apply_layer
 from sampan.storage.mounter import Unpacked
+from sampan.storage.recipe import NAME
 from sampan.storage.recording import Recorder
 from sampan.storage.settling import Settler, take_root
 from sampan.storage.snapshots import (
@@ -86,6 +89,60 @@ class Staging:
             if deferred:
                 deferred.save()
             return applied
+
+    # --- capturing ---------------------------------------------------------------------------
+
+    def capture(self, key: str, staged: str) -> Unpacked:
+        """Stage the directory that an active snapshot was written to; see Mounter."""
+        active = self._store.get(key)
+        if active.kind != "active":
+            raise InvalidArgument(f"snapshot {key} is not writable")
+        if self._driver.name != "overlay" or active.parent is None:
+            raise Unsupported("a layer of this snapshot has to be copied")
+        if staged.startswith("sha256:"):
+            raise InvalidArgument("a layer is staged under another name than its chain id")
+        if self._store.find(staged):
+            raise Conflict(f"snapshot {staged} exists")
+        folders = self._store.folders(active)
+        tree = self._driver.tree(folders.own)
+        try:
+            recipe = folders.own / NAME
+            recipe.unlink(missing_ok=True)
+            applied = capture(tree, recipe, lambda into: self._driver.diff(folders, into))
+        finally:
+            os.close(tree)
+        snapshot = Snapshot(
+            key=staged,
+            parent=active.parent,
+            kind="staged",
+            diff_id=applied.diff_id,
+            plain_size=applied.plain_size,
+            size=applied.size,
+            entries=applied.entries,
+            bound=True,
+        )
+        if applied.diff_id == EMPTY_LAYER:
+            recipe.unlink()
+        else:
+            self._take(folders, snapshot)
+        return _unpacked(snapshot)
+
+    def _take(self, folders: Folders, snapshot: Snapshot) -> None:
+        folder = self._store.begin(())
+        try:
+            os.rmdir(folder / "fs")
+            try:
+                os.rename(folders.own / "fs", folder / "fs")
+            except OSError as error:
+                if error.errno == errno.EXDEV:  # the snapshot has a limited size of its own
+                    raise Unsupported("a layer of this snapshot has to be copied") from error
+                raise
+            os.rename(folders.own / NAME, folder / NAME)
+            if not self._store.finish(folder, snapshot, durable=True):
+                raise Conflict(f"snapshot {snapshot.key} exists")
+        except BaseException:
+            self._store.abandon(folder)
+            raise
 
     # --- committing --------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from sampan.engine.images.model import Layer, Source, Staged
 from sampan.engine.undisturbed import undisturbed, waited_for
 from sampan.errors import Conflict, NotFound, SampanError
 from sampan.rpc import Fd
-from sampan.spec.digest import Digest, digest_of, encoded
+from sampan.spec.digest import EMPTY_LAYER, Digest, digest_of, encoded
 from sampan.storage.compression import plain_chunks
 from sampan.storage.content import ContentStore, write_all
 from sampan.storage.mounter import Mounter, SnapshotInfo, Unpacked
@@ -197,6 +197,19 @@ class Layers(Holds):
         if isinstance(source, int):
             return await waited_for(in_own_thread(unpack, source))
         return await through_pipe(source, unpack)
+
+    async def capture(self, container: str) -> Staged | None:
+        """Stage what a container has written, without a copy; None if that is nothing.
+
+        Its snapshot is of no use afterwards. Raises Unsupported where there has to be a copy.
+        """
+        key = f"staged-{secrets.token_hex(16)}"
+        unpacked = await undisturbed(self.mounter.capture, container, key)
+        if unpacked.diff_id == EMPTY_LAYER:
+            return None
+        staged = Staged(key, Digest(unpacked.diff_id), unpacked.plain_size, unpacked.size)
+        self._staged[key] = staged
+        return staged
 
     async def stage_copy(self, diff_id: str, parent: Digest | None = None) -> Staged:
         """Stage a layer that lies in another chain: it is written from there and read again."""
