@@ -22,6 +22,7 @@ DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC |
 _OPEN_LEVELS: Final = 64
 _SHALLOW: Final = 48  # levels that are removed in place; deeper folders are first moved up
 _ATTEMPTS: Final = 100  # to remove a tree in which another process still makes files
+_SMALL: Final = 64 << 10  # bytes
 _FICLONE: Final = 0x40049409  # linux/fs.h
 _SPECIAL: Final = (stat.S_IFBLK, stat.S_IFCHR, stat.S_IFSOCK)
 _VANISHED: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
@@ -233,6 +234,7 @@ def copy(source: int, target: int, *, devices: bool = True) -> None:
     """
     linked: dict[tuple[int, int], bytes] = {}
     folders: list[tuple[bytes, os.stat_result]] = []
+    contents = Contents()
     copy_attributes(source, target)
     for node in Walk(source):
         if not devices and stat.S_IFMT(node.status.st_mode) in _SPECIAL:
@@ -246,7 +248,7 @@ def copy(source: int, target: int, *, devices: bool = True) -> None:
                     os.link(first, node.name, src_dir_fd=target, dst_dir_fd=into)
                     continue
                 linked[identity] = node.path
-            copy_node(node, into)
+            copy_node(node, into, contents)
         finally:
             os.close(into)
         if node.is_folder:
@@ -259,7 +261,33 @@ def copy(source: int, target: int, *, devices: bool = True) -> None:
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def copy_node(node: Node, into: int) -> None:
+class Contents:
+    """Copies the bytes of many files from one file system to one other; keeps holes."""
+
+    def __init__(self) -> None:
+        self._clones = True  # until the first refusal
+
+    def copy(self, source: int, target: int, size: int) -> None:
+        """Copy a file: shared extents, else in the kernel or, if it is small, at once."""
+        if not size:
+            return
+        if self._clones:
+            try:
+                ioctl(target, _FICLONE, source)
+                return
+            except OSError as error:
+                if error.errno not in _NO_CLONE:
+                    raise
+                self._clones = False
+        if size <= _SMALL:  # a read and a write cost less than asking for holes
+            data = memoryview(os.pread(source, size, 0))
+            while data:
+                data = data[os.write(target, data) :]
+            return
+        _copy_extents(source, target, size)
+
+
+def copy_node(node: Node, into: int, contents: Contents | None = None) -> None:
     """Make one file, folder (empty), link or device like `node` in the directory `into`."""
     status, name, mode = node.status, node.name, node.status.st_mode
     if stat.S_ISREG(mode):
@@ -268,7 +296,7 @@ def copy_node(node: Node, into: int) -> None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             target = os.open(name, flags, 0o600, dir_fd=into)
             try:
-                copy_content(source, target, status.st_size)
+                (contents or Contents()).copy(source, target, status.st_size)
                 copy_attributes(source, target)
                 os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
             finally:
@@ -308,15 +336,11 @@ def copy_attributes(source: int, target: int) -> None:
 
 
 def copy_content(source: int, target: int, size: int) -> None:
-    """Copy a file's bytes: shared extents, else in the kernel, else by hand; holes are kept."""
-    if not size:
-        return
-    try:
-        ioctl(target, _FICLONE, source)
-        return
-    except OSError as error:
-        if error.errno not in _NO_CLONE:
-            raise
+    """Copy the bytes of one file; see `Contents`."""
+    Contents().copy(source, target, size)
+
+
+def _copy_extents(source: int, target: int, size: int) -> None:
     at = 0
     while at < size:
         try:
