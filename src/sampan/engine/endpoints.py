@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import TypeVar
@@ -32,6 +31,7 @@ from sampan.engine.network_model import (
     Wish,
 )
 from sampan.engine.sandboxes import FAILED, Sandboxes
+from sampan.engine.undisturbed import to_the_end
 from sampan.errors import (
     Conflict,
     Forbidden,
@@ -151,7 +151,7 @@ class Endpoints:
         name = rows[0].network.name
         if name in (HOST, NONE):
             plugged = [Plugged(rows[0], bare(rows[0], new_id()))]
-            namespace, etc = await _to_the_end(blocking(self._bare, wish, plugged, given), _close)
+            namespace, etc = await to_the_end(blocking(self._bare, wish, plugged, given), _close)
         else:
             plugged, namespace, etc = await self._plug(wish, rows, given)
         self._held[wish.container_id] = Held(wish, plugged)
@@ -165,7 +165,7 @@ class Endpoints:
             return
         specs = [plugged.spec for plugged in held.plugged if plugged.spec]
         try:
-            await _to_the_end(blocking(self._sandboxes.unplug, specs), lambda _: None)
+            await to_the_end(blocking(self._sandboxes.unplug, specs), lambda _: None)
         finally:
             for spec in specs:
                 self._addressing.give_back(spec)
@@ -285,7 +285,7 @@ class Endpoints:
             mappings = self._sandboxes.mappings(wish, plugged[0].row)
             specs = [one.spec for one in plugged if one.spec]
             made = blocking(self._make, wish, plugged, specs, mappings, given)
-            namespace, published, etc = await _to_the_end(
+            namespace, published, etc = await to_the_end(
                 made, lambda it: self._sandboxes.unmake(specs, it[0])
             )
         except BaseException:
@@ -344,19 +344,6 @@ class Endpoints:
         return self._options.host_gateway_ip or self.default_gateway
 
     default_gateway = ""  # of the default bridge, set when that is up
-
-
-async def _to_the_end(work: Awaitable[T], undo: Callable[[T], object]) -> T:
-    """Await `work`; if we are cancelled meanwhile, wait for its end and undo it."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if not task.cancelled():
-            result = await asyncio.gather(task, return_exceptions=True)
-            if not isinstance(result[0], BaseException):
-                await blocking(undo, result[0])
-        raise
 
 
 def _close(made: tuple[Fd | None, dict[str, bytes]]) -> None:

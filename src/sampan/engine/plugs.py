@@ -13,6 +13,7 @@ import msgspec
 from sampan.engine.addressing import Address, Addressing
 from sampan.engine.blocking import blocking
 from sampan.engine.network_database import NetworkRow
+from sampan.engine.undisturbed import to_the_end, undisturbed
 from sampan.errors import InvalidArgument, NotFound, SampanError
 from sampan.network.ipam import mac_of
 from sampan.network.plumber import IntoBridge, OntoParent, PlugEnd, PlugSpec, Plumber, ToPeer
@@ -58,7 +59,10 @@ class Plugs:
         with ExitStack() as undo:
             self._reserve(spec)
             undo.callback(self._release, spec)
-            made = await blocking(self._plumber.plug, spec, namespace, peer)
+            made = await to_the_end(
+                blocking(self._plumber.plug, spec, namespace, peer),
+                lambda it: self._plumber.unplug(it.plug_id, namespace, peer),
+            )
             undo.pop_all()
         self._plugs[made.plug_id] = made
         return shown(made, container_id)
@@ -81,7 +85,7 @@ class Plugs:
         """Take it back; `namespace` and `peer` are those of containers that run on."""
         self._plugs.pop(spec.plug_id, None)
         self._release(spec)
-        await blocking(self._plumber.unplug, spec.plug_id, namespace, peer)
+        await undisturbed(self._plumber.unplug, spec.plug_id, namespace, peer)
 
     async def end(self, container_id: str) -> None:
         """Take back all that was plugged into a container that has ended."""

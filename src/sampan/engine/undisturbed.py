@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 from sampan.engine.blocking import blocking
@@ -30,4 +30,17 @@ async def waited_for(call: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait([task])
         if not task.cancelled():
             task.exception()  # seen: nobody else will ask for it
+        raise
+
+
+async def to_the_end(work: Awaitable[T], undo: Callable[[T], object]) -> T:
+    """Await `work`; if we are cancelled meanwhile, wait for its end and undo it."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.cancelled():
+            result = await asyncio.gather(task, return_exceptions=True)
+            if not isinstance(result[0], BaseException):
+                await blocking(undo, result[0])
         raise

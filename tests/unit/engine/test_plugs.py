@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from sampan.engine.plugs import Plugs
 from sampan.errors import Forbidden, InvalidArgument, NotFound, Unavailable
-from sampan.network.plumber import IntoBridge, OntoParent, ToPeer
+from sampan.network.plumber import IntoBridge, OntoParent, PlugSpec, ToPeer
 from sampan.rpc import Fd
 from sampan.spec.docker.plugs import Plug, PlugPeer, PlugRequest
 from tests.unit.engine.network_world import CONTAINER, World, connect, create, wish
@@ -137,3 +139,30 @@ def test_a_daemon_that_starts_again_keeps_what_runs_and_no_more(
     again = world.again(wish())
     assert list(world.plumber.plugged) == [kept.id]
     assert again.plugs.of(CONTAINER) == [kept]
+
+
+def test_a_client_that_goes_away_meanwhile_leaves_nothing_plugged(
+    world: World, namespace: Fd, plugs: Plugs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    plug_ = world.plumber.plug
+
+    def slowly(spec: PlugSpec, sandbox: Fd, peer: Fd | None = None) -> PlugSpec:
+        begun.set()
+        assert may_end.wait(30)
+        return plug_(spec, sandbox, peer)
+
+    monkeypatch.setattr(world.plumber, "plug", slowly)
+
+    async def cancelled() -> None:
+        wanted = PlugRequest(bridge="br0")
+        task = asyncio.create_task(plugs.plug(CONTAINER, wanted, namespace, None))
+        await asyncio.to_thread(begun.wait, 30)
+        task.cancel()
+        may_end.set()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    world.run(cancelled())
+    assert world.plumber.plugged == {}
+    assert plugs.of(CONTAINER) == []
