@@ -172,6 +172,7 @@ class Result:
     vertices: dict[str, control_pb2.Vertex]  # the last of each digest
     logs: bytes
     warnings: list[str]
+    metadata: dict[str, bytes]  # of the result
 
     @property
     def names(self) -> list[str]:
@@ -273,16 +274,16 @@ async def build(
             )
         )
         try:
-            await _drive(one, ref, attributes)
+            metadata = await _drive(one, ref, attributes)
             response = await solve
-            return _result(dict(response.ExporterResponse), await status)
+            return _result(dict(response.ExporterResponse), metadata, await status)
         finally:
             for task in (status, solve):
                 task.cancel()
             await asyncio.wait([status, solve])
 
 
-async def _drive(one: Client, ref: str, attributes: Mapping[str, str]) -> None:
+async def _drive(one: Client, ref: str, attributes: Mapping[str, str]) -> dict[str, bytes]:
     pb = gateway_pb2
     await one.gateway("Ping", pb.PingRequest(), pb.PongResponse, ref)
     wanted = pb.SolveRequest(Frontend="dockerfile.v0", FrontendOpt=dict(attributes))
@@ -293,10 +294,13 @@ async def _drive(one: Client, ref: str, attributes: Mapping[str, str]) -> None:
         decision = pb.ReturnRequest()
         decision.error.code, decision.error.message = error.status.value, error.message or ""
     await one.gateway("Return", decision, pb.ReturnResponse, ref)
+    return dict(decision.result.metadata)
 
 
-def _result(response: dict[str, str], told: list[control_pb2.StatusResponse]) -> Result:
-    result = Result(response, {}, b"", [])
+def _result(
+    response: dict[str, str], metadata: dict[str, bytes], told: list[control_pb2.StatusResponse]
+) -> Result:
+    result = Result(response, {}, b"", [], metadata)
     for one in told:
         for vertex in one.vertexes:
             result.vertices[vertex.digest] = vertex

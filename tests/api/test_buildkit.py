@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import os
 import re
 import tarfile
@@ -120,8 +122,8 @@ def test_the_dockerfile_may_be_elsewhere(clean: Daemon, folder: Path, tmp_path: 
         ("FROM busybox", {"target": "x"}, Status.UNKNOWN, "target stage x could not be found"),
         ("FROM busybox", {"filename": "x"}, Status.UNKNOWN,
          "failed to read dockerfile: open x: no such file or directory"),
-        ("FROM busybox", {"requestid": "frontend.lint"}, Status.UNIMPLEMENTED,
-         "unsupported request frontend.lint"),
+        ("FROM busybox", {"requestid": "frontend.outline"}, Status.UNIMPLEMENTED,
+         "unsupported request frontend.outline"),
         ("FROM busybox", {"context": "http://x/y"}, Status.UNIMPLEMENTED,
          "unable to build from http://x/y: send a local context"),
         ("FROM busybox", {"context:other": "local:other"}, Status.UNIMPLEMENTED,
@@ -254,6 +256,29 @@ def test_an_output_that_the_client_does_not_take_is_an_error(
 def test_an_unknown_output_is_refused_before_anything_is_built(clean: Daemon, folder: Path) -> None:
     with pytest.raises(GRPCError, match='exporter "oci" could not be found'):
         build(clean, folder, "FROM busybox\nRUN exit 1", "", ["oci"])
+
+
+def test_checks_are_told_beside_the_build_and_alone(clean: Daemon, folder: Path) -> None:
+    recipe = "FROM busybox as base\nMAINTAINER me\nCMD x"
+    made = build(clean, folder, recipe, "made")
+    assert made.warnings == [
+        "FromAsCasing: 'as' and 'FROM' keywords' casing do not match (line 1)",
+        "MaintainerDeprecated: Maintainer instruction is deprecated in favor of using label"
+        " (line 2)",
+        "JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior"
+        " related to OS signals (line 3)",
+    ]
+    alone = build(clean, folder, recipe, "", (), requestid="frontend.lint")
+    found = json.loads(alone.metadata["result.json"])
+    assert [one["ruleName"] for one in found["warnings"]] == [
+        "FromAsCasing", "MaintainerDeprecated", "JSONArgsRecommended",
+    ]  # fmt: skip
+    assert found["warnings"][1]["location"]["ranges"] == [
+        {"start": {"line": 2}, "end": {"line": 2}}
+    ]
+    assert base64.b64decode(found["sources"][0]["data"]).decode() == recipe
+    assert alone.metadata["result.statuscode"] == b"1"
+    assert "[internal] load build context" not in alone.names
 
 
 def test_a_client_that_leaves_stops_its_build(clean: Daemon, folder: Path) -> None:

@@ -38,6 +38,7 @@ from sampan.build.solver import Build, Solver, StepFailed
 from sampan.build.state import State
 from sampan.build.tree import Spool, Tree, walk
 from sampan.build.worker import Clients, Worker
+from sampan.distribution.credentials import Credentials
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.build import BuildCachePruneReport, BuildOptions
 from sampan.spec.digest import chain_id
@@ -45,6 +46,7 @@ from sampan.spec.docker.images import ErrorDetail, ProgressMessage
 from sampan.spec.image import History, RootFS
 from sampan.spec.names import short_id
 from sampan.spec.platform import Platform
+from sampan.spec.reference import Reference
 
 Messages = AsyncGenerator[ProgressMessage, None]
 _EPOCH: Final = "SOURCE_DATE_EPOCH"
@@ -171,6 +173,18 @@ class Builder:
             state, build.arguments.unused(), build.epoch, violations=[*violations, *missing]
         )
 
+    async def check(self, options: BuildOptions, recipe: Recipe, context: Tree) -> list[Violation]:
+        """Return what BuildKit's checks find in a Dockerfile, without building anything.
+
+        Raises InvalidArgument for what is wrong with it.
+        """
+        dockerfile = await self._worker.call(partial(parse_dockerfile, recipe.content, recipe.name))
+        build = self._prepared(options, dockerfile, context, _Nobody())
+        checks = replace(
+            Checks.parse(dockerfile.source.directives.get("check", "")), are_errors=False
+        )
+        return checks.apply(lint(dockerfile, build.arguments.from_variables()))
+
     async def store(self, built: Built) -> str:
         """Store what was built as an image; return its id."""
         state = built.state
@@ -286,6 +300,13 @@ class Builder:
         return BuildCachePruneReport(
             caches_deleted=[record.key[:25] for record in gone] or None, space_reclaimed=freed
         )
+
+
+class _Nobody:
+    """A client that has nothing."""
+
+    async def credentials(self, _: Reference) -> Credentials | None:
+        return None
 
 
 def _text(say: Say, options: BuildOptions, text: str) -> None:

@@ -14,6 +14,7 @@ from grpclib.exceptions import GRPCError
 from sampan.api.buildkit.calls import Metadata, Service, unary
 from sampan.api.buildkit.control import Control
 from sampan.api.buildkit.jobs import Job, Jobs
+from sampan.api.buildkit.warnings import LINT
 from sampan.errors import InvalidArgument, Unsupported
 from sampan.spec.buildkit import gateway_pb2 as pb
 
@@ -75,6 +76,9 @@ class Gateway:
             if request.Frontend or getattr(request.Definition, "def"):
                 raise Unsupported("builds from LLB are not supported: send a Dockerfile")
             return pb.SolveResponse(result=pb.Result(ref=pb.Ref()))
+        if request.FrontendOpt.get("requestid") == LINT:
+            told = await self._jobs.check(job, request.FrontendOpt)
+            return pb.SolveResponse(result=pb.Result(ref=pb.Ref(), metadata=told))
         built = await self._jobs.build(job, request.FrontendOpt)
         reference = secrets.token_hex(16)
         job.results[reference] = built

@@ -22,11 +22,13 @@ from sampan.api.buildkit.filesync import Folder, fetch
 from sampan.api.buildkit.options import Wish, wish_of
 from sampan.api.buildkit.progress import Progress, Vertex, Vertices
 from sampan.api.buildkit.sessions import Session, Sessions
+from sampan.api.buildkit.warnings import answer, warnings
 from sampan.build.builder import Builder, Built, Recipe
 from sampan.build.ignore import read_ignore
 from sampan.build.tree import Spool, Tree
 from sampan.distribution.credentials import Credentials
 from sampan.errors import InvalidArgument, NotFound, SampanError
+from sampan.spec.buildkit.control_pb2 import StatusResponse
 from sampan.spec.reference import Reference
 from sampan.storage.tar_fields import REGULAR
 
@@ -87,15 +89,28 @@ class Jobs:
         wish, session = wish_of(attributes), await job.session
         spool = Spool(self.builder.scratch())
         try:
-            recipe, ignored = await _recipe(job, session, wish, spool)
+            definition, recipe, ignored = await _recipe(job, session, wish, spool)
             context = Tree(spool)
             with _vertex(job, "[internal] load build context") as vertex:
                 folder = Folder(wish.context_name, exclude=ignored)
                 await fetch(session, folder, context, partial(_transferred, vertex))
             display = partial(Vertices, job.progress)
-            return await self.builder.solve(
+            built = await self.builder.solve(
                 wish.options, recipe, context, _Client(session), display
             )
+            told = warnings(definition, recipe, built.violations)
+            job.progress.tell(StatusResponse(warnings=told))
+            return built
+        finally:
+            spool.close()
+
+    async def check(self, job: Job, attributes: Mapping[str, str]) -> Mapping[str, bytes]:
+        """Check a Dockerfile; return what is answered."""
+        wish, session = wish_of(attributes), await job.session
+        spool = Spool(self.builder.scratch())
+        try:
+            _, recipe, _ = await _recipe(job, session, wish, spool)
+            return answer(recipe, await self.builder.check(wish.options, recipe, Tree(spool)))
         finally:
             spool.close()
 
@@ -118,12 +133,14 @@ class _Client:
 
 async def _recipe(
     job: Job, session: Session, wish: Wish, spool: Spool
-) -> tuple[Recipe, Sequence[str]]:
-    """Return the Dockerfile, and what its build context is without."""
+) -> tuple[Vertex, Recipe, Sequence[str]]:
+    """Return who told of the Dockerfile, its text, and what its build context is without."""
     name = posixpath.normpath("/" + wish.options.dockerfile).lstrip("/")
     own = f"{name}.dockerignore"
     tree = Tree(spool)
-    with _vertex(job, f"[internal] load build definition from {posixpath.basename(name)}"):
+    with _vertex(
+        job, f"[internal] load build definition from {posixpath.basename(name)}"
+    ) as definition:
         wanted = [name, own] + (["dockerfile"] if name == "Dockerfile" else [])
         await fetch(session, Folder(wish.dockerfile_name, follow=wanted), tree)
         content = _text(tree, name)
@@ -139,7 +156,7 @@ async def _recipe(
             tree = Tree(spool)
             await fetch(session, Folder(wish.context_name, follow=[".dockerignore"]), tree)
             ignore = _text(tree, ".dockerignore") or b""
-    return Recipe(content, posixpath.basename(name)), read_ignore(ignore)
+    return definition, Recipe(content, posixpath.basename(name)), read_ignore(ignore)
 
 
 def _text(tree: Tree, name: str) -> bytes | None:

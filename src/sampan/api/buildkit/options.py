@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from sampan.api.buildkit.warnings import LINT
 from sampan.errors import InvalidArgument, Unsupported
 from sampan.spec.build import BuildOptions, Limits
 from sampan.spec.docker.config import Ulimit
@@ -66,7 +67,7 @@ def wish_of(attributes: Mapping[str, str]) -> Wish:
 
 
 def _check(attributes: Mapping[str, str]) -> None:
-    if attributes.get("requestid"):
+    if attributes.get("requestid") not in (None, "", LINT):
         raise Unsupported(f"unsupported request {attributes['requestid']}")
     if attributes.get("context"):
         raise Unsupported(f"unable to build from {attributes['context']}: send a local context")
