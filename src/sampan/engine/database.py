@@ -95,6 +95,12 @@ class Database:
         with self._lock:
             return list(self.connection.execute("SELECT DISTINCT first, size FROM id_ranges"))
 
+    def keep_id_range(self, container: str, first: int, size: int) -> None:
+        """Note that a container, which is saved, has a range of ids."""
+        with self.transaction() as connection:
+            values = (container, first, size)
+            connection.execute("INSERT OR REPLACE INTO id_ranges VALUES (?, ?, ?)", values)
+
     # --- facts ---------------------------------------------------------------------------------
 
     def fact(self, name: str) -> str | None:

@@ -79,6 +79,11 @@ class IdRanges:
             number -= count
         return 0
 
+    def keep(self, container: str, first: int, size: int) -> None:
+        """Make the reservation of a container durable that was saved without one."""
+        self._database.keep_id_range(container, first, size)
+        self.settle(container)
+
     def settle(self, container: str) -> None:
         """Forget a reservation: it has become durable, or nothing came of it."""
         with self._lock:

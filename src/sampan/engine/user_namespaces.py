@@ -107,7 +107,10 @@ class UserNamespaces:
         if other is not None:
             record.id_maps, record.id_range = other.record.id_maps, other.record.id_range
         else:
+            is_late = record.id_range is None
             record.id_maps = self._maps(record)
+            if is_late and record.id_range is not None:
+                await blocking(self._ranges.keep, record.id, *record.id_range)
         if record.id_maps is None:
             return Spaces()
         spaces = Spaces(record.id_maps, joined=other.record.pid if other else 0)

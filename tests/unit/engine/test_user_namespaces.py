@@ -31,7 +31,8 @@ class World:
 
     def __init__(self, default: Any = None) -> None:
         self.table, self.asked = Table(), [(0, False, "")][:0]
-        ranges = IdRanges(Database(":memory:"), [(1_000_000, 1 << 20)])
+        self.database = Database(":memory:")
+        ranges = IdRanges(self.database, [(1_000_000, 1 << 20)])
         options = UserOptions(default=default, pool=[])
         self.users = UserNamespaces(self.table, ranges, cast("Spawner", self), options)
 
@@ -89,8 +90,12 @@ def test_the_daemon_decides_for_those_that_say_nothing() -> None:
 def test_one_that_was_made_before_the_daemon_decided_gets_its_range_at_its_start() -> None:
     world = World("auto")
     old = container(Config(image="busybox"), HostConfig())
+    world.database.save_container(old.id, "old", b"")
     world.start(old)
     assert old.record.id_range == (1_000_000, 65536)
+    assert world.database.id_ranges() == [(1_000_000, 65536)]
+    world.database.delete_container(old.id)
+    assert world.database.id_ranges() == []
 
 
 @pytest.mark.parametrize(
