@@ -192,6 +192,8 @@ class Box:
     def close(self) -> None:
         """End what still runs and remove the cgroup."""
         for launched in self.running:
+            if launched.pidfd.number < 0:
+                continue  # it was waited for: its pid may be somebody else's by now
             with suppress(ProcessLookupError):
                 os.kill(launched.pid, 9)
             with suppress(ChildProcessError):

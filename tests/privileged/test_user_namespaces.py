@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sampan.errors import InvalidArgument
+from sampan.errors import Internal, InvalidArgument
+from sampan.linux.cgroups.hierarchy import open_cgroup
 from sampan.linux.namespaces import KINDS
 from sampan.runtime import direct_user
+from sampan.runtime.launch import launch
 from sampan.runtime.requests import LaunchRequest
 from sampan.runtime.user_namespaces import Made, make
 from sampan.spec.runtime import (
@@ -28,6 +31,7 @@ from sampan.spec.runtime import (
 from sampan.storage.idmapped import id_mapped
 from tests.box import CAPABILITIES, Box, Running, spec
 from tests.in_range import FIRST, SIZE, maps
+from tests.session import eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.kernel]
 
@@ -198,6 +202,27 @@ def test_a_start_that_a_supervisor_carries_out_is_the_same(box: Box, made: Made)
     specification.hooks = Hooks(create_runtime=[Hook(path="/bin/true", args=["true"])])
     ended = start(box, made, specification).end()
     assert (ended.lines, ended.err) == (["0", "0", "x", "box"], "")
+
+
+def test_a_supervisor_that_is_killed_takes_init_along(box: Box, made: Made) -> None:
+    specification = wanted("sleep", "60")
+    started = box.scratch / "started"
+    words = ["sh", "-c", f"echo $PPID >{started}.new; mv {started}.new {started}; exec sleep 60"]
+    specification.hooks = Hooks(create_runtime=[Hook(path="/bin/sh", args=words)])
+    root = id_mapped(box.root, made.user)
+    given = {"user_namespace": made.user, "network": made.network, "cgroup": f"/{box.name}"}
+    try:
+        launching = launch(LaunchRequest(id=box.name, spec=specification, root=root, **given))
+    finally:
+        os.close(root)
+    eventually(started.exists)
+    supervisor = int(started.read_text())
+    hooks = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    for pid in (supervisor, *map(int, hooks)):
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(Internal, match="the process that starts containers was killed"):
+        launching.finish()
+    eventually(lambda: not open_cgroup(f"/{box.name}").pids())
 
 
 def test_what_fails_leaves_nothing(box: Box, made: Made) -> None:

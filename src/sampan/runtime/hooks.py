@@ -22,6 +22,7 @@ from sampan.spec.runtime import Hook, State
 
 OUTPUT = 4096  # bytes of a hook's output that are quoted in an error
 PIPE = 65536  # what a pipe takes without a reader
+_PIPE_SIGNAL = frozenset({signal.SIGPIPE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +144,15 @@ def _supervise(hook: Prepared, pid: int, state: bytes, stdin: int, output: int) 
 
 def _feed(stdin: int, state: bytes) -> bytes:
     """Write what the pipe takes; return the rest (nothing if the hook does not read)."""
+    # A supervisor and an init have the default action of SIGPIPE: they would die without a word.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _PIPE_SIGNAL)
     try:
         return state[os.write(stdin, state[:PIPE]) :]
     except (BrokenPipeError, BlockingIOError):
+        signal.sigtimedwait(_PIPE_SIGNAL, 0)  # what the write has raised
         return b""
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PIPE_SIGNAL)
 
 
 def _kill(pid: int) -> None:

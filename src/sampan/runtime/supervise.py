@@ -92,7 +92,7 @@ def supervise(
     progress = Progress(filtered=filter is not None)
     try:
         become_supervisor()
-        _start(request, filter, progress)
+        _start(request, filter, progress, report)
         report_success(report, progress)
     except BaseException as error:  # noqa: BLE001 - reported to the caller
         report_failure(report, progress, error)
@@ -100,7 +100,12 @@ def supervise(
         os._exit(0)
 
 
-def _start(request: LaunchRequest, filter: seccomp.Filter | None, progress: Progress) -> None:
+def _start(
+    request: LaunchRequest,
+    filter: seccomp.Filter | None,
+    progress: Progress,
+    report: socket.socket,
+) -> None:
     linux = request.spec.linux or Linux()
     if request.state_dir:
         state.claim(request.state_dir)
@@ -115,7 +120,7 @@ def _start(request: LaunchRequest, filter: seccomp.Filter | None, progress: Prog
     _enter_cgroup(request, setup, linux, progress)
     ours, theirs = Channel.pair()
     try:
-        _clone(plan, linux, setup, progress, theirs)
+        _clone(plan, linux, setup, progress, partial(_init, setup, theirs, ours, report))
     finally:
         theirs.close()
     if setup.entry is not None:
@@ -169,7 +174,7 @@ def _clone(
     linux: Linux,
     setup: init.Setup,
     progress: Progress,
-    channel: Channel,
+    run: init.Entrance,
 ) -> None:
     """Make init, directly or by a process that joins namespaces first."""
     offsets = prepare.time_offsets(linux) if "time" in plan.new else b""
@@ -177,13 +182,18 @@ def _clone(
     inside = setup.entry.into if setup.entry is not None and "user" not in plan.joined else -1
     setup.born_inside = inside >= 0
     if plan.early or offsets:
-        joining.join_and_clone(
-            plan.early, flags, inside, offsets, progress, lambda: init.run(setup, channel)
-        )
+        joining.join_and_clone(plan.early, flags, inside, offsets, progress, run)
         return
     progress.pid, progress.pidfd = joining.clone_sibling(flags, inside)
     if progress.pid == 0:
-        init.run(setup, channel)
+        run()
+
+
+def _init(setup: init.Setup, channel: Channel, ours: Channel, report: socket.socket) -> NoReturn:
+    """What init does first: let go of what is the supervisor's, whose death nobody saw else."""
+    ours.close()
+    report.close()
+    init.run(setup, channel)
 
 
 def _release(

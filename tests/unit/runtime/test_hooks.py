@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,15 @@ def test_a_hook_reads_the_state_and_has_only_its_environment(tmp_path: Path) -> 
 
 def test_a_hook_that_does_not_read_is_no_failure() -> None:
     hooks.run_all("prestart", hooks.prepare([shell("exec <&-; true")]), STATE * 10000)
+
+
+def test_a_hook_that_does_not_read_kills_nobody() -> None:
+    pid = os.fork()
+    if not pid:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as in a supervisor
+        hooks.run_all("prestart", hooks.prepare([shell("exec <&-; true")]), STATE * 10000)
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
 
 @pytest.mark.parametrize(
