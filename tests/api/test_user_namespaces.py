@@ -111,6 +111,32 @@ def test_what_is_shared_is_shared_with_its_user_namespace(daemon: Daemon) -> Non
     assert "conflicting options: --userns=auto" in refused
 
 
+def test_it_finds_others_by_name_and_they_find_it(daemon: Daemon) -> None:
+    daemon.request("POST", "/networks/create", {"Name": "named"})
+    try:
+        words = ["--network", "named", "--name"]
+        sampan(daemon, "run", "-d", "--userns=auto", *words, "mine", "busybox", "sleep", "1000")
+        for options in (["--userns=auto"], []):
+            command = ["run", "--rm", *options, "--network", "named", "busybox"]
+            assert "1 packets received" in sampan(daemon, *command, "ping", "-c", "1", "mine")
+    finally:
+        daemon.remove_containers()
+        daemon.request("DELETE", "/networks/named")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--ipc=host"],
+        ["--net=host", "--pid=host", "--uts=host", "--ipc=host"],
+        ["--device=/dev/zero:/dev/nothing"],
+    ],
+)
+def test_what_is_the_hosts_can_be_shown(daemon: Daemon, options: list[str]) -> None:
+    script = "test -e /dev/mqueue && ! test -e /dev/nothing || head -c 1 /dev/nothing | wc -c"
+    sampan(daemon, "run", "--rm", "--userns=auto", *options, "busybox", "sh", "-c", script)
+
+
 def test_all_capabilities_inside_are_none_outside(daemon: Daemon) -> None:
     script = (
         "mount -t tmpfs x /tmp && ip link set lo mtu 1400 && hostname changed && "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from collections.abc import Iterator
@@ -16,10 +17,14 @@ from sampan.network.linux_plumber import LinuxPlumber
 from sampan.network.netlink import NetlinkSocket
 from sampan.network.plumber import BridgeSpec, EndpointSpec, Plumber, PortMapping
 from sampan.network.sandbox import inside
+from sampan.rpc import Fd
+from sampan.runtime import user_namespaces
+from tests.in_range import maps
 from tests.netns import Hosts, hosts, links
 
 pytestmark = pytest.mark.privileged
 
+NS_GET_USERNS = 0xB701  # linux/nsfs.h
 BRIDGE = BridgeSpec(network_id="net1", name="sampan0", subnet="172.30.0.0/16", gateway="172.30.0.1")
 
 
@@ -163,6 +168,14 @@ def test_a_second_interface_goes_into_the_same_sandbox(bridged: Plumber) -> None
         bridged.detach("e3")
         bridged.attach(other, sandbox).close()  # the name is free again
         assert links(sandbox.number) == {"lo", "eth0", "eth1"}
+
+
+def test_loopback_is_up_in_a_namespace_that_was_made_elsewhere(bridged: Plumber) -> None:
+    made = user_namespaces.make(maps(), maps(), network=True)
+    with Fd(made.user), Fd(made.network) as given, bridged.attach(endpoint(), given) as sandbox:
+        with inside(sandbox.number), socket.socket() as sock:
+            sock.bind(("127.0.0.11", 0))
+            assert fcntl.ioctl(sandbox.number, NS_GET_USERNS) >= 0
 
 
 def test_attaching_again_replaces_and_detaching_unknown_endpoints_is_no_error(

@@ -53,7 +53,7 @@ from sampan.network.publishing import Publishing
 from sampan.network.reservation import key_of
 from sampan.network.resolver.names import RESOLV_CONF, Names
 from sampan.network.rulebook import Rulebook
-from sampan.network.sandbox import POOL_SIZE, Sandbox
+from sampan.network.sandbox import POOL_SIZE, Sandbox, raise_loopback
 from sampan.network.state import Forwarding, State
 from sampan.network.veths import Veths, index_of
 from sampan.rpc import Fd
@@ -195,6 +195,8 @@ class LinuxPlumber:
                 driver = self._driver(network)
                 wired = driver.attach(endpoint, network, sandbox)
                 undo.callback(wired.sandbox.close)
+                if sandbox:
+                    raise_loopback(wired.sandbox)
                 made = Made(endpoint, wired.outer, inner=0 if wired.outer else wired.inner)
                 undo.callback(driver.detach, made, Fd(wired.sandbox.namespace))
                 self._state.keep(made.record)

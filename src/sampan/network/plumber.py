@@ -175,7 +175,8 @@ class Plumber(Protocol):
     def attach(self, endpoint: EndpointSpec, sandbox: Fd | None = None) -> Fd:
         """Put an interface with address and routes into a namespace, by default a fresh one.
 
-        Returns the namespace. Endpoints are kept by id: attaching the same one again replaces it.
+        Returns the namespace, loopback of which is up. Endpoints are kept by id: attaching the
+        same one again replaces it.
         """
 
     def detach(self, endpoint_id: str, sandbox: Fd | None = None) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final, Self
 
+from sampan.errors import Internal
 from sampan.linux.namespaces import CLONE_NEWNET, setns, unshare
 from sampan.network.netlink import (
     Link,
@@ -149,6 +150,14 @@ class Sandbox:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def raise_loopback(sandbox: Sandbox) -> None:
+    """Set the loopback interface up of a namespace that somebody else has made."""
+    try:
+        sandbox.request(set_link(1, up=True))
+    except OSError as error:
+        raise Internal(f"failed to set up loopback: {error}") from error
 
 
 class Wired:

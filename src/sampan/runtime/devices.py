@@ -104,13 +104,8 @@ def _node(parent: int, name: bytes, device: LinuxDevice) -> None:
 
 
 def _bind(parent: int, name: bytes, device: LinuxDevice) -> None:
-    source = os.open(device.path, paths.O_PATH | os.O_NOFOLLOW)
+    source = _on_host(device)
     try:
-        status = os.fstat(source)
-        if stat.S_IFMT(status.st_mode) != KINDS.get(device.type) or (
-            device.type != "p" and status.st_rdev != os.makedev(device.major, device.minor)
-        ):
-            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), device.path)
         tree = null.read_only_copy(source)
     finally:
         os.close(source)
@@ -122,6 +117,37 @@ def _bind(parent: int, name: bytes, device: LinuxDevice) -> None:
             os.close(target)
     finally:
         os.close(tree)
+
+
+def _on_host(device: LinuxDevice) -> int:
+    """Open the host's node of a device: at the same path, or where the kernel says that it is."""
+    problem: OSError | None = None
+    for path in (device.path, _usual_path(device)):
+        try:
+            source = os.open(path, paths.O_PATH | os.O_NOFOLLOW)
+        except OSError as error:
+            problem = problem or error
+            continue
+        status = os.fstat(source)
+        if stat.S_IFMT(status.st_mode) == KINDS.get(device.type) and (
+            device.type == "p" or status.st_rdev == os.makedev(device.major, device.minor)
+        ):
+            return source
+        os.close(source)
+        problem = OSError(errno.ENODEV, os.strerror(errno.ENODEV), device.path)
+    raise problem or OSError(errno.ENODEV, os.strerror(errno.ENODEV), device.path)
+
+
+def _usual_path(device: LinuxDevice) -> str:
+    """Return where udev has a device; "" if nobody knows."""
+    kind = "block" if device.type == "b" else "char"
+    try:
+        with open(f"/sys/dev/{kind}/{device.major}:{device.minor}/uevent", "rb") as file:
+            lines = file.read().split(b"\n")
+    except OSError:
+        return ""
+    names = [line[8:] for line in lines if line.startswith(b"DEVNAME=")]
+    return f"/dev/{os.fsdecode(names[0])}" if names else ""
 
 
 def _links(dev: int) -> None:

@@ -80,6 +80,9 @@ def open_sources(setup: Setup, request: LaunchRequest, *, private: bool) -> None
     if not private:
         return
     for mount in setup.mounts:
+        if mount.of_host:
+            attributes = mount.attr_set | mount.all_set
+            mount.tree = mounts.new_filesystem(mount.kind.encode(), mount.data, attributes)
         if mount.kind != "bind" or mount.tree >= 0:
             continue
         try:

@@ -253,6 +253,9 @@ def _inside_proc(destination: bytes) -> InvalidArgument:
 
 def _new(planned: Planned, target: int) -> int:
     """Return a detached mount of a new file system."""
+    if planned.tree >= 0:
+        tree, planned.tree = planned.tree, -1
+        return tree
     if planned.kind == "tmpfs":
         return _new_tmpfs(planned, target)
     attributes = planned.attr_set | planned.all_set

@@ -83,6 +83,7 @@ class Planned:
     chown: bool = False  # all files of the source are given to the container's user
     host_copy: bytes = b""  # what is bound instead, where the kernel refuses a new file system
     more: BindSource = field(default_factory=BindSource)
+    of_host: bool = False  # of a namespace of the host, where the root of another may not mount
     tree: int = -1  # a detached mount that the supervisor has opened already
     userns: int = -1  # descriptor of the user namespace of an id-mapped mount
 

@@ -236,6 +236,8 @@ def plan_mounts(request: LaunchRequest, linux: Linux, plan: NamespacePlan) -> li
             each.host_copy = b"/sys"
         elif each.kind == "proc" and "pid" not in plan.new:  # the host's processes anyway
             each.host_copy = b"/proc"
+        elif each.kind == "mqueue" and "ipc" not in plan.new | plan.joined:  # the host's queues
+            each.of_host = True
         planned.append(each)
     if "ipc" in request.pull_in and not any(each.destination == SHM for each in planned):
         planned.append(shared_memory(request.pull_in["ipc"]))
