@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from typing import Any
 
 import pytest
 
 from tests.daemon import Daemon
 from tests.inside import create, execute, run, started
+from tests.session import eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.kernel("apparmor")]
 
@@ -76,6 +79,18 @@ def test_a_profile_that_is_not_loaded_is_refused_by_name(daemon: Daemon) -> None
     answer = daemon.request("POST", f"/containers/{container}/start")
     assert answer.status == 400
     assert "apparmor failed to apply profile: not-loaded: it is not loaded" in answer.body.decode()
+
+
+def test_a_reload_loads_the_profile_again(daemon: Daemon) -> None:
+    """An administrator who has taken it away gets it back without a restart."""
+    profile = 'profile "sampan-default" { }'
+    subprocess.run(["apparmor_parser", "--remove"], input=profile.encode(), check=True)
+    container = create(daemon, CURRENT)
+    assert daemon.request("POST", f"/containers/{container}/start").status == 400
+    assert daemon.process
+    daemon.process.send_signal(signal.SIGHUP)
+    eventually(lambda: daemon.request("POST", f"/containers/{container}/start").status == 204)
+    assert run(daemon, CURRENT).out.replace("\0", "") == OURS
 
 
 def test_info_names_apparmor(daemon: Daemon) -> None:

@@ -91,6 +91,21 @@ def start(machine: Machine, name: str, policy: str, **more: Any) -> None:
     assert started.status == 204, started.body
 
 
+def _start_guest_before_donor(machine: Machine) -> None:
+    """Start a container that shares with one which is younger: it is looked at first."""
+    daemon = machine.daemon
+    body = {"Image": "busybox", "Cmd": ["sleep", "1000"]}
+    always = {"RestartPolicy": {"Name": "always"}}
+    daemon.request("POST", "/containers/create?name=donor", body)
+    guest = {**body, "HostConfig": {**always, "PidMode": "container:donor"}}
+    assert daemon.request("POST", "/containers/create?name=guest", guest).status == 201
+    assert daemon.request("DELETE", "/containers/donor").status == 204
+    donor = {**body, "HostConfig": always}
+    assert daemon.request("POST", "/containers/create?name=donor", donor).status == 201
+    for name in ("donor", "guest"):
+        assert daemon.request("POST", f"/containers/{name}/start").status == 204
+
+
 def test_networks_are_there_again_and_containers_whose_policy_says_so(machine: Machine) -> None:
     daemon = machine.daemon
     network = {"Name": "own", "IPAM": {"Config": [{"Subnet": "10.97.0.0/24"}]}}
@@ -107,6 +122,7 @@ def test_networks_are_there_again_and_containers_whose_policy_says_so(machine: M
     start(machine, "plain", "no", host={"PortBindings": {"80/tcp": [{"HostPort": "8081"}]}})
     start(machine, "stopped", "unless-stopped")
     daemon.request("POST", "/containers/stopped/stop?t=0")
+    _start_guest_before_donor(machine)
     eventually(lambda: machine.page(8080) == machine.page(8081) == "page\n")
     before = {it["Name"]: (it["Id"], it["IPAM"]) for it in daemon.request("GET", "/networks").json}
 
@@ -117,6 +133,9 @@ def test_networks_are_there_again_and_containers_whose_policy_says_so(machine: M
     eventually(lambda: machine.page(8080) == "page\n")
     kept = machine.inspect("kept")
     assert kept["State"]["Running"]
+    eventually(lambda: machine.inspect("guest")["State"]["Status"] == "running")
+    pids = [machine.inspect(name)["State"]["Pid"] for name in ("guest", "donor")]
+    assert len({os.readlink(f"/proc/{pid}/ns/pid") for pid in pids}) == 1
     assert kept["NetworkSettings"]["Networks"]["own"]["IPAddress"] == "10.97.0.77"
     plain = machine.inspect("plain")
     assert (plain["State"]["Status"], plain["NetworkSettings"]["Ports"]) == ("exited", {})

@@ -114,3 +114,7 @@ def _own_profile(host: Path) -> str:
         if label and '"' not in label:
             return label
     return "unconfined"
+
+
+if __name__ == "__main__":
+    load_apparmor(Path("/"))

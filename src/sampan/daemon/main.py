@@ -124,6 +124,8 @@ def _read_reload(config: Config, who: privileges.Identity) -> bytes:
     """Return what the configuration file says now; b"" if it is broken."""
     path = config["config-file"]
     try:
+        if os.path.isdir("/sys/kernel/security/apparmor"):
+            execute("sampan.daemon.confinement", [])  # the supervisor itself imports little
         certificates.give(config["registry-certs"], config["exec-root"], who)
         return json.dumps(configuration.read_file(path)).encode()
     except (OSError, UsageError) as error:

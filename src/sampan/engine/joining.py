@@ -41,9 +41,14 @@ def check_shareable(other: Container) -> None:
 
 
 def waits(table: Table, container: Container) -> bool:
-    """Tell whether a container shares with one that is about to start, and does not wait for it."""
+    """Tell whether a container shares with one that is about to start, and does not wait for it.
+
+    After a reboot that is also one which ran before, and was not looked at yet.
+    """
     return any(
-        other.restarting and container not in list(_targets(table, other))
+        not other.running
+        and (other.restarting or other.record.started)
+        and container not in list(_targets(table, other))
         for other in _targets(table, container)
     )
 

@@ -50,9 +50,14 @@ def test_who_shares_waits_for_the_one_that_is_about_to_start(table: Table) -> No
     donor = made(table, "donor")
     user = made(table, "user", network_mode="container:donor")
     assert not joining.waits(table, user)  # nobody starts the other
-    donor.restarting = True
+    donor.record.started = True  # before a reboot
+    assert joining.waits(table, user)
+    donor.record.started, donor.restarting = False, True
     assert joining.waits(table, user)
     assert not joining.waits(table, donor)
+    donor.running = True
+    assert not joining.waits(table, user)
+    donor.running = False
     assert not joining.waits(table, made(table, "lost", pid_mode="container:gone"))
 
 
