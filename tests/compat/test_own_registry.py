@@ -80,6 +80,8 @@ def test_podman_pushes_and_pulls(namespace: str, hub: Registry) -> None:
     assert hub.tags("podman/app") == ["1", "2"]
     run(namespace, *podman, "rmi", "-af")
     run(namespace, *podman, "pull", "--tls-verify=false", f"{name}:2")
+    found = run(namespace, *podman, "search", "--tls-verify=false", f"{hub.address}/podman")
+    assert name in found
     run(namespace, *podman, "rmi", "-af")
     shutil.rmtree(place)
 
@@ -102,6 +104,11 @@ def test_docker_pushes_and_pulls_through_our_engine() -> None:
         docker("run", "--rm", f"{name}:2")
         docker("rmi", f"{name}:2")
         assert hub.tags("docker/app") == ["1", "2"]
+        command = [*daemon.enter, daemon.programs["docker"], "search", f"{hub.address}/app"]
+        found = subprocess.run(
+            command, env=daemon.environment, check=True, capture_output=True, text=True, timeout=60
+        )
+        assert [line.split()[0] for line in found.stdout.splitlines()] == ["NAME", "docker/app"]
         assert hub.tags("docker/other") == ["1"]
 
 

@@ -26,7 +26,7 @@ from sampan.spec.digest import Digest
 from sampan.spec.reference import Reference
 from tests import lying_registry as lies
 from tests.asking import ask, descriptor, fetched, reader
-from tests.registries import OUTSIDE, Registry, registry
+from tests.registries import DEBIANS, OURS, OUTSIDE, Registry, registry
 from tests.remote_images import OCTETS, Blob, Image, busybox, image, index, push, small_layer
 from tests.scripted import Peer, scripted
 from tests.session import unique
@@ -304,9 +304,12 @@ def test_a_registry_that_is_killed_in_the_middle_is_asked_again(
         assert restarted
 
 
-def test_an_upload_to_a_registry_that_is_killed_is_worth_another(namespace: str) -> None:
-    """docker-registry forgets an upload that broke within a PATCH: it has to begin again."""
-    with registry(namespace) as hub:
+@pytest.mark.parametrize("program", [DEBIANS, OURS], ids=["docker-registry", "ours"])
+def test_an_upload_to_a_registry_that_is_killed_is_worth_another(
+    namespace: str, program: tuple[str, ...]
+) -> None:
+    """docker-registry forgets an upload that broke within a PATCH, ours the last pieces of it."""
+    with registry(namespace, program=program) as hub:
 
         def restarting(content: bytes) -> Callable[[int], bytes]:
             read, given = reader(content), 0

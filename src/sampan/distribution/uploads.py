@@ -218,7 +218,9 @@ class Upload:
             try:
                 held = await self._held()
                 if not self._replay.rewind(held):
-                    raise Upstream("the registry has lost a part of the upload")
+                    lost = Upstream("the registry has lost a part of the upload")
+                    lost.may_pass = True  # a registry that was killed: begin again
+                    raise lost
                 if held - before >= _PROGRESS:
                     attempt, before = 1, held
                 if held != size:

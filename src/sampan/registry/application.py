@@ -38,6 +38,7 @@ class Verb:
     endpoint: Endpoint
     actions: tuple[str, ...]
     deletes: bool = False  # only where deletes are enabled
+    public: bool = False  # nobody is asked who they are
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ _NAME = r"/v2/(?P<name>.+)"
 ROUTES = (
     _route("base", r"/v2/?", GET=Verb(lists.base, ())),
     _route("catalog", r"/v2/_catalog", GET=Verb(lists.catalog, ANY)),
+    _route("ping", r"/v1/_ping", GET=Verb(lists.ping, (), public=True)),
+    _route("search", r"/v1/search", GET=Verb(lists.search, ("search",))),
     _route("tags", rf"{_NAME}/tags/list", GET=Verb(lists.tags, PULL)),
     _route(
         "referrers", rf"{_NAME}/referrers/(?P<digest>[^/]+)", GET=Verb(manifests.referrers, PULL)
@@ -186,6 +189,8 @@ class Application:
         )
         wanted = scopes(request, name, verb)
         needed = wanted[0] if wanted else None
+        if verb.public:
+            return await verb.endpoint(call)
         if self.access.blocks:
             call.grant = await call.run(self.access.authorize, request, wanted, needed)
         else:

@@ -34,6 +34,11 @@ class Lists:
         query = "SELECT name FROM repositories WHERE name > ? ORDER BY name LIMIT ?"
         return _page([name for (name,) in self._metadata.rows(query, after, count + 1)], count)
 
+    def search(self, term: str, count: int) -> list[str]:
+        """Return up to `count` repositories with a term in their names."""
+        query = "SELECT name FROM repositories WHERE instr(name, ?) ORDER BY name LIMIT ?"
+        return [name for (name,) in self._metadata.rows(query, term.lower(), count)]
+
     def tags(self, repository: str, after: str, count: int | None) -> Page[str]:
         """Return up to `count` tags; all for None. Raises NAME_UNKNOWN."""
         if not self._metadata.row("SELECT 1 FROM repositories WHERE name = ?", repository):

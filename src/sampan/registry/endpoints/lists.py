@@ -9,6 +9,7 @@ from sampan.registry.endpoints.call import Call
 from sampan.registry.errors import RegistryError
 
 DEFAULT_COUNT = 100  # of repositories, where a client does not say
+SEARCH_COUNT, SEARCH_MOST = 25, 100  # results: usual, at most
 JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 
@@ -28,6 +29,41 @@ async def catalog(call: Call) -> Response:
     page = await call.run(call.registry.lists.repositories, call.query("last"), count)
     more = call.next_link("v2/_catalog", last=page.last, n=count) if page.last else {}
     return Response(msgspec.json.encode({"repositories": page.items}), headers={**JSON, **more})
+
+
+async def ping(call: Call) -> Response:
+    """Say that repositories can be searched for, as registries of the first version do."""
+    return Response(b"true", headers={**JSON, "X-Docker-Registry-Standalone": "true"})
+
+
+async def search(call: Call) -> Response:
+    """Find repositories by a part of their names: what `docker search HOST/TERM` asks."""
+    count = call.count(SEARCH_MOST)
+    term = call.query("q")
+    if not term:
+        raise RegistryError("UNSUPPORTED", message="the parameter q is missing", status=400)
+    found = await call.run(call.registry.lists.search, term, count or SEARCH_COUNT)
+    results = [
+        {
+            "name": name,
+            "description": "",
+            "star_count": 0,
+            "pull_count": 0,
+            "is_official": False,
+            "is_automated": False,
+            "is_trusted": False,
+        }
+        for name in found
+    ]
+    body = {
+        "num_pages": 1,
+        "page": 1,
+        "page_size": count or SEARCH_COUNT,
+        "num_results": len(results),
+        "query": term,
+        "results": results,
+    }
+    return Response(msgspec.json.encode(body), headers=JSON)
 
 
 async def tags(call: Call) -> Response:

@@ -236,6 +236,14 @@ def test_the_catalog_is_a_scope_of_its_own(shop: Shop) -> None:
     assert 'scope="registry:catalog:*"' in answer.header("www-authenticate")
 
 
+def test_a_search_needs_a_right_of_its_own(shop: Shop) -> None:
+    assert shop.get("/v1/_ping").status == 200
+    for action in ("*", "search"):
+        granted = claims(("registry", "catalog", [action]))
+        assert ask(shop, granted, url="/v1/search?q=x").status == 200
+    assert ask(shop, PULL, url="/v1/search?q=x").status == 401
+
+
 def test_any_valid_token_opens_the_base(shop: Shop) -> None:
     assert ask(shop, claims(), url="/v2/").status == 200
     for header in ("", "Basic x", "Bearer", "Bearer x", "Bearer x.y.z", "Bearer " + "a" * 100_000):

@@ -90,6 +90,24 @@ def test_more_tags_than_permitted_come_in_pages() -> None:
             assert _next(answer.header("link")).endswith("last=b&n=2")
 
 
+def test_repositories_are_found_by_a_part_of_their_names(shop: Shop) -> None:
+    for name in ("team/app", "team/application", "other/tool", "x/a_p"):
+        shop.push_blob(name, b"x")
+    ping = shop.get("/v1/_ping")
+    assert (ping.status, ping.header("x-docker-registry-standalone")) == (200, "true")
+
+    def found(query: str) -> list[str]:
+        answer = shop.get(f"/v1/search?{query}").json
+        assert answer["num_results"] == len(answer["results"])
+        return [item["name"] for item in answer["results"]]
+
+    assert found("q=app") == ["team/app", "team/application"]
+    assert found("q=App&n=1") == ["team/app"]
+    assert found("q=a_p") == ["x/a_p"]
+    assert found("q=%25") == []
+    assert shop.get("/v1/search").status == 400
+
+
 def test_an_upload_alone_makes_no_repository(shop: Shop) -> None:
     shop.begin("team/app")
     assert shop.get("/v2/_catalog").json["repositories"] == []
