@@ -275,6 +275,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"ShmSize": -1}, "SHM size can not be less than 0"),
     ({"BlkioDeviceReadBps": [{"Path": NONE, "Rate": 1}]}, f"stat {NONE}: no such file"),
     ({"Devices": [{"PathOnHost": NONE}]}, f'adding custom device "{NONE}": no such file'),
+    ({"Devices": [{"PathOnHost": "/usr"}]}, 'device "/usr": it has more than 4096 files'),
     ({"Devices": [{"PathOnHost": "/etc/passwd"}]}, '"/etc/passwd": not a device node'),
     (
         {"Devices": [{"PathOnHost": "/dev/null", "CgroupPermissions": "rz"}]},

@@ -13,7 +13,8 @@ from sampan.errors import InvalidArgument
 from sampan.spec.docker.config import DeviceMapping
 from sampan.spec.runtime import LinuxDevice, LinuxDeviceCgroup
 
-DEVICES_AT_MOST = 4096
+FILES_AT_MOST = 4096  # in a folder of devices: it is searched while clients wait
+OWN_FILES_AT_MOST = 1 << 16  # in /dev, of which the administrator disposes
 
 
 def devices(
@@ -60,20 +61,33 @@ def _devices_at(path: str, inside: str) -> list[LinuxDevice]:
 
 
 def list_devices(
-    folder: str, inside: str, skip: Callable[[str], bool] | None = None
+    folder: str,
+    inside: str,
+    skip: Callable[[str], bool] | None = None,
+    at_most: int = FILES_AT_MOST,
 ) -> list[LinuxDevice]:
-    """Return every device node below a folder of the host, by its path `inside`."""
+    """Return every device node below a folder of the host, by its path `inside`.
+
+    Raises InvalidArgument if there are more files than `at_most`.
+    """
     found: list[LinuxDevice] = []
+    seen = 0
     for where, folders, files in os.walk(folder):
         if skip:
             folders[:] = [name for name in folders if not skip(name)]
+        seen += len(files) + len(folders)
+        if seen > at_most:
+            raise InvalidArgument(
+                f'error gathering device information while adding custom device "{folder}": '
+                f"it has more than {at_most} files"
+            )
         for name in sorted(files):
             path = os.path.join(where, name)
             try:
                 node = node_at(path, inside + path[len(folder) :])
             except OSError:
                 continue  # it went meanwhile
-            if node and len(found) < DEVICES_AT_MOST:
+            if node:
                 found.append(node)
     return found
 
@@ -81,7 +95,7 @@ def list_devices(
 def host_devices() -> list[LinuxDevice]:
     """Return the devices of a privileged container: all of the host's but for terminals."""
     skipped = {"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"}
-    found = list_devices("/dev", "/dev", skipped.__contains__)
+    found = list_devices("/dev", "/dev", skipped.__contains__, OWN_FILES_AT_MOST)
     return [node for node in found if node.path != "/dev/console"]
 
 

@@ -27,6 +27,7 @@ from sampan.spec.runtime import LinuxCPU, LinuxMemory, LinuxResources
 
 SOCKET: Final = "/run/systemd/private"
 SECONDS: Final = 30.0  # that systemd may take for a scope
+NUMBERS_AT_MOST: Final = 8192  # NR_CPUS, where it is largest
 INFINITY: Final = (1 << 64) - 1
 _PATH, _MANAGER = "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
 _EXISTS, _LOADED = "org.freedesktop.systemd1.UnitExists", "org.freedesktop.systemd1.UnitLoaded"
@@ -236,10 +237,15 @@ def _cpu(cpu: LinuxCPU) -> Properties:
 
 
 def bit_mask(text: str) -> bytes:
-    """Return the set "0-2,8" as bytes, lowest number first."""
+    """Return the set "0-2,8" as bytes, lowest number first; raises OSError for what is none."""
     mask = 0
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        for number in range(int(first), int(last or first) + 1):
+        first, dash, last = part.partition("-")
+        ends = (first, last if dash else first)
+        if not all(end.isascii() and end.isdecimal() and len(end) < 6 for end in ends) or not (
+            int(ends[0]) <= int(ends[1]) < NUMBERS_AT_MOST
+        ):
+            raise OSError(errno.EINVAL, "no set of processors or memory nodes", text)
+        for number in range(int(ends[0]), int(ends[1]) + 1):
             mask |= 1 << number
     return mask.to_bytes(max(1, (mask.bit_length() + 7) // 8), "little")

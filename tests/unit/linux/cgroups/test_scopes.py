@@ -47,3 +47,9 @@ def test_limits_become_properties(resources: LinuxResources, expected: dict[str,
 
 def test_a_set_of_processors_is_a_mask() -> None:
     assert bit_mask("8") == b"\x00\x01"
+
+
+@pytest.mark.parametrize("text", ["", "x", "1-", "-1", "2-1", "0-999999999", "9999999999999"])
+def test_what_is_no_set_is_refused(text: str) -> None:
+    with pytest.raises(OSError, match="no set of processors"):
+        bit_mask(text)
