@@ -39,13 +39,13 @@ def _cpu(stat: dict[str, int]) -> CPUStatistics:
 
 
 def _memory(directory: Directory) -> MemoryStatistics:
-    kills = directory.table("memory.events").get("oom_kill", 0)
+    events = directory.table("memory.events")
     return MemoryStatistics(
         usage=directory.number("memory.current"),
         max_usage=directory.number("memory.peak"),
         limit=directory.number("memory.max", UNLIMITED),
-        fail_count=kills,
-        oom_kills=kills,
+        fail_count=events.get("oom", 0),  # as Docker's: moby daemon/stats_unix.go statsV2
+        oom_kills=events.get("oom_kill", 0),
         swap_usage=directory.number("memory.swap.current"),
         swap_limit=directory.number("memory.swap.max", UNLIMITED),
         stat=directory.table("memory.stat"),
