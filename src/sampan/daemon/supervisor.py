@@ -261,6 +261,14 @@ class Supervisor:
                 self._child_died(status)
             elif os.waitstatus_to_exitcode(status) == HOPELESS and not self._ready:
                 self._give_up(pid)
+            else:
+                self._note_end(pid)
+
+    def _note_end(self, pid: int) -> None:
+        """Replace a helper that has ended, whoever may still hold the other end of its socket."""
+        for helper in self._helpers:
+            if helper.pid == pid and helper.sock and not isinstance(helper, Lasting):
+                self._helper_died(helper)
 
     def _give_up(self, pid: int) -> None:
         """End at once: a helper has said why nothing can work."""

@@ -39,6 +39,7 @@ from sampan.errors import (
     InvalidArgument,
     NotFound,
     SampanError,
+    Unavailable,
 )
 from sampan.network import ipam, ports
 from sampan.network.plumber import Peer, Plumber
@@ -378,7 +379,10 @@ class Networks:
                 )
             network_configs.check_unused(row.network, self._rows.values())
             self._down.add(row.network.id)  # if this fails, nobody knows how far it came
-            await blocking(self._plumber.remove_network, row.network.id)
+            try:
+                await blocking(self._plumber.remove_network, row.network.id)
+            except Unavailable:  # the helper was killed: its successor does the rest
+                await blocking(self._plumber.remove_network, row.network.id)
             await blocking(self._table.delete, row.network.id)
             self._down.discard(row.network.id)
             del self._rows[row.network.id]

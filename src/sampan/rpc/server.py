@@ -69,6 +69,7 @@ class Connection:
         service: object,
         forking: Collection[str] = (),
     ) -> None:
+        sock.set_inheritable(False)  # what this process executes must not look like it
         self.sock = sock
         self._contract = contract
         self._service = service

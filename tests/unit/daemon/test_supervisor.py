@@ -24,6 +24,7 @@ from sampan.daemon.supervisor import FAILED, READY, Supervisor
 
 log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 mode = sys.argv[2]
+rope, leash = os.pipe()
 
 def note(*words):
     os.write(log, (" ".join(map(str, words)) + "\\n").encode())
@@ -37,6 +38,11 @@ class Echo(Helper):
             os.closerange(theirs.fileno() + 1, 100)
             ours.close()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if mode == "survived" and os.fork() == 0:
+                os.close(leash)
+                os.read(rope, 1)  # until the supervisor has ended
+                os._exit(0)
+            os.close(leash)
             while theirs.recv(100):
                 theirs.send(str(os.getpid()).encode())
             os._exit(0)
@@ -44,6 +50,7 @@ class Echo(Helper):
         self.sock = ours
 
 def child(control):
+    os.close(leash)
     def stop(*_):
         note("child", "stops")
         sys.exit(0)
@@ -130,6 +137,16 @@ def test_a_helper_that_dies_is_started_again_and_handed_to_the_daemon(
     second = run.until("helper", "echo", count=2)[2]
     assert first != second
     assert len([line for line in run.lines() if line[:2] == ["child", "is"]]) == 1
+    assert run.stop() == 0
+
+
+def test_a_helper_that_dies_is_replaced_even_if_a_child_of_it_keeps_its_socket(
+    start: Callable[..., Run],
+) -> None:
+    run = start("survived")
+    first = run.until("helper", "echo")[2]
+    os.kill(int(first), signal.SIGKILL)
+    assert run.until("helper", "echo", count=2)[2] != first
     assert run.stop() == 0
 
 

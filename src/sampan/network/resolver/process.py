@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final, Self
@@ -76,6 +77,7 @@ class Process:
                         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
                         (os.POSIX_SPAWN_OPEN, 2, log_file, flags, 0o600),
+                        *((os.POSIX_SPAWN_CLOSE, it) for it in _inherited(but=passed)),
                     ],
                     setsid=True,
                     setsigmask=[],
@@ -100,6 +102,17 @@ class Process:
         if self._is_child:
             with suppress(ChildProcessError):
                 os.waitpid(self._pid, 0)
+
+
+def _inherited(*, but: Collection[socket.socket]) -> list[int]:
+    """Return the descriptors that an executed program would have of ours: those of libnftables."""
+    kept = {0, 1, 2, *(sock.fileno() for sock in but)}
+    found = []
+    for number in {int(name) for name in os.listdir("/proc/self/fd")} - kept:
+        with suppress(OSError):  # that of the list itself
+            if os.get_inheritable(number):
+                found.append(number)
+    return found
 
 
 def _path(folder: Path) -> Path:
