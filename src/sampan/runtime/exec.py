@@ -54,7 +54,7 @@ def supervise_exec(
     progress = Progress(filtered=filter is not None)
     try:
         supervise.become_supervisor()
-        _start(request, filter, progress)
+        _start(request, filter, progress, report)
         supervise.report_success(report, progress)
     except BaseException as error:  # noqa: BLE001 - reported to the caller
         supervise.report_failure(report, progress, error)
@@ -62,7 +62,12 @@ def supervise_exec(
         os._exit(0)
 
 
-def _start(request: ExecRequest, filter: seccomp.Filter | None, progress: Progress) -> None:
+def _start(
+    request: ExecRequest,
+    filter: seccomp.Filter | None,
+    progress: Progress,
+    report: socket.socket,
+) -> None:
     pidfd, foreign = find(request)
     setup, progress.warnings = prepare(request, filter)
     setup.entry = enter_cgroup(request)
@@ -78,7 +83,8 @@ def _start(request: ExecRequest, filter: seccomp.Filter | None, progress: Progre
         flags |= KINDS[kind][0]
     ours, theirs = Channel.pair()
     try:
-        _clone(setup, pidfd, flags, inside, progress, theirs)
+        run_alone = partial(_run_alone, setup, theirs, ours, report)
+        _clone(pidfd, flags, inside, progress, run_alone)
     finally:
         theirs.close()
     if setup.entry is not None:
@@ -184,17 +190,17 @@ def seccomp_agent(request: ExecRequest) -> Agent | None:
     return Agent(request.seccomp, state)
 
 
-def _clone(
-    setup: Setup,
-    pidfd: int,
-    flags: int,
-    cgroup: int,
-    progress: Progress,
-    channel: Channel,
-) -> None:
+def _run_alone(setup: Setup, channel: Channel, ours: Channel, report: socket.socket) -> NoReturn:
+    """Let go of what is the supervisor's, whose death nobody saw else, and run."""
+    ours.close()
+    report.close()
+    run(setup, channel)
+
+
+def _clone(pidfd: int, flags: int, cgroup: int, progress: Progress, enter: init.Entrance) -> None:
     joins = [(pidfd, flags)]
     try:
-        joining.join_and_clone(joins, 0, cgroup, b"", progress, partial(run, setup, channel))
+        joining.join_and_clone(joins, 0, cgroup, b"", progress, enter)
     except InvalidArgument as error:
         if namespaces.wait_ended(pidfd, 0):
             raise Conflict("the container is not running") from error
