@@ -104,10 +104,16 @@ def _validate_config(config: Config) -> None:
     if config.healthcheck:
         validate_healthcheck(config.healthcheck)
     _validate_ids("user", *config.user.split(":"))
-    if len(config.hostname) > MAX_HOSTNAME:
-        raise InvalidArgument(
-            f'hostname "{config.hostname}" is too long (maximum {MAX_HOSTNAME} bytes)'
-        )
+    _validate_name("hostname", config.hostname)
+    _validate_name("domainname", config.domainname)
+
+
+def _validate_name(what: str, name: str) -> None:
+    """Refuse what is too long for the kernel, or would be two lines of /etc/hosts."""
+    if len(name.encode("utf-8", "surrogateescape")) > MAX_HOSTNAME:
+        raise InvalidArgument(f'{what} "{name}" is too long (maximum {MAX_HOSTNAME} bytes)')
+    if not name.isprintable():
+        raise InvalidArgument(f"invalid {what} format: {name!r}")
 
 
 def _validate_ids(flag: str, *names: str) -> None:

@@ -18,6 +18,10 @@ from sampan.spec.image import Healthcheck
         (Config(stop_signal="FOO"), HostConfig(), "invalid signal: FOO"),
         (Config(env=["=x"]), HostConfig(), "invalid environment variable: =x"),
         (Config(hostname="h" * 65), HostConfig(), "is too long (maximum 64 bytes)"),
+        (Config(hostname="ü" * 33), HostConfig(), "is too long (maximum 64 bytes)"),
+        (Config(domainname="d" * 65), HostConfig(), 'domainname "ddd'),
+        (Config(hostname="a\n1.2.3.4 b"), HostConfig(), "invalid hostname format: 'a\\n1.2.3.4 b'"),
+        (Config(domainname="a\0"), HostConfig(), "invalid domainname format: 'a\\x00'"),
         (
             Config(healthcheck=Healthcheck(test=["CMD", "x"], interval=10)),
             HostConfig(),
