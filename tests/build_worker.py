@@ -19,7 +19,7 @@ import msgspec
 from sampan.build.builder import Builder
 from sampan.engine.images.feeding import from_pipe
 from sampan.errors import NotFound
-from sampan.spec.build import BaseImage, BuildOptions, Ran, RunStep
+from sampan.spec.build import BaseImage, BuildOptions, Ran, Repository, RunStep
 from sampan.spec.digest import chain_id, digest_of
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.image import ImageConfig, RootFS, RunConfig
@@ -58,6 +58,7 @@ class FakeWorker:
         self.steps: list[RunStep] = []
         self.made = 0  # layers
         self.pages: dict[str, bytes] = {}
+        self.repositories: dict[Repository, bytes] = {}
         self.events: dict[str, asyncio.Event] = {}
         self.running = self.reads = 0
         self.archives: dict[str, bytes] = {}  # by diff id
@@ -188,6 +189,9 @@ class FakeWorker:
         if url not in self.pages:
             raise NotFound(f"failed to GET {url} with status 404 Not Found")
         return await self._read(self.pages[url], read)
+
+    async def repository(self, repository: Repository, read: Callable[[int], T]) -> T:
+        return await self._read(self.repositories[repository], read)
 
     async def _read(self, content: bytes, read: Callable[[int], T]) -> T:
         self.reads += 1

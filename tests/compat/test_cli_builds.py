@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import Daemon
+from tests.daemon import REPOSITORY, Daemon
+from tests.session import eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.compat, pytest.mark.slow]
 DEPRECATED = re.compile(r"DEPRECATED: The legacy builder.*\n( {12}.*\n)*\n*")
@@ -100,3 +101,29 @@ def test_compose_builds_what_it_starts(daemon: Daemon, context: Path) -> None:
     finally:
         run(daemon, *compose, "down", "--rmi", "all")
         daemon.request("POST", "/build/prune?all=1")
+
+
+def test_the_example_of_two_stages_is_built_and_answers(daemon: Daemon, program: str) -> None:
+    folder = str(REPOSITORY / "examples/multi-stage")
+    run(daemon, program, "build", "-t", "made:1", "--build-arg", "TITLE=Boats", folder)
+    run(daemon, program, "run", "-d", "--name", "pages", "made:1")
+    page = program, "exec", "pages", "wget", "-q", "-O", "-", "http://127.0.0.1:8080/junk.html"
+    answers: list[str] = []
+
+    def answered() -> bool:
+        done = subprocess.run(
+            [*daemon.enter, *page],
+            env=daemon.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        answers.append(done.stdout)
+        return done.returncode == 0
+
+    eventually(answered)
+    assert answers[-1] == "<h1>Boats</h1><p>junk</p>\n"
+    assert run(daemon, program, "exec", "pages", "id", "-u") == "1000\n"
+    run(daemon, program, "rm", "-f", "pages")
+    for volume in daemon.request("GET", "/volumes").json["Volumes"] or []:
+        daemon.request("DELETE", f"/volumes/{volume['Name']}")

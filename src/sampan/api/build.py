@@ -13,6 +13,7 @@ from sampan.api.filters import parse_filters
 from sampan.api.handler import Backend, Handler
 from sampan.api.progress import begun, lines
 from sampan.api.registry_auth import credentials_by_registry
+from sampan.build.git import is_repository
 from sampan.build.pruning import PruneWish
 from sampan.build.tree import Tree
 from sampan.distribution.credentials import Credentials
@@ -61,8 +62,8 @@ async def _context(backend: Backend, request: Request, options: BuildOptions) ->
         return await backend.builder.receive(request.chunks())
     async for _ in request.chunks():
         pass  # the archive of a client that names another context means nothing
-    if not remote.startswith(_WEB) or remote.partition("#")[0].endswith(".git"):
-        raise Unsupported(f"unable to build from {remote}: only http and https are supported")
+    if not (remote.startswith(_WEB) or is_repository(remote)):
+        raise InvalidArgument(f"remote URL {remote} could not be recognized as URL")
     request.cancel_when_client_leaves()
     return await backend.builder.fetch(remote, options)
 

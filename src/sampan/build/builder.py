@@ -26,6 +26,7 @@ from sampan.build.context import hide_ignored, read_context, read_page, take_doc
 from sampan.build.display import Display, Say, Voices
 from sampan.build.dockerfile import Dockerfile, Stage, parse_dockerfile
 from sampan.build.fetching import Sources
+from sampan.build.git import is_repository, parse_repository
 from sampan.build.graph import plan
 from sampan.build.instructions.model import Label, Place
 from sampan.build.layer import Item, write_layer
@@ -91,10 +92,15 @@ class Builder:
         return tree
 
     async def fetch(self, url: str, options: BuildOptions) -> Tree:
-        """Return the context that a web page is: an archive, or a Dockerfile alone."""
+        """Return the context that a web page is, an archive or a Dockerfile, or a repository."""
         tree = Tree(Spool(self._worker.scratch()))
         try:
-            await self._worker.download(url, lambda fd: read_page(tree, fd, options.dockerfile))
+            if is_repository(url):
+                await self._worker.repository(
+                    parse_repository(url), lambda fd: read_context(tree, fd)
+                )
+            else:
+                await self._worker.download(url, lambda fd: read_page(tree, fd, options.dockerfile))
             await self._worker.call(lambda: hide_ignored(tree, options.dockerfile))
         except BaseException:
             tree.spool.close()

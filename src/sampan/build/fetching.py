@@ -13,11 +13,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
+from sampan.build.git import is_repository, parse_repository
 from sampan.build.places import locate
 from sampan.build.selecting import Chosen, choose, is_wild
 from sampan.build.tree import File, Spool, Tree
 from sampan.build.worker import Worker
-from sampan.errors import InvalidArgument, NotFound
+from sampan.errors import InvalidArgument, NotFound, Unsupported
 from sampan.storage.compression import plain_chunks
 from sampan.storage.tar_fields import REGULAR
 from sampan.storage.tar_reader import TarReader
@@ -39,6 +40,8 @@ class Sources:
     async def choose(self, source: str, wanted: Wanted, context: Tree) -> Sequence[Chosen]:
         """Return what a source means. Raises NotFound for what is not there."""
         it = wanted.instruction
+        if it.add and is_repository(source):
+            return [await self._repository(source, wanted)]
         if it.add and source.startswith(_URL):
             return [await self._download(source, it.checksum, wanted)]
         if it.checksum:
@@ -127,6 +130,18 @@ class Sources:
         with self._spool.lock:
             tree.read(chunks())
         return Chosen(b"", tree.root, self._spool, contents=True, foreign=True)
+
+    async def _repository(self, address: str, wanted: Wanted) -> Chosen:
+        if wanted.instruction.keep_git_dir:
+            raise Unsupported("ADD --keep-git-dir is not supported")
+        tree = Tree(self._spool)
+
+        def read(fd: int) -> None:
+            with self._spool.lock:
+                tree.read(_chunks(fd))
+
+        await self._worker.repository(parse_repository(address), read)
+        return Chosen(b"", tree.root, self._spool, contents=True)
 
     async def _download(self, url: str, checksum: str, wanted: Wanted) -> Chosen:
         name = posixpath.basename(unquote(urlsplit(url).path)).encode()

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 from sampan.distribution.credentials import Credentials
-from sampan.spec.build import BaseImage, Ran, RunStep
+from sampan.spec.build import BaseImage, Ran, Repository, RunStep
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
@@ -95,6 +95,9 @@ class Worker(Protocol):
 
     async def download(self, url: str, read: Callable[[int], T]) -> T:
         """Return what `read` makes, in a thread, of the body of a web page."""
+
+    async def repository(self, repository: Repository, read: Callable[[int], T]) -> T:
+        """Return what `read` makes, in a thread, of the archive of a commit."""
 
     # --- containers ------------------------------------------------------------------------
 

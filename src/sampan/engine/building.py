@@ -25,11 +25,12 @@ from sampan.engine.images.fetching import fetched
 from sampan.engine.images.images import Images
 from sampan.engine.images.model import Image
 from sampan.engine.queries import AttachQuery, ListQuery
+from sampan.engine.repositories import archive_of
 from sampan.engine.undisturbed import waited_for
 from sampan.errors import InvalidArgument, NotFound, SampanError, Unsupported
 from sampan.http.urls import Url
 from sampan.rpc import Fd
-from sampan.spec.build import BaseImage, Limits, OwnedFolder, Ran, RunStep
+from sampan.spec.build import BaseImage, Limits, OwnedFolder, Ran, Repository, RunStep
 from sampan.spec.digest import EMPTY_LAYER, Digest
 from sampan.spec.docker.config import Config, HostConfig, LogConfig
 from sampan.spec.docker.containers import CreateRequest
@@ -185,6 +186,10 @@ class Building:
         """Return what `read` makes of the body of a web page."""
         async with fetched(Url.parse(url)) as page:
             return await through_pipe(page.chunks, read)
+
+    async def repository(self, repository: Repository, read: Callable[[int], T]) -> T:
+        """Return what `read` makes of the archive of a commit."""
+        return await archive_of(repository, read)
 
     # --- threads ---------------------------------------------------------------------------
 

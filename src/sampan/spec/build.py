@@ -11,6 +11,14 @@ from sampan.spec.docker.config import Mount, Ulimit
 from sampan.spec.image import ImageConfig
 
 
+class Repository(msgspec.Struct, kw_only=True, frozen=True):
+    """A place in a git repository."""
+
+    url: str
+    ref: str = ""  # branch, tag or commit; "" is the default branch
+    folder: str = ""  # relative; "" is the root
+
+
 class BaseImage(msgspec.Struct, kw_only=True):
     """An image that a stage begins with."""
 

@@ -97,8 +97,7 @@ def test_credentials_of_all_registries_are_handed_on(with_api: With) -> None:
         ("memory=x", 400),
         ("outputs=[{}]", 400),
         ("version=2", 501),
-        ("remote=git://host/x.git", 501),
-        ("remote=http://host/x.git", 501),
+        ("remote=ftp://host/x", 400),
     ],
 )
 def test_what_cannot_be_is_refused(with_api: With, query: str, status: int) -> None:

@@ -6,7 +6,8 @@ import gzip
 
 import pytest
 
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, Unsupported
+from sampan.spec.build import Repository
 from tests import tarballs
 from tests.build_worker import Yard
 
@@ -180,6 +181,15 @@ def test_a_page_must_have_the_digest_that_is_asked_for(yard: Yard) -> None:
     yard.built(f"FROM scratch\nADD --checksum={good} http://host/x /x")
     with pytest.raises(InvalidArgument, match="digest mismatch http://host/x"):
         yard.built(f"FROM scratch\nADD --checksum={tarballs.digest(b'')} http://host/x /x")
+
+
+def test_repositories_are_added_as_folders(yard: Yard) -> None:
+    place = Repository(url="https://host/x.git", ref="v1", folder="sub")
+    yard.worker.repositories[place] = tarballs.archive(tarballs.file("a/b", b"1"))
+    yard.built("FROM scratch\nADD https://host/x.git#v1:sub /src")
+    assert yard.content("/src/a/b") == b"1"
+    with pytest.raises(Unsupported, match="--keep-git-dir"):
+        yard.built("FROM scratch\nADD --keep-git-dir=true https://host/x.git#v1:sub /src")
 
 
 def test_sparse_and_large_files_arrive_whole(yard: Yard) -> None:
