@@ -144,6 +144,7 @@ def test_nothing_is_discarded_without_a_word(limited: Limited) -> None:
 
 
 CPU = "cpu.max" if UNIFIED else "cpu.cfs_quota_us"
+WEIGHT = "io.weight" if UNIFIED else "blkio.bfq.weight"  # 10..1000, on version 2 1..10000
 SWAP = "memory.swap.max" if UNIFIED else "memory.memsw.limit_in_bytes"
 
 
@@ -151,6 +152,7 @@ SWAP = "memory.swap.max" if UNIFIED else "memory.memsw.limit_in_bytes"
     ("fields", "file", "content"),
     [
         ({"NanoCpus": 500_000_000}, CPU, "50000 100000" if UNIFIED else "50000"),
+        ({"BlkioWeight": 300}, WEIGHT, "default 2930" if UNIFIED else "300"),
         ({"PidsLimit": -1}, "pids.max", "max"),
         ({"PidsLimit": 0}, "pids.max", "max"),
         ({"Memory": 64 * MIB}, SWAP, "67108864" if UNIFIED else "134217728"),
@@ -168,7 +170,6 @@ def test_a_limit_alone(daemon: Daemon, fields: dict[str, Any], file: str, conten
     [
         ({"OomKillDisable": True, "Memory": 64 * MIB}, "memory.oom_control", "oom_kill_disable 1"),
         ({"KernelMemoryTCP": 8 * MIB}, "memory.kmem.tcp.limit_in_bytes", "8388608"),
-        ({"BlkioWeight": 300}, "blkio.bfq.weight", "300"),
     ],
 )
 def test_a_limit_of_version_1(
