@@ -222,6 +222,49 @@ async def session(path: str, folders: Folders) -> AsyncIterator[str]:
             await asyncio.wait([task])
 
 
+class _Tunnel:
+    """Our end of a session that goes through a call."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def receive(self, size: int = 0) -> bytes:
+        message = await self._stream.recv_message()
+        return b"" if message is None else bytes(message.data)
+
+    async def send(self, *parts: bytes) -> None:
+        await self._stream.send_message(control_pb2.BytesMessage(data=b"".join(parts)))
+
+
+@contextlib.asynccontextmanager
+async def direct(path: str, folders: Folders) -> AsyncIterator[tuple[str, Client]]:
+    """Speak HTTP/2 from the first byte on, as buildx's remote driver; give session and client."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(path)
+    stream, name = SocketStream(sock), secrets.token_hex(12)
+    prefix = "x-docker-expose-session-"
+    metadata = [(f"{prefix}uuid", name)]
+    metadata += [(f"{prefix}grpc-method", method) for method in folders.__mapping__()]
+    kind = control_pb2.BytesMessage
+    try:
+        async with (
+            connected(stream) as (channel, _),
+            channel.request(
+                f"{_CONTROL}Session", Cardinality.STREAM_STREAM, kind, kind, metadata=metadata
+            ) as call,
+        ):
+            await call.send_request()
+            serving = asyncio.ensure_future(serve(_Tunnel(call), [folders]))
+            try:
+                yield name, Client(channel)
+            finally:
+                serving.cancel()
+                await asyncio.wait([serving])
+                await call.cancel()
+    finally:
+        stream.close()
+
+
 class Client:
     """Calls of one connection."""
 
@@ -259,28 +302,40 @@ async def build(
     **attributes: str,
 ) -> Result:
     """Build as buildx does; GRPCError tells why it failed."""
+    async with session(path, folders) as known, client(path) as one:
+        return await ask(one, known, tags, kinds, attributes)
+
+
+async def ask(
+    one: Client,
+    known: str,
+    tags: str = "",
+    kinds: Sequence[str] = ("moby",),
+    attributes: Mapping[str, str] | None = None,
+) -> Result:
+    """Build with the help of a session that is there."""
     ref = secrets.token_hex(12)
     named = {"name": tags} if tags else {}
     exporters = [control_pb2.Exporter(Type=kind, Attrs=named) for kind in kinds]
-    async with session(path, folders) as known, client(path) as one:
-        status = asyncio.ensure_future(
-            one.stream("Status", control_pb2.StatusRequest(Ref=ref), control_pb2.StatusResponse)
+    pb = control_pb2
+    status = asyncio.ensure_future(
+        one.stream("Status", pb.StatusRequest(Ref=ref), pb.StatusResponse)
+    )
+    solve = asyncio.ensure_future(
+        one.control(
+            "Solve",
+            pb.SolveRequest(Ref=ref, Session=known, Exporters=exporters),
+            pb.SolveResponse,
         )
-        solve = asyncio.ensure_future(
-            one.control(
-                "Solve",
-                control_pb2.SolveRequest(Ref=ref, Session=known, Exporters=exporters),
-                control_pb2.SolveResponse,
-            )
-        )
-        try:
-            metadata = await _drive(one, ref, attributes)
-            response = await solve
-            return _result(dict(response.ExporterResponse), metadata, await status)
-        finally:
-            for task in (status, solve):
-                task.cancel()
-            await asyncio.wait([status, solve])
+    )
+    try:
+        metadata = await _drive(one, ref, attributes or {})
+        response = await solve
+        return _result(dict(response.ExporterResponse), metadata, await status)
+    finally:
+        for task in (status, solve):
+            task.cancel()
+        await asyncio.wait([status, solve])
 
 
 async def _drive(one: Client, ref: str, attributes: Mapping[str, str]) -> dict[str, bytes]:

@@ -258,6 +258,23 @@ def test_an_unknown_output_is_refused_before_anything_is_built(clean: Daemon, fo
         build(clean, folder, "FROM busybox\nRUN exit 1", "", ["oci"])
 
 
+def test_a_client_may_speak_http2_from_the_first_byte_on(clean: Daemon, folder: Path) -> None:
+    (folder / "Dockerfile").write_text("FROM busybox\nCOPY tool /")
+    served = Folders({"context": folder, "dockerfile": folder})
+
+    async def both() -> list[Result]:
+        async with buildkit.direct(clean.socket, served) as (session, client):
+            return [await buildkit.ask(client, session, name) for name in ("made", "again")]
+
+    made, again = asyncio.run(both())
+    assert made.response["image.name"] == "made"
+    assert again.cached == ["[2/2] COPY tool /"]
+    assert clean.request("GET", "/images/again/json").json["RepoTags"] == [
+        "again:latest",
+        "made:latest",
+    ]
+
+
 def test_checks_are_told_beside_the_build_and_alone(clean: Daemon, folder: Path) -> None:
     recipe = "FROM busybox as base\nMAINTAINER me\nCMD x"
     made = build(clean, folder, recipe, "made")

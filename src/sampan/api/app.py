@@ -89,6 +89,9 @@ class App:
 
     async def _answer(self, request: Request) -> Answer:
         path = request.path
+        if request.is_http2 and path == "*":
+            await buildkit_routes.prior_knowledge(self._backend, request)
+            return None
         if "//" in path or "/." in path:
             return self._moved(request, path)
         if versioned := _VERSIONED.fullmatch(path):

@@ -100,6 +100,7 @@ async def _serve(
         headers=standing_headers(ENGINE_VERSION),
         refuse=refusal,
         limits=Limits(),
+        http2=True,
     )
     async with server:
         for listener in listeners:

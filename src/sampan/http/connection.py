@@ -44,6 +44,11 @@ class _Date:
         return cls.value
 
 
+def _is_preface(head: h11.Request) -> bool:
+    """Tell whether a client speaks HTTP/2 from the first byte on (RFC 9113, 3.4)."""
+    return (head.method, head.target, head.http_version) == (b"PRI", b"*", b"2.0")
+
+
 def _check_head(head: h11.Request) -> None:
     if head.http_version not in (b"1.0", b"1.1"):
         raise h11.RemoteProtocolError("unsupported HTTP version", error_status_hint=505)
@@ -63,8 +68,11 @@ class Connection:
         limits: Limits,
         headers: list[tuple[bytes, bytes]],
         refuse: Refusal = plain_refusal,
+        *,
+        http2: bool = False,
     ) -> None:
         self._stream = stream
+        self._http2 = http2
         self._handler = handler
         self._limits = limits
         self._headers = headers
@@ -135,7 +143,8 @@ class Connection:
                     event = self._next_event()
         if not isinstance(event, h11.Request):
             return None
-        _check_head(event)
+        if not (self._http2 and _is_preface(event)):
+            _check_head(event)
         return event
 
     def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from google.protobuf.message import Message
 from grpclib import client, const, server
@@ -20,8 +20,6 @@ from grpclib.encoding.proto import ProtoCodec, ProtoStatusDetailsCodec
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
 from h2.events import StreamReset
-
-from sampan.http.stream import Stream
 
 if TYPE_CHECKING:
     from grpclib._typing import IServable
@@ -36,10 +34,20 @@ _LARGEST: Final = 1 << 20  # of a frame that we keep until it is complete; h2 al
 _MESSAGE: Final = 16 << 20  # bytes of a message
 
 
+class Duplex(Protocol):
+    """As much of a `Stream` as HTTP/2 needs."""
+
+    async def receive(self, size: int = ...) -> bytes:
+        """Return the next bytes; b"" at the end."""
+
+    async def send(self, *parts: bytes) -> None:
+        """Send all bytes."""
+
+
 class _Transport(asyncio.Transport):
     """What grpclib writes to; `carry` moves the bytes."""
 
-    def __init__(self, stream: Stream, protocol: H2Protocol) -> None:
+    def __init__(self, stream: Duplex, protocol: H2Protocol) -> None:
         super().__init__()
         self._stream, self._protocol = stream, protocol
         self._waiting: list[bytes] = []
@@ -124,7 +132,7 @@ async def _refuse(_: server.Stream[Any, Any]) -> None:
 _UNKNOWN: Final = const.Handler(_refuse, const.Cardinality.STREAM_STREAM, Message, Message)
 
 
-async def serve(stream: Stream, services: Collection[IServable]) -> None:
+async def serve(stream: Duplex, services: Collection[IServable]) -> None:
     """Answer calls until the peer leaves or the caller is cancelled; calls then are cancelled.
 
     HTTP/2 begins with the next byte of the stream ("prior knowledge").
@@ -279,7 +287,7 @@ class _Channel(client.Channel):
 
 
 @asynccontextmanager
-async def connected(stream: Stream) -> AsyncIterator[tuple[client.Channel, asyncio.Task[None]]]:
+async def connected(stream: Duplex) -> AsyncIterator[tuple[client.Channel, asyncio.Task[None]]]:
     """Make calls to the peer of a stream; the task ends when the peer has left."""
     channel = _Channel(codec=ProtoCodec(), status_details_codec=ProtoStatusDetailsCodec())
     protocol = channel._protocol_factory()

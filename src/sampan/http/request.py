@@ -148,6 +148,11 @@ class Request:
         """Whether the client asks to speak something else on this connection."""
         return "upgrade" in self.headers
 
+    @property
+    def is_http2(self) -> bool:
+        """Whether this is not a request but the first line of HTTP/2."""
+        return self.method == "PRI"
+
     def chunks(self) -> AsyncIterator[bytes]:
         """Return the pieces of the body as they arrive; sends `100 Continue` if it is awaited."""
         return self._exchange.chunks()

@@ -23,7 +23,9 @@ FULL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: cl
 class Server:
     """Serves one handler on any number of listening sockets.
 
-    `headers` are sent with every answer; `refuse` makes the answer to what is no HTTP.
+    `headers` are sent with every answer; `refuse` makes the answer to what is no HTTP. With `http2`
+    the handler takes connections over that begin with HTTP/2 (Request.is_http2), which are refused
+    otherwise.
     """
 
     def __init__(
@@ -33,8 +35,10 @@ class Server:
         headers: list[tuple[str, str]] | None = None,
         refuse: Refusal = plain_refusal,
         limits: Limits | None = None,
+        http2: bool = False,
     ) -> None:
         self._handler = handler
+        self._http2 = http2
         self._headers = [(name.encode(), value.encode()) for name, value in headers or []]
         self._refuse = refuse
         self.limits = limits or Limits()
@@ -100,7 +104,9 @@ class Server:
                 except (OSError, TimeoutError) as error:
                     log.info("TLS handshake failed: %s", error)
                     return
-            connection = Connection(stream, self._handler, self.limits, self._headers, self._refuse)
+            connection = Connection(
+                stream, self._handler, self.limits, self._headers, self._refuse, http2=self._http2
+            )
             task = asyncio.current_task()
             if task is not None:
                 self._connections[task] = connection

@@ -68,6 +68,21 @@ def streaming(call: Streaming, request: type, reply: type) -> Handler:
     return Handler(answer, Cardinality.UNARY_STREAM, request, reply)
 
 
+def both_ways(
+    call: Callable[[Stream[Any, Any]], Awaitable[None]], request: type, reply: type
+) -> Handler:
+    """Return a method that gets its stream as it is."""
+
+    async def answer(stream: Stream[Any, Any]) -> None:
+        await stream.send_initial_metadata()
+        try:
+            await call(stream)
+        except SampanError as error:
+            raise told(error) from error
+
+    return Handler(answer, Cardinality.STREAM_STREAM, request, reply)
+
+
 def told(error: SampanError | StepFailed) -> GRPCError:
     """Return an error as a client shows it."""
     if isinstance(error, StepFailed):

@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Final
 
-from sampan.api.buildkit.calls import Metadata, Service, streaming, unary
+from grpclib.server import Stream
+
+from sampan.api.buildkit.calls import Metadata, Service, both_ways, streaming, unary
 from sampan.api.buildkit.exporting import EXPORTERS, HandingOut
 from sampan.api.buildkit.jobs import Job, Jobs
-from sampan.api.buildkit.sessions import Session
+from sampan.api.buildkit.sessions import Session, Tunnel
 from sampan.build.builder import Built
 from sampan.build.cache import Record
 from sampan.build.pruning import PruneWish
@@ -23,6 +25,7 @@ from sampan.spec.buildkit import solver_pb2
 from sampan.spec.platform import Platform
 
 _SERVICE: Final = "/moby.buildkit.v1.Control/"
+_EXPOSED: Final = "x-docker-expose-session-"
 _FRONT_ENDS: Final = ("", "dockerfile.v0")
 _HOST_GATEWAY: Final = "org.mobyproject.buildkit.worker.moby.host-gateway-ip"
 _VERSION: Final = "v0.25.0"  # of BuildKit's protocol: what clients may expect of us
@@ -44,6 +47,7 @@ class Control:
                 ),
                 f"{_SERVICE}Solve": unary(self.solve, pb.SolveRequest, pb.SolveResponse),
                 f"{_SERVICE}Status": streaming(self.status, pb.StatusRequest, pb.StatusResponse),
+                f"{_SERVICE}Session": both_ways(self.session, pb.BytesMessage, pb.BytesMessage),
                 f"{_SERVICE}DiskUsage": unary(
                     self.disk_usage, pb.DiskUsageRequest, pb.DiskUsageResponse
                 ),
@@ -131,6 +135,13 @@ class Control:
             await self._jobs.begun(request.Ref)
         async for batch in job.progress.follow():
             yield batch
+
+    async def session(self, stream: Stream[pb.BytesMessage, pb.BytesMessage]) -> None:
+        """Keep a client at hand whose session comes inside of this call."""
+        fields = stream.metadata
+        named = str(fields.get(f"{_EXPOSED}uuid", "")) if fields else ""
+        methods = map(str, fields.getall(f"{_EXPOSED}grpc-method", [])) if fields else ()
+        await self._jobs.sessions.keep(named, methods, Tunnel(stream))
 
     # --- the cache -------------------------------------------------------------------------
 

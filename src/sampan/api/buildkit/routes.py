@@ -15,6 +15,7 @@ from sampan.http.stream import Stream
 
 routes: Routes[Handler] = Routes()
 _PROTOCOL: Final = "h2c"
+_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\n"  # the part of it that looked like HTTP/1
 _SWITCHED: Final = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 
 
@@ -24,6 +25,15 @@ async def grpc(backend: Backend, request: Request) -> None:
     from sampan.http.grpc import serve  # gRPC costs memory that engines without builds save
 
     stream = await _take_over(request)
+    await serve(stream, backend.buildkit().services())
+
+
+async def prior_knowledge(backend: Backend, request: Request) -> None:
+    """Serve BuildKit's API to a client that has spoken HTTP/2 from its first byte on."""
+    from sampan.http.grpc import serve
+
+    stream = await request.take_over(b"")
+    stream.push_back(_PREFACE)
     await serve(stream, backend.buildkit().services())
 
 

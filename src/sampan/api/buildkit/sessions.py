@@ -16,14 +16,16 @@ from typing import Final, TypeVar
 from urllib.parse import quote_plus
 
 from google.protobuf.message import Message
+from grpclib import server
 from grpclib.client import Channel, UnaryUnaryMethod
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
 from sampan.errors import InvalidArgument, NotFound, Unavailable
-from sampan.http.grpc import connected
-from sampan.http.stream import Stream
+from sampan.http.grpc import Duplex, connected
+from sampan.http.stream import CHUNK
 from sampan.spec.buildkit import session_pb2 as pb
+from sampan.spec.buildkit.control_pb2 import BytesMessage
 
 _PATIENCE: Final = 5.0  # seconds until a session that was named has to be there
 SYNC: Final = "/moby.filesync.v1.FileSync/DiffCopy"
@@ -80,13 +82,38 @@ class Session:
             raise Unavailable("the client has ended its session") from None
 
 
+class Tunnel:
+    """A session inside of a call: the bytes of its connection are messages; see http.stream.Stream.
+
+    Source: buildkit session/grpchijack.
+    """
+
+    def __init__(self, stream: server.Stream[BytesMessage, BytesMessage]) -> None:
+        self._stream = stream
+        self._rest = b""
+
+    async def receive(self, size: int = CHUNK) -> bytes:
+        """Return the next bytes; b"" when the client sends no more."""
+        while not self._rest:
+            message = await self._stream.recv_message()
+            if message is None:
+                return b""
+            self._rest = message.data
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    async def send(self, *parts: bytes) -> None:
+        """Send all bytes."""
+        await self._stream.send_message(BytesMessage(data=b"".join(parts)))
+
+
 @dataclass(slots=True)
 class Sessions:
     """All sessions that are open."""
 
     _open: dict[str, asyncio.Future[Session]] = field(default_factory=dict)
 
-    async def keep(self, id: str, methods: Iterable[str], stream: Stream) -> None:
+    async def keep(self, id: str, methods: Iterable[str], stream: Duplex) -> None:
         """Hold a session open until its client leaves."""
         future = self._place(id)
         if future.done():
