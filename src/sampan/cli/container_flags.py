@@ -79,7 +79,7 @@ class ContainerOptions:
     ipc: str = flag("", "IPC namespace", default="")
     isolation: str = flag("", "Isolation technology", default="")
     pid: str = flag("", "PID namespace", default="")
-    userns: str = flag("", "User namespace", default="")
+    userns: str = flag("", "User namespace: host or auto", default="")
     uts: str = flag("", "UTS namespace", default="")
 
     # Network
