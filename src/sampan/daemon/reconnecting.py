@@ -14,14 +14,22 @@ from sampan.errors import Unavailable
 
 log = logging.getLogger(__name__)
 P = TypeVar("P")
+DYING_MILLISECONDS = 200  # between the first and the last descriptor that a killed one closes
 REPLACEMENT_SECONDS = 15.0  # for the supervisor to start a helper again
 
 
 def _hung_up(sock: socket.socket) -> bool:
-    """Tell whether the other end is closed."""
+    """Tell whether the other end is closed, or soon will be.
+
+    A process that is killed closes one descriptor after the other: that of the call it was in
+    perhaps before this one.
+    """
     poll = select.poll()
-    poll.register(sock, select.POLLRDHUP)
-    return bool(poll.poll(0))
+    try:
+        poll.register(sock, select.POLLRDHUP)
+    except ValueError:  # closed by us, as it was replaced
+        return True
+    return bool(poll.poll(DYING_MILLISECONDS))
 
 
 class Reconnecting(Generic[P]):
@@ -63,9 +71,11 @@ class Reconnecting(Generic[P]):
         try:
             return getattr(client, method)(*args, **kwargs)
         except Unavailable as error:
+            sock = self._sock
+            is_there = sock is not None and not _hung_up(sock)
             with self._changed:
                 if self._client is client:
-                    if self._sock is not None and not _hung_up(self._sock):
+                    if is_there:
                         raise  # the child that did this call has ended, or says so itself
                     self._client = None
             raise Unavailable(f"the {self._name} helper is gone: {error}") from error

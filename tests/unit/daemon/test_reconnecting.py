@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from typing import Protocol
@@ -85,6 +86,31 @@ def test_a_dead_helper_is_told_and_the_next_one_is_used(
         greeter.greet("x")
     reconnecting.replace(helper("again"))
     assert greeter.greet("x") == "again x"
+    reconnecting.close()
+
+
+def test_a_helper_that_closes_one_socket_after_the_other_is_dead_all_the_same(
+    reconnecting: Reconnecting[Greeter],
+) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def die() -> None:
+        _, lent, _, _ = socket.recv_fds(theirs, 1 << 16, 4)
+        for number in lent:
+            os.close(number)  # that of the answer: the caller knows now
+        slow = threading.Timer(0.05, theirs.close)
+        slow.start()
+        slow.join()
+
+    dying = threading.Thread(target=die)
+    dying.start()
+    reconnecting.replace(ours)
+    greeter = reconnecting.stand_in()
+    with pytest.raises(Unavailable, match="the greeting helper is gone"):
+        greeter.greet("x")
+    dying.join()
+    reconnecting.replace(helper("hello"))
+    assert greeter.greet("x") == "hello x"
     reconnecting.close()
 
 
