@@ -127,6 +127,22 @@ def test_clients_log_in_with_tls_and_passwords(namespace: str, tmp_path: Path) -
         assert "certificate" in run(namespace, "skopeo", "inspect", name, status=1)
 
 
+def test_http_2_is_spoken_where_there_is_tls(namespace: str, tmp_path: Path) -> None:
+    content = os.urandom(3 << 20)
+    (tmp_path / "blob").write_bytes(content)
+    with registry(namespace, host=OUTSIDE, tls=True, program=OURS) as hub:
+        curl = ["curl", "-sk", "--fail", "--http2", "-w", "%{http_version}\n"]
+        begun = hub.ask("POST", "/v2/a/blobs/uploads/").headers["Location"]
+        target = f"{begun}?digest={digest(content)}"
+        found = run(namespace, *curl, "-T", tmp_path / "blob", target)
+        assert found == "2\n"
+        source = f"{hub.url}/v2/a/blobs/{digest(content)}"
+        assert run(namespace, *curl, "-o", tmp_path / "out", source) == "2\n"
+        assert (tmp_path / "out").read_bytes() == content
+        assert run(namespace, *curl, "-r", "5-9", "-o", tmp_path / "part", source) == "2\n"
+        assert (tmp_path / "part").read_bytes() == content[5:10]
+
+
 def test_tokens_open_what_they_grant(namespace: str) -> None:
     with (
         token_server(namespace, USERS) as server,

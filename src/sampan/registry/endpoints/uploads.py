@@ -12,9 +12,10 @@ from sampan.registry.auth.access import Scope
 from sampan.registry.endpoints.blobs import OCTETS
 from sampan.registry.endpoints.call import Call, Event, empty
 from sampan.registry.errors import RegistryError
-from sampan.registry.uploads import PIECE, Receiver
+from sampan.registry.uploads import Receiver
 from sampan.spec.digest import Digest
 
+PIECE = 256 << 10  # that is written at once; each upload holds two at most
 _RANGE = re.compile(r"(?:bytes[ =])?(\d{1,18})-(\d{1,18})(?:/(?:\d+|\*))?", re.ASCII)
 
 
