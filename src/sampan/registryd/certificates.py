@@ -29,7 +29,11 @@ class Certificates:
         self._minimum = minimum
         self._folder = tempfile.TemporaryDirectory(prefix="sampan-registry-tls-")  # mode 0700
         self._seen: tuple[tuple[int, int, int], ...] = ()
-        self.tls = self.read()
+        try:
+            self.tls = self.read()
+        except BaseException:
+            self._folder.cleanup()
+            raise
 
     def changed(self) -> bool:
         """Tell whether a file is another than the one that was read."""

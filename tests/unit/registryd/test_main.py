@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sampan.registryd.main import main
+
+WITHOUT = "import sys; sys.modules[{!r}] = None; from sampan.registryd.main import main; "
+
+
+def test_a_configuration_has_to_be_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REGISTRY_CONFIGURATION_PATH", raising=False)
+    assert main(["verify"]) == 1
+    assert "configuration path unspecified" in capsys.readouterr().err
+
+
+def test_the_environment_names_it_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text("version: 0.1\nstorage: inmemory\n")
+    monkeypatch.setenv("REGISTRY_CONFIGURATION_PATH", str(path))
+    assert main(["verify"]) == 0
+    assert capsys.readouterr().out == f"{path}: ok\n"
+
+
+@pytest.mark.parametrize("module", ["starlette", "granian", "yaml", "bcrypt", "jwt"])
+def test_what_is_not_installed_is_named(module: str) -> None:
+    program = WITHOUT.format(module) + "sys.exit(main(['verify', '/none']))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"sampan-registry: {module}")
+    assert done.stderr.endswith("is missing: install sampan[registry]\n")
+
+
+def test_an_unknown_command_is_refused() -> None:
+    with pytest.raises(SystemExit):
+        main(["nope"])
