@@ -44,6 +44,7 @@ def verify(options: argparse.Namespace, path: Path) -> int:
         try:
             settings.collecting(checked)
             settings.endpoints(checked)
+            settings.mailboxes(checked)
         except InvalidArgument as error:
             problems = [str(error)]
     for problem in problems:

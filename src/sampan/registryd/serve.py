@@ -27,6 +27,7 @@ from sampan.registry.registry import Registry
 from sampan.registry.server import Server
 from sampan.registryd import debugging, logs, settings, sockets
 from sampan.registryd.certificates import Certificates
+from sampan.registryd.mail import Post
 
 log = logging.getLogger(__name__)
 DEFAULT_ADDRESS = ":5000"
@@ -46,6 +47,9 @@ def configure_logs(checked: Checked) -> None:
 async def serve(checked: Checked) -> None:
     """Serve until SIGTERM or SIGINT. SIGHUP reads certificates anew."""
     async with AsyncExitStack() as stack:
+        mailboxes = settings.mailboxes(checked)
+        if mailboxes:
+            stack.enter_context(Post(mailboxes))
         access = settings.access(checked)
         collecting = settings.collecting(checked)
         endpoints = settings.endpoints(checked)

@@ -21,6 +21,7 @@ from sampan.registry.health import Check, answers, connects, file_is_absent
 from sampan.registry.notifications import Endpoint
 from sampan.registry.registry import Registry
 from sampan.registry.service import Service
+from sampan.registryd.mail import LEVELS, Mailbox
 
 DEFAULT_ROOT = "/var/lib/registry"
 DEFAULT_REALM_PATH = "/auth/token"
@@ -176,6 +177,35 @@ def endpoints(checked: Checked) -> list[Endpoint]:
         )
     if len({endpoint.name for endpoint in found}) < len(found):
         raise InvalidArgument("notifications.endpoints: two have the same name")
+    return found
+
+
+def mailboxes(checked: Checked) -> list[Mailbox]:
+    """Return where log records are mailed to."""
+    found = []
+    for number, hook in enumerate(checked.get("log.hooks", [])):
+        if hook.get("disabled"):
+            continue
+        place = f"log.hooks[{number}]"
+        options = hook.get("options") or {}
+        smtp = options.get("smtp") or {}
+        host, _, port = str(smtp.get("addr", "")).rpartition(":")
+        if not host or not port.isdecimal():
+            raise InvalidArgument(f"{place}.options.smtp.addr: must be host:port")
+        if not options.get("from") or not options.get("to"):
+            raise InvalidArgument(f"{place}.options: from and to are required")
+        unknown = set(hook.get("levels") or []) - LEVELS.keys()
+        if unknown or not hook.get("levels"):
+            raise InvalidArgument(f"{place}.levels: must be some of {', '.join(LEVELS)}")
+        found.append(
+            Mailbox(
+                *(host, int(port), str(options["from"]), [str(name) for name in options["to"]]),
+                frozenset(LEVELS[level] for level in hook["levels"]),
+                str(smtp.get("username") or ""),
+                str(smtp.get("password") or ""),
+                bool(smtp.get("insecure")),
+            )
+        )
     return found
 
 

@@ -108,6 +108,13 @@ def test_what_is_no_address_is_refused(address: str) -> None:
         sockets.listen(address, "tcp", {})
 
 
+def test_answers_are_sent_at_once() -> None:
+    with sockets.listen("127.0.0.1:0", "tcp", {}) as listener:
+        listener.setblocking(True)
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_an_address_that_is_taken_is_told() -> None:
     with (
         sockets.listen("127.0.0.1:0", "tcp", {}) as first,

@@ -115,10 +115,16 @@ class BlobResponse(Response):
             )
             if scope["method"] == "HEAD" or not self._content.size:
                 await send({"type": "http.response.body", "body": b""})
-            elif self._whole and self._content.local and PATHSEND in scope.get("extensions", {}):
+            elif self._by_server(scope):
                 await send({"type": PATHSEND, "path": self._content.local})
             else:
                 await self._pieces(send)
+
+    def _by_server(self, scope: Scope) -> bool:
+        """Tell whether the server sends the file. A small one goes in one packet with the head."""
+        if not self._whole or self._content.size <= PIECE:
+            return False
+        return bool(self._content.local) and PATHSEND in scope.get("extensions", {})
 
     async def _pieces(self, send: Send) -> None:
         offset, end = self._part.first, self._part.last + 1
