@@ -88,6 +88,26 @@ def test_cve_2016_9962_an_exec_cannot_be_traced_on_its_way(daemon: Daemon) -> No
     assert not [line for line in seen if "python" in line or str(daemon.folder) in line]
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_cve_2016_9962_a_tracer_sees_no_file_of_the_host_in_an_exec(
+    daemon: Daemon, terminal: bool
+) -> None:
+    """With CAP_SYS_PTRACE, /proc/PID/root and /proc/PID/fd of all that enters can be opened."""
+    host = daemon.folder.name
+    look = (
+        f"while :; do for p in /proc/[0-9]*; do [ -e $p/root/var/tmp/{host} ] && echo $p >>/hit;"
+        " for f in $p/fd/*; do readlink $f; [ -d $f/etc ] && ls $f/etc; done >>/seen; done; done"
+    )
+    with started(daemon, f"({look}) 2>/dev/null & sleep 1000", CapAdd=["SYS_PTRACE"]) as container:
+        for _ in range(40):
+            assert execute(daemon, container, "true", Tty=terminal).code == 0
+        assert execute(daemon, container, "cat /hit").out == ""
+        seen = set(execute(daemon, container, "sort -u /seen").lines)
+    own = ("/dev/", "/proc/", "/seen", "/hit", "pipe:", "socket:", "/bin/", "/", "anon_inode:")
+    assert [line for line in seen if line.startswith("/") and host in line] == []
+    assert not [line for line in seen if not line.startswith(own) and line == "shadow"]
+
+
 @pytest.mark.parametrize("way", ["pid", "exec"])
 def test_cve_2019_5736_no_program_of_ours_is_written_from_inside(daemon: Daemon, way: str) -> None:
     """Whatever /proc/PID/exe of a process of ours shows inside, it cannot be opened to write."""

@@ -113,6 +113,16 @@ def close_range(first: int, last: int = LAST_FD, flags: int = 0) -> None:
     syscall(NR["close_range"], first, last, flags)
 
 
+def close_all_but(kept: set[int]) -> None:
+    """Close every descriptor above 2 that is not among these."""
+    first = 3
+    for fd in sorted(kept):
+        if fd > first:
+            close_range(first, fd - 1)
+        first = max(first, fd + 1)
+    close_range(first)
+
+
 def prlimit(pid: int, resource: int, new: tuple[int, int] | None = None) -> tuple[int, int]:
     """Set a limit if `new` (soft, hard) is given; return what it was. 0 is the caller."""
     limit = _Rlimit64(*new) if new else None

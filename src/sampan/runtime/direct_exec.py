@@ -1,28 +1,27 @@
-"""The usual exec: one clone, straight into the container's pid namespace.
+"""The usual exec: one process prepares and joins, a second one is seen inside and executes.
 
-The caller points its own `pid_for_children` at the container for the length of one clone3(2). The
-child, ours to reap, prepares the program while it still sees the files of the host, enters the
-cgroup and the other namespaces, and executes. The way over a supervisor and a joiner (`exec.py`)
-costs two forks more: 4 ms of 9.
+The first is in the pid namespace of the host. Only when it is inside all others of the container,
+and has closed what is the host's, it makes the second in that of the container: to a program there
+with CAP_SYS_PTRACE, /proc/PID/root and /proc/PID/fd of a process show all that this one can see.
+The way over a supervisor as well (`exec.py`) costs one fork more.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NoReturn
 
 from sampan.errors import Conflict
 from sampan.linux import namespaces, process, seccomp
 from sampan.linux.cgroups.cgroup import Entry
 from sampan.linux.cgroups.hierarchy import detect
-from sampan.linux.namespaces import CLONE_NEWPID, KINDS
+from sampan.linux.namespaces import CLONE_PARENT, KINDS
 from sampan.runtime import channel as ch
 from sampan.runtime import exec as runtime_exec
 from sampan.runtime import supervise
 from sampan.runtime.channel import Channel
 from sampan.runtime.direct import Direct
+from sampan.runtime.null import nothing_to_read
 from sampan.runtime.progress import Progress, as_sampan_error
 from sampan.runtime.requests import ExecRequest
 
@@ -53,10 +52,9 @@ def launch(request: ExecRequest, compiled: seccomp.Filter | None, warnings: list
         if detect().version == 2:  # clone3 enters the cgroup
             entry = runtime_exec.enter_cgroup(request)
         inside = entry.into if entry is not None else -1
-        with _children_in(pidfd if "pid" in foreign else -1):
-            progress.pid, progress.pidfd = namespaces.clone3(0, inside)
-            if progress.pid == 0:
-                _prepare(request, compiled, foreign, pidfd, entry, theirs, dead)
+        progress.pid, progress.pidfd = namespaces.clone3(0, inside)
+        if progress.pid == 0:
+            _prepare(request, compiled, foreign, pidfd, entry, theirs, dead)
     except BaseException as error:
         ours.close()
         os.close(alive)
@@ -73,27 +71,6 @@ def launch(request: ExecRequest, compiled: seccomp.Filter | None, warnings: list
     return Direct(progress, ours, alive, request.cgroup)
 
 
-@contextmanager
-def _children_in(pidfd: int) -> Iterator[None]:
-    """Let the children of the caller be made in the pid namespace of a process; -1 for our own.
-
-    From the first instant they can be seen from inside, so they inherit that they cannot be traced.
-    """
-    dumpable = process.prctl(process.PR_GET_DUMPABLE)
-    process.prctl(process.PR_SET_DUMPABLE, 0)
-    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if pidfd >= 0 else -1
-    try:
-        if pidfd >= 0:
-            namespaces.setns(pidfd, CLONE_NEWPID)
-        yield
-    finally:
-        if own >= 0:
-            namespaces.setns(own, CLONE_NEWPID)
-            os.close(own)
-        if dumpable == 1:  # SUID_DUMP_USER; the kernel refuses to set what else it may be
-            process.prctl(process.PR_SET_DUMPABLE, dumpable)
-
-
 def _prepare(
     request: ExecRequest,
     compiled: seccomp.Filter | None,
@@ -106,6 +83,7 @@ def _prepare(
     """What runs first in the new process: it sees the files of the host still."""
     try:
         supervise.become_supervisor()
+        process.prctl(process.PR_SET_DUMPABLE, 0)  # of the child, too, from its first instant
         setup, warnings = runtime_exec.prepare(request, compiled)
         setup.alive, setup.waits = dead, False
         setup.entry = entry if entry is not None else runtime_exec.enter_cgroup(request)
@@ -114,11 +92,51 @@ def _prepare(
             warnings += supervise.set_oom_score("self", request.process.oom_score_adj)
         for warning in warnings:
             channel.send(ch.WARNING, warning.encode("utf-8", "replace"))
-        for kind in foreign:
-            setup.joins |= KINDS[kind][0]
-        setup.joins &= ~CLONE_NEWPID
-        setup.init = pidfd
+        runtime_exec.place(setup)
+        _enter(setup, foreign, pidfd)
+        _make(setup, channel)
     except BaseException as error:  # noqa: BLE001 - reported to the caller
         channel.fail(as_sampan_error(error))
+    finally:
         os._exit(1)
-    runtime_exec.run(setup, channel)
+
+
+def _enter(setup: runtime_exec.Setup, foreign: list[str], pidfd: int) -> None:
+    """Join all namespaces; that of pids is for children."""
+    flags = 0
+    for kind in foreign:
+        flags |= KINDS[kind][0]
+    try:
+        namespaces.setns(pidfd, flags)
+    except ProcessLookupError:
+        raise Conflict(f"Container {setup.id.decode()} is not running") from None
+
+
+def _make(setup: runtime_exec.Setup, channel: Channel) -> NoReturn:
+    """Make the process that executes, with no descriptor of the host; end when it is known."""
+    goes, says = os.pipe2(os.O_CLOEXEC)
+    _leave_host(setup, {channel.fileno(), goes, says})
+    pid, pidfd = namespaces.clone3(CLONE_PARENT)
+    if pid == 0:
+        os.close(says)
+        if not os.read(goes, 1):  # nobody knows of us
+            os._exit(1)
+        os.close(goes)
+        runtime_exec.run(setup, channel)
+    channel.send(ch.BORN, b"%d" % pid, pidfd)
+    os.write(says, b"\0")
+    os._exit(0)
+
+
+def _leave_host(setup: runtime_exec.Setup, kept: set[int]) -> None:
+    """Close all but these and what the program gets, its streams in the place of ours."""
+    program = setup.program
+    streams = program.stdio or (0, 1, 2)
+    if program.terminal:
+        end = nothing_to_read()
+        streams = (end, end, end)
+    for number, fd in enumerate(streams):
+        if fd != number:
+            os.dup2(fd, number)
+    given = {*program.pass_fds, *(program.stdio or ()), program.null, setup.alive}
+    process.close_all_but({fd for fd in kept | given if fd >= 0})

@@ -42,8 +42,6 @@ class Setup:
     initial_cpus: set[int]  # before the cgroup is entered; empty for all
     final_cpus: set[int]
     proc: int  # /proc of the host, for security labels; -1 without
-    init: int = -1  # pidfd of the container's init, whose namespaces `joins` are still to be joined
-    joins: int = 0
     alive: int = -1  # closed by the execution
 
 
@@ -207,21 +205,28 @@ def _clone(pidfd: int, flags: int, cgroup: int, progress: Progress, enter: init.
         raise
 
 
+def place(setup: Setup) -> None:
+    """Enter the cgroup, on its processors, and label what is executed next; done once."""
+    if setup.initial_cpus:
+        os.sched_setaffinity(0, setup.initial_cpus)
+    if setup.entry is not None:
+        setup.entry.enter(into=setup.born_inside)
+        setup.entry.close()
+    if setup.final_cpus:
+        os.sched_setaffinity(0, setup.final_cpus)
+    if setup.proc >= 0:
+        execution.label(setup.program, setup.proc)
+        os.close(setup.proc)
+    setup.initial_cpus, setup.final_cpus, setup.entry, setup.proc = set(), set(), None, -1
+
+
 def run(setup: Setup, channel: Channel) -> NoReturn:
     """What runs in the new process, inside the container's root or about to enter it."""
     try:
         process.prctl(process.PR_SET_DUMPABLE, 0)
-        if setup.initial_cpus:
-            os.sched_setaffinity(0, setup.initial_cpus)
-        if setup.entry is not None:
-            setup.entry.enter(into=setup.born_inside)
-            setup.entry.close()
-        if setup.final_cpus:
-            os.sched_setaffinity(0, setup.final_cpus)
+        place(setup)
         if setup.waits:
             channel.expect(ch.GO)
-        if setup.joins:
-            _join(setup)
         os.setsid()
         init.join_keyring(setup.id)
         slave = -1
@@ -230,9 +235,6 @@ def run(setup: Setup, channel: Channel) -> NoReturn:
             master, slave = execution.open_terminal(-1, root)
             channel.send(ch.MASTER, b"", master)
             os.close(master)
-        if setup.proc >= 0:
-            execution.label(setup.program, setup.proc)
-            os.close(setup.proc)
         init.finish(setup.program, channel, slave, setup.alive)
     except OSError as error:
         channel.fail(InvalidArgument(f"exec failed: {ch.reason(error)}"))
@@ -240,10 +242,3 @@ def run(setup: Setup, channel: Channel) -> NoReturn:
         channel.fail(error)
     finally:
         os._exit(1)
-
-
-def _join(setup: Setup) -> None:
-    try:
-        namespaces.setns(setup.init, setup.joins)
-    except ProcessLookupError:
-        raise Conflict(f"Container {setup.id.decode()} is not running") from None
