@@ -81,8 +81,8 @@ class Collector:
             for digest in digests:
                 found.manifests.append((repository, digest))
                 if not dry_run:
-                    self._driver.delete(paths.revision_folder(repository, digest))
                     inventory.forget_manifest(database, repository, digest)
+                    self._delete(paths.revision_folder(repository, digest))
                     log.info("manifest %s of %s has no tag and is removed", digest, repository)
         return bool(digests) and not dry_run
 
@@ -100,9 +100,20 @@ class Collector:
     def _remove(self, database: sqlite3.Connection, digest: Digest) -> None:
         """Remove a blob: first the links, so that none is left that leads to nothing."""
         query = "SELECT repository FROM links WHERE digest = ?"
-        for (repository,) in database.execute(query, (digest,)).fetchall():
-            self._driver.delete(paths.layer_folder(repository, digest))
-        self._driver.delete(paths.blob_folder(digest))
+        holders = [name for (name,) in database.execute(query, (digest,))]
         database.execute("DELETE FROM links WHERE digest = ?", (digest,))
         database.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
+        for repository in holders:
+            self._delete(paths.layer_folder(repository, digest))
+        self._delete(paths.blob_folder(digest))
         log.info("blob %s is not used and is removed", digest)
+
+    def _delete(self, path: str) -> None:
+        """Remove files of what has no row any more. What is left is found by the next start.
+
+        A failure must not undo the rows: they would promise files that are gone.
+        """
+        try:
+            self._driver.delete(path)
+        except OSError as error:
+            log.error("%s cannot be removed: %s", path, error)

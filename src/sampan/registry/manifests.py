@@ -108,7 +108,7 @@ class Manifests:
         parsed = documents.parse(content, media_type, self._validation)
         with self._driver.stage(self._files(repository, digest, content, tags)) as staged:
             with self._metadata.change() as database:
-                _demand(database, repository, parsed)
+                self._demand(database, repository, parsed)
                 staged.publish()
                 database.execute(
                     "INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)",
@@ -163,15 +163,32 @@ class Manifests:
             )
             return Digest(row[0])
 
+    def _demand(
+        self, database: sqlite3.Connection, repository: str, parsed: documents.Parts
+    ) -> None:
+        """Raise MANIFEST_BLOB_UNKNOWN if something is missing that has to be there.
 
-def _demand(database: sqlite3.Connection, repository: str, parsed: documents.Parts) -> None:
-    """Raise MANIFEST_BLOB_UNKNOWN if something is missing that has to be there."""
-    missing: list[Item] = []
-    for parts, table in ((parsed.blobs, "links"), (parsed.manifests, "manifests")):
-        query = f"SELECT 1 FROM {table} WHERE repository = ? AND digest = ?"  # noqa: S608
-        for digest, demanded in parts.items():
-            if demanded and not database.execute(query, (repository, digest)).fetchone():
-                missing.append(Item("MANIFEST_BLOB_UNKNOWN", {"digest": digest}))
-    if missing:
-        first, *rest = missing[:NAMED]
-        raise RegistryError(first.code, first.detail, more=rest)
+        Rows are not enough: a collection whose rows came back, because the disk was full, has
+        removed the files.
+        """
+        missing: list[Item] = []
+        for parts, table in ((parsed.blobs, "links"), (parsed.manifests, "manifests")):
+            query = (
+                f"SELECT blobs.size FROM {table} JOIN blobs USING (digest)"  # noqa: S608
+                " WHERE repository = ? AND digest = ?"
+            )
+            for digest, demanded in parts.items():
+                if not demanded:
+                    continue
+                row = database.execute(query, (repository, digest)).fetchone()
+                if row is None or not self._has(paths.blob(digest), row[0]):
+                    missing.append(Item("MANIFEST_BLOB_UNKNOWN", {"digest": digest}))
+        if missing:
+            first, *rest = missing[:NAMED]
+            raise RegistryError(first.code, first.detail, more=rest)
+
+    def _has(self, path: str, size: int) -> bool:
+        try:
+            return self._driver.size(path) == size
+        except FileNotFoundError:
+            return False

@@ -199,23 +199,41 @@ class Notifier:
         news = self._news[endpoint.name]
         while not self._end.is_set():
             news.clear()
-            found = self._outbox.first(endpoint.name)
-            if found is None:
+            try:
+                reason = self._next(endpoint)
+            except sqlite3.Error as error:  # a full disk, say
+                reason = str(error)
+            if reason is None:
                 news.wait()
                 continue
-            number, body = found
-            reason = send(endpoint, body)
             if not reason:
-                self._outbox.done(number)
                 failures = 0
                 continue
             failures += 1
             if failures >= endpoint.threshold:
                 log.error("%s does not take events: %s", endpoint.name, reason)
-                lost = self._outbox.trim(endpoint.name)
-                if lost:
-                    log.error("%d events for %s are given up", lost, endpoint.name)
+                self._trim(endpoint)
             self._end.wait(endpoint.backoff if failures >= endpoint.threshold else 0.05)
+
+    def _trim(self, endpoint: Endpoint) -> None:
+        try:
+            lost = self._outbox.trim(endpoint.name)
+        except sqlite3.Error as error:
+            log.error("events for %s cannot be given up: %s", endpoint.name, error)
+            return
+        if lost:
+            log.error("%d events for %s are given up", lost, endpoint.name)
+
+    def _next(self, endpoint: Endpoint) -> str | None:
+        """Tell the oldest event; return why it failed, empty if it was taken, None without one."""
+        found = self._outbox.first(endpoint.name)
+        if found is None:
+            return None
+        number, body = found
+        reason = send(endpoint, body)
+        if not reason:
+            self._outbox.done(number)
+        return reason
 
 
 def send(endpoint: Endpoint, body: bytes) -> str:

@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Sequence
@@ -131,7 +132,9 @@ class _Background:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, work: object) -> None:
-        self._tasks.append(asyncio.create_task(work))  # type: ignore[arg-type]
+        task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
+        task.add_done_callback(_tell_failure)
+        self._tasks.append(task)
 
     async def __aenter__(self) -> _Background:
         return self
@@ -140,6 +143,11 @@ class _Background:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("a task beside the requests has failed", exc_info=error)
 
 
 def _http2(checked: Checked) -> bool:
@@ -186,7 +194,7 @@ async def _purge(registry: Registry, application: Application, purging: settings
             await loop.run_in_executor(
                 application.threads, registry.purge_uploads, before, purging.dry_run
             )
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:
             log.error("uploads are not purged: %s", error)
         await asyncio.sleep(max(purging.interval, 1.0))
 
@@ -205,7 +213,7 @@ async def _collect(
                 application.threads,
                 lambda: registry.collector.collect(collecting.delay, untagged=collecting.untagged),
             )
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:
             log.error("garbage is not collected: %s", error)
         else:
             log.info("collected %d blobs, %d bytes", len(found.blobs), found.bytes)

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sampan.registry import paths
 from sampan.registry.gc import Collected
 from sampan.registry.registry import Registry
+from sampan.spec.digest import Digest
 from sampan.spec.image import MEDIA_INDEX, MEDIA_MANIFEST
 from tests.own_registry import Shop, index, manifest, serving, sha
 
@@ -139,6 +140,28 @@ def test_much_garbage_goes_in_steps(shop: Shop) -> None:
     for number in range(120):
         shop.push_blob("team/app", b"%d" % number)
     assert len(collect(shop).blobs) == 120
+
+
+def test_a_file_that_cannot_be_removed_is_never_promised(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    digests = [shop.push_blob("team/app", b"%d" % number) for number in range(3)]
+    shop.push_blob("team/app", b"{}")
+    delete = shop.registry.driver.delete
+
+    def fail(path: str) -> None:
+        if path == paths.blob_folder(Digest(sorted(digests)[1])):
+            raise OSError(5, "Input/output error")
+        delete(path)
+
+    monkeypatch.setattr(shop.registry.driver, "delete", fail)
+    collect(shop)
+    assert "cannot be removed" in caplog.text
+    for number, digest in enumerate(digests):
+        assert shop.get(f"/v2/team/app/blobs/{digest}").status == 404
+        body = manifest([digest], [b"%d" % number])
+        assert shop.put("team/app", "1", body).status == 400
+    assert shop.push("team/app", "1", [b"%d" % number for number in range(3)])
 
 
 class AnyOrder(RuleBasedStateMachine):

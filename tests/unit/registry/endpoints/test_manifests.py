@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from sampan.registry import paths
 from sampan.registry.documents import PlatformRules, UrlRules, Validation
 from sampan.registry.registry import Registry
+from sampan.spec.digest import Digest
 from sampan.spec.image import (
     DOCUMENT_LIMIT,
     MEDIA_DOCKER_INDEX,
@@ -93,6 +95,17 @@ def test_a_manifest_needs_its_blobs_and_all_that_are_missing_are_named(shop: Sho
     named = {error["detail"]["digest"] for error in answer.json["errors"]}
     assert named == {sha(b"a"), sha(b"b")}
     assert shop.get("/v2/team/app/manifests/1").status == 404
+
+
+def test_a_manifest_needs_the_files_of_its_blobs(shop: Shop) -> None:
+    layer = shop.push_blob("team/app", b"layer")
+    shop.push_blob("team/app", b"{}")
+    shop.registry.driver.delete(paths.blob_folder(Digest(layer)))  # the row stays
+    body = manifest([layer], [b"layer"])
+    answer = shop.put("team/app", "1", body)
+    assert (answer.status, answer.code) == (400, "MANIFEST_BLOB_UNKNOWN")
+    shop.push_blob("team/app", b"layer")
+    assert shop.put("team/app", "1", body).status == 201
 
 
 def test_an_index_needs_its_manifests(shop: Shop) -> None:
