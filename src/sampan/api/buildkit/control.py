@@ -85,21 +85,21 @@ class Control:
 
     async def solve(self, request: pb.SolveRequest, _: Metadata) -> pb.SolveResponse:
         """Wait for a build, hand its result out, and say what it is."""
-        job = self._jobs.open(request.Ref)
-        if job.session.done():
-            raise InvalidArgument(f"job {request.Ref} exists")
+        async with self._jobs.open(request.Ref) as job, self._jobs.builder.intake():
+            try:
+                return await self._result(job, request)
+            finally:
+                await job.end()  # before anything that its workers use may go
+
+    async def _result(self, job: Job, request: pb.SolveRequest) -> pb.SolveResponse:
         try:
-            async with self._jobs.builder.intake():
-                job.session.set_result(await self._session(request))
-                built = await self._built(job, request)
-                return await self._export(job, request, built)
+            job.session.set_result(await self._session(request))
         except SampanError as error:
-            if not job.session.done():
-                job.session.set_exception(error)
-                job.session.exception()  # seen, also if nobody drives the build
+            job.session.set_exception(error)
+            job.session.exception()  # seen, also if nobody drives the build
             raise
-        finally:
-            self._jobs.close(job)
+        built = await self._built(job, request)
+        return await self._export(job, request, built)
 
     async def _session(self, request: pb.SolveRequest) -> Session:
         _check(request)
@@ -130,9 +130,7 @@ class Control:
         self, request: pb.StatusRequest, _: Metadata
     ) -> AsyncIterator[pb.StatusResponse]:
         """Tell how a build goes, from its beginning to its end."""
-        job = self._jobs.open(request.Ref)
-        if not job.progress.ended:
-            await self._jobs.begun(request.Ref)
+        job = await self._jobs.find(request.Ref)
         async for batch in job.progress.follow():
             yield batch
 

@@ -48,7 +48,7 @@ class HandingOut:
         return told
 
     async def _files(self, kind: str, built: Built) -> None:
-        session = await self.job.session
+        session = await self.job.client()
         folder = kind == "local"
         vertex = self.job.progress.vertex(
             "exporting to client directory" if folder else "exporting to client tarball"

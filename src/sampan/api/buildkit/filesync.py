@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from google.protobuf.message import DecodeError
 from grpclib.client import Stream
 from grpclib.const import Cardinality
 from grpclib.exceptions import GRPCError, StreamTerminatedError
@@ -96,7 +97,7 @@ class _Transfer:
         self._coming: dict[int, _Coming] = {}
         self._wanted: list[Packet] = []
         self._wants = asyncio.Event()
-        self._named_all = False
+        self._named_all = self._complete = False
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -143,24 +144,35 @@ class _Transfer:
         self._wants.set()
 
     def _take(self, message: bytes) -> None:
-        packet = Packet.FromString(message)
+        try:
+            packet = Packet.FromString(message)
+        except DecodeError:
+            raise InvalidArgument("the client sent what is no message of file sync") from None
         if packet.type == Packet.PACKET_STAT:
             self._take_stat(packet)
         elif packet.type == Packet.PACKET_DATA:
             self._take_data(packet)
         elif packet.type == Packet.PACKET_ERR:
             raise InvalidArgument(packet.data.decode("utf-8", "replace"))
-        elif packet.type == Packet.PACKET_FIN and not self._ended.done():
+        elif packet.type == Packet.PACKET_FIN:
+            self._take_end()
+        if self._named_all and not self._coming and not self._complete:
+            self._complete = True
+            self._want(Packet(type=Packet.PACKET_FIN))
+
+    def _take_end(self) -> None:
+        if not self._complete:
+            raise InvalidArgument("the client ended before all of its files were there")
+        if not self._ended.done():
             self._advance(self._received, True)
             self._ended.set_result(None)
-        if self._named_all and not self._coming:
-            self._named_all = False
-            self._want(Packet(type=Packet.PACKET_FIN))
 
     def _take_stat(self, packet: Packet) -> None:
         if not packet.HasField("stat"):
             self._named_all = True
             return
+        if self._named_all:
+            raise InvalidArgument("the client names more files after the last one")
         number, stat = self._number, packet.stat
         self._number += 1
         if number > _FILES:
@@ -189,7 +201,10 @@ class _Transfer:
         file, data = coming.file, packet.data
         if data and coming.received + len(data) <= file.size:
             coming.digest.update(data)
-            self._tree.spool.put(file.at + coming.received, data)
+            try:
+                self._tree.spool.put(file.at + coming.received, data)
+            except OSError as error:  # ours: the client is still there
+                raise Unavailable(f"cannot keep {coming.path}: {error.strerror}") from error
             coming.received += len(data)
             self._received += len(data)
             if self._received - self._told >= _STEP:

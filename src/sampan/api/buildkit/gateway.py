@@ -15,7 +15,7 @@ from sampan.api.buildkit.calls import Metadata, Service, unary
 from sampan.api.buildkit.control import Control
 from sampan.api.buildkit.jobs import Job, Jobs
 from sampan.api.buildkit.warnings import LINT
-from sampan.errors import InvalidArgument, Unsupported
+from sampan.errors import InvalidArgument, NotFound, Unsupported
 from sampan.spec.buildkit import gateway_pb2 as pb
 
 _SERVICE: Final = "/moby.buildkit.v1.frontend.LLBBridge/"
@@ -57,7 +57,11 @@ class Gateway:
         ref = metadata.get(_BUILD, "")
         if not ref:
             raise InvalidArgument("no buildid found in context")
-        return await self._jobs.begun(ref)
+        job = await self._jobs.find(ref)
+        await job.client()  # why the build cannot begin is told here, too
+        if job.ended:
+            raise NotFound(f"no such job {ref}")
+        return job
 
     async def ping(self, _: pb.PingRequest, metadata: Metadata) -> pb.PongResponse:
         """Say what the gateway can do."""
@@ -76,10 +80,11 @@ class Gateway:
             if request.Frontend or getattr(request.Definition, "def"):
                 raise Unsupported("builds from LLB are not supported: send a Dockerfile")
             return pb.SolveResponse(result=pb.Result(ref=pb.Ref()))
-        if request.FrontendOpt.get("requestid") == LINT:
-            told = await self._jobs.check(job, request.FrontendOpt)
-            return pb.SolveResponse(result=pb.Result(ref=pb.Ref(), metadata=told))
-        built = await self._jobs.build(job, request.FrontendOpt)
+        async with job.working():
+            if request.FrontendOpt.get("requestid") == LINT:
+                told = await self._jobs.check(job, request.FrontendOpt)
+                return pb.SolveResponse(result=pb.Result(ref=pb.Ref(), metadata=told))
+            built = await self._jobs.build(job, request.FrontendOpt)
         reference = secrets.token_hex(16)
         job.results[reference] = built
         known = {"containerimage.config": built.state.encoded()}
@@ -110,6 +115,7 @@ class Gateway:
             error = request.error
             fault = GRPCError(_status(error.code), error.message, list(error.details) or None)
             job.returned.set_exception(fault)
+            job.returned.exception()  # seen, also if nobody waits for it
         else:
             job.returned.set_result(_reference(request.result))
         return pb.ReturnResponse()

@@ -1,7 +1,7 @@
 """Builds that clients drive through gRPC: one job a build, found by the name that its client gave.
 
-A client asks for the result (Solve) and for the progress (Status) at the same time, and drives the
-build by calls to the gateway meanwhile; whichever comes first opens the job.
+A client asks for the result (Solve), which opens the job, for the progress (Status) at the same
+time, and drives the build by calls to the gateway meanwhile: those wait until there is a job.
 
 Source: buildkit control/control.go (Solve, Status), control/gateway/gateway.go,
 frontend/dockerui/config.go (attributes).
@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 import os
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from sampan.api.buildkit.filesync import Folder, fetch
 from sampan.api.buildkit.options import Wish, wish_of
@@ -47,6 +47,44 @@ class Job:
     session: asyncio.Future[Session]
     returned: asyncio.Future[str]  # what the gateway's client has decided on
     results: dict[str, Built] = field(default_factory=dict)
+    _workers: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    @property
+    def ended(self) -> bool:
+        """Nobody waits for its result any more."""
+        return self.progress.ended
+
+    async def client(self) -> Session:
+        """Return the session of the client, when it is there."""
+        return await asyncio.shield(self.session)  # it is not this caller's alone to cancel
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Work for the job: only as long as somebody waits for its result."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._workers.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self.ended or task.uncancel():
+                raise  # not by `end`, or not only
+            raise NotFound(f"no such job {self.ref}") from None
+        finally:
+            self._workers.discard(task)
+
+    async def end(self) -> None:
+        """Stop all who still work for it, and forget what they made."""
+        self.progress.end()
+        if not self.session.done():
+            self.session.set_exception(NotFound(f"no such job {self.ref}"))
+            self.session.exception()  # seen, also if nobody drives the build
+        workers = set(self._workers)
+        for task in workers:
+            task.cancel()
+        if workers:
+            await asyncio.wait(workers)
+        self.results.clear()
 
 
 class Jobs:
@@ -55,38 +93,41 @@ class Jobs:
     def __init__(self, builder: Builder, sessions: Sessions) -> None:
         self.builder, self.sessions = builder, sessions
         self._jobs: dict[str, Job] = {}
+        self._arrival = asyncio.Event()  # of the next one
 
-    def open(self, ref: str) -> Job:
-        """Return a job, a new one if there is none of this name."""
+    @asynccontextmanager
+    async def open(self, ref: str) -> AsyncIterator[Job]:
+        """Give a new job; it ends with the context, and can be asked about a little longer."""
         if not ref:
             raise InvalidArgument("a build has a ref")
-        if ref not in self._jobs:
-            loop = asyncio.get_running_loop()
-            self._jobs[ref] = Job(ref, Progress(ref), loop.create_future(), loop.create_future())
-        return self._jobs[ref]
+        if ref in self._jobs:
+            raise InvalidArgument(f"job {ref} exists")
+        loop = asyncio.get_running_loop()
+        job = Job(ref, Progress(ref), loop.create_future(), loop.create_future())
+        self._jobs[ref] = job
+        self._arrival.set()
+        self._arrival = asyncio.Event()
+        try:
+            yield job
+        finally:
+            loop.call_later(_MEMORY, self._jobs.pop, ref)
+            await job.end()
 
-    async def begun(self, ref: str) -> Job:
-        """Return a job whose result somebody waits for; NotFound if nobody comes."""
-        job = self.open(ref)
+    async def find(self, ref: str) -> Job:
+        """Return a job, waiting for it a little; raises NotFound."""
+        if not ref:
+            raise InvalidArgument("a build has a ref")
         try:
             async with asyncio.timeout(_PATIENCE):
-                await asyncio.shield(job.session)
+                while ref not in self._jobs:
+                    await self._arrival.wait()
         except TimeoutError:
-            if not job.session.done():
-                self._jobs.pop(ref, None)
             raise NotFound(f"no such job {ref}") from None
-        return job
-
-    def close(self, job: Job) -> None:
-        """End a job; its progress can be asked for a little longer."""
-        job.progress.end()
-        job.results.clear()
-        loop = asyncio.get_running_loop()
-        loop.call_later(_MEMORY, partial(self._jobs.pop, job.ref, None))
+        return self._jobs[ref]
 
     async def build(self, job: Job, attributes: Mapping[str, str]) -> Built:
         """Build what the attributes of a front end ask for."""
-        wish, session = wish_of(attributes), await job.session
+        wish, session = wish_of(attributes), await job.client()
         spool = Spool(self.builder.scratch())
         try:
             definition, recipe, ignored = await _recipe(job, session, wish, spool)
@@ -106,7 +147,7 @@ class Jobs:
 
     async def check(self, job: Job, attributes: Mapping[str, str]) -> Mapping[str, bytes]:
         """Check a Dockerfile; return what is answered."""
-        wish, session = wish_of(attributes), await job.session
+        wish, session = wish_of(attributes), await job.client()
         spool = Spool(self.builder.scratch())
         try:
             _, recipe, _ = await _recipe(job, session, wish, spool)

@@ -111,36 +111,34 @@ class Tunnel:
 class Sessions:
     """All sessions that are open."""
 
-    _open: dict[str, asyncio.Future[Session]] = field(default_factory=dict)
+    _open: dict[str, Session] = field(default_factory=dict)
+    _arrival: asyncio.Event = field(default_factory=asyncio.Event)  # of the next one
 
     async def keep(self, id: str, methods: Iterable[str], stream: Duplex) -> None:
         """Hold a session open until its client leaves."""
-        future = self._place(id)
-        if future.done():
-            raise InvalidArgument(f"session {id} is already there")
+        if not id:
+            raise InvalidArgument("a session has an id")
         async with connected(stream) as (channel, ended):
-            future.set_result(Session(id, channel, frozenset(it.lower() for it in methods)))
+            if id in self._open:
+                raise InvalidArgument(f"session {id} is already there")
+            self._open[id] = Session(id, channel, frozenset(it.lower() for it in methods))
+            self._arrival.set()
+            self._arrival = asyncio.Event()
             try:
                 await asyncio.wait([ended])
             finally:
-                self._open.pop(id, None)
+                del self._open[id]
 
     async def find(self, id: str) -> Session:
         """Return a session, waiting for it a little; raises NotFound."""
-        future = self._place(id)
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                return await asyncio.shield(future)
-        except TimeoutError:
-            if not future.done():
-                self._open.pop(id, None)
-            raise NotFound(f"no active session for {id}: context deadline exceeded") from None
-
-    def _place(self, id: str) -> asyncio.Future[Session]:
         if not id:
             raise InvalidArgument("a session has an id")
-        if id not in self._open:
-            self._open[id] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                while id not in self._open:
+                    await self._arrival.wait()
+        except TimeoutError:
+            raise NotFound(f"no active session for {id}: context deadline exceeded") from None
         return self._open[id]
 
 

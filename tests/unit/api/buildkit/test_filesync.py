@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import tempfile
@@ -139,6 +140,12 @@ END = Packet(type=STAT)
          "a file that it was not asked for"),
         ([stat("a", 0), END, Packet(type=DATA, ID=0, data=b"a")], InvalidArgument,
          "a file that it was not asked for"),
+        ([stat("a", 2), END, Packet(type=FIN)], InvalidArgument,
+         "the client ended before all of its files were there"),
+        ([stat("a"), Packet(type=FIN)], InvalidArgument,
+         "the client ended before all of its files were there"),
+        ([stat("a"), END, stat("b", 1), Packet(type=FIN)], InvalidArgument,
+         "the client names more files after the last one"),
         ([Packet(type=Packet.PACKET_ERR, data=b"disk on fire")], InvalidArgument, "disk on fire"),
     ],
 )  # fmt: skip
@@ -183,6 +190,26 @@ def test_a_client_that_serves_no_files_is_told_so() -> None:
 
     with pytest.raises(NotFound, match="no local sources enabled"):
         asyncio.run(run())
+
+
+def test_names_that_are_no_text_are_refused() -> None:
+    class Latin(Script):
+        async def sync(self, stream: Stream[Any, Any]) -> None:
+            raw = stat("ab").SerializeToString().replace(b"ab", b"\xe9b")
+            await stream._stream.send_data(b"\0" + len(raw).to_bytes(4, "big") + raw)
+            await stream.recv_message()
+
+    with pytest.raises(InvalidArgument, match="what is no message of file sync"):
+        fetched(Latin(), Folder("c"))
+
+
+def test_a_full_disk_is_told_as_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Spool, "put", full)
+    with pytest.raises(Unavailable, match="cannot keep a: No space left on device"):
+        fetched(Script(stat("a", 2), END, Packet(type=DATA, ID=0, data=b"ab")), Folder("c"))
 
 
 def test_a_client_that_goes_in_the_middle_ends_the_transfer() -> None:

@@ -95,6 +95,41 @@ def test_a_name_is_taken_once_and_free_when_its_client_has_left() -> None:
     asyncio.run(run())
 
 
+def test_a_build_that_waits_no_longer_for_its_session_leaves_nothing() -> None:
+    async def run() -> None:
+        sessions = Sessions()
+        finding = asyncio.ensure_future(sessions.find("a"))
+        await asyncio.sleep(0)
+        finding.cancel()
+        await asyncio.wait([finding])
+        assert sessions._open == {}
+
+    asyncio.run(run())
+
+
+def test_of_two_clients_that_take_a_name_at_once_one_has_it() -> None:
+    async def run() -> None:
+        sessions = Sessions()
+        pairs = [socket.socketpair() for _ in range(2)]
+        streams = [SocketStream(one) for one, _ in pairs]
+        keeping = [asyncio.ensure_future(sessions.keep("a", [], one)) for one in streams]
+        done, (kept_one,) = await asyncio.wait(
+            keeping, timeout=20, return_when=asyncio.FIRST_COMPLETED
+        )
+        [refused] = done
+        with pytest.raises(InvalidArgument, match="session a is already there"):
+            await refused
+        assert (await sessions.find("a")).id == "a"
+        kept_one.cancel()
+        await asyncio.wait([kept_one])
+        assert sessions._open == {}
+        for pair in pairs:
+            for sock in pair:
+                sock.close()
+
+    asyncio.run(run())
+
+
 def test_plain_values_stay_as_they_are() -> None:
     assert encoded("k", ["a", "b/*"]) == [("k", "a"), ("k", "b/*")]
     assert encoded("k", []) == []
