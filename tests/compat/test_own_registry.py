@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -379,6 +380,8 @@ def test_the_program_says_what_is_wrong(tmp_path: Path) -> None:
 
     good = f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/data}}}}\n"
     assert ask(good) == (0, f"{path}: ok\n")
+    command = [sys.executable, "-m", "sampan", "registry", "verify", str(path)]
+    assert subprocess.check_output(command, text=True, timeout=60) == f"{path}: ok\n"
     assert ask(good + "lgo: {}\n") == (1, f"{path}: lgo: is not known (did you mean log?)\n")
     for command in ("verify", "serve"):
         status, text = ask("version: 0.1\nstorage: {s3: {bucket: x}}\n", command)

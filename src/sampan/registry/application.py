@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import re
@@ -28,6 +29,7 @@ Endpoint = Callable[[Call], Awaitable[Response]]
 API_VERSION = ("Docker-Distribution-API-Version", "registry/2.0")
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 PULL, PUSH, DELETE, ANY = ("pull",), ("pull", "push"), ("delete",), ("*",)
+LOGIN_THREADS = 2
 THREADS = 32  # that wait for the storage; the interpreter itself runs in one at a time
 
 
@@ -115,10 +117,13 @@ class Application:
         self.emit = emit
         self.sick = sick
         self.threads = ThreadPoolExecutor(THREADS, "registry")
+        # Of their own: whoever tries passwords keeps only others waiting who log in.
+        self._logins = ThreadPoolExecutor(LOGIN_THREADS, "login")
 
     def close(self) -> None:
         """Wait for the threads to end."""
         self.threads.shutdown()
+        self._logins.shutdown()
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -192,7 +197,10 @@ class Application:
         if verb.public:
             return await verb.endpoint(call)
         if self.access.blocks:
-            call.grant = await call.run(self.access.authorize, request, wanted, needed)
+            loop = asyncio.get_running_loop()
+            call.grant = await loop.run_in_executor(
+                self._logins, self.access.authorize, request, wanted, needed
+            )
         else:
             call.grant = self.access.authorize(request, wanted, needed)
         if verb.deletes and not self.service.deletes:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import base64
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import bcrypt
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
+from sampan.registry.auth.access import Grant
 from sampan.registry.auth.htpasswd import Htpasswd, credentials, parse
 from sampan.registry.registry import Registry
 from tests.own_registry import Answer, Shop, serving
@@ -48,6 +51,20 @@ def test_users_get_in_and_nobody_else(path: Path) -> None:
 
 def _access(path: Path) -> Htpasswd:
     return Htpasswd("hub", str(path))
+
+
+def test_wrong_passwords_do_not_use_up_the_threads_of_the_storage(path: Path) -> None:
+    used: set[str] = set()
+
+    class Watched(Htpasswd):
+        def authorize(self, *arguments: Any) -> Grant:
+            used.add(threading.current_thread().name.partition("_")[0])
+            return super().authorize(*arguments)
+
+    access = Watched("hub", str(path))
+    with Registry.in_memory() as registry, serving(registry, access=access) as shop:
+        ask(shop, "captain", "wrong")
+    assert used == {"login"}
 
 
 def test_a_changed_file_counts_at_once(path: Path) -> None:
