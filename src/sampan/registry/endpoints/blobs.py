@@ -13,7 +13,7 @@ from sampan.registry.endpoints.call import Call, Event, empty
 from sampan.registry.errors import RegistryError
 
 OCTETS = "application/octet-stream"
-PIECE = 256 << 10
+PIECE = 64 << 10  # granian holds some ten of them for a client that does not read
 _RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*", re.ASCII)
 _DIGITS = 19
 PATHSEND = "http.response.pathsend"
