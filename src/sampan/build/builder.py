@@ -51,6 +51,7 @@ from sampan.spec.reference import Reference
 
 Messages = AsyncGenerator[ProgressMessage, None]
 _EPOCH: Final = "SOURCE_DATE_EPOCH"
+_LATEST: Final = ((1 << 63) - 1) // 10**9  # seconds that as nanoseconds have 64 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +339,6 @@ def _literal(text: str) -> str:
 def _epoch(text: str | None) -> int | None:
     if not text:
         return None
-    if not (text.isascii() and text.isdecimal() and len(text) < 12):
+    if not (text.isascii() and text.isdecimal() and len(text) < 12 and int(text) <= _LATEST):
         raise InvalidArgument(f"invalid {_EPOCH}: {text}")
     return int(text)

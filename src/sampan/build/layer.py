@@ -37,7 +37,7 @@ def digest_items(items: Sequence[Item]) -> bytes:
         uid, gid = item.owner or (file.uid, file.gid)
         fields = [
             item.path, file.kind, b"%o %d %d %d" % (mode, uid, gid, file.size), file.digest,
-            file.link, b"%d %d" % file.device,
+            file.link, b"%d %d" % file.device, repr(file.sparse).encode(),
             *(part for name in sorted(file.xattrs)
               for part in (os.fsencode(name), file.xattrs[name])),
         ]  # fmt: skip

@@ -38,31 +38,28 @@ class Chosen:
             yield self.name, self.file
             return
         prefix = self.name + b"/" if self.name else b""
-        hidden: list[bytes] = []
+        hidden: set[bytes] = set()
         for path, file in walk(self.file):
             if ignore and ignore.hides(os.fsdecode(path)):
                 if file.is_folder:
-                    hidden.append(path)
+                    hidden.add(path)
                 continue
-            if (
-                hidden
-                and file.is_folder is False
-                and any(path.startswith(one + b"/") for one in hidden)
-            ):
+            if hidden and not file.is_folder:
                 yield from _shown_again(self.file, prefix, path, hidden)
             yield prefix + path, file
 
 
 def _shown_again(
-    root: File, prefix: bytes, path: bytes, hidden: list[bytes]
+    root: File, prefix: bytes, path: bytes, hidden: set[bytes]
 ) -> Iterator[tuple[bytes, File]]:
     """Yield the hidden folders on the way to something that an exception brings back."""
-    for folder in [one for one in hidden if path.startswith(one + b"/")]:
-        file = root
-        for part in folder.split(b"/"):
-            file = file.children[part]
-        hidden.remove(folder)
-        yield prefix + folder, file
+    file, above = root, b""
+    for part in path.split(b"/")[:-1]:
+        file = file.children[part]
+        above += b"/" + part if above else part
+        if above in hidden:
+            hidden.remove(above)
+            yield prefix + above, file
 
 
 def is_wild(source: str) -> bool:

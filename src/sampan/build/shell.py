@@ -16,8 +16,10 @@ from sampan.errors import InvalidArgument
 
 _NAME: Final = frozenset(string.ascii_letters + string.digits + "_")
 _SPECIAL: Final = frozenset("@*#?-$!0")
+_WILD: Final = frozenset("*?\\")
 _DEPTH: Final = 50  # of substitutions inside substitutions
-_PATTERN_TEXT: Final = 16 << 10  # letters that a pattern with wildcards is searched in
+_SEARCH: Final = 1 << 20  # turns of matching patterns, in one text
+_GROWTH: Final = 1 << 20  # letters by which values may make a text longer
 
 
 @dataclass(slots=True)
@@ -93,6 +95,7 @@ class _Reader:
         self._at = 0
         self._depth = 0
         self._raw_escapes = shell.raw_escapes
+        self._search, self._growth = _SEARCH, _GROWTH  # what is left
         self.words = _Words()
         self.used: set[str] = set()
         self.unset: set[str] = set()
@@ -201,7 +204,13 @@ class _Reader:
         value = self._variables.get(name)
         if value is None:
             self.unset.add(name)
+        self._grow(len(value or ""))
         return value
+
+    def _grow(self, letters: int) -> None:
+        self._growth -= letters
+        if self._growth < 0:
+            raise InvalidArgument("the values of variables make an instruction too long")
 
     def _dollar(self) -> str:
         self._at += 1
@@ -251,6 +260,8 @@ class _Reader:
         value = self._value(name)
         if value is None and self._shell.keep_unset:
             return self._text[start : self._at]
+        if modifier in "#%":
+            self._look(len(value or "") * len(word) >> 10)  # a place of a pattern is one bit
         return _modified(name, value, modifier, word, empty_is_unset=empty_is_unset)
 
     def _unset_text(self, start: int) -> str:
@@ -272,7 +283,18 @@ class _Reader:
         value = self._value(name)
         if value is None:
             return self._unset_text(start)
+        is_wild = bool(_WILD & set(pattern))
+        if is_wild:
+            longest = len(value) if "*" in pattern else min(len(value), len(pattern))
+            self._look(len(value) * longest)
+        places = len(value) if is_wild else value.count(pattern)
+        self._grow((places if every else 1) * len(replacement))
         return replaced(value, pattern, replacement, every=every)
+
+    def _look(self, turns: int) -> None:
+        self._search -= turns
+        if self._search < 0:
+            raise InvalidArgument("a value is too long to be searched for a pattern")
 
 
 def _modified(
@@ -330,11 +352,11 @@ def replaced(value: str, pattern: str, replacement: str, *, every: bool) -> str:
     """Replace what matches the pattern, once or everywhere (`/`, `//`)."""
     if not pattern:
         return value
-    if len(value) > _PATTERN_TEXT:
-        raise InvalidArgument("a value is too long to be searched for a pattern")
+    if not _WILD & set(pattern):
+        return value.replace(pattern, replacement, -1 if every else 1)
     glob, result, at = Glob(_tokens(pattern)), [], 0
     while at < len(value):
-        length = max(glob.ends(value[at : at + _PATTERN_TEXT]), default=0)
+        length = max(glob.ends(value[at:]), default=0)
         if not length:
             result.append(value[at])
             at += 1

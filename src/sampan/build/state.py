@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import msgspec
 
+from sampan.errors import InvalidArgument
 from sampan.spec.digest import Digest, chain_id, digest_of
 from sampan.spec.image import History, ImageConfig, RootFS, RunConfig
 
 SHELL = ["/bin/sh", "-c"]
+_LARGEST: Final = 16 << 20  # bytes of a configuration: every step writes it
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -57,7 +60,10 @@ class State:
 
     def encoded(self) -> bytes:
         """Return the configuration as the bytes whose digest is the image's id."""
-        return msgspec.json.encode(self.config, order="sorted")
+        encoded = msgspec.json.encode(self.config, order="sorted")
+        if len(encoded) > _LARGEST:
+            raise InvalidArgument(f"the image's configuration is larger than {_LARGEST} bytes")
+        return encoded
 
     def id(self) -> Digest:
         """Return the id that the image has, or would have."""

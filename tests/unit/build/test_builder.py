@@ -202,6 +202,32 @@ def test_a_cached_copy_from_a_stage_reads_no_file(yard: Yard) -> None:
     assert yard.content("/g") == b"2"
 
 
+def test_a_copy_of_other_files_has_another_key_whatever_they_are_called(yard: Yard) -> None:
+    text = "FROM scratch AS a\nCOPY a b exclude /\nFROM scratch\nCOPY --from=a {} /d/"
+    files = [tarballs.file(name, name.encode()) for name in ("a", "b", "exclude")]
+    yard.built(text.format("a exclude b"), *files)
+    yard.built(text.format("--exclude=b --exclude=exclude a"), *files)
+    assert set(yard.files()) == {"/d", "/d/a"}
+
+
+def test_an_epoch_that_no_time_can_hold_is_refused(yard: Yard) -> None:
+    with pytest.raises(InvalidArgument, match="invalid SOURCE_DATE_EPOCH: 9223372037"):
+        yard.built("FROM box\nCMD x", arguments={"SOURCE_DATE_EPOCH": "9223372037"})
+    yard.built("FROM box\nCMD x", arguments={"SOURCE_DATE_EPOCH": "9223372036"})
+
+
+def test_variables_that_double_do_not_fill_the_memory(yard: Yard) -> None:
+    doubling = "".join(f"ENV A{n + 1}=$A{n}$A{n}\n" for n in range(40))
+    with pytest.raises(InvalidArgument, match="the values of variables make an instruction too lo"):
+        yard.built(f"FROM box\nENV A0=12345678\n{doubling}")
+
+
+def test_a_configuration_of_any_size_is_not_made(yard: Yard) -> None:
+    large = "".join(f"ENV A{n}={'$V' * 10}\n" for n in range(30))
+    with pytest.raises(InvalidArgument, match="the image's configuration is larger than 16777216"):
+        yard.built(f"FROM box\nENV V={'x' * 60_000}\n{large}")
+
+
 def test_nothing_is_reused_that_was_made_for_another_epoch(yard: Yard) -> None:
     text = "FROM box\nRUN write /f 1\nWORKDIR /w\nCMD x"
     yard.built(text, arguments={"SOURCE_DATE_EPOCH": "5"})

@@ -198,3 +198,24 @@ def test_many_wildcards_cost_no_time() -> None:
     value = "a" * 10_000
     pattern = "*a" * 30 + "b"
     assert Shell().word(f"${{V##{pattern}}}", {"V": value}) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["$V" * 12, "${V}" * 12, "${V//x/" + "$V" * 12 + "}", "${W//?/$V}"]
+)
+def test_values_cannot_make_a_text_grow_without_end(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="the values of variables make an instruction"):
+        Shell().word(text, {"V": "x" * 100_000, "W": "x" * 20})
+
+
+@pytest.mark.parametrize(
+    "text", ["${V//*a*b/x}", "${V/" + "?" * 200 + "b/x}", "${V##*" + "a" * 60_000 + "}"]
+)
+def test_what_would_take_long_to_search_is_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="too long to be searched"):
+        Shell().word(text, {"V": "a" * 20_000})
+
+
+def test_plain_texts_are_replaced_in_values_of_any_length() -> None:
+    assert Shell().word("${V//ab/c}", {"V": "ab" * 100_000}) == "c" * 100_000
+    assert Shell().word("${V/b/c}", {"V": "ab" * 100_000}) == "ac" + "ab" * 99_999

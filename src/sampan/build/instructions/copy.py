@@ -6,6 +6,7 @@ daemon/builder/dockerfile/copy.go (rules and messages).
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
 from collections.abc import Sequence
@@ -82,12 +83,12 @@ def expand(scope: Scope, it: model.Copy) -> Wanted:
 def key_of_words(chain: str | None, wanted: Wanted) -> str:
     """Return a key that needs no file: of a copy from a state whose layers are known."""
     it = wanted.instruction
-    words = [
+    lists = [wanted.sources, wanted.exclude, wanted.documents]
+    return key_of(
+        "words of a copy",
         *(chain, wanted.origin, wanted.destination, wanted.chown, wanted.chmod),
-        *("sources", *wanted.sources, "exclude", *wanted.exclude, "parents", str(it.parents)),
-        *("documents", *(part for document in wanted.documents for part in document)),
-    ]
-    return key_of("words of a copy", *words)
+        *(json.dumps(lists), str(it.parents)),
+    )
 
 
 class Copying:
