@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -139,6 +140,63 @@ def test_binds_are_followed_both_ways_and_may_be_single_files(box: Box, host: Pa
     assert (host / "new").read_text() == "new\n"
     assert (host / "made/deep").is_dir()
     assert "Read-only" in box.run("echo x > /single", Binds=binds)
+
+
+def test_a_single_file_is_followed_when_an_editor_replaces_it(box: Box, host: Path) -> None:
+    """Editors write a new file and rename it over the old one: another inode."""
+    (host / "file").write_text("before\n")
+    command = "until grep -q end /x/file; do sleep 0.02; done; cat /x/file; touch /x/file"
+    container = box.started("sh", "-c", command, Binds=[f"{host}/file:/x/file:ro"])
+    eventually(lambda: followed_by(box, container))
+
+    def replaced(content: str) -> None:
+        (host / "new").write_text(content)
+        os.rename(host / "new", host / "file")
+
+    for number in range(3):
+        replaced(f"after {number}\n")
+
+    def seen() -> bool:
+        pid = box.inspect(container)["State"]["Pid"]
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{pid}/root/x/file").read_text() == "after 2\n"
+        return False
+
+    eventually(seen)
+    assert (
+        Path(f"/proc/{box.inspect(container)['State']['Pid']}/mounts")
+        .read_text()
+        .count(" /x/file ")
+        == 1
+    )
+    box.daemon.kill()
+    box.daemon.start()
+    eventually(lambda: followed_by(box, container))
+    replaced("the end\n")
+    assert box.output(container) == "the end\ntouch: /x/file: Read-only file system\n"
+
+
+def followed_by(box: Box, container: str) -> bool:
+    """Tell whether the daemon has its eye on the folder of a file."""
+    for pid in box.daemon.processes():
+        for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
+            with contextlib.suppress(OSError):
+                if "inotify wd:" in entry.read_text():
+                    return True
+    return False
+
+
+def test_what_replaces_a_single_file_must_be_a_file(box: Box, host: Path) -> None:
+    (host / "file").write_text("before\n")
+    command = "until test -e /v/go; do sleep 0.02; done; cat /x/file"
+    binds = [f"{host}/file:/x/file", "v1:/v"]
+    container = box.started("sh", "-c", command, Binds=binds)
+    eventually(lambda: followed_by(box, container))
+    os.unlink(host / "file")
+    (host / "file").mkdir()
+    eventually(lambda: "goes on with the old" in box.daemon.log)
+    (data(box, "v1") / "go").write_text("")
+    assert box.output(container) == "before\n"
 
 
 def test_a_recursive_bind_has_what_is_mounted_below_and_can_be_told_not_to(

@@ -17,7 +17,7 @@ import pytest
 
 from sampan import rpc
 from sampan.errors import InvalidArgument, NoSpace, NotFound, Unavailable, Unsupported
-from sampan.linux import mounts, paths
+from sampan.linux import inotify, mounts, paths
 from sampan.rpc import Fd
 from sampan.spec.runtime import Mount
 from sampan.storage.linux_volume_keeper import LinuxVolumeKeeper
@@ -344,6 +344,26 @@ def test_a_size_without_quotas_is_refused(keeper: VolumeKeeper, place: Path) -> 
     with pytest.raises(InvalidArgument, match="quota size requested but no quota support"):
         keeper.make_volume("data", 1 << 20)
     assert keeper.volumes() == []
+
+
+# --- files of the host ---------------------------------------------------------------------------
+
+
+def test_files_are_told_that_were_replaced(keeper: VolumeKeeper, root: Path) -> None:
+    file, other = str(root / "srv/file"), str(root / "srv/sub/same")
+    assert (
+        keeper.watch_files([str(root / "srv"), "/no/such", "relative", "a\0b", "/dev/null"]) is None
+    )
+    watch = keeper.watch_files([file, other, str(root)])
+    assert watch
+    with watch.events:
+        assert set(watch.files) == {file, other}
+        assert list(inotify.read_events(watch.events.number)) == []
+        (root / "srv/new").write_bytes(b"new")
+        os.rename(root / "srv/new", file)
+        happened = list(inotify.read_events(watch.events.number))
+        assert (watch.files[file], b"file") in happened
+        assert all(folder != watch.files[other] for folder, _ in happened)
 
 
 # --- plug-ins ------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ from sampan.engine.user_namespaces import UserNamespaces, UserOptions
 from sampan.engine.volumes.container_mounts import ContainerMounts
 from sampan.engine.volumes.database import VolumeDatabase
 from sampan.engine.volumes.drivers import Drivers
+from sampan.engine.volumes.single_files import SingleFiles
 from sampan.engine.volumes.volumes import Volumes, VolumeUse
 from sampan.errors import InvalidArgument, NotFound
 from sampan.network.plumber import Plumber
@@ -120,7 +121,10 @@ class Engine:
         self.images = self._images(mounter, data_root, options)
         self.networks = Networks(self._database, plumber, options.network, self._emitter("network"))
         self.volumes = self._volumes(keeper, data_root, options)
-        mounts = ContainerMounts(self.volumes, self.images, mounter, keeper, self._record_of)
+        self._files = SingleFiles(keeper, spawner, self._tasks)
+        mounts = ContainerMounts(
+            self.volumes, self.images, mounter, keeper, self._files, self._record_of
+        )
         store, notices = ContainerStore(self._database), Notices(self.events)
         specifications = _specifications(data_root, options, self.storage)
         self.execs = Execs(self._table, spawner, specifications, self.events, self._tasks)
@@ -271,6 +275,7 @@ class Engine:
 
     async def __aexit__(self, *_: object) -> None:
         await self._tasks.close()
+        self._files.close()
         await self._registries.__aexit__(None, None, None)
         for container in self._table:
             container.close_watch()

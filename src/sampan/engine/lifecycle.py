@@ -123,6 +123,7 @@ class Lifecycle:
             log.warning("container %s: %s", container.short_id, warning)
         self._notices.container(container, "start")
         self._health.start(container)
+        self._mounts.files.begin(container)
         await self._renew_links(container)
 
     async def _renew_links(self, target: Container) -> None:
@@ -246,6 +247,7 @@ class Lifecycle:
     def resume(self, container: Container, started: Started) -> None:
         """Take up a container that ran before this daemon did."""
         self.watch(container, started)
+        self._mounts.files.begin(container)
         if not container.record.paused:
             self._health.start(container)
 
@@ -294,6 +296,7 @@ class Lifecycle:
         """Tidy up after a container that has ended, and start it again if its policy says so."""
         record = container.record
         self._health.stop(container)
+        self._mounts.files.leave(container)
         record.exit_code, record.error, record.paused, record.pid = exit_code, lost, False, 0
         left = await asyncio.gather(  # two helpers, each with a millisecond of work
             self._networks.disconnect(container.id),

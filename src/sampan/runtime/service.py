@@ -29,6 +29,7 @@ from sampan.runtime.messages import Attached, Changed, Removed
 from sampan.runtime.pipes import Pipes, open_pipes
 from sampan.runtime.preparing import bind_source, prepared
 from sampan.runtime.preparing import make_sources as prepare_sources
+from sampan.runtime.rebinding import rebind
 from sampan.runtime.spawner import (
     Bind,
     ExecLaunch,
@@ -297,6 +298,10 @@ class Service:
         """Return a root with its bind mounts; see `Spawner.assemble`."""
         prepare_sources(make_sources)
         return Fd(assemble(root.number, binds, str(self._world.run_root)))
+
+    def rebind(self, id: str, bind: Bind) -> None:
+        """Bind a file again; see `Spawner.rebind`."""
+        rebind(self._running((id, "")).record.pid, bind)
 
     def network(self, id: str) -> Fd:
         """Return a container's network namespace; see `Spawner.network`."""

@@ -153,6 +153,12 @@ class Spawner(Protocol):
         For a container that does not run. InvalidArgument if a mount cannot be made.
         """
 
+    def rebind(self, id: str, bind: Bind) -> None:
+        """Have a running container see what is at the source of a bound file now.
+
+        InvalidArgument if that is no file, or something else is mounted in its place by now.
+        """
+
     def network(self, id: str) -> Fd:
         """Return a descriptor of a running container's network namespace."""
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from sampan.errors import InvalidArgument, NotFound
-from sampan.linux import mount_words, mounts, quota, trees
+from sampan.linux import inotify, mount_words, mounts, quota, trees
 from sampan.linux.paths import (
     O_DIRECTORY,
     RESOLVE_BENEATH,
@@ -34,7 +34,7 @@ from sampan.spec.runtime import Mount
 from sampan.storage.fullness import told_when_full
 from sampan.storage.plugin_sockets import PluginSockets
 from sampan.storage.projects import Projects
-from sampan.storage.volume_keeper import Fill, PluginSocket, VolumeFolder, VolumeUsage
+from sampan.storage.volume_keeper import FileWatch, Fill, PluginSocket, VolumeFolder, VolumeUsage
 
 DATA: Final = b"_data"
 FILLING: Final = b".filling"
@@ -267,6 +267,22 @@ class LinuxVolumeKeeper:
             trees.remove(folder, FILLING)
             raise
 
+    # --- files of the host -----------------------------------------------------------------
+
+    def watch_files(self, paths: list[str]) -> FileWatch | None:
+        """Watch the folders of files; see VolumeKeeper."""
+        files = [path for path in paths if _is_file(path)]
+        if not files:
+            return None
+        events = Fd(inotify.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
+        found = FileWatch(events=events)
+        for path in files:
+            folder = os.fsencode(os.path.dirname(path))
+            mask = inotify.IN_MOVED_TO | inotify.IN_CREATE | inotify.IN_ONLYDIR
+            with suppress(OSError):
+                found.files[path] = inotify.inotify_add_watch(events.number, folder, mask)
+        return found
+
     # --- plug-ins --------------------------------------------------------------------------
 
     def dial_plugin(self, name: str) -> PluginSocket:
@@ -292,6 +308,13 @@ def _open_below(folder: int, name: bytes, sentence: str) -> int:
         if error.errno in _ABSENT:
             raise NotFound(sentence) from error
         raise
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return path.startswith("/") and stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _has_data(folder: int) -> bool:

@@ -32,6 +32,13 @@ class VolumeUsage(msgspec.Struct, kw_only=True):
     allocated: int  # bytes on the disk, with its own folders
 
 
+class FileWatch(msgspec.Struct, kw_only=True):
+    """Whether files are replaced by others."""
+
+    events: Fd
+    files: dict[str, int] = {}  # the watch descriptor of the folder that each path is in
+
+
 class PluginSocket(msgspec.Struct, kw_only=True):
     """A way to a plug-in: a connected Unix socket, or an address to be dialled by the caller."""
 
@@ -86,6 +93,12 @@ class VolumeKeeper(Protocol):
         """Return the disk use of volumes; those that are not there are left out.
 
         The name "" stands for everything below the folder of volumes that belongs to none.
+        """
+
+    def watch_files(self, paths: list[str]) -> FileWatch | None:
+        """Return a descriptor of inotify(7) for the folders of those paths that are files.
+
+        None if none of them is. It tells of names that files are given in these folders.
         """
 
     def dial_plugin(self, name: str) -> PluginSocket:

@@ -117,6 +117,9 @@ class FakeSpawner:
     def assemble(self, root: Fd, binds: list[Bind], make_sources: list[str]) -> Fd:
         return Fd(os.dup(root.number))
 
+    def rebind(self, id: str, bind: Bind) -> None:
+        self._known(id, "")
+
     def wait(self, id: str, exec_id: str = "") -> TaskStatus:
         self._known(id, exec_id).wait()
         return self._status((id, exec_id))

@@ -14,12 +14,14 @@ from sampan.engine.tasks import Tasks
 from sampan.engine.volumes.container_mounts import ContainerMounts
 from sampan.engine.volumes.database import VolumeDatabase
 from sampan.engine.volumes.drivers import Drivers
+from sampan.engine.volumes.single_files import SingleFiles
 from sampan.engine.volumes.volumes import Volumes, VolumeUse
 from sampan.errors import InvalidArgument, NoSpace, NotFound
 from sampan.rpc import Fd
+from sampan.runtime.spawner import Spawner
 from sampan.spec.runtime import Mount
 from sampan.storage.mounter import Mounter
-from sampan.storage.volume_keeper import Fill, PluginSocket, VolumeFolder, VolumeUsage
+from sampan.storage.volume_keeper import FileWatch, Fill, PluginSocket, VolumeFolder, VolumeUsage
 from sampan.volumes.local import LocalDriver
 
 
@@ -61,6 +63,9 @@ class FakeKeeper:
     def volume_usage(self, names: list[str]) -> dict[str, VolumeUsage]:
         return {it: VolumeUsage(size=100, allocated=4096) for it in names}
 
+    def watch_files(self, paths: list[str]) -> FileWatch | None:
+        return None
+
     def dial_plugin(self, name: str) -> PluginSocket:
         raise NotFound(f'plugin "{name}" not found')
 
@@ -92,7 +97,12 @@ class World:
             self._emit,
         )
         self.mounts = ContainerMounts(
-            self.volumes, cast(Images, None), cast(Mounter, None), self.keeper, self._record
+            self.volumes,
+            cast(Images, None),
+            cast(Mounter, None),
+            self.keeper,
+            SingleFiles(self.keeper, cast(Spawner, None), self.tasks),
+            self._record,
         )
 
     def _uses(self) -> list[VolumeUse]:

@@ -19,6 +19,7 @@ from sampan.engine.container import Record
 from sampan.engine.images.images import Images
 from sampan.engine.oci_mounts import Point
 from sampan.engine.volumes.database import VolumeRow
+from sampan.engine.volumes.single_files import SingleFiles
 from sampan.engine.volumes.volumes import Obtained, Volumes, Wanted
 from sampan.errors import NotFound, SampanError
 from sampan.rpc import Fd
@@ -68,11 +69,12 @@ class ContainerMounts:
         images: Images,
         mounter: Mounter,
         keeper: VolumeKeeper,
+        files: SingleFiles,
         record_of: Callable[[str], Record],
     ) -> None:
         self._volumes, self._images = volumes, images
         self._mounter, self._keeper = mounter, keeper
-        self._record_of = record_of
+        self._record_of, self.files = record_of, files
         self._users: dict[str, set[str]] = {}  # who has a volume mounted, by its name
 
     # --- making a container ------------------------------------------------------------------
