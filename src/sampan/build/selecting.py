@@ -14,7 +14,7 @@ from typing import Final
 
 from sampan.build.ignore import Ignore, Pattern
 from sampan.build.tree import File, Spool, Tree, walk
-from sampan.errors import InvalidArgument, NotFound
+from sampan.errors import NotFound
 
 _WILD: Final = re.compile(r"[*?\[\\]")
 _STARS: Final = re.compile(r"\*+")
@@ -117,10 +117,11 @@ def with_parents(tree: Tree, source: str, path: bytes, file: File) -> Chosen:
 
 
 def choose(tree: Tree, source: str, *, parents: bool) -> Sequence[Chosen]:
-    """Return what a source means. Raises NotFound for what is not there."""
+    """Return what a source means, nothing for a pattern that fits nothing.
+
+    Raises NotFound for a name that is not there.
+    """
     found = matches(tree, source)
-    if not found:
-        raise InvalidArgument("no source files were specified")
     if parents:
         return [with_parents(tree, source, path, file) for path, file in found]
     return [

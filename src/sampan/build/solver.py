@@ -25,7 +25,7 @@ from sampan.build.mounting import Mounting, Prepared
 from sampan.build.places import locate
 from sampan.build.rewriting import Rewriting
 from sampan.build.shell import Shell
-from sampan.build.state import State, extended
+from sampan.build.state import SHELL, State, extended
 from sampan.build.tree import Tree, folder
 from sampan.build.worker import Clients, Worker
 from sampan.errors import InvalidArgument, SampanError
@@ -124,8 +124,7 @@ class _StageRun:
             number += 1
             self._voice.step(number, it.place.text)
             state = await self._step(state, it)
-        if stage.instructions:
-            self._voice.image(state.id())
+        self._voice.image(state.id())
         return state
 
     async def _begin(self, number: int) -> State:
@@ -246,7 +245,7 @@ class _StageRun:
             record = await self._note(key, state, "", text)
         else:
             self._voice.cached()
-        history = f"/bin/sh -c #(nop)  {text}"
+        history = f"{_shell(draft)} #(nop)  {text}"
         config = extended(draft, timestamp(record.created), history, "", draft.author)
         return state.changed(config)
 
@@ -336,7 +335,7 @@ class _StageRun:
         wanted = copying.expand(scope, it)
         if it.origin:
             wanted = replace(wanted, origin=await self._origin(it.origin) or "")
-        text = f"/bin/sh -c #(nop) {wanted.text} in {wanted.destination} "
+        text = f"{_shell(state.config)} #(nop) {wanted.text} in {wanted.destination} "
         # Of another state nothing changes while its layers are the same: then no file is read.
         short = copying.key_of_words(state.chain, wanted) if it.origin else None
         record = self._find(short) if short else None
@@ -366,9 +365,12 @@ class _StageRun:
         stage = stage_from(build.dockerfile, self._needed.stage, name)
         if stage is not None:
             return (await self._solver.state_of(stage)).config.diff_ids
-        base = await build.worker.base(
-            name, self._platform(), pull=False, clients=build.clients, say=self._voice.say
-        )
+        try:
+            base = await build.worker.base(
+                name, self._platform(), pull=False, clients=build.clients, say=self._voice.say
+            )
+        except SampanError as error:
+            raise type(error)(f"invalid from flag value {name}: {error}") from error
         return base.config.diff_ids
 
     async def _workdir(self, scope: metadata.Scope, it: model.Workdir) -> State:
@@ -383,7 +385,7 @@ class _StageRun:
             record = await self._note(key, state, diff_id, f"WORKDIR {path}")
         draft = state.draft()
         draft.run.working_dir = path
-        text = f"/bin/sh -c #(nop) WORKDIR {posixpath.normpath(path)}"
+        text = f"{_shell(draft)} #(nop) WORKDIR {posixpath.normpath(path)}"
         return await self._layered(state.changed(draft), record, text)
 
     async def _make_folder(self, state: State, path: str) -> str:
@@ -400,3 +402,8 @@ class _StageRun:
         return await self._build.worker.layer(
             state.chain, lambda into: write_layer(items, into, epoch)
         )
+
+
+def _shell(config: ImageConfig) -> str:
+    """Return what the history of the classic builder shows before what no shell has run."""
+    return " ".join(config.run.shell or SHELL)

@@ -10,6 +10,7 @@ import pytest
 
 from sampan.build.builder import Builder, Recipe
 from sampan.build.display import Display
+from sampan.build.instructions.metadata import is_signal
 from sampan.build.pruning import PruneWish
 from sampan.build.worker import Clients
 from sampan.errors import InvalidArgument, NotFound
@@ -359,6 +360,24 @@ def test_arguments_that_nobody_asked_for_are_named(yard: Yard) -> None:
 # --- options -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("signal", "valid"),
+    [("9", True), ("SIGUSR1", True), ("term", True), ("RTMIN+3", True), ("SIGRTMAX-14", True),
+     ("0", False), ("65", False), ("SIGNOPE", False), ("RTMIN+16", False)],
+)  # fmt: skip
+def test_signals_are_those_of_linux(signal: str, valid: bool) -> None:
+    assert is_signal(signal) is valid
+
+
+def test_the_history_shows_the_shell_in_effect(yard: Yard) -> None:
+    yard.built('FROM box\nSHELL ["/bin/ash", "-e"]\nENV A=b\nCOPY f /g', tarballs.file("f"))
+    assert [step.created_by for step in yard.made.history or []] == [
+        "/bin/ash -e #(nop)  SHELL [/bin/ash -e]",
+        "/bin/ash -e #(nop)  ENV A=b",
+        "/bin/ash -e #(nop) COPY f in /g ",
+    ]
+
+
 def test_labels_of_the_client_come_last(yard: Yard) -> None:
     said = yard.built("FROM box\nLABEL a=1", labels={"a": "it's $A", "b": ""})
     assert "Step 3/3 : LABEL" in said
@@ -434,13 +453,13 @@ def test_a_check_that_is_an_error_ends_the_build(yard: Yard) -> None:
         ("FROM $A", "base name ($A) should not be blank"),
         ("FROM box\nCOPY nothing /", "COPY failed: file not found in build context or excluded by"
          " .dockerignore: stat nothing: file does not exist"),
-        ("FROM box\nCOPY no* /", "no source files were specified"),
+        ("FROM box\nCOPY no* /", "COPY failed: no source files were specified"),
         ("FROM box\nCOPY ../f /", "COPY failed: forbidden path outside the build context: ../f ()"),
         ("FROM box\nCOPY f g /h", "the destination must be a directory and end with a /"),
         ("FROM box\nCOPY f /etc/passwd/x", "/etc/passwd is not a directory"),
         ("FROM box\nCOPY --chown=nobody f /", "can't find uid for user nobody"),
         ("FROM box\nCOPY --chmod=9 f /", "invalid chmod parameter: '9'"),
-        ("FROM box\nCOPY --from=x f /", "No such image: x"),
+        ("FROM box\nCOPY --from=x f /", "invalid from flag value x: No such image: x"),
         ("FROM box AS x\nCOPY --from=x f /", "circular dependency detected on stage: x"),
         ("FROM box AS x\nCOPY --from=y f /\nFROM box AS y\nFROM x", "circular dependency"),
         ("FROM box AS x\nFROM box\nCOPY --from=x /no /", "stat /no: file does not exist"),

@@ -108,6 +108,8 @@ class Copying:
         try:
             for source in wanted.sources:
                 found = await sources.choose(source, wanted, context)
+                if not found:
+                    raise InvalidArgument(f"{wanted.name} failed: no source files were specified")
                 wanted.chosen.extend(found)
         except NotFound as error:
             where = "" if it.origin else "file not found in build context or excluded by"

@@ -18,7 +18,13 @@ from sampan.errors import InvalidArgument
 from sampan.spec.image import ImageConfig
 
 _PORT: Final = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/([a-zA-Z]+))?", re.ASCII)
-_SIGNAL: Final = re.compile(r"(?:SIG)?[A-Z][A-Z0-9+-]*|\d{1,2}", re.ASCII)
+# Source: moby sys/signal signal_linux.go
+_SIGNALS: Final = frozenset(
+    "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT"
+    " STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX".split()
+    + [f"RTMIN+{number}" for number in range(1, 16)]
+    + [f"RTMAX-{number}" for number in range(1, 15)]
+)
 
 
 class Scope:
@@ -136,9 +142,16 @@ def _volume(scope: Scope, draft: ImageConfig, it: model.Volume) -> str:
     return f"VOLUME [{' '.join(paths)}]"
 
 
+def is_signal(text: str) -> bool:
+    """Tell whether a text is the number of a signal, or its name with or without SIG."""
+    if text.isascii() and text.isdecimal():
+        return len(text) < 3 and 0 < int(text) <= 64
+    return text.upper().removeprefix("SIG") in _SIGNALS
+
+
 def _stopsignal(scope: Scope, draft: ImageConfig, it: model.StopSignal) -> str:
     signal = scope.word(it.signal)
-    if not _SIGNAL.fullmatch(signal.upper()):
+    if not is_signal(signal):
         raise InvalidArgument(f"Invalid signal: {signal}")
     draft.run.stop_signal = signal
     return f"STOPSIGNAL {signal}"
