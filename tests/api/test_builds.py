@@ -132,15 +132,17 @@ def test_what_is_wrong_with_a_request_is_a_bad_request(
     assert message in answer.json["message"]
 
 
-def test_a_client_that_leaves_ends_its_build(clean: Daemon) -> None:
-    body = context("FROM busybox\nRUN echo started; sleep 1000")
+@pytest.mark.parametrize("moment", [b"Step 2", b"Running in", b'"now'], ids=str)
+def test_a_client_that_leaves_ends_its_build(clean: Daemon, moment: bytes) -> None:
+    body = context("FROM busybox\nRUN echo now; sleep 1000")
     with clean.connect() as sock:
         head = f"POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         sock.sendall(head.encode() + body)
         seen = b""
-        while b"started" not in seen:
+        while moment not in seen:
             seen += sock.recv(4096)
     eventually(lambda: clean.request("GET", "/containers/json?all=1").json == [])
+    eventually(lambda: clean.request("GET", "/system/check").json["Problems"] in (None, []))
 
 
 def test_limits_and_networks_of_the_request_are_those_of_the_commands(clean: Daemon) -> None:

@@ -11,7 +11,15 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final, Protocol, TypeVar
 
@@ -229,12 +237,29 @@ class Building:
             code = await self._execute(created.id, output)
             diff_id = "" if code else await self._changes(created.id, step.chain, change)
         finally:
-            await waited_for(self._remove(created.id))
+            await self._surely(self._remove(created.id))
         return Ran(exit_code=code, diff_id=diff_id)
 
+    async def _surely(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something to its end, however often the build is cancelled meanwhile."""
+        task = asyncio.ensure_future(work)
+        cancelled = False
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                cancelled = True
+        task.result()
+        if cancelled:
+            raise asyncio.CancelledError
+
     async def _remove(self, id: str) -> None:
-        with suppress(NotFound):
+        try:
             await self._containers.remove(id, force=True, volumes=True)
+        except NotFound:
+            pass
+        except SampanError as error:
+            log.warning("container %s of a build is left: %s", id, error)
 
     async def _execute(self, id: str, output: Callable[[int, bytes], None]) -> int:
         query = AttachQuery(stream=True, stdout=True, stderr=True)

@@ -28,6 +28,7 @@ from sampan.engine.oci_checks import check_create
 from sampan.engine.security import Confinement
 from sampan.engine.snapshot_driver import SnapshotDriver
 from sampan.engine.store import ContainerStore
+from sampan.engine.undisturbed import undisturbed
 from sampan.engine.user_namespaces import UserNamespaces
 from sampan.engine.volumes.container_mounts import ContainerMounts
 from sampan.engine.wishes import wish
@@ -118,8 +119,8 @@ class Creation:
             warnings += await self._networks.check(wish(record))
             claim = await self._mounts.claim(record)
             undo.push_async_callback(self._mounts.abandon, claim)
-            await blocking(self._mounter.prepare, container_id, image.chain_id, size)
-            undo.push_async_callback(blocking, self._mounter.remove, container_id)
+            undo.push_async_callback(undisturbed, self._mounter.remove, container_id)
+            await undisturbed(self._mounter.prepare, container_id, image.chain_id, size)
             await self._make_working_folder(record, image)
             await self._mounts.fill(container_id, claim)
             container = await self._saved(record)
