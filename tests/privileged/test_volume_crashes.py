@@ -19,7 +19,7 @@ from sampan.engine.container import Record
 from sampan.engine.volumes.database import VolumeDatabase
 from sampan.linux import trees
 from sampan.rpc import Fd
-from sampan.spec.docker.config import Config, HostConfig
+from sampan.spec.docker.config import Config, HostConfig, Mount
 from sampan.spec.docker.containers import MountPoint
 from sampan.spec.docker.volumes import VolumeCreateRequest
 from sampan.storage.linux_volume_keeper import LinuxVolumeKeeper
@@ -78,6 +78,10 @@ class Engine:
             world.records["c1"] = self.record()
             rows = await self._rows(world)
             world.records["c1"].mounts = rows
+            for point in rows:  # the one without a name was named by nobody
+                source = "" if len(str(point.name)) == 64 else str(point.name)
+                spec = Mount(type="volume", source=source, target=point.destination)
+                world.records["c1"].specs[point.destination] = spec
         await world.volumes.start(world.records)
         await asyncio.gather(*world.tasks._tasks)
         try:
