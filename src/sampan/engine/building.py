@@ -267,7 +267,7 @@ class Building:
         if attachment.socket is None:
             raise InvalidArgument("the step has no output")
         with attachment.socket as sock:
-            await self._containers.start(id)
+            await waited_for(self._containers.start(id))  # what starts cannot be removed
             waiter = self._containers.waiter(id)
             await _copy_frames(sock, output)
             return (await waiter.wait()).status_code

@@ -75,15 +75,15 @@ class Job:
 
     async def end(self) -> None:
         """Stop all who still work for it, and forget what they made."""
-        self.progress.end()
         if not self.session.done():
             self.session.set_exception(NotFound(f"no such job {self.ref}"))
             self.session.exception()  # seen, also if nobody drives the build
-        workers = set(self._workers)
-        for task in workers:
-            task.cancel()
-        if workers:
-            await asyncio.wait(workers)
+        if not self.ended:
+            self.progress.end()
+            for task in self._workers:
+                task.cancel()  # once: who is cancelled twice does not tell its client
+        if self._workers:
+            await asyncio.wait(set(self._workers))
         self.results.clear()
 
 

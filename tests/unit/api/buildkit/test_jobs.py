@@ -87,6 +87,36 @@ def test_work_for_a_job_ends_with_it() -> None:
     asyncio.run(run())
 
 
+def test_work_is_answered_also_if_the_end_of_its_job_is_disturbed() -> None:
+    async def work(job: Job) -> None:
+        async with job.working():
+            try:
+                await asyncio.Future()
+            finally:
+                await asyncio.sleep(0.01)  # it takes a while to clean up
+
+    async def run() -> None:
+        known = jobs()
+
+        async def solve() -> None:
+            async with known.open("a") as job:
+                try:
+                    await asyncio.Future()
+                finally:
+                    await job.end()
+
+        solving = asyncio.ensure_future(solve())
+        worker = asyncio.ensure_future(work(await known.find("a")))
+        for _ in range(2):
+            await asyncio.sleep(0)
+            solving.cancel()
+        await asyncio.wait([solving], timeout=20)
+        with pytest.raises(NotFound, match="no such job a"):
+            await worker
+
+    asyncio.run(run())
+
+
 def test_a_worker_that_goes_takes_the_session_from_nobody() -> None:
     async def run() -> None:
         known = jobs()
