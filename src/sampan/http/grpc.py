@@ -18,7 +18,9 @@ from grpclib.client import Handler
 from grpclib.const import Status
 from grpclib.encoding.proto import ProtoCodec, ProtoStatusDetailsCodec
 from grpclib.exceptions import GRPCError, StreamTerminatedError
-from grpclib.protocol import H2Protocol
+from grpclib.protocol import Connection, H2Protocol
+from grpclib.protocol import Stream as PeerStream
+from grpclib.utils import Wrapper
 from h2.events import StreamReset
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ class _Transport(asyncio.Transport):
     async def carry(self) -> None:
         """Move bytes both ways until either side ends; grpclib is told of the end."""
         self._protocol.connection_made(self)
+        _bound_messages(self._protocol.connection)
         tasks = [asyncio.ensure_future(self._receive()), asyncio.ensure_future(self._send())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -113,6 +116,27 @@ class _Transport(asyncio.Transport):
             if self._paused and self._size <= _MUCH // 2:
                 self._paused = False
                 self._protocol.resume_writing()
+
+
+def _bound_messages(connection: Connection) -> None:
+    """Refuse messages that are too long to be kept: grpclib itself takes 4 GiB."""
+    create = connection.create_stream
+
+    def bounded(*, stream_id: int | None = None, wrapper: Wrapper | None = None) -> PeerStream:
+        stream = create(stream_id=stream_id, wrapper=wrapper)
+        receive = stream.recv_data
+
+        async def recv_data(size: int) -> bytes:
+            if size > _MESSAGE:
+                raise GRPCError(
+                    Status.RESOURCE_EXHAUSTED, f"a message has {size} bytes, more than {_MESSAGE}"
+                )
+            return await receive(size)
+
+        stream.recv_data = recv_data  # type: ignore[method-assign]
+        return stream
+
+    connection.create_stream = bounded  # type: ignore[method-assign]
 
 
 class _Methods(dict[str, const.Handler]):

@@ -112,6 +112,19 @@ def test_errors_keep_their_status_and_sentence() -> None:
     talking(test)
 
 
+def test_a_message_that_is_too_large_is_refused_by_its_length_alone() -> None:
+    async def test(channel: Channel, _: Echo) -> None:
+        kinds = Cardinality.UNARY_UNARY, BytesMessage, BytesMessage
+        with pytest.raises(GRPCError, match="more than 16777216") as raised:
+            async with channel.request(ECHO, *kinds) as stream:
+                await stream.send_request()
+                await stream._stream.send_data(b"\0\xff\xff\xff\xf0")
+                await stream.recv_message()
+        assert raised.value.status is Status.RESOURCE_EXHAUSTED
+
+    talking(test)
+
+
 def test_a_client_that_leaves_cancels_its_calls() -> None:
     async def run() -> None:
         ours, theirs = pair()
