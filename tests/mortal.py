@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sampan.engine.network_database import NetworkDatabase
+from sampan.engine.networks.database import NetworkDatabase
 from sampan.network import sandbox
 from sampan.network.drivers import bridge
 from sampan.network.firewall import iptables, nftables

@@ -21,7 +21,7 @@ import pytest
 
 from sampan import rpc
 from sampan.engine.database import Database
-from sampan.engine.networks import Networks, Wish
+from sampan.engine.networks.networks import Networks, Wish
 from sampan.errors import Conflict, NotFound, SampanError, Unavailable
 from sampan.network import ports
 from sampan.network.linux_plumber import LinuxPlumber

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sampan.engine.database import Database
-from sampan.engine.networks import NetworkOptions, Networks, Wish
+from sampan.engine.networks.networks import NetworkOptions, Networks, Wish
 from sampan.network.linux_plumber import LinuxPlumber
 from sampan.spec.docker.networks import NetworkCreateRequest, PortBinding
 from tests.netns import HOST, NEIGHBOUR, Hosts, ask_tcp, hosts, links, tcp_server
@@ -46,8 +46,8 @@ def _in_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
         assert callable(function)
         return function(*args)
 
-    monkeypatch.setattr("sampan.engine.networks.blocking", here)
-    monkeypatch.setattr("sampan.engine.endpoints.blocking", here)
+    monkeypatch.setattr("sampan.engine.networks.networks.blocking", here)
+    monkeypatch.setattr("sampan.engine.networks.endpoints.blocking", here)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from sampan.engine import blocking as crossing
-from sampan.engine.container import Record
+from sampan.engine.containers.container import Record
 from sampan.engine.volumes.database import VolumeDatabase
 from sampan.linux import trees
 from sampan.rpc import Fd

@@ -7,7 +7,7 @@ from sampan.api.containers_compat import adapt, check_mounts
 from sampan.api.filters import parse_filters
 from sampan.api.handler import Backend, Handler
 from sampan.api.versions import shaped
-from sampan.engine.queries import ListQuery
+from sampan.engine.containers.queries import ListQuery
 from sampan.errors import InvalidArgument
 from sampan.http.request import UINT32_LIMIT, Request
 from sampan.http.response import Response

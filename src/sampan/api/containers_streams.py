@@ -9,8 +9,8 @@ from sampan.api.detach import Escape, parse_keys
 from sampan.api.handler import Backend, Handler
 from sampan.api.hijack import head_was_read, pump, stream_type, take_over
 from sampan.api.timestamps import parse_moment
-from sampan.engine.queries import Attachment, AttachQuery, LogsQuery
-from sampan.engine.waiting import Waiter
+from sampan.engine.containers.queries import Attachment, AttachQuery, LogsQuery
+from sampan.engine.containers.waiting import Waiter
 from sampan.errors import InvalidArgument
 from sampan.http.request import Request
 from sampan.http.response import Response, StreamingResponse

@@ -9,7 +9,7 @@ from sampan.api.containers import window_size
 from sampan.api.detach import Escape, parse_keys
 from sampan.api.handler import Backend, Handler
 from sampan.api.hijack import STDOUT, Unframer, frame, head_was_read, pump, take_over
-from sampan.engine.queries import Attachment
+from sampan.engine.containers.queries import Attachment
 from sampan.errors import InvalidArgument, SampanError
 from sampan.http.request import Request
 from sampan.http.response import Response

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sampan.api.buildkit.face import BuildKit
     from sampan.build.builder import Builder
-    from sampan.engine.containers import Containers
+    from sampan.engine.containers.containers import Containers
+    from sampan.engine.containers.execs import Execs
     from sampan.engine.engine import Engine
     from sampan.engine.events import Events
-    from sampan.engine.execs import Execs
     from sampan.engine.images.images import Images
-    from sampan.engine.networks import Networks
-    from sampan.engine.plugging import Plugging
+    from sampan.engine.networks.networks import Networks
+    from sampan.engine.networks.plugging import Plugging
     from sampan.engine.registries import RegistryQueries
     from sampan.engine.system import System
     from sampan.engine.volumes.volumes import Volumes

@@ -13,7 +13,7 @@ from sampan.api.containers_streams import attach_query
 from sampan.api.detach import Escape, parse_keys
 from sampan.api.handler import Backend, Handler
 from sampan.api.hijack import PUMP_BYTES, Unframer, end_tasks
-from sampan.engine.queries import Attachment
+from sampan.engine.containers.queries import Attachment
 from sampan.errors import InvalidArgument
 from sampan.http.request import Request
 from sampan.http.router import Routes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sampan.daemon.config import Config
 from sampan.daemon.flags import UsageError
-from sampan.engine.cgroup_placement import CgroupPlacement, Driver
+from sampan.engine.oci.cgroup_placement import CgroupPlacement, Driver
 from sampan.errors import InvalidArgument
 
 DRIVERS: dict[str, Driver] = {"cgroupfs": "cgroupfs", "systemd": "systemd"}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from sampan.daemon.config import Config
 from sampan.daemon.flags import UsageError
-from sampan.engine.seccomp_profiles import BUILTIN, UNCONFINED, load_profile
-from sampan.engine.security import Confinement
+from sampan.engine.oci.seccomp_profiles import BUILTIN, UNCONFINED, load_profile
+from sampan.engine.oci.security import Confinement
 from sampan.errors import InvalidArgument
 from sampan.runtime import apparmor_profile
 

@@ -27,12 +27,12 @@ import msgspec
 
 from sampan.distribution.credentials import Credentials
 from sampan.engine.blocking import blocking
-from sampan.engine.containers import Containers
+from sampan.engine.containers.containers import Containers
+from sampan.engine.containers.queries import AttachQuery, ListQuery
 from sampan.engine.images.feeding import from_pipe, through_pipe
 from sampan.engine.images.fetching import fetched
 from sampan.engine.images.images import Images
 from sampan.engine.images.model import Image
-from sampan.engine.queries import AttachQuery, ListQuery
 from sampan.engine.repositories import archive_of
 from sampan.engine.undisturbed import waited_for
 from sampan.errors import InvalidArgument, NotFound, SampanError, Unsupported

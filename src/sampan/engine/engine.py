@@ -9,40 +9,40 @@ from pathlib import Path
 from typing import Final, Self, TypedDict
 
 from sampan.distribution.registries import Registries
-from sampan.engine.archive import Archives
-from sampan.engine.attaching import Attaching
 from sampan.engine.building import Building
-from sampan.engine.cdi import DeviceNames
-from sampan.engine.cgroup_placement import CgroupPlacement
-from sampan.engine.container import Record
-from sampan.engine.containers import Containers
-from sampan.engine.creation import Creation
+from sampan.engine.containers.archive import Archives
+from sampan.engine.containers.attaching import Attaching
+from sampan.engine.containers.container import Record
+from sampan.engine.containers.containers import Containers
+from sampan.engine.containers.creation import Creation
+from sampan.engine.containers.execs import Execs
+from sampan.engine.containers.inspection import Inspection
+from sampan.engine.containers.lifecycle import Lifecycle
+from sampan.engine.containers.logs import Logs
+from sampan.engine.containers.lookup import Table
+from sampan.engine.containers.notices import Notices
+from sampan.engine.containers.reconcile import Reconciliation
+from sampan.engine.containers.removal import Removal
+from sampan.engine.containers.stats import Stats
+from sampan.engine.containers.store import ContainerStore
+from sampan.engine.containers.updating import Updating
 from sampan.engine.database import Database
 from sampan.engine.events import Events
-from sampan.engine.execs import Execs
-from sampan.engine.id_ranges import IdRanges
 from sampan.engine.images.images import Images, ImageUse
 from sampan.engine.images.transfers import TransferLimits
-from sampan.engine.inspection import Inspection
-from sampan.engine.lifecycle import Lifecycle
-from sampan.engine.links import Links
-from sampan.engine.logs import Logs
-from sampan.engine.lookup import Table
-from sampan.engine.membership import Membership
-from sampan.engine.networks import NetworkOptions, Networks
-from sampan.engine.notices import Notices
-from sampan.engine.oci import Specifications
-from sampan.engine.plugging import Plugging
-from sampan.engine.reconcile import Reconciliation
+from sampan.engine.networks.links import Links
+from sampan.engine.networks.membership import Membership
+from sampan.engine.networks.networks import NetworkOptions, Networks
+from sampan.engine.networks.plugging import Plugging
+from sampan.engine.oci.cdi import DeviceNames
+from sampan.engine.oci.cgroup_placement import CgroupPlacement
+from sampan.engine.oci.id_ranges import IdRanges
+from sampan.engine.oci.security import Confinement
+from sampan.engine.oci.specification import Specifications
+from sampan.engine.oci.user_namespaces import UserNamespaces, UserOptions
 from sampan.engine.registries import RegistryQueries
-from sampan.engine.removal import Removal
-from sampan.engine.security import Confinement
 from sampan.engine.snapshot_driver import SnapshotDriver, image_root
-from sampan.engine.stats import Stats
-from sampan.engine.store import ContainerStore
 from sampan.engine.tasks import Tasks
-from sampan.engine.updating import Updating
-from sampan.engine.user_namespaces import UserNamespaces, UserOptions
 from sampan.engine.volumes.container_mounts import ContainerMounts
 from sampan.engine.volumes.database import VolumeDatabase
 from sampan.engine.volumes.drivers import Drivers

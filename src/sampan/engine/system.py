@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from msgspec import UNSET, UnsetType
 
 from sampan.engine import host
-from sampan.engine.cdi import DeviceNames
-from sampan.engine.security import Confinement
+from sampan.engine.oci.cdi import DeviceNames
+from sampan.engine.oci.security import Confinement
 from sampan.spec.docker.images import ImageSummary
 from sampan.spec.docker.system import (
     AddressPool,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from sampan.engine.queries import Attachment, AttachQuery, ListQuery, LogsQuery
+from sampan.engine.containers.queries import Attachment, AttachQuery, ListQuery, LogsQuery
 from sampan.errors import DeadlineExceeded, NotModified, SampanError
 from sampan.library.images import Source, blocks
 from sampan.logs.stream import STDERR, FrameReader

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from sampan import rpc
+from sampan.engine.containers.queries import ListQuery
 from sampan.engine.engine import Engine, EngineOptions
-from sampan.engine.networks import NetworkOptions
-from sampan.engine.queries import ListQuery
+from sampan.engine.networks.networks import NetworkOptions
 from sampan.errors import Conflict, Forbidden, SampanError
 from sampan.library.containers import LibraryContainers
 from sampan.library.images import LibraryImages

@@ -13,7 +13,7 @@ import pytest
 from sampan.api.app import App, standing_headers
 from sampan.api.errors import refusal
 from sampan.api.handler import Backend
-from sampan.engine.queries import Attachment
+from sampan.engine.containers.queries import Attachment
 from sampan.engine.system import ENGINE_VERSION
 from sampan.http.limits import Limits
 from sampan.http.server import Server

@@ -11,8 +11,8 @@ from sampan.daemon import confinement
 from sampan.daemon.config import load
 from sampan.daemon.flags import UsageError
 from sampan.daemon.main import main
-from sampan.engine.oci_checks import adapt
-from sampan.engine.security import Confinement
+from sampan.engine.oci.checks import adapt
+from sampan.engine.oci.security import Confinement
 from sampan.spec.docker.config import HostConfig
 
 

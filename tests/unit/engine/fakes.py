@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from sampan.engine.container import Container, Record
+from sampan.engine.containers.container import Container, Record
 from sampan.errors import Conflict, NotFound
 from sampan.logs.stream import STDOUT, frame
 from sampan.rpc import Fd

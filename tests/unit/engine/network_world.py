@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from sampan.engine.database import Database
-from sampan.engine.networks import NetworkOptions, Networks, Wish
+from sampan.engine.networks.networks import NetworkOptions, Networks, Wish
 from sampan.errors import (
     SampanError,
     Unavailable,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from sampan.engine.container import Record
+from sampan.engine.containers.container import Record
 from sampan.engine.database import Database
 from sampan.engine.images.images import Images
 from sampan.engine.tasks import Tasks

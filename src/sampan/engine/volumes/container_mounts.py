@@ -13,11 +13,11 @@ from typing import Final
 
 from msgspec import UNSET
 
-from sampan.engine import oci_mounts
 from sampan.engine.blocking import blocking, in_own_thread
-from sampan.engine.container import Record
+from sampan.engine.containers.container import Record
 from sampan.engine.images.images import Images
-from sampan.engine.oci_mounts import Point
+from sampan.engine.oci import mounts as oci_mounts
+from sampan.engine.oci.mounts import Point
 from sampan.engine.volumes.database import VolumeRow
 from sampan.engine.volumes.single_files import SingleFiles
 from sampan.engine.volumes.volumes import Obtained, Volumes, Wanted

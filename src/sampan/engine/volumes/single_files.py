@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, field
 
 from sampan.engine.blocking import blocking
-from sampan.engine.container import Container
+from sampan.engine.containers.container import Container
 from sampan.engine.tasks import Tasks
 from sampan.errors import SampanError
 from sampan.linux import inotify

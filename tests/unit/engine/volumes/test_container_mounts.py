@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from msgspec import UNSET
 
-from sampan.engine.container import Record
+from sampan.engine.containers.container import Record
 from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError
 from sampan.spec.docker.config import Config, DriverConfig, HostConfig, Mount, VolumeOptions
 from sampan.spec.docker.volumes import VolumeCreateRequest

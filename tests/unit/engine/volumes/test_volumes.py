@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from sampan.engine.container import Record
+from sampan.engine.containers.container import Record
 from sampan.engine.volumes.volumes import Wanted
 from sampan.errors import Conflict, InvalidArgument, NoSpace, NotFound, Unavailable
 from sampan.spec.docker.config import Config, HostConfig
