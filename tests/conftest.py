@@ -15,7 +15,7 @@ from sampan.engine import blocking as crossing
 from tests import kernels, session
 from tests.daemon import Daemon, running
 from tests.filesystems import Shop
-from tests.session import network
+from tests.session import eventually, network
 
 # No time is asserted: on a busy machine any example may take long.
 hypothesis.settings.register_profile("sampan", parent=hypothesis.settings(), deadline=None)
@@ -27,7 +27,7 @@ network_before = pytest.StashKey[set[str]]()
 def pytest_configure(config: pytest.Config) -> None:
     """End in order at SIGTERM: fixtures take away what tests have made."""
     if os.environ.get("CI") and os.geteuid() == 0 and not hasattr(config, "workerinput"):
-        config.stash[network_before] = network()  # alone here: nobody else changes it
+        config.stash[network_before] = network()  # nobody else changes it here
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", 143))
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
@@ -35,7 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run if it leaves anything in the machine's own network namespace."""
     before = session.config.stash.get(network_before, None)
-    if before is not None and (left := sorted(network() - before)):
+    if before is None:
+        return
+    with contextlib.suppress(AssertionError):  # another session may be in the middle of something
+        eventually(lambda: not network() - before, 5)
+    if left := sorted(network() - before):
         print(f"\nleft in the network of the machine: {left}")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

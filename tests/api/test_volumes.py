@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,7 +148,7 @@ def test_a_single_file_is_followed_when_an_editor_replaces_it(box: Box, host: Pa
     (host / "file").write_text("before\n")
     command = "until grep -q end /x/file; do sleep 0.02; done; cat /x/file; touch /x/file"
     container = box.started("sh", "-c", command, Binds=[f"{host}/file:/x/file:ro"])
-    eventually(lambda: followed_by(box, container))
+    eventually(lambda: is_watched(box, host))
 
     def replaced(content: str) -> None:
         (host / "new").write_text(content)
@@ -156,32 +157,29 @@ def test_a_single_file_is_followed_when_an_editor_replaces_it(box: Box, host: Pa
     for number in range(3):
         replaced(f"after {number}\n")
 
+    process = Path(f"/proc/{box.inspect(container)['State']['Pid']}")
+
     def seen() -> bool:
-        pid = box.inspect(container)["State"]["Pid"]
         with contextlib.suppress(OSError):
-            return Path(f"/proc/{pid}/root/x/file").read_text() == "after 2\n"
+            return (process / "root/x/file").read_text() == "after 2\n"
         return False
 
     eventually(seen)
-    assert (
-        Path(f"/proc/{box.inspect(container)['State']['Pid']}/mounts")
-        .read_text()
-        .count(" /x/file ")
-        == 1
-    )
+    eventually(lambda: (process / "mounts").read_text().count(" /x/file ") == 1)
     box.daemon.kill()
     box.daemon.start()
-    eventually(lambda: followed_by(box, container))
+    eventually(lambda: is_watched(box, host))
     replaced("the end\n")
     assert box.output(container) == "the end\ntouch: /x/file: Read-only file system\n"
 
 
-def followed_by(box: Box, container: str) -> bool:
-    """Tell whether the daemon has its eye on the folder of a file."""
+def is_watched(box: Box, folder: Path) -> bool:
+    """Tell whether the daemon has its eye on a folder."""
+    mark = re.compile(rf"^inotify wd:\w+ ino:{folder.stat().st_ino:x} ", re.M)
     for pid in box.daemon.processes():
         for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
             with contextlib.suppress(OSError):
-                if "inotify wd:" in entry.read_text():
+                if mark.search(entry.read_text()):
                     return True
     return False
 
@@ -191,7 +189,7 @@ def test_what_replaces_a_single_file_must_be_a_file(box: Box, host: Path) -> Non
     command = "until test -e /v/go; do sleep 0.02; done; cat /x/file"
     binds = [f"{host}/file:/x/file", "v1:/v"]
     container = box.started("sh", "-c", command, Binds=binds)
-    eventually(lambda: followed_by(box, container))
+    eventually(lambda: is_watched(box, host))
     os.unlink(host / "file")
     (host / "file").mkdir()
     eventually(lambda: "goes on with the old" in box.daemon.log)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.session import eventually
+from tests.session import eventually, scratch
 
 pytestmark = [
     pytest.mark.compat,
@@ -33,9 +33,9 @@ Podman = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+def podman() -> Iterator[Podman]:
     """Run podman on storage of its own, with an image made of busybox."""
-    home = tmp_path_factory.mktemp("podman")
+    home = scratch()  # podman takes no path of more than 50 letters
     options = [
         *("--root", str(home / "root"), "--runroot", str(home / "run")),
         *("--tmpdir", str(home / "tmp"), "--cgroup-manager=cgroupfs", "--events-backend=file"),
@@ -67,6 +67,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     for group in Path("/sys/fs/cgroup").glob("*/libpod_parent"):
         with contextlib.suppress(OSError):  # another podman is using it
             group.rmdir()
+    shutil.rmtree(home)
 
 
 @pytest.fixture
