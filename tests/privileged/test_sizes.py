@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sampan.errors import InvalidArgument, NoSpace
-from sampan.linux import quota
+from sampan.linux import capabilities, quota
 from sampan.rpc import Fd
 from sampan.storage.linux_mounter import LinuxMounter
 from sampan.storage.linux_volume_keeper import LinuxVolumeKeeper
@@ -66,6 +66,16 @@ def root(variant: str) -> Iterator[Path]:
 def snapshots(variant: str, root: Path) -> Iterator[Snapshots]:
     with Snapshots(LinuxMounter(root, variant.partition("@")[0])) as snapshots:
         yield snapshots
+
+
+@pytest.fixture(autouse=True)
+def _without_its_privilege() -> Iterator[None]:
+    """ext4 lets a process with CAP_SYS_RESOURCE write past a limit; our helpers do not have it."""
+    before = capabilities.capget()
+    bit, _ = capabilities.bits(["CAP_SYS_RESOURCE"])
+    capabilities.capset(before.effective & ~bit, before.permitted, before.inheritable)
+    yield
+    capabilities.capset(before.effective, before.permitted, before.inheritable)
 
 
 def fill(folder: Path, most: int = 64 * MIB) -> int:

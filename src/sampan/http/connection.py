@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
 
@@ -286,7 +287,8 @@ class Connection:
         if early:
             self._stream.push_back(early)
         self._taken_over = self.endless = True
-        await self._stream.send(head)
+        with suppress(OSError):  # a client that is gone is found at the end of its input
+            await self._stream.send(head)
         return self._stream
 
     def _watch(self) -> None:

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sampan.http.connection import Connection
 from sampan.http.limits import Limits
+from sampan.http.request import Request
 
 Talk = Callable[..., None]
 GET = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -337,3 +339,38 @@ def test_a_connection_that_was_watched_goes_on_with_the_next_request(talk: Talk)
             await peer.until(b"\r\n\r\nOK")
 
     talk(client)
+
+
+def test_a_client_that_is_gone_when_it_is_answered_is_no_fault_of_the_handler() -> None:
+    """What was asked for is begun all the same, as Docker does; the end of its input is the end."""
+
+    class Gone:
+        """A stream whose other end has closed after its request."""
+
+        def __init__(self) -> None:
+            self.sent = [b"POST /up HTTP/1.1\r\nHost: x\r\nUpgrade: tcp\r\n\r\n"]
+
+        async def receive(self, size: int = 0) -> bytes:
+            return self.sent.pop() if self.sent else b""
+
+        async def send(self, *parts: bytes) -> None:
+            raise BrokenPipeError
+
+        async def close_write(self) -> None:
+            pass
+
+        async def disconnected(self) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    read: list[bytes] = []
+
+    async def handler(request: Request) -> None:
+        stream = await request.take_over(b"HTTP/1.1 101 UPGRADED\r\n\r\n")
+        read.append(await stream.receive())
+
+    stream: Any = Gone()
+    asyncio.run(Connection(stream, handler, Limits(), []).run())
+    assert read == [b""]

@@ -34,14 +34,13 @@ class HandingOut:
         return await self._image(built)
 
     async def _image(self, built: Built) -> dict[str, str]:
-        vertex = self.job.progress.vertex("exporting to image")
-        image = await self.builder.store(built)
-        vertex.log(f"writing image {image}\n".encode())
         names = [name for name in self.attributes.get("name", "").split(",") if name]
-        for name in names:
-            shown = await self.builder.tag(image, name)
-            vertex.log(f"naming to {shown}\n".encode())
-        vertex.end()
+        with self.job.progress.during("exporting to image") as vertex:
+            image = await self.builder.store(built)
+            vertex.log(f"writing image {image}\n".encode())
+            for name in names:
+                shown = await self.builder.tag(image, name)
+                vertex.log(f"naming to {shown}\n".encode())
         told = {"containerimage.digest": image, "containerimage.config.digest": image}
         if names:
             told["image.name"] = ",".join(names)
@@ -49,17 +48,14 @@ class HandingOut:
 
     async def _files(self, kind: str, built: Built) -> None:
         session = await self.job.client()
-        folder = kind == "local"
-        vertex = self.job.progress.vertex(
-            "exporting to client directory" if folder else "exporting to client tarball"
-        )
-        tree = await self.builder.files(built)
-        try:
-            if folder:
-                await send_folder(session, self.number, tree)
-            else:
-                async with self.builder.archive(tree, built.epoch) as pieces:
-                    await send_file(session, self.number, pieces)
-        finally:
-            tree.spool.close()
-        vertex.end()
+        into = "directory" if kind == "local" else "tarball"
+        with self.job.progress.during(f"exporting to client {into}"):
+            tree = await self.builder.files(built)
+            try:
+                if kind == "local":
+                    await send_folder(session, self.number, tree)
+                else:
+                    async with self.builder.archive(tree, built.epoch) as pieces:
+                        await send_file(session, self.number, pieces)
+            finally:
+                tree.spool.close()

@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import os
 import posixpath
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -27,7 +27,7 @@ from sampan.build.builder import Builder, Built, Recipe
 from sampan.build.ignore import read_ignore
 from sampan.build.tree import Spool, Tree
 from sampan.distribution.credentials import Credentials
-from sampan.errors import InvalidArgument, NotFound, SampanError
+from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.buildkit.control_pb2 import StatusResponse
 from sampan.spec.reference import Reference
 from sampan.storage.tar_fields import REGULAR
@@ -132,7 +132,7 @@ class Jobs:
         try:
             definition, recipe, ignored = await _recipe(job, session, wish, spool)
             context = Tree(spool)
-            with _vertex(job, "[internal] load build context") as vertex:
+            with job.progress.during("[internal] load build context") as vertex:
                 folder = Folder(wish.context_name, exclude=ignored)
                 await fetch(session, folder, context, partial(_transferred, vertex))
             display = partial(Vertices, job.progress)
@@ -179,9 +179,8 @@ async def _recipe(
     name = posixpath.normpath("/" + wish.options.dockerfile).lstrip("/")
     own = f"{name}.dockerignore"
     tree = Tree(spool)
-    with _vertex(
-        job, f"[internal] load build definition from {posixpath.basename(name)}"
-    ) as definition:
+    told = job.progress.during(f"[internal] load build definition from {posixpath.basename(name)}")
+    with told as definition:
         wanted = [name, own] + (["dockerfile"] if name == "Dockerfile" else [])
         await fetch(session, Folder(wish.dockerfile_name, follow=wanted), tree)
         content = _text(tree, name)
@@ -192,7 +191,7 @@ async def _recipe(
                 f"failed to read dockerfile: open {name}: no such file or directory"
             )
     ignore = _text(tree, own)
-    with _vertex(job, "[internal] load .dockerignore"):
+    with job.progress.during("[internal] load .dockerignore"):
         if ignore is None:
             tree = Tree(spool)
             await fetch(session, Folder(wish.context_name, follow=[".dockerignore"]), tree)
@@ -212,16 +211,3 @@ def _text(tree: Tree, name: str) -> bytes | None:
 
 def _transferred(vertex: Vertex, received: int, done: bool) -> None:
     vertex.transfer("transferring context:", received, 0, done=done)
-
-
-@contextmanager
-def _vertex(job: Job, name: str) -> Iterator[Vertex]:
-    """Tell of something that is done before the first step."""
-    vertex = job.progress.vertex(name)
-    try:
-        yield vertex
-    except SampanError as error:
-        vertex.end(str(error))
-        raise
-    finally:
-        vertex.end()

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
+from sampan.errors import SampanError
 from sampan.spec.buildkit import control_pb2 as pb
 from sampan.spec.docker.images import ProgressMessage
 
@@ -38,6 +40,18 @@ class Progress:
         name_of = f"{self._ref}/{self._vertices}".encode()
         digest = f"sha256:{hashlib.sha256(name_of).hexdigest()}"
         return Vertex(self, digest, name, [after.digest] if after else [])
+
+    @contextmanager
+    def during(self, name: str) -> Iterator[Vertex]:
+        """Tell of something by a vertex that ends with it, and has its error."""
+        vertex = self.vertex(name)
+        try:
+            yield vertex
+        except SampanError as error:
+            vertex.end(str(error))
+            raise
+        finally:
+            vertex.end()
 
     def tell(self, message: pb.StatusResponse) -> None:
         """Add to the story."""
