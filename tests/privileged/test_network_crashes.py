@@ -120,7 +120,7 @@ def _in_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
         return function(*args)
 
     for module in ("networks", "endpoints", "default_bridge", "plugs"):
-        monkeypatch.setattr(f"sampan.engine.{module}.blocking", here)
+        monkeypatch.setattr(f"sampan.engine.networks.{module}.blocking", here)
 
 
 # --- what is done, and what is there before and after --------------------------------------------
