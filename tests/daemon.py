@@ -162,6 +162,14 @@ class Daemon:
         assert connection.sock
         return connection.sock
 
+    def remove_other_images(self) -> None:
+        """Remove all images and names of images but those that were imported for all tests."""
+        for image in self.request("GET", "/images/json?all=1").json:
+            for name in [tag for tag in image["RepoTags"] or () if tag not in self.images]:
+                self.request("DELETE", f"/images/{name}?force=1")
+            if not image["RepoTags"]:
+                self.request("DELETE", f"/images/{image['Id']}?force=1")
+
     def import_image(self, reference: str = "busybox:latest") -> None:
         """Give the daemon a busybox image under this name, once."""
         if reference in self.images:

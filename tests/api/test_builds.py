@@ -56,9 +56,7 @@ def output(daemon: Daemon, image: str, *command: str) -> str:
 def clean(daemon: Daemon) -> Iterator[Daemon]:
     """Give a daemon, and leave it no images of this test and no cache."""
     yield daemon
-    for image in daemon.request("GET", "/images/json?all=1").json:
-        if image["RepoTags"] != ["busybox:latest"]:
-            daemon.request("DELETE", f"/images/{image['Id']}?force=1")
+    daemon.remove_other_images()
     daemon.request("POST", "/build/prune?all=1")
 
 
@@ -170,6 +168,7 @@ def test_mounts_are_there_for_one_command_and_in_no_layer(clean: Daemon) -> None
         "RUN <<EOF\n#!/bin/cat\n42\nEOF\n"
     )
     members = tarballs.file("sub/x", b"from context\n"), tarballs.file("one", b"single\n")
+    before = len(clean.request("GET", "/images/json?all=1").json)
     said = text(build(clean, dockerfile, *members, query="t=made"))
     assert "from context\nsingle\nmade\n7 700\n1\n" in said
     assert "\n42\n" in said
@@ -177,7 +176,7 @@ def test_mounts_are_there_for_one_command_and_in_no_layer(clean: Daemon) -> None
     assert "7 700\n2\n" in said  # the cache has stayed
     assert output(clean, "made", "sh", "-c", "ls -d /in /single /stage /cache /fast /out 2>&1 |"
                   " grep -v No; cat /out") == "/out\nwritten\n"  # fmt: skip
-    assert len(clean.request("GET", "/images/json?all=1").json) <= 3
+    assert len(clean.request("GET", "/images/json?all=1").json) <= before + 2
     for volume in clean.request("GET", "/volumes").json["Volumes"]:
         clean.request("DELETE", f"/volumes/{volume['Name']}")
 
