@@ -72,11 +72,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail the session if it leaves anything on the machine; each worker is a session."""
     os.environ[session.VARIABLE] = session.TOKEN
+    session.temporary.append(f"{tmp_path_factory.getbasetemp()}/")
     yield
-    temporary = tmp_path_factory.getbasetemp()
     with contextlib.suppress(AssertionError):  # helpers end a moment after their daemon
-        session.eventually(lambda: not session.left(temporary), 5)
-    assert session.left(temporary) == []
+        session.eventually(lambda: not session.left(), 5)
+    assert session.left() == []
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 PATIENCE = float(os.environ.get("SAMPAN_TEST_PATIENCE", "30"))
 
 containers: set[str] = set()  # ids of containers of engines under test
+temporary: list[str] = []  # where the folders of pytest lie
 
 
 def eventually(condition: Callable[[], object], patience: float = PATIENCE) -> None:
@@ -43,9 +44,9 @@ def scratch() -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{TOKEN}-", dir="/var/tmp"))
 
 
-def left(temporary: Path) -> list[str]:
-    """Return what is there of this session; `temporary` is where pytest's own folders lie."""
-    marks = [TOKEN, f"{temporary}/"]
+def left() -> list[str]:
+    """Return what is there of this session."""
+    marks = [TOKEN, *temporary]
     return [
         *_processes(marks),
         *(f"mount {path}" for path in _mounts() if any(mark in path for mark in marks)),
@@ -55,6 +56,18 @@ def left(temporary: Path) -> list[str]:
         *(f"network namespace {name}" for name in _names("/run/netns") if TOKEN in name),
         *_cgroups(),
     ]
+
+
+def own_mounts() -> list[str]:
+    """Return the mounts that are not those of another session of tests, or of a namespace."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    marks = [TOKEN, *temporary]
+    others = [
+        line
+        for line in lines
+        if re.search("sampan-test-|/pytest-of-", line) and not any(mark in line for mark in marks)
+    ]
+    return [line for line in lines if line not in others and " - nsfs " not in line]
 
 
 def network() -> set[str]:

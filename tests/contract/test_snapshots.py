@@ -22,7 +22,7 @@ from sampan.storage.linux_mounter import LinuxMounter
 from sampan.storage.snapshots import SnapshotDriver
 from tests import tarballs
 from tests.filesystems import Shop, kernel_has
-from tests.session import TOKEN
+from tests.session import own_mounts
 from tests.snapshots import BASE, Snapshots
 from tests.tarballs import archive, file, folder, hardlink, pax, symlink
 
@@ -472,13 +472,6 @@ def test_mounts_do_not_appear_in_the_hosts_tree(snapshots: Snapshots) -> None:
     root = snapshots.container(BASE)
     assert (root / "etc").is_dir()
     assert own_mounts() == before
-
-
-def own_mounts() -> list[str]:
-    """Return the mounts that are not those of another session of tests, or of a namespace."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    others = [line for line in lines if "sampan-test-" in line and TOKEN not in line]
-    return [line for line in lines if line not in others and " - nsfs " not in line]
 
 
 def test_a_tree_deeper_than_any_path_is_removed(snapshots: Snapshots) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -17,6 +16,7 @@ from sampan.spec.runtime import (
     Root,
 )
 from tests.box import Box, Ended, spec
+from tests.session import own_mounts
 from tests.specifications import bind, in_user_namespace, with_mounts
 
 pytestmark = pytest.mark.privileged
@@ -46,9 +46,9 @@ def test_the_default_mounts_have_their_flags(box: Box) -> None:
 
 
 def test_no_mount_of_the_host_is_left_inside_and_none_of_ours_outside(box: Box) -> None:
-    before = Path("/proc/self/mountinfo").read_text()
+    before = own_mounts()
     inside = box.shell("cut -d' ' -f5 /proc/self/mountinfo").lines
-    assert Path("/proc/self/mountinfo").read_text() == before
+    assert own_mounts() == before
     assert inside.count("/") == 1
     assert not [path for path in inside if not path.startswith(("/proc", "/dev", "/sys"))][1:]
 
