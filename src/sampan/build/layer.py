@@ -104,33 +104,13 @@ def _content(item: Item, writer: TarWriter, into: int) -> None:
         writer.flush()
         _send(spool.fd, file.at, file.stored, into)
         return
-    at, done = file.at, 0
-    for offset, length in [(0, file.stored)] if file.sparse is None else file.sparse:
-        _zeros(writer, offset - done)
-        end = at + length
-        while at < end:
-            piece = os.pread(spool.fd, min(end - at, _SMALL), at)
-            _expect(len(piece))
-            writer.raw(piece)
-            at += len(piece)
-        done = offset + length
-    _zeros(writer, file.size - done)
+    for piece in spool.whole(file, _SMALL):
+        writer.raw(piece)
 
 
 def _send(fd: int, at: int, left: int, into: int) -> None:
     while left:
         sent = os.sendfile(into, fd, at, left)
-        _expect(sent)
+        if not sent:
+            raise InvalidArgument("the content of a file has become shorter")
         at, left = at + sent, left - sent
-
-
-def _expect(count: int) -> None:
-    if not count:
-        raise InvalidArgument("the content of a file has become shorter")
-
-
-def _zeros(writer: TarWriter, count: int) -> None:
-    while count > 0:
-        step = min(count, _SMALL)
-        writer.raw(bytes(step))
-        count -= step

@@ -115,7 +115,10 @@ class Spool:
         for offset, length in [(0, file.stored)] if file.sparse is None else file.sparse:
             yield from _zeros(offset - done, most)
             end = at + length
-            while at < end and (piece := os.pread(self.fd, min(most, end - at), at)):
+            while at < end:
+                piece = os.pread(self.fd, min(most, end - at), at)
+                if not piece:
+                    raise InvalidArgument("the content of a file has become shorter")
                 yield piece
                 at += len(piece)
             done = offset + length

@@ -17,7 +17,6 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 from grpclib.client import Stream
-from grpclib.const import Cardinality
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from h2.exceptions import H2Error
 
@@ -75,16 +74,9 @@ async def fetch(session: Session, folder: Folder, tree: Tree, advance: Advance =
     """
     if not session.serves(SYNC):
         raise NotFound("the client serves no files: no local sources enabled")
-    metadata = folder.metadata()
-    try:
-        async with session.channel.request(
-            SYNC, Cardinality.STREAM_STREAM, Packet, Packet, metadata=metadata
-        ) as stream:
-            await _Transfer(stream, tree, advance).run()
-    except GRPCError as error:
-        raise InvalidArgument(error.message or "the client cannot send its files") from None
-    except (OSError, StreamTerminatedError, H2Error):
-        raise Unavailable("the client has ended its session") from None
+    refusal = "the client cannot send its files"
+    async with session.exchange(SYNC, Packet, folder.metadata(), refusal) as stream:
+        await _Transfer(stream, tree, advance).run()
 
 
 class _Transfer:

@@ -12,21 +12,20 @@ from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
+from google.protobuf.message import Message
 from grpclib.client import Stream
-from grpclib.const import Cardinality
-from grpclib.exceptions import GRPCError, StreamTerminatedError
-from h2.exceptions import H2Error
+from grpclib.exceptions import StreamTerminatedError
 
 from sampan.api.buildkit.filemodes import stat_of
 from sampan.api.buildkit.sessions import SEND, Session
 from sampan.build.tree import File, Tree, walk
-from sampan.errors import InvalidArgument, Unavailable
+from sampan.errors import InvalidArgument
 from sampan.spec.buildkit.session_pb2 import BytesMessage, Packet
 from sampan.storage.tar_fields import REGULAR
 
 _EXPORTER: Final = "buildkit-attachable-exporter-id"
 _PIECE: Final = 256 << 10
-T = TypeVar("T")
+T = TypeVar("T", bound=Message)
 
 
 async def send_folder(session: Session, exporter: int, tree: Tree) -> None:
@@ -50,16 +49,10 @@ async def _output(session: Session, exporter: int, kind: type[T]) -> AsyncIterat
     if not session.serves(SEND):
         raise InvalidArgument("the client takes no files")
     metadata = [(_EXPORTER, str(exporter))]
-    try:
-        async with session.channel.request(
-            SEND, Cardinality.STREAM_STREAM, kind, kind, metadata=metadata
-        ) as stream:
-            await stream.send_request()
-            yield stream
-    except GRPCError as error:
-        raise InvalidArgument(error.message or "the client cannot take its files") from None
-    except (OSError, StreamTerminatedError, H2Error):
-        raise Unavailable("the client has ended its session") from None
+    refusal = "the client cannot take its files"
+    async with session.exchange(SEND, kind, metadata, refusal) as stream:
+        await stream.send_request()
+        yield stream
 
 
 class _Folder:

@@ -10,16 +10,18 @@ session/auth.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 from urllib.parse import quote_plus
 
 from google.protobuf.message import Message
 from grpclib import server
-from grpclib.client import Channel, UnaryUnaryMethod
-from grpclib.const import Status
+from grpclib.client import Channel, Stream, UnaryUnaryMethod
+from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
+from h2.exceptions import H2Error
 
 from sampan.errors import InvalidArgument, NotFound, Unavailable
 from sampan.http.grpc import Duplex, connected
@@ -47,6 +49,25 @@ class Session:
     def serves(self, method: str) -> bool:
         """Tell whether the client has said that it has a method."""
         return method.lower() in self.methods
+
+    @asynccontextmanager
+    async def exchange(
+        self, method: str, kind: type[T], metadata: Metadata, refusal: str
+    ) -> AsyncIterator[Stream[T, T]]:
+        """Give a call in which both sides send messages, as they like.
+
+        Raises InvalidArgument for what the client has against it (`refusal` if it says nothing),
+        Unavailable if it goes.
+        """
+        try:
+            async with self.channel.request(
+                method, Cardinality.STREAM_STREAM, kind, kind, metadata=metadata
+            ) as stream:
+                yield stream
+        except GRPCError as error:
+            raise InvalidArgument(error.message or refusal) from None
+        except (OSError, StreamTerminatedError, H2Error):
+            raise Unavailable("the client has ended its session") from None
 
     async def secret(self, id: str) -> bytes | None:
         """Return a secret, None if the client has none of this id."""
