@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any, TextIO
+from typing import TextIO
 
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sampan.registry.answered import Answered
 
 _CONTROL = {n: f"\\x{n:02x}" for n in (*range(32), 127, *range(128, 160))} | {34: '\\"', 92: "\\\\"}
 
@@ -22,22 +24,12 @@ class AccessLog:
             await self._application(scope, receive, send)
             return
         begun = time.time()
-        status, sent = 0, 0
-
-        async def watched(message: Any) -> None:
-            nonlocal status, sent
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                if scope["method"] != "HEAD":
-                    lengths = [v for k, v in message["headers"] if k == b"content-length"]
-                    sent = int(lengths[0]) if lengths else 0
-            await send(message)
-
+        answered = Answered(scope, send)
         try:
-            await self._application(scope, receive, watched)
+            await self._application(scope, receive, answered)
         finally:
-            if status:
-                self._out.write(line(scope, status, sent, begun))
+            if answered.status:
+                self._out.write(line(scope, answered.status, answered.sent, begun))
                 self._out.flush()
 
 

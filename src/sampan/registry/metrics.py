@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sampan.registry.answered import Answered
 from sampan.registry.service import HANDLER
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -50,28 +50,18 @@ class Metrics:
             await self._application(scope, receive, send)
             return
         begun = time.monotonic()
-        status, sent = 0, 0
-
-        async def watched(message: Any) -> None:
-            nonlocal status, sent
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                if scope["method"] != "HEAD":
-                    lengths = [v for k, v in message["headers"] if k == b"content-length"]
-                    sent = int(lengths[0]) if lengths else 0
-            await send(message)
-
+        answered = Answered(scope, send)
         self._now.inc()
         try:
-            await self._application(scope, receive, watched)
+            await self._application(scope, receive, answered)
         finally:
             self._now.dec()
             handler = scope.get(HANDLER, "none")
             # A method of the client's own choice would make figures without end.
             method = scope["method"].lower() if handler != "none" else "other"
-            if status:
-                self._requests.labels(str(status), handler, method).inc()
-                self._sent.labels(handler).inc(sent)
+            if answered.status:
+                self._requests.labels(str(answered.status), handler, method).inc()
+                self._sent.labels(handler).inc(answered.sent)
             self._seconds.labels(handler, method).observe(time.monotonic() - begun)
 
     def text(self) -> bytes:
