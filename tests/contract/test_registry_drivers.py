@@ -21,6 +21,12 @@ def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
     made.close()
 
 
+def move(driver: Driver, source: str, target: str) -> None:
+    with driver.move(source, target) as moved:
+        moved.prepare()
+        moved.publish()
+
+
 def test_what_was_written_is_read(driver: Driver) -> None:
     driver.write([("a/b/c", b"one"), ("a/d", b""), ("e", b"\0" * 70_000)])
     assert [driver.read(path) for path in ("a/b/c", "a/d", "e")] == [b"one", b"", b"\0" * 70_000]
@@ -41,7 +47,7 @@ def test_what_is_not_there_is_told(driver: Driver, path: str) -> None:
         with pytest.raises(FileNotFoundError):
             ask(path)
     with pytest.raises(FileNotFoundError):
-        driver.move(path, "target")
+        move(driver, path, "target")
     driver.delete(path)
     assert driver.list("none") == []
 
@@ -85,7 +91,10 @@ def test_writing_from_an_earlier_place_cuts_off_the_rest(driver: Driver) -> None
 
 def test_a_moved_file_replaces_its_target(driver: Driver) -> None:
     driver.write([("up/data", b"new"), ("blobs/aa/data", b"old")])
-    driver.move("up/data", "blobs/aa/data")
+    with driver.move("up/data", "blobs/aa/data") as moved:
+        moved.prepare()
+        assert driver.read("blobs/aa/data") == b"old"
+        moved.publish()
     assert driver.read("blobs/aa/data") == b"new"
     assert driver.list("up") == []
 

@@ -70,6 +70,10 @@ class Blobs:
             )
         return content
 
+    def url(self, repository: str, digest: Digest, method: str) -> str:
+        """Return where a client gets a blob by itself; empty: only here. Raises BLOB_UNKNOWN."""
+        return self._driver.url(paths.blob(self.find(repository, digest).digest), method)
+
     def mount(
         self, repository: str, digest: Digest, source: str, may_read: Callable[[str], bool]
     ) -> bool:
@@ -100,12 +104,16 @@ class Blobs:
     def accept(self, repository: str, digest: Digest, size: int, uploaded: str) -> None:
         """Make a verified, synced file the blob of this digest, and a repository's."""
         target = paths.blob(digest)
-        with self._staged_link(repository, digest) as staged:
+        with (
+            self._staged_link(repository, digest) as staged,
+            self._driver.move(uploaded, target) as moved,
+        ):
+            moved.prepare()
             with self._metadata.change() as database:
                 known = database.execute("SELECT size FROM blobs WHERE digest = ?", (digest,))
                 row = known.fetchone()
                 if row is None or row[0] != size or not self._is_whole(target, size):
-                    self._driver.move(uploaded, target)
+                    moved.publish()
                     database.execute(
                         "INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)", (digest, size, time.time())
                     )

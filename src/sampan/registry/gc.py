@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sampan.registry import inventory, paths
@@ -90,30 +91,31 @@ class Collector:
         """Remove some blobs; return where to go on, None at the end."""
         with self._metadata.change() as database:
             rows = database.execute(_UNUSED_BLOBS, (time.time() - delay, after, STEP)).fetchall()
-            for digest, size in rows:
-                found.blobs.append(Digest(digest))
-                found.bytes += size
-                if not dry_run:
-                    self._remove(database, Digest(digest))
+            found.blobs += [Digest(digest) for digest, _ in rows]
+            found.bytes += sum(size for _, size in rows)
+            if not dry_run:
+                self._remove(database, [Digest(digest) for digest, _ in rows])
         return rows[-1][0] if rows else None
 
-    def _remove(self, database: sqlite3.Connection, digest: Digest) -> None:
-        """Remove a blob: first the links, so that none is left that leads to nothing."""
+    def _remove(self, database: sqlite3.Connection, digests: Sequence[Digest]) -> None:
+        """Remove blobs: first the links, so that none is left that leads to nothing."""
         query = "SELECT repository FROM links WHERE digest = ?"
-        holders = [name for (name,) in database.execute(query, (digest,))]
-        database.execute("DELETE FROM links WHERE digest = ?", (digest,))
-        database.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
-        for repository in holders:
-            self._delete(paths.layer_folder(repository, digest))
-        self._delete(paths.blob_folder(digest))
-        log.info("blob %s is not used and is removed", digest)
+        links = []
+        for digest in digests:
+            for (name,) in database.execute(query, (digest,)):
+                links.append(paths.layer_folder(name, digest))
+            database.execute("DELETE FROM links WHERE digest = ?", (digest,))
+            database.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
+            log.info("blob %s is not used and is removed", digest)
+        self._delete(*links)
+        self._delete(*(paths.blob_folder(digest) for digest in digests))
 
-    def _delete(self, path: str) -> None:
+    def _delete(self, *paths: str) -> None:
         """Remove files of what has no row any more. What is left is found by the next start.
 
         A failure must not undo the rows: they would promise files that are gone.
         """
         try:
-            self._driver.delete(path)
+            self._driver.delete(*paths)
         except OSError as error:
-            log.error("%s cannot be removed: %s", path, error)
+            log.error("%s cannot be removed: %s", " ".join(paths), error)

@@ -16,7 +16,7 @@ import msgspec
 
 from sampan.errors import InvalidArgument
 from sampan.registry import documents, paths
-from sampan.registry.drivers.driver import Driver
+from sampan.registry.drivers.driver import Survey
 from sampan.registry.errors import RegistryError
 from sampan.registry.metadata import Metadata
 from sampan.registry.names import ALGORITHMS, is_tag
@@ -33,7 +33,7 @@ WHERE media_type != '' AND manifests.size = blobs.size
 """
 
 
-def take_inventory(driver: Driver, metadata: Metadata) -> None:
+def take_inventory(driver: Survey, metadata: Metadata) -> None:
     """Make the database say what the files say."""
     with metadata.change() as database:
         _blobs(driver, database)
@@ -73,7 +73,7 @@ def _replace(
     )
 
 
-def _blobs(driver: Driver, database: sqlite3.Connection) -> None:
+def _blobs(driver: Survey, database: sqlite3.Connection) -> None:
     have = dict(database.execute("SELECT digest, size FROM blobs"))
     found: dict[str, int] = {}
     for algorithm in ALGORITHMS:
@@ -92,21 +92,21 @@ def _blobs(driver: Driver, database: sqlite3.Connection) -> None:
     )
 
 
-def _repositories(driver: Driver, folder: str, name: str) -> Iterator[str]:
+def _repositories(driver: Survey, folder: str, name: str) -> Iterator[str]:
     """Yield the repositories below a folder: those that have layers or manifests."""
     for found, inside in _folders(driver, folder, name):
         if paths.LAYERS in inside or paths.MANIFESTS in inside:
             yield found
 
 
-def upload_folders(driver: Driver) -> Iterator[str]:
+def upload_folders(driver: Survey) -> Iterator[str]:
     """Yield the repositories that have a folder of uploads."""
     for found, inside in _folders(driver, paths.REPOSITORIES, ""):
         if paths.UPLOADS in inside:
             yield found
 
 
-def _folders(driver: Driver, folder: str, name: str) -> Iterator[tuple[str, list[str]]]:
+def _folders(driver: Survey, folder: str, name: str) -> Iterator[tuple[str, list[str]]]:
     """Yield what may be a repository, with what is in its folder."""
     inside = driver.list(folder)
     if name:
@@ -116,7 +116,7 @@ def _folders(driver: Driver, folder: str, name: str) -> Iterator[tuple[str, list
             yield from _folders(driver, f"{folder}/{part}", f"{name}/{part}".lstrip("/"))
 
 
-def _digests(driver: Driver, folder: str) -> Iterator[Digest]:
+def _digests(driver: Survey, folder: str) -> Iterator[Digest]:
     """Yield the digests that have a link below a folder. The path says it; the link may be torn."""
     for algorithm in ALGORITHMS:
         for digits in driver.list(f"{folder}/{algorithm}"):
@@ -125,13 +125,13 @@ def _digests(driver: Driver, folder: str) -> Iterator[Digest]:
                 yield digest
 
 
-def _links(driver: Driver, name: str) -> Iterator[Digest]:
+def _links(driver: Survey, name: str) -> Iterator[Digest]:
     for digest in _digests(driver, paths.layers(name)):
         if _exists(driver, paths.blob(digest)):
             yield digest
 
 
-def _tags(driver: Driver, name: str) -> Iterator[tuple[str, str, str]]:
+def _tags(driver: Survey, name: str) -> Iterator[tuple[str, str, str]]:
     for tag in driver.list(paths.tags(name)):
         if not is_tag(tag):
             continue
@@ -145,7 +145,7 @@ def _tags(driver: Driver, name: str) -> Iterator[tuple[str, str, str]]:
             yield name, tag, digest
 
 
-def _read_manifest(driver: Driver, database: sqlite3.Connection, name: str, digest: Digest) -> None:
+def _read_manifest(driver: Survey, database: sqlite3.Connection, name: str, digest: Digest) -> None:
     try:
         if driver.size(paths.blob(digest)) > DOCUMENT_LIMIT:
             raise InvalidArgument("it is too large")
@@ -192,12 +192,12 @@ def _digest(text: str) -> Digest | None:
         return None
 
 
-def _size(driver: Driver, path: str) -> int | None:
+def _size(driver: Survey, path: str) -> int | None:
     try:
         return driver.size(path)
     except FileNotFoundError:
         return None
 
 
-def _exists(driver: Driver, path: str) -> bool:
+def _exists(driver: Survey, path: str) -> bool:
     return _size(driver, path) is not None

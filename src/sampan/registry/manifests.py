@@ -144,8 +144,7 @@ class Manifests:
             query = "SELECT name FROM tags WHERE repository = ? AND digest = ?"
             tags = [tag for (tag,) in database.execute(query, (repository, digest))]
             # The tags go first: whatever stops us, none is left that leads to nothing.
-            for tag in tags:
-                self._driver.delete(paths.tag(repository, tag))
+            self._driver.delete(*(paths.tag(repository, tag) for tag in tags))
             self._driver.delete(paths.revision_folder(repository, digest))
             inventory.forget_manifest(database, repository, digest)
         return tags

@@ -37,7 +37,7 @@ class Registry:
         self.own_folder = database.parent  # for files that are no part of the layout
         self.metadata = Metadata(database)
         try:
-            take_inventory(driver, self.metadata)
+            take_inventory(driver.survey(), self.metadata)
         except BaseException:
             self.metadata.close()
             raise

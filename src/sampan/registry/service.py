@@ -17,6 +17,7 @@ class Service:
     relative_urls: bool = False
     headers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     deletes: bool = False
+    redirect: bool = False  # send who wants a blob to the storage, where it has an address for it
     read_only: bool = False
     catalog_max: int = 1000
     tags_max: int = 0  # 0: as many as there are

@@ -37,12 +37,13 @@ class Hash(Protocol):
 
 @dataclass
 class _Session:
-    """What memory knows of one upload: a hash of its first `hashed` bytes."""
+    """What memory knows of one upload: a hash of its first `hashed` bytes, in one version."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     algorithm: str = "sha256"
     hash: Hash | None = None
     hashed: int = 0
+    version: str = ""
 
 
 class Uploads:
@@ -59,7 +60,7 @@ class Uploads:
         key = str(uuid.uuid4())
         folder = paths.upload(repository, key)
         started = datetime.now(UTC).strftime(_TIME).encode()
-        self._driver.write([(f"{folder}/startedat", started), (f"{folder}/data", b"")])
+        self._driver.write([(f"{folder}/startedat", started)])
         with self._lock:
             self._sessions[key] = _Session(algorithm=algorithm)
         return key
@@ -71,7 +72,7 @@ class Uploads:
             return self._driver.size(f"{folder}/data")
         except FileNotFoundError:
             pass
-        try:  # docker-registry makes the file with the first byte
+        try:  # the first byte makes the file
             self._driver.size(f"{folder}/startedat")
         except FileNotFoundError:
             raise RegistryError("BLOB_UPLOAD_UNKNOWN", {"upload": key}) from None
@@ -186,7 +187,11 @@ class Uploads:
 
 
 class Receiver:
-    """Appends to one upload and hashes what passes, in whatever thread."""
+    """Appends to one upload and hashes what passes, in whatever thread.
+
+    A hash in memory holds for the version of the storage that it was made with: another registry
+    on the same storage may have taken a piece in between.
+    """
 
     def __init__(self, session: _Session, writer: Writer, offset: int, release: _Release) -> None:
         self._session = session
@@ -196,7 +201,7 @@ class Receiver:
         self._release = release
         if offset == 0:
             session.hash, session.hashed = hashlib.new(session.algorithm), 0
-        elif session.hashed != offset:
+        elif (session.hashed, session.version) != (offset, writer.version):
             session.hash = None
 
     def write(self, data: bytes) -> None:
@@ -218,8 +223,14 @@ class Receiver:
         """Let others write to the upload."""
         if not self.over:
             self.over = True
-            self.writer.close()
-            self._release()
+            try:
+                self.writer.close()
+                self._session.version = self.writer.version
+            except OSError:
+                self._session.hash = None  # some of what it has seen may not be there
+                raise
+            finally:
+                self._release()
 
     def __enter__(self) -> Self:
         return self

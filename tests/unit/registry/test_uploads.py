@@ -39,6 +39,7 @@ def test_old_uploads_end_and_young_ones_do_not(shop: Shop) -> None:
 @pytest.mark.parametrize("note", [None, b"", b"yesterday"])
 def test_without_a_note_the_data_tells_the_age(shop: Shop, note: bytes | None) -> None:
     place = shop.begin("team/app")
+    shop.ask("PATCH", place, b"content")
     _age(shop, place, note)
     assert shop.registry.purge_uploads(time.time() - DAY) == []
     assert shop.registry.purge_uploads(time.time() + DAY) == [place.rpartition("/")[2]]

@@ -2,6 +2,10 @@
 
 Paths are relative, with `/`, and made by `paths.py` from checked names. Missing files raise
 FileNotFoundError; all other failures are OSError. Calls block: they are made in threads.
+
+Files may be far away, and a file that is appended to may be in parts there. So whoever works on
+it promises: what takes long is done before the one lock of the registry is taken (`stage`, `sync`,
+`Move.prepare`), and only what is needed happens under it (`publish`).
 """
 
 from __future__ import annotations
@@ -30,12 +34,20 @@ class Content(Protocol):
 class Writer(Protocol):
     """An open file to append to."""
 
+    # What stands in the storage, once it is synced or closed: another one, if others wrote there
+    # meanwhile. Empty where only this process can.
+    version: str
+
     def write(self, data: bytes | bytearray | memoryview) -> None: ...
 
     def sync(self) -> None:
         """Return when all that was written outlasts a power failure."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give it up. What was written is there for all who open the file from now on.
+
+        Raises OSError if it is not; then it is unknown how much is there.
+        """
 
     def __enter__(self) -> Self: ...
 
@@ -68,11 +80,41 @@ class Staged(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-class Driver(Protocol):
-    """Where a registry keeps its files."""
+class Move(Protocol):
+    """A file on its way to another name."""
+
+    def prepare(self) -> None:
+        """Do what takes long and what nobody sees."""
+
+    def publish(self) -> None:
+        """Give the file its name, in place of what had that name."""
+
+    def close(self) -> None:
+        """Undo what was prepared and not published."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class Survey(Protocol):
+    """What there is, for those who look at all of it."""
 
     def read(self, path: str) -> bytes:
         """Return a small file's content."""
+
+    def size(self, path: str) -> int:
+        """Return the size of a file."""
+
+    def list(self, path: str) -> list[str]:
+        """Return the sorted names in a folder; none if there is no such folder."""
+
+
+class Driver(Survey, Protocol):
+    """Where a registry keeps its files."""
+
+    def survey(self) -> Survey:
+        """Look at everything, as it is now or later: cheaper than file by file."""
 
     def write(self, files: Sequence[tuple[str, bytes]]) -> None:
         """Write small files that need not outlast a power failure."""
@@ -80,29 +122,29 @@ class Driver(Protocol):
     def stage(self, files: Sequence[File]) -> Staged:
         """Prepare small files; they have their names once they are published."""
 
-    def size(self, path: str) -> int:
-        """Return the size of a file."""
-
     def modified(self, path: str) -> float:
         """Return when a file was last written, in seconds since the epoch."""
 
-    def list(self, path: str) -> list[str]:
-        """Return the sorted names in a folder; none if there is no such folder."""
-
     def open(self, path: str) -> Content:
-        """Open a file to read."""
+        """Open a file to read, also one that is appended to."""
+
+    def url(self, path: str, method: str) -> str:
+        """Return where a client can GET or HEAD a file by itself for a while; empty: nowhere."""
 
     def append(self, path: str, offset: int) -> Writer:
         """Open a file to write from `offset` on, which cuts off what is behind it."""
 
-    def move(self, source: str, target: str) -> None:
-        """Give a synced file another name, in place of what had that name."""
+    def move(self, source: str, target: str) -> Move:
+        """Return the move of a synced file to another name, which is not yet done."""
 
     def settle(self, paths: Sequence[str]) -> None:
         """Return when the names of these files outlast a power failure."""
 
-    def delete(self, path: str) -> None:
-        """Remove a file, or a folder with all that is in it; nothing happens if it is gone."""
+    def delete(self, *paths: str) -> None:
+        """Remove files, and folders with all that is in them; nothing happens if one is gone.
+
+        Raises OSError if one is left, once all others are removed.
+        """
 
     def check(self) -> None:
         """Raise OSError if the storage cannot be used."""

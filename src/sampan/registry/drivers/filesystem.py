@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -29,6 +29,9 @@ class FilesystemDriver:
     def read(self, path: str) -> bytes:
         with open(self._at(path), "rb") as file:
             return file.read()
+
+    def survey(self) -> Self:
+        return self
 
     def write(self, files: Sequence[tuple[str, bytes]]) -> None:
         for path, content in files:
@@ -92,10 +95,11 @@ class FilesystemDriver:
         self._make(os.path.dirname(target))
         return FileWriter(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644), offset)
 
-    def move(self, source: str, target: str) -> None:
-        new = self._at(target)
-        self._make(os.path.dirname(new))
-        os.rename(self._at(source), new)
+    def url(self, path: str, method: str) -> str:
+        return ""
+
+    def move(self, source: str, target: str) -> FileMove:
+        return FileMove(self._at(source), self._at(target), self._make)
 
     def settle(self, paths: Sequence[str]) -> None:
         # Two levels up: a blob's own folder, and the one that it may be the first in.
@@ -103,8 +107,17 @@ class FilesystemDriver:
         for folder in sorted(folders, reverse=True):
             _sync_folder(folder)
 
-    def delete(self, path: str) -> None:
-        target = self._at(path)
+    def delete(self, *paths: str) -> None:
+        failures = []
+        for path in paths:
+            try:
+                self._delete(self._at(path))
+            except OSError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def _delete(self, target: str) -> None:
         try:
             os.unlink(target)
         except FileNotFoundError:
@@ -174,6 +187,29 @@ class StagedFiles:
         self.close()
 
 
+class FileMove:
+    """A rename that waits."""
+
+    def __init__(self, source: str, target: str, make: Callable[[str], object]) -> None:
+        self._source, self._target, self._make = source, target, make
+
+    def prepare(self) -> None:
+        """A rename takes no time."""
+
+    def publish(self) -> None:
+        self._make(os.path.dirname(self._target))
+        os.rename(self._source, self._target)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 class FileContent:
     """An open file."""
 
@@ -199,6 +235,8 @@ class FileContent:
 
 class FileWriter:
     """A file that grows."""
+
+    version = ""
 
     def __init__(self, descriptor: int, offset: int) -> None:
         self._descriptor = descriptor

@@ -33,6 +33,9 @@ class InMemoryDriver:
         with self._lock:
             return bytes(self._file(path).data)
 
+    def survey(self) -> Self:
+        return self
+
     def write(self, files: Sequence[tuple[str, bytes]]) -> None:
         with self._lock:
             for path, content in files:
@@ -74,16 +77,24 @@ class InMemoryDriver:
             file.data = bytearray(kept.ljust(offset, b"\0"))
             return MemoryWriter(file)
 
-    def move(self, source: str, target: str) -> None:
+    def url(self, path: str, method: str) -> str:
+        return ""
+
+    def move(self, source: str, target: str) -> MemoryMove:
+        return MemoryMove(self, source, target)
+
+    def rename(self, source: str, target: str) -> None:
+        """Give a file another name."""
         with self._lock:
             self._files[target] = self._file(source)
             del self._files[source]
 
-    def delete(self, path: str) -> None:
+    def delete(self, *paths: str) -> None:
         with self._lock:
-            self._files.pop(path, None)
-            for name in [name for name in self._files if name.startswith(f"{path}/")]:
-                del self._files[name]
+            for path in paths:
+                self._files.pop(path, None)
+                for name in [name for name in self._files if name.startswith(f"{path}/")]:
+                    del self._files[name]
 
     def check(self) -> None:
         """Memory is always there."""
@@ -104,6 +115,28 @@ class StagedInMemory:
 
     def settle(self) -> None:
         """Nothing outlasts the process."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class MemoryMove:
+    """A rename that waits."""
+
+    def __init__(self, driver: InMemoryDriver, source: str, target: str) -> None:
+        self._driver, self._source, self._target = driver, source, target
+
+    def prepare(self) -> None:
+        """A rename takes no time."""
+
+    def publish(self) -> None:
+        self._driver.rename(self._source, self._target)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -139,6 +172,8 @@ class MemoryContent:
 
 class MemoryWriter:
     """A file that grows."""
+
+    version = ""
 
     def __init__(self, file: _File) -> None:
         self._file = file

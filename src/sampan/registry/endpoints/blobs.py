@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from sampan.registry.drivers.driver import Content
 from sampan.registry.endpoints.call import Call, Event, empty
 from sampan.registry.errors import RegistryError
+from sampan.spec.digest import Digest
 
 OCTETS = "application/octet-stream"
 PIECE = 64 << 10  # granian holds some ten of them for a client that does not read
@@ -63,6 +64,8 @@ async def get(call: Call) -> Response:
     if f'"{digest}"' in request.headers.get("if-none-match", ""):
         await call.run(call.registry.blobs.find, call.repository, digest)
         return Response(status_code=304, headers=headers)
+    if call.service.redirect and (away := await _away(call, digest)):
+        return away
     content = await call.run(call.registry.blobs.open, call.repository, digest)
     try:
         wanted = request.headers.get("range", "")
@@ -76,6 +79,18 @@ async def get(call: Call) -> Response:
         content.close()
         raise
     return BlobResponse(call, content, part, headers)
+
+
+async def _away(call: Call, digest: Digest) -> Response | None:
+    """Return an answer that leads to the storage; None if the storage has no address for it."""
+    method = call.request.method
+    url = await call.run(call.registry.blobs.url, call.repository, digest, method)
+    if not url:
+        return None
+    if method == "GET":
+        blob = await call.run(call.registry.blobs.find, call.repository, digest)
+        await call.tell(Event("pull", call.repository, digest, OCTETS, blob.size))
+    return empty(307, {"Location": url, "Docker-Content-Digest": digest})
 
 
 async def delete(call: Call) -> Response:
