@@ -29,18 +29,24 @@ _URL = re.compile(r"https?://[^#]+")
 
 @dataclass(frozen=True)
 class UrlRules:
-    """Which addresses layers may be fetched from instead: patterns; neither list: none."""
+    """Which addresses layers may be fetched from instead: patterns.
+
+    With neither list only layers may have them that no registry may distribute: the specification
+    demands that those are taken, and docker-registry refuses them.
+    """
 
     disabled: bool = False
     allow: tuple[re.Pattern[str], ...] = ()
     deny: tuple[re.Pattern[str], ...] = ()
 
-    def permit(self, url: str) -> bool:
-        """Tell whether a layer may say that it is found there."""
+    def permit(self, url: str, media_type: str = "") -> bool:
+        """Tell whether a layer of this type may say that it is found there."""
         if self.disabled:
             return True
-        if not _URL.fullmatch(url) or not (self.allow or self.deny):
+        if not _URL.fullmatch(url):
             return False
+        if not (self.allow or self.deny):
+            return NON_DISTRIBUTABLE.match(media_type) is not None
         if self.allow and not any(pattern.search(url) for pattern in self.allow):
             return False
         return not any(pattern.search(url) for pattern in self.deny)
@@ -134,7 +140,7 @@ def _is_demanded(descriptor: Descriptor, rules: UrlRules) -> bool:
     """Tell whether we must have the blob; a layer may be elsewhere if that is permitted."""
     if descriptor.urls:
         for url in descriptor.urls:
-            if not rules.permit(url):
+            if not rules.permit(url, descriptor.media_type):
                 raise invalid(f"invalid URL on layer: {url[:200]}")
         return False
     return not NON_DISTRIBUTABLE.match(descriptor.media_type)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -182,30 +183,39 @@ def test_a_manifest_may_have_four_megabytes_and_no_more(shop: Shop) -> None:
     assert (answer.status, answer.code) == (413, "SIZE_INVALID")
 
 
-def _with_url(url: str) -> bytes:
-    layer = {"mediaType": "application/x", "digest": NONE, "size": 7, "urls": [url]}
+NON_DISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+ELSEWHERE = re.compile("^https://elsewhere.example/")
+
+
+def _with_url(url: str, kind: str) -> bytes:
+    layer = {"mediaType": kind, "digest": NONE, "size": 7, "urls": [url]}
     config = {"mediaType": "application/x", "digest": sha(b"{}"), "size": 2}
     return json.dumps({"schemaVersion": 2, "config": config, "layers": [layer]}).encode()
 
 
 @pytest.mark.parametrize(
-    ("rules", "url", "status"),
+    ("rules", "url", "kind", "status"),
     [
-        (UrlRules(), "https://example.com/a", 400),
-        (UrlRules(disabled=True), "https://example.com/a", 201),
+        (UrlRules(), "https://example.com/a", "application/x", 400),
+        (UrlRules(), "https://example.com/a", NON_DISTRIBUTABLE, 201),
+        (UrlRules(), "file:///etc/passwd", NON_DISTRIBUTABLE, 400),
+        (UrlRules(allow=(ELSEWHERE,)), "https://example.com/a", NON_DISTRIBUTABLE, 400),
+        (UrlRules(allow=(ELSEWHERE,)), "https://elsewhere.example/a", "application/x", 201),
+        (UrlRules(disabled=True), "https://example.com/a", "application/x", 201),
     ],
 )
-def test_layers_that_are_elsewhere_need_a_permit(rules: UrlRules, url: str, status: int) -> None:
+def test_layers_that_are_elsewhere_need_a_permit(
+    rules: UrlRules, url: str, kind: str, status: int
+) -> None:
     with Registry.in_memory(Validation(rules)) as registry, serving(registry) as shop:
         shop.push_blob("team/app", b"{}")
-        assert shop.put("team/app", "1", _with_url(url)).status == status
+        assert shop.put("team/app", "1", _with_url(url, kind)).status == status
 
 
 def test_a_layer_that_may_not_be_distributed_need_not_be_here(shop: Shop) -> None:
     shop.push_blob("team/app", b"{}")
     document = json.loads(manifest([NONE], [b"nothing"]))
-    kind = "application/vnd.oci.image.layer.nondistributable.v1.tar"
-    document["layers"][0]["mediaType"] = kind
+    document["layers"][0]["mediaType"] = NON_DISTRIBUTABLE
     assert shop.put("team/app", "1", json.dumps(document).encode()).status == 201
 
 
