@@ -1,0 +1,1 @@
+<%@ page session="false" %><p>Served by <%= java.net.InetAddress.getLocalHost().getHostName() %>.</p>
