@@ -25,12 +25,14 @@ from sampan.http.grpc import connected, serve
 from sampan.http.stream import SocketStream
 from sampan.spec.buildkit import control_pb2, gateway_pb2, session_pb2
 from sampan.spec.buildkit.session_pb2 import Packet
+from tests.buildkit_stores import Stores
 
 _CONTROL = "/moby.buildkit.v1.Control/"
 _GATEWAY = "/moby.buildkit.v1.frontend.LLBBridge/"
 _GO = {stat.S_IFDIR: 1 << 31, stat.S_IFLNK: 1 << 27, stat.S_IFIFO: 1 << 25}
 _PIECE = 32 << 10
 _BUILD = "buildkit-controlapi-buildid"
+Output = str | tuple[str, dict[str, str]]  # what it is, and its attributes
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class Folders:
     secrets: Mapping[str, bytes] = field(default_factory=dict)
     passwords: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     outputs: Mapping[str, Path] = field(default_factory=dict)  # by the number of the exporter
+    stores: Mapping[str, Path] = field(default_factory=dict)  # of blobs
     asked: list[dict[str, list[str]]] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
 
@@ -60,6 +63,7 @@ class Folders:
             "/moby.filesync.v1.Auth/Credentials": Handler(
                 self.password, unary, pb.CredentialsRequest, pb.CredentialsResponse
             ),
+            **Stores(self.stores).__mapping__(),
         }
 
     async def take(self, stream: Stream[Any, Any]) -> None:
@@ -298,25 +302,29 @@ async def build(
     path: str,
     folders: Folders,
     tags: str = "",
-    kinds: Sequence[str] = ("moby",),
+    kinds: Sequence[Output] = ("moby",),
+    cache: control_pb2.CacheOptions | None = None,
     **attributes: str,
 ) -> Result:
     """Build as buildx does; GRPCError tells why it failed."""
     async with session(path, folders) as known, client(path) as one:
-        return await ask(one, known, tags, kinds, attributes)
+        return await ask(one, known, tags, kinds, attributes, cache)
 
 
 async def ask(
     one: Client,
     known: str,
     tags: str = "",
-    kinds: Sequence[str] = ("moby",),
+    kinds: Sequence[Output] = ("moby",),
     attributes: Mapping[str, str] | None = None,
+    cache: control_pb2.CacheOptions | None = None,
 ) -> Result:
     """Build with the help of a session that is there."""
     ref = secrets.token_hex(12)
     named = {"name": tags} if tags else {}
-    exporters = [control_pb2.Exporter(Type=kind, Attrs=named) for kind in kinds]
+    outputs = [(kind, {}) if isinstance(kind, str) else kind for kind in kinds]
+    exporters = [control_pb2.Exporter(Type=kind, Attrs=named | more) for kind, more in outputs]
+    asked = {name: value for name, value in (attributes or {}).items() if "attest:" in name}
     pb = control_pb2
     status = asyncio.ensure_future(
         one.stream("Status", pb.StatusRequest(Ref=ref), pb.StatusResponse)
@@ -324,7 +332,9 @@ async def ask(
     solve = asyncio.ensure_future(
         one.control(
             "Solve",
-            pb.SolveRequest(Ref=ref, Session=known, Exporters=exporters),
+            pb.SolveRequest(
+                Ref=ref, Session=known, Exporters=exporters, Cache=cache, FrontendAttrs=asked
+            ),
             pb.SolveResponse,
         )
     )

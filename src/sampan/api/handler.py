@@ -37,8 +37,9 @@ class Backend:
         """BuildKit's API."""
         if not self._made:
             from sampan.api.buildkit.face import BuildKit
+            from sampan.engine.exporting import Exporting
 
-            self._made.append(BuildKit(self.builder))
+            self._made.append(BuildKit(self.builder, Exporting(self.engine.images)))
         return self._made[0]
 
     @property

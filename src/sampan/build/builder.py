@@ -16,7 +16,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -70,6 +70,7 @@ class Built:
     unused: Sequence[str] = ()  # build arguments that no ARG takes
     epoch: int | None = None  # SOURCE_DATE_EPOCH, in seconds
     violations: Sequence[Violation] = ()  # of BuildKit's checks
+    platform: Platform = field(default_factory=Platform.host)  # that it is for
 
 
 class Builder:
@@ -177,7 +178,11 @@ class Builder:
             state = await self._squashed(build, state)
         missing = checks.apply(undefined(name, place) for name, place in solver.undefined)
         return Built(
-            state, build.arguments.unused(), build.epoch, violations=[*violations, *missing]
+            state,
+            build.arguments.unused(),
+            build.epoch,
+            violations=[*violations, *missing],
+            platform=_platform(options, state),
         )
 
     async def check(self, options: BuildOptions, recipe: Recipe, context: Tree) -> list[Violation]:
@@ -201,14 +206,15 @@ class Builder:
             raise InvalidArgument("No image was generated. Is your Dockerfile empty?")
         return await self._worker.add_image(state.encoded(), "")
 
-    async def files(self, built: Built) -> Tree:
+    async def files(self, built: Built, spool: Spool | None = None) -> Tree:
         """Return the files of what was built; whoever has them closes their spool."""
-        tree = Tree(Spool(self._worker.scratch()))
+        tree = Tree(spool or Spool(self._worker.scratch()))
         try:
             if built.state.chain:
                 await self._worker.pack(built.state.chain, "", partial(read_context, tree))
         except BaseException:
-            tree.spool.close()
+            if spool is None:
+                tree.spool.close()
             raise
         return tree
 
@@ -334,6 +340,10 @@ def _add_labels(stage: Stage, labels: Mapping[str, str]) -> None:
 def _literal(text: str) -> str:
     """Return a word that expands to `text`."""
     return "'" + text.replace("'", "'\"'\"'") + "'"
+
+
+def _platform(options: BuildOptions, state: State) -> Platform:
+    return Platform.parse(options.platform) if options.platform else state.config.platform
 
 
 def _epoch(text: str | None) -> int | None:

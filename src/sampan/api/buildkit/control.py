@@ -15,9 +15,11 @@ from grpclib.server import Stream
 from sampan.api.buildkit.calls import Metadata, Service, both_ways, streaming, unary
 from sampan.api.buildkit.exporting import EXPORTERS, HandingOut
 from sampan.api.buildkit.jobs import Job, Jobs
+from sampan.api.buildkit.options import wish_of
 from sampan.api.buildkit.sessions import Session, Tunnel
-from sampan.build.builder import Built
 from sampan.build.cache import Record
+from sampan.build.exporting.outlet import Outlet
+from sampan.build.exporting.outputs import Outputs, Result
 from sampan.build.pruning import PruneWish
 from sampan.errors import InvalidArgument, SampanError, Unsupported
 from sampan.spec.buildkit import control_pb2 as pb
@@ -34,8 +36,8 @@ _VERSION: Final = "v0.25.0"  # of BuildKit's protocol: what clients may expect o
 class Control:
     """Answers the calls of the service."""
 
-    def __init__(self, jobs: Jobs, host_gateway: str) -> None:
-        self._jobs, self._host_gateway = jobs, host_gateway
+    def __init__(self, jobs: Jobs, outlet: Outlet, host_gateway: str) -> None:
+        self._jobs, self._outlet, self._host_gateway = jobs, outlet, host_gateway
 
     def service(self) -> Service:
         """Return the table of its methods."""
@@ -74,6 +76,8 @@ class Control:
         labels = {
             "org.mobyproject.buildkit.worker.executor": "sampan",
             "org.mobyproject.buildkit.worker.moby": "true",
+            # Clients look for it before they ask for indexes, pushes and archives of images.
+            "org.mobyproject.buildkit.worker.snapshotter": "overlay",
         }
         if self._host_gateway:
             labels[_HOST_GATEWAY] = self._host_gateway
@@ -98,32 +102,32 @@ class Control:
             job.session.set_exception(error)
             job.session.exception()  # seen, also if nobody drives the build
             raise
-        built = await self._built(job, request)
-        return await self._export(job, request, built)
+        result = await self._built(job, request)
+        return await self._export(job, request, result)
 
     async def _session(self, request: pb.SolveRequest) -> Session:
         _check(request)
         return await self._jobs.sessions.find(request.Session)
 
-    async def _built(self, job: Job, request: pb.SolveRequest) -> Built | None:
+    async def _built(self, job: Job, request: pb.SolveRequest) -> Result:
         """Build, or return what the client that drives the build has decided on."""
         if request.Frontend:
-            return await self._jobs.build(job, request.FrontendAttrs)
-        reference = await job.returned
-        if not reference:
-            return None
-        if reference not in job.results:
-            raise InvalidArgument(f"no such result: {reference}")
-        return job.results[reference]
+            made = await self._jobs.build(job, request.FrontendAttrs)
+            return Result(made, is_index=wish_of(request.FrontendAttrs).is_index)
+        returned = await job.returned
+        for name in returned.names:
+            if name not in job.results:
+                raise InvalidArgument(f"no such result: {name}")
+        built = [built for name, built in job.results.items() if name in returned.names]
+        return Result(built, is_index=returned.is_index)
 
-    async def _export(
-        self, job: Job, request: pb.SolveRequest, built: Built | None
-    ) -> pb.SolveResponse:
+    async def _export(self, job: Job, request: pb.SolveRequest, result: Result) -> pb.SolveResponse:
         response: dict[str, str] = {}
-        if built is not None:
+        if result.built:
+            outputs = Outputs(self._jobs.builder, self._outlet)
             for number, exporter in enumerate(request.Exporters):
-                handing = HandingOut(self._jobs.builder, job, number, exporter.Attrs)
-                response |= await handing.run(exporter.Type, built)
+                handing = HandingOut(outputs, job, number, exporter.Attrs)
+                response |= await handing.run(exporter.Type, result)
         return pb.SolveResponse(ExporterResponse=response)
 
     async def status(

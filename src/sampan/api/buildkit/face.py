@@ -8,15 +8,16 @@ from sampan.api.buildkit.gateway import Gateway
 from sampan.api.buildkit.jobs import Jobs
 from sampan.api.buildkit.sessions import Sessions
 from sampan.build.builder import Builder
+from sampan.build.exporting.outlet import Outlet
 
 
 class BuildKit:
     """The sessions, jobs and services of one engine."""
 
-    def __init__(self, builder: Builder, host_gateway: str = "") -> None:
+    def __init__(self, builder: Builder, outlet: Outlet, host_gateway: str = "") -> None:
         self.sessions = Sessions()
         jobs = Jobs(builder, self.sessions)
-        control = Control(jobs, host_gateway)
+        control = Control(jobs, outlet, host_gateway)
         self._services = [control.service(), Gateway(jobs, control).service()]
 
     def services(self) -> list[Service]:

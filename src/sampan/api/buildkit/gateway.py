@@ -6,15 +6,19 @@ Source: buildkit control/gateway/gateway.go, frontend/gateway/pb/gateway.proto a
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import Final
 
+import msgspec
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
 from sampan.api.buildkit.calls import Metadata, Service, unary
 from sampan.api.buildkit.control import Control
-from sampan.api.buildkit.jobs import Job, Jobs
+from sampan.api.buildkit.jobs import Job, Jobs, Returned
+from sampan.api.buildkit.options import wish_of
 from sampan.api.buildkit.warnings import LINT
+from sampan.build.builder import Built
 from sampan.errors import InvalidArgument, NotFound, Unsupported
 from sampan.spec.buildkit import gateway_pb2 as pb
 
@@ -84,13 +88,15 @@ class Gateway:
             if request.FrontendOpt.get("requestid") == LINT:
                 told = await self._jobs.check(job, request.FrontendOpt)
                 return pb.SolveResponse(result=pb.Result(ref=pb.Ref(), metadata=told))
-            built = await self._jobs.build(job, request.FrontendOpt)
-        reference = secrets.token_hex(16)
-        job.results[reference] = built
+            wish = wish_of(request.FrontendOpt)
+            made = await self._jobs.build(job, request.FrontendOpt)
+        names = {secrets.token_hex(16): built for built in made}
+        job.results |= names
+        if wish.is_index:
+            return pb.SolveResponse(result=_of_platforms(names))
+        [(name, built)] = names.items()
         known = {"containerimage.config": built.state.encoded()}
-        return pb.SolveResponse(
-            ref=reference, result=pb.Result(ref=pb.Ref(id=reference), metadata=known)
-        )
+        return pb.SolveResponse(ref=name, result=pb.Result(ref=pb.Ref(id=name), metadata=known))
 
     async def evaluate(
         self, request: pb.EvaluateRequest, metadata: Metadata
@@ -117,7 +123,7 @@ class Gateway:
             job.returned.set_exception(fault)
             job.returned.exception()  # seen, also if nobody waits for it
         else:
-            job.returned.set_result(_reference(request.result))
+            job.returned.set_result(_returned(request.result))
         return pb.ReturnResponse()
 
 
@@ -128,17 +134,24 @@ def _status(code: int) -> Status:
         return Status.UNKNOWN
 
 
-def _reference(result: pb.Result) -> str:
+def _of_platforms(results: Mapping[str, Built]) -> pb.Result:
+    """Return results by platform. Source: buildkit exporter/containerimage/exptypes/parse.go."""
+    platforms, known = [], {}
+    for built in results.values():
+        body = msgspec.to_builtins(built.state.config.platform_body)
+        platforms.append({"ID": str(built.platform), "Platform": body})
+        known[f"containerimage.config/{built.platform}"] = built.state.encoded()
+    known["refs.platforms"] = msgspec.json.encode({"Platforms": platforms})
+    refs = {str(built.platform): pb.Ref(id=name) for name, built in results.items()}
+    return pb.Result(refs=pb.RefMap(refs=refs), metadata=known)
+
+
+def _returned(result: pb.Result) -> Returned:
     kind = result.WhichOneof("result")
     if kind == "ref":
-        return result.ref.id
+        return Returned([result.ref.id] if result.ref.id else [])
     if kind == "refDeprecated":
-        return result.refDeprecated
-    names = []
+        return Returned([result.refDeprecated] if result.refDeprecated else [])
     if kind == "refs":
-        names = [ref.id for ref in result.refs.refs.values()]
-    elif kind == "refsDeprecated":
-        names = list(result.refsDeprecated.refs.values())
-    if len(names) > 1:
-        raise Unsupported("results of several platforms are not supported")
-    return names[0] if names else ""
+        return Returned([ref.id for ref in result.refs.refs.values()], is_index=True)
+    return Returned(list(result.refsDeprecated.refs.values()), is_index=True)

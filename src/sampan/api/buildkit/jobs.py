@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+import msgspec
+
 from sampan.api.buildkit.filesync import Folder, fetch
 from sampan.api.buildkit.options import Wish, wish_of
 from sampan.api.buildkit.progress import Progress, Vertex, Vertices
@@ -38,6 +40,14 @@ _MAX_TEXT: Final = 16 << 20
 _HUB: Final = "registry-1.docker.io"
 
 
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What the client that drives a build has decided on: names of results."""
+
+    names: Sequence[str] = ()
+    is_index: bool = False  # of platforms, whatever their number
+
+
 @dataclass(slots=True)
 class Job:
     """One build."""
@@ -45,7 +55,7 @@ class Job:
     ref: str
     progress: Progress
     session: asyncio.Future[Session]
-    returned: asyncio.Future[str]  # what the gateway's client has decided on
+    returned: asyncio.Future[Returned]
     results: dict[str, Built] = field(default_factory=dict)
     _workers: set[asyncio.Task[Any]] = field(default_factory=set)
 
@@ -125,8 +135,8 @@ class Jobs:
             raise NotFound(f"no such job {ref}") from None
         return self._jobs[ref]
 
-    async def build(self, job: Job, attributes: Mapping[str, str]) -> Built:
-        """Build what the attributes of a front end ask for."""
+    async def build(self, job: Job, attributes: Mapping[str, str]) -> list[Built]:
+        """Build what the attributes of a front end ask for, for each platform."""
         wish, session = wish_of(attributes), await job.client()
         spool = Spool(self.builder.scratch())
         try:
@@ -135,15 +145,29 @@ class Jobs:
             with job.progress.during("[internal] load build context") as vertex:
                 folder = Folder(wish.context_name, exclude=ignored)
                 await fetch(session, folder, context, partial(_transferred, vertex))
-            display = partial(Vertices, job.progress)
-            built = await self.builder.solve(
-                wish.options, recipe, context, _Client(session), display
-            )
-            told = warnings(definition, recipe, built.violations)
+            made = await self._solve(job, wish, recipe, context, SessionClient(session))
+            told = warnings(definition, recipe, made[0].violations)
             job.progress.tell(StatusResponse(warnings=told))
-            return built
+            return made
         finally:
             spool.close()
+
+    async def _solve(
+        self, job: Job, wish: Wish, recipe: Recipe, context: Tree, client: SessionClient
+    ) -> list[Built]:
+        """Build for all platforms, beside each other."""
+
+        async def one(platform: str) -> Built:
+            options = msgspec.structs.replace(wish.options, platform=platform)
+            display = partial(Vertices, job.progress, platform if wish.is_index else "")
+            return await self.builder.solve(options, recipe, context, client, display)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(platform)) for platform in wish.platforms]
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [task.result() for task in tasks]
 
     async def check(self, job: Job, attributes: Mapping[str, str]) -> Mapping[str, bytes]:
         """Check a Dockerfile; return what is answered."""
@@ -156,7 +180,7 @@ class Jobs:
             spool.close()
 
 
-class _Client:
+class SessionClient:
     """A client that is asked for its credentials when they are needed."""
 
     def __init__(self, session: Session) -> None:

@@ -5,14 +5,16 @@ Source: buildkit frontend/dockerui/config.go and attr.go, docker/buildx build/op
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from sampan.api.buildkit.warnings import LINT
+from sampan.build.exporting.options import boolean
 from sampan.errors import InvalidArgument, Unsupported
 from sampan.spec.build import BuildOptions, Limits
 from sampan.spec.docker.config import Ulimit
+from sampan.spec.platform import Platform
 
 _ARGUMENT: Final = "build-arg:"
 _LABEL: Final = "label:"
@@ -39,20 +41,25 @@ class Wish:
     options: BuildOptions
     context_name: str
     dockerfile_name: str
+    platforms: Sequence[str] = ("",)  # "" is that of the base image, or this machine's
+    is_index: bool = False  # whatever their number
+
+
+def _platforms(wanted: Sequence[str]) -> list[str]:
+    """Return platforms, normalised, each once."""
+    return list(dict.fromkeys(str(Platform.parse(one)) for one in wanted))
 
 
 def wish_of(attributes: Mapping[str, str]) -> Wish:
     """Return what attributes ask for. Raises Unsupported for what is not there, InvalidArgument."""
     _check(attributes)
-    platform = attributes.get("platform", "")
-    if "," in platform:
-        raise Unsupported("images of several platforms in one build are not supported")
+    platforms = [one for one in attributes.get("platform", "").split(",") if one]
     options = BuildOptions(
         dockerfile=attributes.get("filename") or "Dockerfile",
         target=attributes.get("target", ""),
         arguments=dict(_with_prefix(attributes, _ARGUMENT)),
         labels=_with_prefix(attributes, _LABEL),
-        platform=platform,
+        platform=platforms[0] if platforms else "",
         no_cache="no-cache" in attributes,
         pull=attributes.get("image-resolve-mode") == "pull",
         network=_network(attributes.get("force-network-mode", "")),
@@ -63,6 +70,8 @@ def wish_of(attributes: Mapping[str, str]) -> Wish:
         options,
         attributes.get("contextkey") or "context",
         attributes.get("dockerfilekey") or "dockerfile",
+        _platforms(platforms) or [""],
+        len(platforms) > 1 or boolean(attributes, "multi-platform", default=False),
     )
 
 

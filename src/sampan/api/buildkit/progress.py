@@ -150,24 +150,28 @@ class Vertex:
 
 
 class Vertices:
-    """Tells the steps of a build as vertices; see build.display.Voices."""
+    """Tells the steps of a build as vertices; see build.display.Voices.
 
-    def __init__(self, progress: Progress, steps: int) -> None:
+    `platform` says which build it is, of those for several.
+    """
+
+    def __init__(self, progress: Progress, platform: str, steps: int) -> None:
         self._progress, self._steps = progress, steps
+        self._prefix = f"{platform} " if platform else ""
 
     def argument(self, number: int, text: str) -> None:
         """Nothing: it is no step of BuildKit's."""
 
     def voice(self) -> Voice:
         """Return what one stage speaks by."""
-        return Voice(self._progress, self._steps)
+        return Voice(self._progress, self._prefix, self._steps)
 
 
 class Voice:
     """One stage; see build.display.Speaker."""
 
-    def __init__(self, progress: Progress, steps: int) -> None:
-        self._progress, self._steps = progress, steps
+    def __init__(self, progress: Progress, prefix: str, steps: int) -> None:
+        self._progress, self._prefix, self._steps = progress, prefix, steps
         self._vertex: Vertex | None = None
 
     def step(self, number: int, text: str) -> None:
@@ -175,7 +179,9 @@ class Voice:
         before = self._vertex
         if before:
             before.end()
-        self._vertex = self._progress.vertex(f"[{number}/{self._steps}] {text}", before)
+        self._vertex = self._progress.vertex(
+            f"[{self._prefix}{number}/{self._steps}] {text}", before
+        )
 
     def text(self, text: str) -> None:
         """Log output."""

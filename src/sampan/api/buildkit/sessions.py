@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import quote_plus
 
 from google.protobuf.message import Message
@@ -23,7 +23,7 @@ from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from h2.exceptions import H2Error
 
-from sampan.errors import InvalidArgument, NotFound, Unavailable
+from sampan.errors import InvalidArgument, NotFound, SampanError, Unavailable
 from sampan.http.grpc import Duplex, connected
 from sampan.http.stream import CHUNK
 from sampan.spec.buildkit import session_pb2 as pb
@@ -52,20 +52,26 @@ class Session:
 
     @asynccontextmanager
     async def exchange(
-        self, method: str, kind: type[T], metadata: Metadata, refusal: str
-    ) -> AsyncIterator[Stream[T, T]]:
+        self,
+        method: str,
+        kind: type[T],
+        metadata: Metadata,
+        refusal: str,
+        reply: type[Any] | None = None,
+    ) -> AsyncIterator[Stream[T, Any]]:
         """Give a call in which both sides send messages, as they like.
 
-        Raises InvalidArgument for what the client has against it (`refusal` if it says nothing),
+        The client's are of the same `kind`, or of the kind `reply`. Raises NotFound,
+        InvalidArgument for what the client has against it (`refusal` if it says nothing),
         Unavailable if it goes.
         """
         try:
             async with self.channel.request(
-                method, Cardinality.STREAM_STREAM, kind, kind, metadata=metadata
+                method, Cardinality.STREAM_STREAM, kind, reply or kind, metadata=metadata
             ) as stream:
                 yield stream
         except GRPCError as error:
-            raise InvalidArgument(error.message or refusal) from None
+            raise _refused(error, refusal) from None
         except (OSError, StreamTerminatedError, H2Error):
             raise Unavailable("the client has ended its session") from None
 
@@ -97,10 +103,14 @@ class Session:
             )
             return await call(message)
         except GRPCError as error:
-            kind_of = NotFound if error.status is Status.NOT_FOUND else InvalidArgument
-            raise kind_of(error.message or f"the client has no {what}") from None
+            raise _refused(error, f"the client has no {what}") from None
         except (OSError, StreamTerminatedError):
             raise Unavailable("the client has ended its session") from None
+
+
+def _refused(error: GRPCError, refusal: str) -> SampanError:
+    kind = NotFound if error.status is Status.NOT_FOUND else InvalidArgument
+    return kind(error.message or refusal)
 
 
 class Tunnel:

@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import os
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import zstandard
 from isal import isal_zlib
 
 from sampan.distribution.repository import Repository
 from sampan.distribution.uploads import Read
 from sampan.engine.blocking import in_own_thread
 from sampan.engine.images.feeding import wide_pipe
+from sampan.errors import InvalidArgument
 from sampan.rpc import Fd
 from sampan.spec.digest import Digest
+from sampan.spec.exports import GZIP, Compression
 from sampan.spec.image import Descriptor
 from sampan.storage.content import ContentStore
 from sampan.storage.mounter import Mounter
 
 _BLOCK: Final = 128 << 10  # what the compressor writes depends on how it is fed: always like this
 _LEVEL: Final = 2  # of igzip's four: ten times as fast as zlib's 6, and a seventh larger
+_ZSTD: Final = 3  # of zstd's 22: its own default
 _GZIP: Final = 31  # window bits: the largest window, with gzip's header (no name, no time)
 
 
@@ -60,12 +65,37 @@ class _Pipe:
         return count
 
 
-class _Gzip:
-    """The gzip form of a pipe's content: the same bytes whenever the content is the same."""
+class _Plain:
+    """A compressor that compresses nothing."""
 
-    def __init__(self, pipe: _Pipe, advance: Callable[[int], None]) -> None:
+    def compress(self, data: memoryview) -> bytes:
+        return bytes(data)
+
+    def flush(self) -> bytes:
+        return b""
+
+
+def compressor(compression: Compression) -> Any:
+    """Return what compresses: `compress` and `flush`. Raises InvalidArgument for a bad level."""
+    level = compression.level
+    if compression.kind == "uncompressed":
+        return _Plain()
+    try:
+        if compression.kind == "zstd":
+            return zstandard.ZstdCompressor(level=_ZSTD if level is None else level).compressobj()
+        if level is None:
+            return isal_zlib.compressobj(_LEVEL, wbits=_GZIP)
+        return zlib.compressobj(level, wbits=_GZIP)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid compression level: {level}") from error
+
+
+class _Compressed:
+    """A pipe's content in another form: the same bytes whenever the content is the same."""
+
+    def __init__(self, pipe: _Pipe, advance: Callable[[int], None], form: Compression) -> None:
         self._pipe, self._advance = pipe, advance
-        self._compressor: Any = isal_zlib.compressobj(_LEVEL, wbits=_GZIP)
+        self._compressor: Any = compressor(form)
         self._block = memoryview(bytearray(_BLOCK))
         self._ready, self._ended = b"", False
 
@@ -102,9 +132,9 @@ async def _filled(fill: Callable[[int, _Pipe], asyncio.Future[None]]) -> AsyncIt
 
 @asynccontextmanager
 async def packed(
-    mounter: Mounter, chain: Digest, advance: Callable[[int], None]
+    mounter: Mounter, chain: Digest, advance: Callable[[int], None], form: Compression = GZIP
 ) -> AsyncIterator[Read]:
-    """Give a layer as a gzip archive; `advance` is told of its uncompressed bytes."""
+    """Give a layer as an archive; `advance` is told of its uncompressed bytes."""
 
     def fill(writing: int, pipe: _Pipe) -> asyncio.Future[None]:
         def run() -> None:
@@ -119,7 +149,7 @@ async def packed(
         return asyncio.ensure_future(in_own_thread(run))
 
     async with _filled(fill) as pipe:
-        yield _Gzip(pipe, advance).read
+        yield _Compressed(pipe, advance, form).read
 
 
 @asynccontextmanager

@@ -79,7 +79,7 @@ class Images:
         registries, limits = registries or Registries(), limits or TransferLimits()
         self._downloads, self._uploads = Slots(limits.downloads), Slots(limits.uploads)
         self._pulling = Pulling(self.store, registries, self._downloads, emit)
-        self._pushing = Pushing(self.store, registries, self._uploads, emit)
+        self.pushing = Pushing(self.store, registries, self._uploads, emit)
         self._driver = driver
         self._root, self._containers = data_root or root, containers
         self._pruning = False
@@ -230,7 +230,7 @@ class Images:
         if platform is not None:
             self.store.find(str(reference), platform)
         offer = Offer(reference, platform, credentials)
-        async with aclosing(reported(lambda report: self._pushing.push(offer, report))) as said:
+        async with aclosing(reported(lambda report: self.pushing.push(offer, report))) as said:
             async for message in said:
                 yield message
 

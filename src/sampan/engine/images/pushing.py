@@ -29,15 +29,11 @@ from sampan.engine.images.transfers import Slots, Transfers
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.digest import Digest, digest_of, parse_digest
 from sampan.spec.docker.registries import PushResult
+from sampan.spec.exports import typed
 from sampan.spec.image import (
     MEDIA_CONFIG,
     MEDIA_DOCKER_CONFIG,
-    MEDIA_DOCKER_LAYER,
-    MEDIA_DOCKER_LAYER_GZIP,
     MEDIA_DOCKER_MANIFEST,
-    MEDIA_LAYER,
-    MEDIA_LAYER_GZIP,
-    MEDIA_LAYER_ZSTD,
     MEDIA_MANIFEST,
     Descriptor,
     Document,
@@ -86,15 +82,7 @@ class Pushing:
         """
         reference = offer.reference
         report.say(f"The push refers to repository [{reference.trimmed().familiar}]")
-        repository = self._registries.repository(reference.trimmed(), offer.credentials, push=True)
-        shipping = Shipping(
-            self._store,
-            self._registries,
-            repository,
-            offer.credentials,
-            self.slots,
-            self._packing,
-        )
+        repository, shipping = self.shipping(reference, offer.credentials)
         push = _Push(offer, repository, shipping, report)
         async with self._store.intake():
             for tagged in self._tagged(reference):
@@ -102,6 +90,16 @@ class Pushing:
         self._emit(
             "push", reference.familiar, {**self._labels(offer), "name": reference.familiar_name}
         )
+
+    def shipping(
+        self, reference: Reference, credentials: Credentials | None
+    ) -> tuple[Repository, Shipping]:
+        """Return the repository of a reference, and what brings layers there."""
+        repository = self._registries.repository(reference.trimmed(), credentials, push=True)
+        shipping = Shipping(
+            self._store, self._registries, repository, credentials, self.slots, self._packing
+        )
+        return repository, shipping
 
     def _labels(self, offer: Offer) -> dict[str, str]:
         try:
@@ -203,7 +201,7 @@ class Pushing:
         made = Manifest(
             media_type=MEDIA_MANIFEST if oci else MEDIA_DOCKER_MANIFEST,
             config=config,
-            layers=[_typed(layer, oci) for layer in layers],
+            layers=[typed(layer, oci=oci) for layer in layers],
         )
         document = _encoded(made)
         described = Descriptor(
@@ -355,17 +353,6 @@ def _kind(described: Descriptor, content: bytes) -> str:
     """Return the media type that a document is put with: its own, or what it is called by."""
     said = msgspec.json.decode(content, type=dict[str, Any]).get("mediaType")
     return said if isinstance(said, str) and said else described.media_type
-
-
-def _typed(layer: Descriptor, oci: bool) -> Descriptor:
-    """Return a layer with the media type that fits the manifest."""
-    if "zstd" in layer.media_type:
-        kind = MEDIA_LAYER_ZSTD
-    elif layer.media_type in (MEDIA_LAYER, MEDIA_DOCKER_LAYER):
-        kind = MEDIA_LAYER if oci else MEDIA_DOCKER_LAYER
-    else:
-        kind = MEDIA_LAYER_GZIP if oci else MEDIA_DOCKER_LAYER_GZIP
-    return Descriptor(media_type=kind, digest=layer.digest, size=layer.size)
 
 
 def _encoded(manifest: Manifest) -> bytes:

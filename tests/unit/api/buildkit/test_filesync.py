@@ -179,7 +179,7 @@ def test_modes_of_go_are_translated() -> None:
 
 
 def test_a_folder_that_is_not_served_is_named() -> None:
-    with pytest.raises(InvalidArgument, match='no access allowed to dir "x"'):
+    with pytest.raises(NotFound, match='no access allowed to dir "x"'):
         fetched(Folders({}), Folder("x"))
 
 

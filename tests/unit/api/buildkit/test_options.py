@@ -51,7 +51,7 @@ def test_everything_said_reaches_the_build() -> None:
     ("attributes", "kind", "sentence"),
     [
         ({"no-cache": "stage"}, Unsupported, "--no-cache-filter"),
-        ({"platform": "a,b"}, Unsupported, "several platforms"),
+        ({"platform": "linux,b"}, InvalidArgument, "unknown operating system"),
         ({"shm-size": "1g"}, InvalidArgument, "invalid shm-size: 1g"),
         ({"ulimit": "nofile"}, InvalidArgument, "invalid ulimit: nofile"),
         ({"force-network-mode": "x"}, InvalidArgument, "invalid network mode: x"),
@@ -62,3 +62,10 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(kind, match=sentence):
         wish_of(attributes)
+
+
+def test_platforms_are_normalised_and_counted_once() -> None:
+    wish = wish_of({"platform": "linux/arm64/v8,arm64,linux/amd64"})
+    assert (wish.platforms, wish.is_index) == (["linux/arm64", "linux/amd64"], True)
+    assert wish_of({"multi-platform": "true"}).is_index
+    assert list(wish_of({}).platforms) == [""]

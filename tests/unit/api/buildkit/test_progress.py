@@ -50,7 +50,7 @@ def test_who_comes_early_and_who_comes_late_hear_the_same() -> None:
 
 def test_steps_follow_each_other_and_end_once() -> None:
     progress = Progress("r")
-    voice = Vertices(progress, 2).voice()
+    voice = Vertices(progress, "", 2).voice()
     voice.step(1, "FROM a")
     voice.cached()
     voice.step(2, "RUN b")
@@ -72,7 +72,7 @@ def test_steps_follow_each_other_and_end_once() -> None:
 
 def test_a_step_that_fails_has_the_error_and_a_stopped_one_is_cancelled() -> None:
     progress = Progress("r")
-    failed, stopped, silent = (Vertices(progress, 2).voice() for _ in range(3))
+    failed, stopped, silent = (Vertices(progress, "", 2).voice() for _ in range(3))
     failed.step(1, "RUN a")
     stopped.step(2, "RUN b")
     failed.fail(ValueError("it broke"))
@@ -86,7 +86,7 @@ def test_a_step_that_fails_has_the_error_and_a_stopped_one_is_cancelled() -> Non
 
 def test_layers_of_a_base_image_are_transfers() -> None:
     progress = Progress("r")
-    voice = Vertices(progress, 1).voice()
+    voice = Vertices(progress, "", 1).voice()
     voice.step(1, "FROM a")
     detail = ProgressDetail(current=5, total=9)
     voice.say(ProgressMessage(id="abc", status="Downloading", progress_detail=detail))

@@ -1,0 +1,212 @@
+"""What is made of results of builds: images with manifests, and files.
+
+Source: buildkit exporter/containerimage/export.go, exporter/local/fs.go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from sampan.build.builder import Builder, Built
+from sampan.build.exporting.assembling import Assembly, Product, assemble
+from sampan.build.exporting.options import Wishes, boolean
+from sampan.build.exporting.outlet import Destination, Outlet, Packed
+from sampan.build.tree import Spool, Tree
+from sampan.build.worker import Clients
+from sampan.errors import InvalidArgument
+from sampan.spec.digest import chain_ids, parse_digest
+from sampan.spec.exports import Compression, LayerPlace
+from sampan.spec.image import Descriptor
+from sampan.spec.reference import Reference
+
+Tell = Callable[[str], None]
+_PACKING: Final = 2  # layers that are compressed at once
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a build has made, for each platform; one of none is nothing."""
+
+    built: Sequence[Built]
+    is_index: bool = False  # whatever the number of platforms
+
+    def now(self) -> int:
+        """Return the time of what is made of it, in nanoseconds."""
+        epoch = self.built[0].epoch
+        return time.time_ns() if epoch is None else epoch * 10**9
+
+
+@dataclass(slots=True)
+class Outputs:
+    """The outputs of one build."""
+
+    builder: Builder
+    outlet: Outlet
+
+    def is_index(self, result: Result, wishes: Wishes) -> bool:
+        """Tell whether an index is made, and not a manifest alone."""
+        return result.is_index or len(result.built) > 1
+
+    def needs_manifest(self, result: Result, wishes: Wishes) -> bool:
+        """Tell whether more is to be said of an image than its configuration.
+
+        Layers are compressed for it, to know their digests; so nobody does who need not.
+        """
+        return self.is_index(result, wishes) or wishes.push or not wishes.plain
+
+    async def _product(self, built: Built) -> Product:
+        state = built.state
+        diff_ids = state.config.diff_ids
+        if not state.config.history and not state.image:
+            raise InvalidArgument("No image was generated. Is your Dockerfile empty?")
+        layers = [
+            LayerPlace(diff_id=diff_id, chain=chain)
+            for diff_id, chain in zip(diff_ids, chain_ids(diff_ids), strict=True)
+        ]
+        config = await self.outlet.config(state.image) if state.image else state.encoded()
+        return Product(built.platform, config, layers)
+
+    async def _products(self, result: Result) -> list[Product]:
+        return [await self._product(built) for built in result.built]
+
+    # --- images ----------------------------------------------------------------------------
+
+    async def image(self, result: Result, wishes: Wishes, clients: Clients, tell: Tell) -> Assembly:
+        """Store an image with its manifests under its names, and push it if that is wanted."""
+        products, index = await self._products(result), self.is_index(result, wishes)
+        names = [Reference.parse(name).with_default_tag() for name in wishes.names]
+        if wishes.push and not names:
+            raise InvalidArgument("tag is needed when pushing to registry")
+        places = [
+            self.outlet.destination(name, await clients.credentials(name))
+            for name in (names if wishes.push else ())
+        ]
+
+        async def make(layer: LayerPlace) -> Descriptor:
+            if places:
+                return await places[0].layer(layer, wishes.compression)
+            return await self.outlet.measured(layer, wishes.compression)
+
+        assembly = await assemble(products, wishes, make, index=index)
+        for descriptor, _ in assembly.manifests:
+            tell(f"exporting manifest {descriptor.digest}")
+        if wishes.store:
+            await self._record(products, assembly, names, wishes)
+            for name in names:
+                tell(f"naming to {name}")
+        for number, (place, name) in enumerate(zip(places, names, strict=False)):
+            if number:
+                await _bring(assembly, place, wishes)
+            tag = "" if wishes.by_digest else name.tag
+            await _put(assembly, place, tag)
+            tell(f"pushing manifest for {name}@{assembly.root.digest}")
+        return assembly
+
+    async def _record(
+        self,
+        products: Sequence[Product],
+        assembly: Assembly,
+        names: Sequence[Reference],
+        wishes: Wishes,
+    ) -> None:
+        known = [str(name) for name in names if not wishes.by_digest]
+        digest = parse_digest(assembly.root.digest)
+        if wishes.push or wishes.canonical:
+            known += [str(name.trimmed().with_digest(digest)) for name in names]
+        others = [content for _, content in assembly.blobs.values()]
+        documents = [*others, *(content for _, content in assembly.manifests)]
+        configs = list(dict.fromkeys(product.config for product in products))
+        await self.outlet.record(configs, documents, list(dict.fromkeys(known)))
+
+    @asynccontextmanager
+    async def packed(
+        self, result: Result, wishes: Wishes, tell: Tell
+    ) -> AsyncIterator[tuple[Assembly, Mapping[str, Packed]]]:
+        """Have an image with all its layers in files."""
+        products, index = await self._products(result), self.is_index(result, wishes)
+        wanted = {layer.diff_id: layer for product in products for layer in product.layers}
+        async with AsyncExitStack() as stack:
+            made = await self._pack(stack, wanted.values(), wishes.compression)
+
+            async def make(layer: LayerPlace) -> Descriptor:
+                return made[layer.diff_id].descriptor
+
+            assembly = await assemble(products, wishes, make, index=index)
+            tell("exporting layers")
+            for descriptor, _ in assembly.manifests:
+                tell(f"exporting manifest {descriptor.digest}")
+            yield assembly, {one.descriptor.digest: one for one in made.values()}
+
+    async def _pack(
+        self, stack: AsyncExitStack, layers: Iterable[LayerPlace], form: Compression
+    ) -> dict[str, Packed]:
+        """Have layers in files, a few at once, until the stack ends."""
+        made: dict[str, Packed] = {}
+        slots = asyncio.Semaphore(_PACKING)
+
+        async def one(layer: LayerPlace) -> None:
+            async with slots:
+                made[layer.diff_id] = await stack.enter_async_context(
+                    self.outlet.packed(layer, form)
+                )
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for layer in layers:
+                    group.create_task(one(layer))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return made
+
+    # --- files -----------------------------------------------------------------------------
+
+    async def files(self, result: Result, attributes: Mapping[str, str]) -> Tree:
+        """Return the files of a result, those of several platforms in folders of their own."""
+        split = boolean(attributes, "platform-split", default=result.is_index)
+        if not split and len(result.built) == 1:
+            return await self.builder.files(result.built[0])
+        whole = Tree(Spool(self.builder.scratch()))
+        try:
+            for built in result.built:
+                tree = await self.builder.files(built, whole.spool)
+                name = str(built.platform).replace("/", "_") if split else ""
+                if name:
+                    whole.graft(name.encode(), tree.root)
+                else:
+                    _lay(whole, tree)
+        except BaseException:
+            whole.spool.close()
+            raise
+        return whole
+
+
+def _lay(whole: Tree, tree: Tree) -> None:
+    """Put files beside those of other platforms; the same name twice is an error."""
+    for name, file in tree.root.children.items():
+        if name in whole.root.children:
+            raise InvalidArgument(
+                f"cannot overwrite {name.decode(errors='replace')} from"
+                " another platform: use platform-split"
+            )
+        whole.root.children[name] = file
+
+
+async def _bring(assembly: Assembly, place: Destination, wishes: Wishes) -> None:
+    """Have the layers of a finished image in a further repository, as they are."""
+    for digest, layer in assembly.layers.items():
+        await place.layer(layer, wishes.compression, assembly.forms[digest])
+
+
+async def _put(assembly: Assembly, place: Destination, tag: str) -> None:
+    """Have everything but the layers in a repository."""
+    for descriptor, content in assembly.blobs.values():
+        await place.blob(descriptor, content)
+    *others, (root, content) = assembly.manifests
+    for descriptor, other in others:
+        await place.manifest(descriptor, other)
+    await place.manifest(root, content, tag)
