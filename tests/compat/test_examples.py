@@ -110,10 +110,9 @@ def test_the_two_programs_that_supervisord_keeps_answer(host: Host, tmp_path: Pa
     ports = "-p", "2222:22", "-p", "8080:80"
     host.run("docker", "run", "-d", "--name", "supervised", *ports, "-v", mount, "test/supervisord")
     assert host.page("127.0.0.1:8080") == "<p>Served by apache, under supervisord.</p>\n"
-    options = ("StrictHostKeyChecking=no", f"UserKnownHostsFile={tmp_path}/known", "BatchMode=yes")
+    options = ("StrictHostKeyChecking=no", f"UserKnownHostsFile={tmp_path}/known", "BatchMode=yes",
+               "ConnectionAttempts=60")  # its host keys are being made  # fmt: skip
     ssh = "ssh", "-i", str(key), "-p", "2222", *(f"-o{option}" for option in options)
-    eventually(lambda: "RUNNING" in host.run("docker", "exec", "supervised", "supervisorctl",
-                                             "status", "sshd"))  # fmt: skip
     said = host.run(*ssh, "root@127.0.0.1", "supervisorctl status; id -un")
     lines = [line.split() for line in said.splitlines()]
     assert [line[:2] for line in lines[:2]] == [["apache2", "RUNNING"], ["sshd", "RUNNING"]]
