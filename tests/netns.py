@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,6 +23,7 @@ from sampan.network.netlink import (
     set_link,
 )
 from sampan.network.sandbox import Sandbox, inside, write_sysctl
+from tests.session import unique
 
 HOST, NEIGHBOUR = "198.51.100.1", "198.51.100.2"
 HOST6, NEIGHBOUR6 = "2001:db8::1", "2001:db8::2"
@@ -33,6 +35,18 @@ class Hosts:
 
     host: int
     neighbour: int
+
+
+@contextmanager
+def named() -> Iterator[str]:
+    """Make a network namespace with a name, where programs can reach one another on loopback."""
+    name = unique()
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 @contextmanager

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from tests.daemon import running
+from tests.netns import named
 from tests.registries import DEBIANS, OURS, OUTSIDE, Registry, registry
 from tests.remote_images import FOREIGN, busybox, digest, image, index, layer, push, small_layer
-from tests.session import eventually, scratch, unique
+from tests.session import eventually, scratch
 from tests.tokens import token_server
 from tests.wire import Site
 
@@ -28,13 +29,8 @@ USERS = {"captain": "secret"}
 
 @pytest.fixture(scope="module")
 def namespace() -> Iterator[str]:
-    name = unique()
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+    with named() as name:
         yield name
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 @pytest.fixture(scope="module")

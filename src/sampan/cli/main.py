@@ -89,7 +89,12 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         "Serve a registry of images",
         {
             "garbage-collect": "registry.garbage_collect",
+            "group": "registry.group",
+            "key": "registry.key",
+            "rule": "registry.rule",
             "serve": "registry.serve",
+            "session": "registry.session",
+            "user": "registry.user",
             "verify": "registry.verify",
         },
     ),

@@ -22,7 +22,7 @@ from sampan.registry.endpoints import blobs, lists, manifests, uploads
 from sampan.registry.endpoints.call import Call, Emit
 from sampan.registry.errors import RegistryError
 from sampan.registry.registry import Registry
-from sampan.registry.service import HANDLER, Service
+from sampan.registry.service import HANDLER, USER, Service
 
 log = logging.getLogger(__name__)
 Endpoint = Callable[[Call], Awaitable[Response]]
@@ -203,6 +203,7 @@ class Application:
             )
         else:
             call.grant = self.access.authorize(request, wanted, needed)
+        request.scope[USER] = call.grant.user
         if verb.deletes and not self.service.deletes:
             raise RegistryError("UNSUPPORTED")
         return await verb.endpoint(call)

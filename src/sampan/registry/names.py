@@ -13,7 +13,7 @@ from sampan.spec.digest import Digest, parse_digest
 
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})*")
-_NAME_LENGTH = 255
+NAME_LENGTH = 255
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _UPLOAD = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 ALGORITHMS = ("sha256", "sha512")
@@ -21,8 +21,8 @@ ALGORITHMS = ("sha256", "sha512")
 
 def repository(text: str) -> str:
     """Return `text` as the name of a repository, or answer NAME_INVALID."""
-    if len(text) > _NAME_LENGTH or not _NAME.fullmatch(text):
-        raise RegistryError("NAME_INVALID", {"name": text[:_NAME_LENGTH]})
+    if len(text) > NAME_LENGTH or not _NAME.fullmatch(text):
+        raise RegistryError("NAME_INVALID", {"name": text[:NAME_LENGTH]})
     return text
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-HANDLER = "sampan.handler"  # where the application says in an ASGI scope which route it took
+# Where the application says in an ASGI scope which route it took, and who asked.
+HANDLER, USER = "sampan.handler", "sampan.user"
 
 
 @dataclass(frozen=True)

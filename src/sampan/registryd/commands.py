@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sampan.errors import InvalidArgument
 from sampan.registry.configuration.document import Checked, load
-from sampan.registryd import settings
+from sampan.registryd import settings, token_settings
 from sampan.registryd.serve import configure_logs
 from sampan.registryd.serve import serve as serve_registry
 
@@ -45,6 +45,7 @@ def verify(options: argparse.Namespace, path: Path) -> int:
             settings.collecting(checked)
             settings.endpoints(checked)
             settings.mailboxes(checked)
+            token_settings.lifetime(checked)
         except InvalidArgument as error:
             problems = [str(error)]
     for problem in problems:
@@ -57,6 +58,8 @@ def verify(options: argparse.Namespace, path: Path) -> int:
 def garbage_collect(options: argparse.Namespace, path: Path) -> int:
     """Collect what nobody needs, at once: nobody is pushing while no registry serves."""
     checked = _loaded(path)
+    if not settings.has_storage(checked):
+        raise InvalidArgument("a token service alone has no garbage")
     if settings.root_directory(checked) is None:
         raise InvalidArgument("a registry in memory has no garbage when it is not running")
     with settings.open_registry(checked) as registry:

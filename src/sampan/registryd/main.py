@@ -1,4 +1,4 @@
-"""The program `sampan-registry`: serve a registry, verify a configuration, collect garbage."""
+"""The program `sampan-registry`: serve a registry, look after it, and after its accounts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ from pathlib import Path
 from sampan.errors import InvalidArgument, SampanError
 
 PROGRAM = "sampan-registry"
+ACCOUNTS = {
+    "user": "Users of the token service: add, disable, enable, import, ls, passwd, rm",
+    "group": "Groups of users: add, join, leave, ls, rm",
+    "rule": "Who may do what: add, ls, rm",
+    "session": "Logins that go on, by refresh tokens: ls, rm",
+    "key": "Keys that sign tokens: ls, rotate",
+}
 CONFIGURATION = "REGISTRY_CONFIGURATION_PATH"
 
 
@@ -22,14 +29,22 @@ def entry() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit status."""
-    options = _parser().parse_args(arguments)
+    if arguments and arguments[0] in ACCOUNTS:
+        options = _accounts(arguments[0]).parse_intermixed_args(arguments[1:])
+    else:
+        options = _parser().parse_args(arguments)
     try:
         from sampan.registryd import commands
     except ImportError as error:
         sys.stderr.write(f"{PROGRAM}: {error.name} is missing: install sampan[registry]\n")
         return 1
     try:
-        status: int = getattr(commands, options.command)(options, _configuration(options.config))
+        path = _configuration(options.config)
+        if options.command in ACCOUNTS:
+            from sampan.registryd import accounts
+
+            return accounts.run(options, path)
+        status: int = getattr(commands, options.command)(options, path)
     except SampanError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201
         return 1
@@ -66,6 +81,28 @@ def _parser() -> argparse.ArgumentParser:
                 help="manifests too that no tag leads to",
             )
             command.add_argument("-q", "--quiet", action="store_true", help="tell nothing")
+    for name, text in ACCOUNTS.items():
+        commands.add_parser(name, help=text, parents=[_accounts(name)], add_help=False)
+    return parser
+
+
+def _accounts(name: str) -> argparse.ArgumentParser:
+    """Return the parser of a command on accounts: flags may stand between its words."""
+    text = ACCOUNTS[name]
+    parser = argparse.ArgumentParser(prog=f"{PROGRAM} {name}", description=text, allow_abbrev=False)
+    parser.set_defaults(command=name)
+    parser.add_argument("-c", "--config", help=f"the configuration, else ${CONFIGURATION}")
+    if name == "user":
+        parser.add_argument("-g", "--group", action="append", help="of a new user")
+        parser.add_argument("--password-stdin", action="store_true", help="do not ask for it")
+    if name == "rule":
+        parser.add_argument("--type", choices=("repository", "registry"), help="of a new rule")
+    if name == "session":
+        parser.add_argument("-u", "--user", help="whose sessions end")
+    if name == "key":
+        parser.add_argument("--now", action="store_true", help="the old keys were stolen")
+    parser.add_argument("action", help=text.partition(": ")[2])
+    parser.add_argument("words", nargs="*")
     return parser
 
 

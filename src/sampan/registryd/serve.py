@@ -10,8 +10,9 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 from starlette.types import ASGIApp
 
@@ -26,7 +27,9 @@ from sampan.registry.metrics import Metrics
 from sampan.registry.notifications import Endpoint, Notifier
 from sampan.registry.registry import Registry
 from sampan.registry.server import Server
-from sampan.registryd import debugging, logs, settings, sockets
+from sampan.registry.tokens.application import TokenApplication
+from sampan.registry.tokens.issuer import Issuer
+from sampan.registryd import debugging, logs, settings, sockets, token_settings
 from sampan.registryd.certificates import Certificates
 from sampan.registryd.mail import Post
 
@@ -51,26 +54,28 @@ async def serve(checked: Checked) -> None:
         mailboxes = settings.mailboxes(checked)
         if mailboxes:
             stack.enter_context(Post(mailboxes))
-        access = settings.access(checked)
-        collecting = settings.collecting(checked)
-        endpoints = settings.endpoints(checked)
+        lifetime = token_settings.lifetime(checked)
         certificates = _certificates(checked)
         if certificates:
             stack.enter_context(certificates)
         address = str(checked.get("http.addr", DEFAULT_ADDRESS))
         listener = sockets.listen(address, checked.get("http.net", "tcp"), os.environ)
         stack.callback(listener.close)
-        registry = stack.enter_context(settings.open_registry(checked))
-        notifier = _notifier(checked, registry, endpoints)
-        if notifier:
-            stack.callback(notifier.close)
-            notifier.start()
-        health = Health(settings.checks(checked, registry.driver.check))
-        application = Application(
-            registry, settings.service(checked), access, notifier, health.sick
-        )
-        stack.callback(application.close)
-        served: ASGIApp = application
+        works: list[Coroutine[Any, Any, None]] = []
+        stack.callback(_drop, works)
+        served: ASGIApp | None = None
+        issuer = None
+        if token_settings.is_wanted(checked):
+            issuer = stack.enter_context(token_settings.issuer(checked))
+            works.append(_tend(issuer, lifetime))
+        health = Health()
+        if settings.has_storage(checked):
+            served, health = _registry(checked, stack, works)
+        if issuer:
+            tokens = TokenApplication(issuer, token_settings.path(checked), served)
+            stack.callback(tokens.close)
+            served = tokens
+        assert served, "a configuration without storage and tokens is refused"
         if not checked.get("log.accesslog.disabled", False):
             served = AccessLog(served, sys.stdout)
         served = await _debug(checked, stack, health, served)
@@ -84,9 +89,8 @@ async def serve(checked: Checked) -> None:
             )
         )
         background = await stack.enter_async_context(_Background())
-        background.start(health.watch(application.threads))
-        background.start(_purge(registry, application, settings.purging(checked)))
-        background.start(_collect(registry, application, collecting))
+        while works:
+            background.start(works.pop())
         loop = asyncio.get_running_loop()
         if certificates:
             background.start(_renew(server, certificates))
@@ -97,6 +101,32 @@ async def serve(checked: Checked) -> None:
         log.info("listening on %s%s", sockets.name_of(listener), kind)
         await server.ended()
     log.info("the registry has ended")
+
+
+def _drop(works: list[Coroutine[Any, Any, None]]) -> None:
+    for work in works:  # that nobody began, because something before it failed
+        work.close()
+
+
+def _registry(
+    checked: Checked, stack: AsyncExitStack, works: list[Coroutine[Any, Any, None]]
+) -> tuple[Application, Health]:
+    """Open the registry, and say what has to go on beside the requests."""
+    access = settings.access(checked)
+    collecting = settings.collecting(checked)
+    endpoints = settings.endpoints(checked)
+    registry = stack.enter_context(settings.open_registry(checked))
+    notifier = _notifier(checked, registry, endpoints)
+    if notifier:
+        stack.callback(notifier.close)
+        notifier.start()
+    health = Health(settings.checks(checked, registry.driver.check))
+    application = Application(registry, settings.service(checked), access, notifier, health.sick)
+    stack.callback(application.close)
+    works.append(health.watch(application.threads))
+    works.append(_purge(registry, application, settings.purging(checked)))
+    works.append(_collect(registry, application, collecting))
+    return application, health
 
 
 def _notifier(
@@ -131,8 +161,8 @@ class _Background:
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         task.add_done_callback(_tell_failure)
         self._tasks.append(task)
 
@@ -180,6 +210,16 @@ async def _renew(server: Server, certificates: Certificates) -> None:
         await asyncio.sleep(LOOK_SECONDS)
         if certificates.changed():
             _renew_now(server, certificates)
+
+
+async def _tend(issuer: Issuer, lifetime: float) -> None:
+    """Make and remove signing keys when it is time."""
+    while True:
+        try:
+            await asyncio.to_thread(issuer.keys.tend)
+        except (OSError, InvalidArgument) as error:
+            log.error("keys of the token service are not renewed: %s", error)
+        await asyncio.sleep(max(lifetime, LOOK_SECONDS))
 
 
 async def _purge(registry: Registry, application: Application, purging: settings.Purging) -> None:

@@ -13,7 +13,7 @@ from sampan.errors import InvalidArgument
 from sampan.registry.auth.access import Access, NoAccess
 from sampan.registry.auth.htpasswd import Htpasswd
 from sampan.registry.auth.silly import Silly
-from sampan.registry.auth.token import Token, Trusted
+from sampan.registry.auth.token import Token, TrustedFiles
 from sampan.registry.configuration.document import Checked
 from sampan.registry.configuration.nodes import seconds
 from sampan.registry.documents import PlatformRules, UrlRules, Validation
@@ -54,6 +54,11 @@ def root_directory(checked: Checked) -> str | None:
     if storage == "inmemory" or (isinstance(storage, dict) and "inmemory" in storage):
         return None
     return str(checked.get("storage.filesystem.rootdirectory", DEFAULT_ROOT))
+
+
+def has_storage(checked: Checked) -> bool:
+    """Tell whether there is a registry, and not only a token service."""
+    return bool(checked.document.get("storage"))
 
 
 def open_registry(checked: Checked) -> Registry:
@@ -115,7 +120,7 @@ def access(checked: Checked) -> Access:
                 options.get("realm", ""),
                 options["service"],
                 options["issuer"],
-                Trusted.read(options.get("rootcertbundle", ""), options.get("jwks", "")),
+                TrustedFiles(options.get("rootcertbundle", ""), options.get("jwks", "")),
                 [str(name) for name in given.get("signingalgorithms") or []],
                 path if given.get("autoredirect") else "",
             )

@@ -8,11 +8,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jwt
 import msgspec
@@ -26,6 +28,7 @@ from sampan.errors import InvalidArgument
 from sampan.registry.auth.access import Grant, Scope
 from sampan.registry.errors import RegistryError
 
+log = logging.getLogger(__name__)
 LEEWAY = 60  # seconds that clocks may differ
 ALGORITHMS = (
     *("RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA"),
@@ -93,8 +96,9 @@ class Trusted:
         """Return the trusted key that a token says it was signed with."""
         chain, key = header.get("x5c"), header.get("jwk")
         try:
-            if isinstance(chain, list) and chain:
-                return self._chain([str(item) for item in chain])
+            if isinstance(chain, list) and chain and self.roots:
+                found = self._chain([str(item) for item in chain])
+                return found or self.keys.get(str(header.get("kid", "")))
             if isinstance(key, dict):
                 return self.keys.get(thumbprint(_usable(jwt.PyJWK.from_dict(key).key)))
         except (ValueError, TypeError, InvalidSignature, jwt.PyJWTError):
@@ -119,6 +123,39 @@ class Trusted:
         if last in self.roots or any(_issued(last, root) for root in self.roots):
             return _usable(chain[0].public_key())
         return None
+
+
+class Keys(Protocol):
+    """Something that knows the keys of a token server."""
+
+    def key(self, header: Mapping[str, Any]) -> PublicKey | None:
+        """Return the trusted key that a token says it was signed with."""
+
+
+class TrustedFiles:
+    """Keys in files that are read anew when they change: token servers renew their keys."""
+
+    def __init__(self, bundle: str, key_set: str) -> None:
+        self._paths = (bundle, key_set)
+        self._stamp = self._look()
+        self._trusted = Trusted.read(bundle, key_set)
+
+    def _look(self) -> list[tuple[int, int]]:
+        found = [os.stat(path) for path in self._paths if path and os.path.exists(path)]
+        return [(stat.st_mtime_ns, stat.st_ino) for stat in found]
+
+    def key(self, header: Mapping[str, Any]) -> PublicKey | None:
+        """Return the trusted key that a token says it was signed with."""
+        stamp = self._look()
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self._trusted = Trusted.read(*self._paths)
+            except InvalidArgument as error:
+                log.error("%s: they are not read anew", error)
+            else:
+                log.info("the keys of the token server were read anew")
+        return self._trusted.key(header)
 
 
 def _is_current(certificate: x509.Certificate) -> bool:
@@ -184,7 +221,7 @@ class Token:
         realm: str,
         service: str,
         issuer: str,
-        trusted: Trusted,
+        trusted: Keys,
         algorithms: Sequence[str] = (),
         redirect_path: str = "",
     ) -> None:

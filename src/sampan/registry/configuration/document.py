@@ -77,7 +77,7 @@ def _relations(document: Mapping[str, Any]) -> Iterator[Problem]:
     if version is not None and str(version) != VERSION:
         yield Problem("version", f'unsupported version: "{version}"')
     drivers = _chosen(document.get("storage"), schema.DRIVERS)
-    if not drivers:
+    if not drivers and not document.get("tokens"):  # a token service alone needs none
         yield Problem("storage", "no storage configuration provided")
     elif len(drivers) > 1:
         yield Problem(
@@ -89,6 +89,9 @@ def _relations(document: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("auth", f"must provide exactly one type. Provided: [{' '.join(kinds)}]")
     if look_up(document, "auth.token") is not None:
         yield from _token(document)
+    path = look_up(document, "tokens.path", "/auth/token")
+    if not (str(path).startswith("/") and len(str(path)) > 1) or str(path).endswith("/"):
+        yield Problem("tokens.path", "must begin with a slash and not end with one")
     tls = look_up(document, "http.tls", {})
     if isinstance(tls, dict):
         if bool(tls.get("certificate")) != bool(tls.get("key")):

@@ -211,6 +211,24 @@ VALIDATION = Section(
         ),
     }
 )
+TOKENS = Section(  # ours
+    {
+        "directory": Text(needed=True),
+        "issuer": Text(needed=True),
+        "services": Many(Text(), needed=True),
+        "path": Text(),
+        "lifetime": Duration(),
+        "refresh": Section({"lifetime": Duration(), "rotate": Boolean()}),
+        "keys": Section(
+            {
+                "algorithm": Text(("ES256", "RS256")),
+                "interval": Duration(),
+                "certificates": Boolean(),
+            }
+        ),
+        "attempts": Section({"name": Integer(1), "address": Integer(1)}),
+    }
+)
 ROOT = Section(
     {
         "version": Text(needed=True),
@@ -251,5 +269,6 @@ ROOT = Section(
         "policy": Section({"repository": Section({"classes": Many(Text())})}),
         "catalog": Section({"maxentries": Integer(1)}),
         "tags": Section({"maxtags": Integer(1)}),
+        "tokens": TOKENS,
     }
 )

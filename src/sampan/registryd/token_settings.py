@@ -1,0 +1,80 @@
+"""From a checked configuration to a token service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sampan.errors import InvalidArgument
+from sampan.registry.configuration.document import Checked
+from sampan.registry.configuration.nodes import seconds
+from sampan.registry.tokens.accounts import Accounts
+from sampan.registry.tokens.issuer import Issuer, Terms
+from sampan.registry.tokens.keys import KeyRing
+from sampan.registry.tokens.sessions import Sessions
+from sampan.registry.tokens.throttle import Attempts, Throttle
+
+ACCOUNTS, KEYS = "accounts.db", "keys"
+SHORTEST = 60.0  # seconds: clients take every token to last a minute at least
+NAME_ATTEMPTS, NAME_SECONDS = 5, 10.0
+ADDRESS_ATTEMPTS, ADDRESS_SECONDS = 50, 2.0
+
+
+def is_wanted(checked: Checked) -> bool:
+    """Tell whether there is a token service."""
+    return bool(checked.get("tokens"))
+
+
+def directory(checked: Checked) -> Path:
+    """Return the folder of a token service; raise InvalidArgument if there is none."""
+    if not is_wanted(checked):
+        raise InvalidArgument("the configuration has no section `tokens`")
+    return Path(str(checked.get("tokens.directory")))
+
+
+def path(checked: Checked) -> str:
+    """Return where tokens are given."""
+    return str(checked.get("tokens.path", "/auth/token"))
+
+
+def lifetime(checked: Checked) -> float:
+    """Return how long a token is valid, in seconds."""
+    found = seconds(checked.get("tokens.lifetime", "5m"))
+    if found < SHORTEST:
+        raise InvalidArgument("tokens.lifetime: must be at least a minute: clients count on that")
+    return found
+
+
+def key_ring(checked: Checked) -> KeyRing:
+    """Open the keys, which are made if there are none."""
+    return KeyRing(
+        directory(checked) / KEYS,
+        str(checked.get("tokens.keys.algorithm", "ES256")),
+        lifetime(checked),
+        seconds(checked.get("tokens.keys.interval", "720h")),
+    )
+
+
+def sessions(checked: Checked, accounts: Accounts) -> Sessions:
+    """Return the refresh tokens."""
+    unused = seconds(checked.get("tokens.refresh.lifetime", "2160h"))
+    return Sessions(accounts, unused, bool(checked.get("tokens.refresh.rotate", False)))
+
+
+@contextmanager
+def issuer(checked: Checked) -> Iterator[Issuer]:
+    """Open a token service."""
+    with Accounts(directory(checked) / ACCOUNTS) as accounts:
+        terms = Terms(
+            str(checked.get("tokens.issuer")),
+            [str(name) for name in checked.get("tokens.services")],
+            lifetime(checked),
+            bool(checked.get("tokens.keys.certificates", True)),
+        )
+        throttle = Throttle(
+            Attempts(checked.get("tokens.attempts.name", NAME_ATTEMPTS), NAME_SECONDS),
+            Attempts(checked.get("tokens.attempts.address", ADDRESS_ATTEMPTS), ADDRESS_SECONDS),
+        )
+        ring = key_ring(checked)
+        yield Issuer(terms, accounts, ring, sessions(checked, accounts), throttle)
