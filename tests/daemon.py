@@ -282,6 +282,8 @@ def running(
         daemon.stop()
     finally:
         daemon.kill()
+        claim = f"sampan-network-{os.stat(f'/run/netns/{namespace}').st_ino}.lock"
+        Path("/run", claim).unlink(missing_ok=True)  # of one that was killed
         subprocess.run(["ip", "netns", "del", namespace], check=True)
         if os.path.ismount(daemon.data_root):
             subprocess.run(["umount", "--lazy", daemon.data_root], check=True)

@@ -6,16 +6,13 @@ Source: moby daemon/server/router/build/build_routes.go.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sampan.api.codec import decode, json_response
 from sampan.api.filters import parse_filters
 from sampan.api.handler import Backend, Handler
 from sampan.api.progress import begun, lines
 from sampan.api.registry_auth import credentials_by_registry
-from sampan.build.git import is_repository
-from sampan.build.pruning import PruneWish
-from sampan.build.tree import Tree
 from sampan.distribution.credentials import Credentials
 from sampan.engine.building import credentials_for
 from sampan.errors import InvalidArgument, Unsupported
@@ -25,6 +22,9 @@ from sampan.http.router import Routes
 from sampan.spec.build import BuildOptions, Limits
 from sampan.spec.docker.config import Ulimit
 from sampan.spec.reference import Reference
+
+if TYPE_CHECKING:
+    from sampan.build.tree import Tree
 
 routes: Routes[Handler] = Routes()
 T = TypeVar("T")
@@ -62,6 +62,8 @@ async def _context(backend: Backend, request: Request, options: BuildOptions) ->
         return await backend.builder.receive(request.chunks())
     async for _ in request.chunks():
         pass  # the archive of a client that names another context means nothing
+    from sampan.build.git import is_repository  # with the first build: see Backend.builder
+
     if not (remote.startswith(_WEB) or is_repository(remote)):
         raise InvalidArgument(f"remote URL {remote} could not be recognized as URL")
     request.cancel_when_client_leaves()
@@ -134,6 +136,8 @@ def _network(mode: str) -> str:
 
 @routes.on("POST", "/build/prune")
 async def prune(backend: Backend, request: Request) -> Response:
+    from sampan.build.pruning import PruneWish
+
     query = request.query
     keep = query.integer("reserved-space") or query.integer("keep-storage") or 0
     wish = PruneWish(all=query.boolean("all"), filters=parse_filters(request), keep=keep)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,23 +25,27 @@ if TYPE_CHECKING:
 Handler = Callable[..., Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Backend:
     """The use cases behind the face: the engine, and what it says of itself."""
 
     engine: Engine
     system: System
-    builder: Builder
-    _made: list[BuildKit] = field(default_factory=list)
 
+    @cached_property
+    def builder(self) -> Builder:
+        """Builds: loaded by the first, as nobody else needs their 4 MB."""
+        from sampan.build.builder import Builder
+
+        return Builder(self.engine.building, self.engine.build_database)
+
+    @cached_property
     def buildkit(self) -> BuildKit:
         """BuildKit's API."""
-        if not self._made:
-            from sampan.api.buildkit.face import BuildKit
-            from sampan.engine.exporting import Exporting
+        from sampan.api.buildkit.face import BuildKit
+        from sampan.engine.exporting import Exporting
 
-            self._made.append(BuildKit(self.builder, Exporting(self.engine.images)))
-        return self._made[0]
+        return BuildKit(self.builder, Exporting(self.engine.images))
 
     @property
     def containers(self) -> Containers:

@@ -21,10 +21,11 @@ from functools import partial
 from typing import Final
 
 from sampan.build.arguments import Arguments, platform_arguments
-from sampan.build.cache import Cache, Database, Record
+from sampan.build.cache import Cache, Record
 from sampan.build.context import hide_ignored, read_context, read_page, take_dockerfile
 from sampan.build.display import Display, Say, Voices
 from sampan.build.dockerfile import Dockerfile, Stage, parse_dockerfile
+from sampan.build.earlier import Database
 from sampan.build.fetching import Sources
 from sampan.build.git import is_repository, parse_repository
 from sampan.build.graph import plan

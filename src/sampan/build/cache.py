@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
+from sampan.build.earlier import CACHE_TABLE, Database
 from sampan.build.worker import Worker
 
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS build_cache (
+_SCHEMA: Final = f"""
+CREATE TABLE IF NOT EXISTS {CACHE_TABLE} (
     key TEXT PRIMARY KEY,
     chain TEXT NOT NULL,
     diff_id TEXT NOT NULL,
@@ -30,13 +30,6 @@ CREATE TABLE IF NOT EXISTS build_cache (
 )"""
 _FIELDS: Final = "key, chain, diff_id, parent, created, used, uses, description"
 _DESCRIPTION: Final = 1000  # letters
-
-
-class Database(Protocol):
-    """The engine's database."""
-
-    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
-        """Hold the connection for one change."""
 
 
 @dataclass(frozen=True, slots=True)

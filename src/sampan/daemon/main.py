@@ -1,11 +1,12 @@
 """The program `sampand`: configuration, roots, sockets, supervisor. Imports little: see supervisor.
 
-Start order: root → roots with their owners → lock → API sockets → helpers → fork → (in the child)
+Start order: root → roots with their owners → claims → API sockets → helpers → fork → (in the child)
 certificates, all imports, privileges given up, event loop.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -13,7 +14,7 @@ import socket
 import sys
 from typing import NoReturn
 
-from sampan.daemon import certificates, listeners, notify, privileges, roots
+from sampan.daemon import certificates, claims, listeners, notify, privileges, roots
 from sampan.daemon import config as configuration
 from sampan.daemon.config import Config
 from sampan.daemon.flags import UsageError, parse_flags, usage
@@ -83,35 +84,38 @@ def run(config: Config) -> int:
     _check_remap(config, make_user=True)
     data_root, run_root = config["data-root"], config["exec-root"]
     roots.prepare(data_root, run_root, who)
-    certificates.give(config["registry-certs"], run_root, who)
-    lock = roots.lock(data_root)
-    roots.write_pidfile(config["pidfile"])
-    opened: list[listeners.Listener] = []
-    try:
+    with contextlib.ExitStack() as ours:
+        ours.callback(claims.claim_data_root(data_root).release)
+        roots.write_pidfile(config["pidfile"])
+        ours.callback(roots.remove_pidfile, config["pidfile"])
+        ours.callback(claims.claim_run_root(run_root).release)
+        ours.callback(claims.claim_network().release)
+        certificates.give(config["registry-certs"], run_root, who)
         opened = listeners.open_all(config, who)
+        ours.callback(listeners.close_all, opened)
         _raise_file_limit()
-
-        def child(control: socket.socket) -> NoReturn:
-            from sampan.daemon.serve import serve
-
-            serve(config, who, opened, control)
-
-        supervisor = Supervisor(
-            child,
-            _helpers(config, who),
-            opened,
-            REQUEST_SECONDS + max(0, config["shutdown-timeout"]),
-            lambda: notify.notify(f"READY=1\nMAINPID={os.getpid()}"),
-            lambda: _read_reload(config, who),
-        )
-        code = supervisor.run()
+        code = _supervise(config, who, opened)
         notify.notify("STOPPING=1")
         _end_idle_spawner(data_root, run_root)
         return code
-    finally:
-        listeners.close_all(opened)
-        roots.remove_pidfile(config["pidfile"])
-        os.close(lock)
+
+
+def _supervise(config: Config, who: privileges.Identity, opened: list[listeners.Listener]) -> int:
+    """Keep the daemon and its helpers running until told to stop; return the exit code."""
+
+    def child(control: socket.socket) -> NoReturn:
+        from sampan.daemon.serve import serve
+
+        serve(config, who, opened, control)
+
+    return Supervisor(
+        child,
+        _helpers(config, who),
+        opened,
+        REQUEST_SECONDS + max(0, config["shutdown-timeout"]),
+        lambda: notify.notify(f"READY=1\nMAINPID={os.getpid()}"),
+        lambda: _read_reload(config, who),
+    ).run()
 
 
 def _end_idle_spawner(data_root: str, run_root: str) -> None:

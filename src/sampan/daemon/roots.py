@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import time
 
+from sampan.daemon.claims import is_alive
 from sampan.daemon.flags import UsageError
 from sampan.daemon.privileges import Identity
-
-LOCK = "lock"
-LOCK_SECONDS = 5.0  # for a daemon whose supervisor was killed to notice that, and to end
 
 
 def check_cgroups(mountinfo: str = "/proc/self/mountinfo") -> None:
@@ -52,41 +48,6 @@ def _folder(path: str, uid: int, gid: int, mode: int) -> None:
         os.close(fd)
 
 
-def lock(data_root: str) -> int:
-    """Claim the data root for this daemon; return the descriptor that holds the claim."""
-    fd = os.open(os.path.join(data_root, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    end = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > end or _holder_lives(fd):
-                os.close(fd)
-                raise UsageError(
-                    f"failed to start daemon: another daemon is using the data root {data_root}"
-                ) from None
-            time.sleep(0.05)
-        else:
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-            return fd
-
-
-def _holder_lives(fd: int) -> bool:
-    """Tell whether the supervisor that wrote its pid is still there."""
-    text = os.pread(fd, 32, 0).strip()
-    return text.isdigit() and _is_alive(int(text))
-
-
-def _is_alive(pid: int) -> bool:
-    """Tell whether a process runs; one that was killed and is not reaped yet does not."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
-            return stat.read().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except (OSError, IndexError):
-        return False
-
-
 def write_pidfile(path: str) -> None:
     """Write our pid, unless another living daemon has written its own; raises UsageError."""
     if not path:
@@ -95,7 +56,7 @@ def write_pidfile(path: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         with open(path, encoding="ascii") as file:
             old = int(file.read(32))
-        if old != os.getpid() and _is_alive(old):
+        if old != os.getpid() and is_alive(old):
             raise UsageError(
                 f"failed to start daemon, ensure the daemon is not running or delete {path}: "
                 f"process with PID {old} is still running"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sampan.api.handler import Backend
-from sampan.build.builder import Builder
+from sampan.build.earlier import were_builds
 from sampan.daemon import certificates
 from sampan.daemon.cgroups import placement
 from sampan.daemon.config import Config
@@ -86,8 +86,7 @@ class Daemon:
         self.system = System(
             system_options(config, self._degraded, self._confinement), _inventory(self.engine)
         )
-        self.builder = Builder(self.engine.building, self.engine.build_database)
-        self.backend = Backend(self.engine, self.system, self.builder)
+        self.backend = Backend(self.engine, self.system)
 
     def use_helper(self, name: str, sock: socket.socket) -> None:
         """Use the socket that the supervisor handed over."""
@@ -102,6 +101,8 @@ class Daemon:
     async def start(self) -> None:
         """Compare what is on disk with what runs, and repair."""
         self._fit_together(await blocking(self._storage.stand_in().driver))
+        if await blocking(were_builds, self.engine.build_database):
+            _ = self.backend.builder  # holds the layers of its cache before the engine tidies up
         await self.engine.__aenter__()
         self._entered = True
 

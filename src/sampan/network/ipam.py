@@ -6,7 +6,6 @@ Pure functions and one small class; who holds which address is stored by the eng
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, Generic, TypeVar
 
@@ -48,6 +47,8 @@ def gateway_of(subnet: IPv4Network) -> IPv4Address:
 
 def unique_local(seed: str, taken: Collection[IPv6Network] = ()) -> IPv6Network:
     """Return a free /64 of the fd00::/8 network that belongs to `seed` (RFC 4193)."""
+    from hashlib import sha256  # 1 MB, which the network helper needs not
+
     base = IPv6Network((b"\xfd" + sha256(seed.encode()).digest()[:5] + bytes(10), 48))
     return next(it for it in base.subnets(new_prefix=64) if not any(map(it.overlaps, taken)))
 

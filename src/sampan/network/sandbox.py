@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import secrets
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -182,7 +181,7 @@ def wire(host: NetlinkSocket, sandbox: Sandbox, name: str, alias: str) -> Wired:
 
 def _add_pair(host: NetlinkSocket, sandbox: Sandbox, name: str, alias: str) -> str:
     for _ in range(3):
-        outside = "veth" + secrets.token_hex(4)[:7]
+        outside = "veth" + os.urandom(4).hex()[:7]
         if host.link(outside):
             continue  # the random name is taken
         # The mark in the same packet: nobody can be killed before it has it.

@@ -17,7 +17,6 @@ import ctypes
 import fcntl
 import mmap
 import os
-import secrets
 import struct
 import termios
 from dataclasses import dataclass
@@ -81,7 +80,7 @@ class Journal:
         self._number = 0
 
     def _new_nonce(self) -> None:
-        self._nonce = secrets.token_bytes(_NONCE)
+        self._nonce = os.urandom(_NONCE)
         self._memory[_NONCE_AT : _NONCE_AT + _NONCE] = self._nonce
 
     def read(self, descriptor: int, slot: int, log_size: int) -> bytes:

@@ -25,7 +25,7 @@ async def grpc(backend: Backend, request: Request) -> None:
     from sampan.http.grpc import serve  # gRPC costs memory that engines without builds save
 
     stream = await _take_over(request)
-    await serve(stream, backend.buildkit().services())
+    await serve(stream, backend.buildkit.services())
 
 
 async def prior_knowledge(backend: Backend, request: Request) -> None:
@@ -34,7 +34,7 @@ async def prior_knowledge(backend: Backend, request: Request) -> None:
 
     stream = await request.take_over(b"")
     stream.push_back(_PREFACE)
-    await serve(stream, backend.buildkit().services())
+    await serve(stream, backend.buildkit.services())
 
 
 @routes.on("POST", "/session")
@@ -45,7 +45,7 @@ async def session(backend: Backend, request: Request) -> None:
         raise InvalidArgument("no session id")
     methods = request.headers.all("x-docker-expose-session-grpc-method")
     stream = await _take_over(request)
-    await backend.buildkit().sessions.keep(named, methods, stream)
+    await backend.buildkit.sessions.keep(named, methods, stream)
 
 
 async def _take_over(request: Request) -> Stream:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import secrets
 import socket
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
@@ -95,7 +94,7 @@ class _Question:
         self._owner, self._loop, self._servers, self._done = owner, loop, servers, done
         self._asked_by = packet[:2]
         self._stream = stream
-        self._id = secrets.token_bytes(2)
+        self._id = os.urandom(2)
         self._packet = self._id + packet[2:]
         self._wire = parse(packet).wire.lower()
         self._refusal = b""  # of a server that cannot say; the last one's counts
