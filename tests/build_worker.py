@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from sampan.build.builder import Builder
+from sampan.build.worker import Clients, Nobody
 from sampan.engine.images.feeding import from_pipe
 from sampan.errors import NotFound
 from sampan.spec.build import BaseImage, BuildOptions, Ran, Repository, RunStep
@@ -274,13 +275,14 @@ class Yard:
     def __init__(self) -> None:
         self.worker, self.database = FakeWorker(), FakeDatabase()
         self.builder = Builder(self.worker, self.database)
+        self.client: Clients = Nobody()
 
     async def build(self, text: str, *files: bytes, **options: Any) -> list[ProgressMessage]:
         """Build; return all messages."""
         archive = tarballs.archive(tarballs.file("Dockerfile", text.encode()), *files)
         context = await self.builder.receive(_stream(archive))
         wanted = BuildOptions(**{"tags": ["made"], **options})
-        return [message async for message in self.builder.build(wanted, context, {})]
+        return [message async for message in self.builder.build(wanted, context, self.client)]
 
     def built(self, text: str, *files: bytes, **options: Any) -> str:
         """Build; return what is shown."""

@@ -44,6 +44,7 @@ class Folders:
     passwords: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     outputs: Mapping[str, Path] = field(default_factory=dict)  # by the number of the exporter
     stores: Mapping[str, Path] = field(default_factory=dict)  # of blobs
+    agents: Mapping[str, str] = field(default_factory=dict)  # paths of sockets, by id
     asked: list[dict[str, list[str]]] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
 
@@ -64,7 +65,39 @@ class Folders:
                 self.password, unary, pb.CredentialsRequest, pb.CredentialsResponse
             ),
             **Stores(self.stores).__mapping__(),
+            "/moby.sshforward.v1.SSH/CheckAgent": Handler(
+                self.check_agent, unary, pb.CheckAgentRequest, pb.CheckAgentResponse
+            ),
+            "/moby.sshforward.v1.SSH/ForwardAgent": Handler(
+                self.forward, Cardinality.STREAM_STREAM, pb.BytesMessage, pb.BytesMessage
+            ),
         }
+
+    async def check_agent(self, stream: Stream[Any, Any]) -> None:
+        request = await stream.recv_message()
+        if request.ID not in self.agents:
+            raise GRPCError(Status.UNKNOWN, f"unset ssh forward key {request.ID}")
+        await stream.send_message(session_pb2.CheckAgentResponse())
+
+    async def forward(self, stream: Stream[Any, Any]) -> None:
+        """Connect a stream with an agent."""
+        metadata: Any = stream.metadata
+        path = self.agents[metadata["buildkit.ssh.id"]]
+        reader, writer = await asyncio.open_unix_connection(path)
+
+        async def answer() -> None:
+            while data := await reader.read(_PIECE):
+                await stream.send_message(session_pb2.BytesMessage(data=data))
+
+        answering = asyncio.ensure_future(answer())
+        try:
+            while (message := await stream.recv_message()) is not None:
+                writer.write(message.data)
+            writer.write_eof()
+            await answering
+        finally:
+            answering.cancel()
+            writer.close()
 
     async def take(self, stream: Stream[Any, Any]) -> None:
         """Write what comes to an output: a folder if it is there, else a file."""

@@ -25,6 +25,7 @@ from sampan.spec.reference import Reference
 
 if TYPE_CHECKING:
     from sampan.build.tree import Tree
+    from sampan.build.worker import Clients
 
 routes: Routes[Handler] = Routes()
 T = TypeVar("T")
@@ -32,10 +33,12 @@ _WEB: Final = ("http://", "https://")
 
 
 class _Client:
-    """A client that has sent all its credentials with the request."""
+    """A client that has sent its credentials with the request; all else comes from a session."""
 
-    def __init__(self, known: Mapping[str, Credentials]) -> None:
+    def __init__(self, known: Mapping[str, Credentials], session: Clients) -> None:
         self._known = known
+        self.secret, self.forward = session.secret, session.forward
+        self.check_agent = session.check_agent
 
     async def credentials(self, reference: Reference) -> Credentials | None:
         return credentials_for(reference, self._known)
@@ -49,11 +52,23 @@ async def build(backend: Backend, request: Request) -> StreamingResponse:
     if query.get("outputs") not in ("", "[]"):
         raise InvalidArgument("custom outputs are only supported by BuildKit")
     options = _options(query)
+    session = await _session(backend, query.get("session"))
     context = await _context(backend, request, options)
     request.cancel_when_client_leaves()
-    clients = _Client(credentials_by_registry(request))
+    clients = _Client(credentials_by_registry(request), session)
     messages = backend.builder.build(options, context, clients)
     return StreamingResponse(200, lines(await begun(messages)))
+
+
+async def _session(backend: Backend, name: str) -> Clients:
+    """Return the session that a build names, as our command line does for secrets and SSH."""
+    if not name:
+        from sampan.build.worker import Nobody  # with the first build: see Backend.builder
+
+        return Nobody()
+    from sampan.api.buildkit.clients import SessionClient  # gRPC costs memory
+
+    return SessionClient(await backend.buildkit.sessions.find(name))
 
 
 async def _context(backend: Backend, request: Request, options: BuildOptions) -> Tree:

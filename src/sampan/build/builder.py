@@ -39,8 +39,7 @@ from sampan.build.shell import Shell
 from sampan.build.solver import Build, Solver, StepFailed
 from sampan.build.state import State
 from sampan.build.tree import Spool, Tree, walk
-from sampan.build.worker import Clients, Worker
-from sampan.distribution.credentials import Credentials
+from sampan.build.worker import Clients, Nobody, Worker
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.build import BuildCachePruneReport, BuildOptions
 from sampan.spec.digest import chain_id
@@ -48,7 +47,6 @@ from sampan.spec.docker.images import ErrorDetail, ProgressMessage
 from sampan.spec.image import History, RootFS
 from sampan.spec.names import short_id
 from sampan.spec.platform import Platform
-from sampan.spec.reference import Reference
 
 Messages = AsyncGenerator[ProgressMessage, None]
 _EPOCH: Final = "SOURCE_DATE_EPOCH"
@@ -192,7 +190,7 @@ class Builder:
         Raises InvalidArgument for what is wrong with it.
         """
         dockerfile = await self._worker.call(partial(parse_dockerfile, recipe.content, recipe.name))
-        build = self._prepared(options, dockerfile, context, _Nobody())
+        build = self._prepared(options, dockerfile, context, Nobody())
         checks = replace(
             Checks.parse(dockerfile.source.directives.get("check", "")), are_errors=False
         )
@@ -241,7 +239,7 @@ class Builder:
             arguments=arguments,
             context=context,
             sources=Sources(self._worker, context.spool),
-            mounting=Mounting(self._worker, self.cache, context),
+            mounting=Mounting(self._worker, self.cache, context, clients),
             clients=clients,
             epoch=_epoch(options.arguments.get(_EPOCH)),
         )
@@ -314,13 +312,6 @@ class Builder:
         return BuildCachePruneReport(
             caches_deleted=[record.key[:25] for record in gone] or None, space_reclaimed=freed
         )
-
-
-class _Nobody:
-    """A client that has nothing."""
-
-    async def credentials(self, _: Reference) -> Credentials | None:
-        return None
 
 
 def _text(say: Say, options: BuildOptions, text: str) -> None:

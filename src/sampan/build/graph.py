@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sampan.build.dockerfile import Dockerfile, Stage
 from sampan.build.instructions.model import Copy, Run
-from sampan.build.instructions.mounts import read_mount
+from sampan.build.instructions.mounts import origin_of
 from sampan.build.shell import Shell
 from sampan.errors import InvalidArgument
 
@@ -75,7 +75,7 @@ def _copied_from(dockerfile: Dockerfile, stage: Stage) -> list[Stage]:
             names = [it.origin]
         elif isinstance(it, Run):
             try:
-                names = [mount.origin for mount in map(read_mount, it.mounts) if mount.origin]
+                names = [name for name in map(origin_of, it.mounts) if name]
             except InvalidArgument as error:
                 raise dockerfile.located(error, it.place) from error
         for name in names:

@@ -9,15 +9,16 @@ import hashlib
 import posixpath
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from typing import Final
 
+from sampan.build.borrowing import Borrowing
 from sampan.build.cache import Cache, key_of
 from sampan.build.instructions.model import Mount as Wish
 from sampan.build.layer import Item, digest_items, write_layer
 from sampan.build.places import locate
+from sampan.build.prepared import Prepared, place_of
 from sampan.build.tree import File, Tree, walk
-from sampan.build.worker import Worker
+from sampan.build.worker import Clients, Worker
 from sampan.errors import InvalidArgument, NotFound, Unsupported
 from sampan.spec.build import OwnedFolder, RunStep
 from sampan.spec.digest import chain_id
@@ -28,40 +29,29 @@ _MODE: Final = 0o755
 DiffIds = Callable[[str], Awaitable[Sequence[str]]]
 
 
-@dataclass(slots=True)
-class Prepared:
-    """The mounts of one step: what they are for its key, and how they are made."""
-
-    keys: list[str] = field(default_factory=list)
-    targets: list[str] = field(default_factory=list)
-    makers: list[Callable[[AsyncExitStack, RunStep], Awaitable[None]]] = field(default_factory=list)
-
-    async def make(self, stack: AsyncExitStack, step: RunStep) -> None:
-        """Add them to a step; `stack` takes back what they need."""
-        for maker in self.makers:
-            await maker(stack, step)
-
-
 class Mounting:
     """The mounts of one build."""
 
-    def __init__(self, worker: Worker, cache: Cache, context: Tree) -> None:
+    def __init__(self, worker: Worker, cache: Cache, context: Tree, clients: Clients) -> None:
         self._worker, self._cache, self._context = worker, cache, context
+        self._borrowing = Borrowing(clients)
 
     async def prepare(self, wishes: Sequence[Wish], working_dir: str, of: DiffIds) -> Prepared:
         """Find what is mounted; `of` tells the layers of a stage or image."""
         prepared = Prepared()
         for wish in wishes:
-            target = posixpath.normpath(posixpath.join("/", working_dir, wish.target))
+            target = place_of(working_dir, wish.target)
             if wish.type == "bind":
                 await self._bind(wish, target, of, prepared)
             elif wish.type == "cache":
                 self._shared(wish, target, prepared)
             elif wish.type == "tmpfs":
                 _tmpfs(wish, target, prepared)
-            elif wish.required:
-                what = f"secret {wish.id or wish.source}" if wish.type == "secret" else "ssh agent"
-                raise InvalidArgument(f"{what}: not found: this API carries none")
+            elif wish.type == "secret":
+                self._borrowing.secret(wish, working_dir, prepared)
+            else:
+                self._borrowing.agent(wish, working_dir, prepared)
+        prepared.check()
         return prepared
 
     async def _bind(self, wish: Wish, target: str, of: DiffIds, prepared: Prepared) -> None:

@@ -21,8 +21,9 @@ from sampan.build.instructions import metadata, model
 from sampan.build.instructions import run as running
 from sampan.build.instructions.mounts import read_mount
 from sampan.build.layer import Item, write_layer
-from sampan.build.mounting import Mounting, Prepared
+from sampan.build.mounting import Mounting
 from sampan.build.places import locate
+from sampan.build.prepared import Prepared
 from sampan.build.rewriting import Rewriting
 from sampan.build.shell import Shell
 from sampan.build.state import SHELL, State, extended
@@ -300,7 +301,7 @@ class _StageRun:
 
     async def _mounts(self, state: State, it: model.Run) -> Prepared:
         scope = metadata.Scope(self._shell, state)
-        wishes = [read_mount(scope.word(text)) for text in it.mounts]
+        wishes = [read_mount(text, scope.word) for text in it.mounts]
         mounting = self._build.mounting
         prepared = await mounting.prepare(wishes, state.run.working_dir, self._diff_ids)
         if content := running.executable(it):

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 from sampan.distribution.credentials import Credentials
+from sampan.errors import NotFound
 from sampan.spec.build import BaseImage, Ran, Repository, RunStep
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.platform import Platform
@@ -27,6 +28,35 @@ class Clients(Protocol):
 
     async def credentials(self, reference: Reference) -> Credentials | None:
         """Return what the client shows to the registry of an image."""
+
+    async def secret(self, id: str) -> bytes | None:
+        """Return a secret, None if the client has none of this id."""
+
+    async def check_agent(self, id: str) -> None:
+        """Raise NotFound, with the reason, unless the client has an SSH agent of this id."""
+
+    async def forward(self, id: str, descriptor: int) -> None:
+        """Connect a socket with the client's SSH agent until either side ends."""
+
+
+class Nobody:
+    """A client that has nothing."""
+
+    async def credentials(self, reference: Reference) -> Credentials | None:
+        """Return None."""
+        return None
+
+    async def secret(self, id: str) -> bytes | None:
+        """Return None."""
+        return None
+
+    async def check_agent(self, id: str) -> None:
+        """Raise NotFound."""
+        raise NotFound(f'no SSH key "{id}" forwarded from the client')
+
+    async def forward(self, id: str, descriptor: int) -> None:
+        """Raise NotFound."""
+        await self.check_agent(id)
 
 
 class Change(Protocol):

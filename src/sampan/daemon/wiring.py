@@ -76,6 +76,7 @@ class Daemon:
         self.engine = Engine(
             mounter=self._storage.stand_in(),
             keeper=self._storage.stand_in(),
+            lender=self._storage.stand_in(),
             plumber=self._network.stand_in(),
             spawner=self._spawner.stand_in(),
             data_root=Path(config["data-root"]),

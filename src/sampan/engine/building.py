@@ -20,13 +20,15 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
 from sampan.distribution.credentials import Credentials
+from sampan.engine.agents import forwarded
 from sampan.engine.blocking import blocking
+from sampan.engine.containers.borrowing import Borrowed
 from sampan.engine.containers.containers import Containers
 from sampan.engine.containers.queries import AttachQuery, ListQuery
 from sampan.engine.images.feeding import from_pipe, through_pipe
@@ -44,8 +46,10 @@ from sampan.spec.docker.config import Config, HostConfig, LogConfig
 from sampan.spec.docker.containers import CreateRequest
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.image import Healthcheck, ImageConfig, RootFS, RunConfig, timestamp
+from sampan.spec.loan import Loan
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference, parse_any
+from sampan.storage.lender import Lender
 from sampan.storage.mounter import ExtractOptions, Mounter, PathStat
 from sampan.storage.tar_fields import DIRECTORY, Entry
 from sampan.storage.tar_writer import TarWriter
@@ -78,8 +82,11 @@ class Change(Protocol):
 class Building:
     """The engine as the worker of builds; see build.worker.Worker."""
 
-    def __init__(self, images: Images, containers: Containers, mounter: Mounter) -> None:
-        self._images, self._containers, self._mounter = images, containers, mounter
+    def __init__(
+        self, images: Images, containers: Containers, mounter: Mounter, lender: Lender
+    ) -> None:
+        self._images, self._containers = images, containers
+        self._mounter, self._lender = mounter, lender
         self._layers = images.store.layers
 
     async def clean(self) -> None:
@@ -234,7 +241,7 @@ class Building:
             started(created.id)
             for folder in step.folders:
                 await self._own(created.id, folder)
-            code = await self._execute(created.id, output)
+            code = await self._execute(created.id, output, step.loan)
             diff_id = "" if code else await self._changes(created.id, step.chain, change)
         finally:
             await self._surely(self._remove(created.id))
@@ -261,16 +268,18 @@ class Building:
         except SampanError as error:
             log.warning("container %s of a build is left: %s", id, error)
 
-    async def _execute(self, id: str, output: Callable[[int, bytes], None]) -> int:
+    async def _execute(self, id: str, output: Callable[[int, bytes], None], loan: Loan) -> int:
         query = AttachQuery(stream=True, stdout=True, stderr=True)
         attachment = await self._containers.attach(id, query)
         if attachment.socket is None:
             raise InvalidArgument("the step has no output")
-        with attachment.socket as sock:
-            await waited_for(self._containers.start(id))  # what starts cannot be removed
+        with attachment.socket as sock, closing(Borrowed(self._lender, loan)) as borrowed:
+            # What starts cannot be removed.
+            await waited_for(self._containers.start(id, borrowed if loan else None))
             waiter = self._containers.waiter(id)
-            await _copy_frames(sock, output)
-            return (await waiter.wait()).status_code
+            async with forwarded(borrowed.agents):
+                await _copy_frames(sock, output)
+                return (await waiter.wait()).status_code
 
     async def _own(self, id: str, folder: OwnedFolder) -> None:
         """Give a folder of a container, a cache that is mounted there, its owner and mode."""

@@ -53,6 +53,7 @@ from sampan.network.plumber import Plumber
 from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.config import Ulimit
 from sampan.spec.docker.networks import NetworkConnectRequest, NetworkDisconnectRequest
+from sampan.storage.lender import Lender
 from sampan.storage.mounter import DriverInfo, Mounter
 from sampan.storage.volume_keeper import VolumeKeeper
 from sampan.volumes.local import LocalDriver
@@ -103,6 +104,7 @@ class Engine:
         *,
         mounter: Mounter,
         keeper: VolumeKeeper,
+        lender: Lender,
         plumber: Plumber,
         spawner: Spawner,
         data_root: Path,
@@ -113,10 +115,8 @@ class Engine:
         options = options or EngineOptions()
         self._registries = registries or Registries()
         self.registries = RegistryQueries(self._registries)
-        self.events = Events()
-        self._tasks = Tasks()
+        self.events, self._tasks, self._table = Events(), Tasks(), Table()
         self._database = Database(data_root / DATABASE)
-        self._table = Table()
         self.storage = SnapshotDriver(driver or mounter.driver(), options.storage_options)
         self.images = self._images(mounter, data_root, options)
         self.networks = Networks(self._database, plumber, options.network, self._emitter("network"))
@@ -147,7 +147,7 @@ class Engine:
         self.containers = self._containers(
             common, spawner, lifecycle, links, notices, data_root, options
         )
-        self.building = Building(self.images, self.containers, mounter)
+        self.building = Building(self.images, self.containers, mounter, lender)
         self.plugging = Plugging(self._table, self.networks, spawner)
         self._membership = Membership(self._table, store, self.networks, spawner)
         self._reconciliation = Reconciliation(

@@ -1,6 +1,7 @@
 """The storage helper: python -m sampan.helpers.mount FD ROOT [DRIVER [RUN_ROOT]].
 
-Serves the contracts of snapshots and volumes on an inherited socket until the other end closes it.
+Serves the contracts of snapshots, volumes and files in memory on an inherited socket until the
+other end closes it.
 Ends at once with the exit code HOPELESS if no storage driver can be used: starting it again would
 not help.
 """

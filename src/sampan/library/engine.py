@@ -29,6 +29,7 @@ from sampan.library.images import LibraryImages
 from sampan.network.linux_plumber import LinuxPlumber
 from sampan.runtime.spawner import Spawner
 from sampan.runtime.spawning import open_spawner, stop_spawner
+from sampan.storage.linux_lender import LinuxLender
 from sampan.storage.linux_mounter import LinuxMounter
 from sampan.storage.linux_volume_keeper import LinuxVolumeKeeper
 
@@ -65,6 +66,7 @@ class LibraryEngine:
                 _entered(
                     mounter=mounter,
                     keeper=keeper,
+                    lender=LinuxLender(),
                     plumber=self._plumber,
                     spawner=rpc.connect(Spawner, sock),  # type: ignore[type-abstract]
                     data_root=data_root,

@@ -9,6 +9,7 @@ import msgspec
 
 from sampan.spec.docker.config import Mount, Ulimit
 from sampan.spec.image import ImageConfig
+from sampan.spec.loan import Loan
 
 
 class Repository(msgspec.Struct, kw_only=True, frozen=True):
@@ -67,6 +68,7 @@ class RunStep(msgspec.Struct, kw_only=True):
     privileged: bool = False
     mounts: list[Mount] = []
     folders: list[OwnedFolder] = []
+    loan: Loan = msgspec.field(default_factory=Loan)
     limits: Limits = msgspec.field(default_factory=Limits)
 
 

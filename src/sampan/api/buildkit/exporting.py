@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import msgspec
 
+from sampan.api.buildkit.clients import SessionClient
 from sampan.api.buildkit.content import ClientStore
-from sampan.api.buildkit.jobs import Job, SessionClient
+from sampan.api.buildkit.jobs import Job
 from sampan.api.buildkit.progress import Vertex
 from sampan.api.buildkit.sending import send_file, send_folder
 from sampan.build.exporting.assembling import Assembly

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
+from sampan.api.buildkit.clients import SessionClient
 from sampan.api.buildkit.filesync import Folder, fetch
 from sampan.api.buildkit.options import Wish, wish_of
 from sampan.api.buildkit.progress import Progress, Vertex, Vertices
@@ -28,16 +29,13 @@ from sampan.api.buildkit.warnings import answer, warnings
 from sampan.build.builder import Builder, Built, Recipe
 from sampan.build.ignore import read_ignore
 from sampan.build.tree import Spool, Tree
-from sampan.distribution.credentials import Credentials
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.buildkit.control_pb2 import StatusResponse
-from sampan.spec.reference import Reference
 from sampan.storage.tar_fields import REGULAR
 
 _PATIENCE: Final = 5.0  # seconds until somebody asks for the result of a build
 _MEMORY: Final = 10.0  # seconds in which the progress can be asked for after the end
 _MAX_TEXT: Final = 16 << 20
-_HUB: Final = "registry-1.docker.io"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,22 +176,6 @@ class Jobs:
             return answer(recipe, await self.builder.check(wish.options, recipe, Tree(spool)))
         finally:
             spool.close()
-
-
-class SessionClient:
-    """A client that is asked for its credentials when they are needed."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    async def credentials(self, reference: Reference) -> Credentials | None:
-        host = _HUB if reference.domain == "docker.io" else reference.domain
-        username, secret = await self._session.credentials(host)
-        if not username and not secret:
-            return None
-        if not username:
-            return Credentials(identity_token=secret)
-        return Credentials(username=username, password=secret)
 
 
 async def _recipe(

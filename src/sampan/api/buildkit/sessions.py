@@ -4,12 +4,14 @@ A client opens a connection, says which methods it serves, and then waits for ca
 the session by its id; a build may come before its session.
 
 Source: buildkit session/manager.go (headers, waiting), session/filesync, session/secrets,
-session/auth.
+session/auth, session/sshforward.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -33,6 +35,10 @@ _PATIENCE: Final = 5.0  # seconds until a session that was named has to be there
 SYNC: Final = "/moby.filesync.v1.FileSync/DiffCopy"
 SEND: Final = "/moby.filesync.v1.FileSend/DiffCopy"
 _SECRET: Final = "/moby.buildkit.secrets.v1.Secrets/GetSecret"  # noqa: S105 - a path
+_CHECK_AGENT: Final = "/moby.sshforward.v1.SSH/CheckAgent"
+_FORWARD: Final = "/moby.sshforward.v1.SSH/ForwardAgent"
+_AGENT_ID: Final = "buildkit.ssh.id"
+_PIECE: Final = 32 << 10  # bytes of a message to an agent
 _CREDENTIALS: Final = "/moby.filesync.v1.Auth/Credentials"
 Metadata = list[tuple[str, str]]
 T = TypeVar("T", bound=Message)
@@ -84,6 +90,41 @@ class Session:
         except NotFound:
             return None
         return bytes(answer.data)
+
+    async def check_agent(self, id: str) -> None:
+        """Raise NotFound unless the client forwards an SSH agent of this id."""
+        if not self.serves(_CHECK_AGENT):
+            raise NotFound(f'no SSH key "{id}" forwarded from the client')
+        try:
+            await self._ask(
+                _CHECK_AGENT, pb.CheckAgentRequest(ID=id), pb.CheckAgentResponse, "SSH agent"
+            )
+        except InvalidArgument as error:  # clients have no status of its own for that
+            raise NotFound(str(error)) from None
+
+    async def forward(self, id: str, descriptor: int) -> None:
+        """Connect a socket, which stays the caller's, with an SSH agent of the client."""
+        loop = asyncio.get_running_loop()
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            sock.setblocking(False)
+            metadata = [(_AGENT_ID, id)]
+            refusal = f"unset ssh forward key {id}"
+            async with self.exchange(_FORWARD, BytesMessage, metadata, refusal) as stream:
+                await stream.send_request()
+
+                async def ask() -> None:
+                    while data := await loop.sock_recv(sock, _PIECE):
+                        await stream.send_message(BytesMessage(data=data))
+                    await stream.end()
+
+                asking = asyncio.ensure_future(ask())
+                try:
+                    while (message := await stream.recv_message()) is not None:
+                        await loop.sock_sendall(sock, message.data)
+                    sock.shutdown(socket.SHUT_WR)
+                finally:
+                    asking.cancel()
+                    await asyncio.wait([asking])
 
     async def credentials(self, host: str) -> tuple[str, str]:
         """Return name and password for a registry; "" if the client has none."""

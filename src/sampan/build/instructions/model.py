@@ -80,7 +80,7 @@ class Mount:
     uid: int = 0
     gid: int = 0
     size: int = 0  # bytes, of tmpfs
-    env: str = ""  # the variable that gets a secret
+    env: str | None = None  # the variable that gets a secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

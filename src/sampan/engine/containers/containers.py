@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sampan.engine.containers.archive import Archives
 from sampan.engine.containers.attaching import Attaching
+from sampan.engine.containers.borrowing import Borrowed
 from sampan.engine.containers.creation import Creation
 from sampan.engine.containers.inspection import Inspection
 from sampan.engine.containers.lifecycle import Lifecycle
@@ -73,9 +74,9 @@ class Containers:
         """
         return await self.creation.create(request, name, platform, image)
 
-    async def start(self, ref: str) -> None:
-        """Start a container; NotModified if it runs."""
-        await self.lifecycle.start(self.table.find(ref))
+    async def start(self, ref: str, borrowed: Borrowed | None = None) -> None:
+        """Start a container, this once with what it has on loan; NotModified if it runs."""
+        await self.lifecycle.start(self.table.find(ref), borrowed)
 
     async def stop(self, ref: str, signal: str = "", timeout: int | None = None) -> None:  # noqa: ASYNC109 - Docker's, in seconds
         """Ask the container to end, and kill it after `timeout` seconds (-1: never)."""

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from sampan.engine.blocking import blocking
 from sampan.engine.containers import joining
+from sampan.engine.containers.borrowing import Borrowed
 from sampan.engine.containers.container import Container, Record
 from sampan.engine.containers.execs import Execs
 from sampan.engine.containers.health import HealthChecks
@@ -86,13 +87,13 @@ class Lifecycle:
 
     # --- start ---------------------------------------------------------------------------------
 
-    async def start(self, container: Container) -> None:
-        """Start a container that does not run."""
+    async def start(self, container: Container, borrowed: Borrowed | None = None) -> None:
+        """Start a container that does not run, this once with what it has on loan."""
         async with container.lock:
             await container.settled()
-            await self._start_by_hand(container)
+            await self._start_by_hand(container, borrowed)
 
-    async def _start_by_hand(self, container: Container) -> None:
+    async def _start_by_hand(self, container: Container, borrowed: Borrowed | None = None) -> None:
         if container.running and container.record.paused:
             raise Conflict("cannot start a paused container, try unpause instead")
         if container.running:
@@ -102,13 +103,13 @@ class Lifecycle:
         self._restarts.cancel(container)
         container.record.manually_stopped = False
         container.record.restart_count = 0
-        await self.run(container)
+        await self.run(container, borrowed)
 
-    async def run(self, container: Container) -> None:
+    async def run(self, container: Container, borrowed: Borrowed | None = None) -> None:
         """Start the container; the caller holds its lock. After a failure nothing is left."""
         record = container.record
         try:
-            started = await self._launch(container)
+            started = await self._launch(container, borrowed)
         except SampanError as error:
             raise await self._failed(container, error) from error
         record.started, record.paused, record.pid = True, False, started.pid
@@ -144,7 +145,7 @@ class Lifecycle:
         for line in container.record.linked:
             self._networks.relink(container.id, line)
 
-    async def _launch(self, container: Container) -> Started:
+    async def _launch(self, container: Container, borrowed: Borrowed | None) -> Started:
         record = container.record
         pull_in = joining.joined(self._table, container)
         async with AsyncExitStack() as lent, AsyncExitStack() as undo:
@@ -164,10 +165,12 @@ class Lifecycle:
                 undo.callback(connection.namespace.close)
             if record.host_config.links:
                 await self._networks.link(record.id, self._links.peers(record))
+            if borrowed:
+                await borrowed.make(record.id_maps)
             root = await mounting
             started = await blocking(
                 self._spawner.start,
-                self._request(container, connection, pull_in, ready),
+                self._request(container, connection, pull_in, ready, borrowed),
                 root,
                 connection.namespace,
                 None if spaces.joined else spaces.user,
@@ -194,6 +197,7 @@ class Lifecycle:
         connection: Connection,
         pull_in: dict[str, int],
         ready: Ready,
+        borrowed: Borrowed | None,
     ) -> Launch:
         record = container.record
         spec = self._specifications.container_spec(record, files_of=self._files_of(container))
@@ -202,13 +206,15 @@ class Lifecycle:
             own = {item.partition("=")[0] for item in spec.process.env}
             linked = self._links.environment(record)
             spec.process.env += [item for item in linked if item.partition("=")[0] not in own]
+        if borrowed:
+            borrowed.complete(spec)
         return Launch(
             id=record.id,
             spec=spec,
             streams=self._specifications.streams(record),
             files=connection.files,
             make_sources=self._specifications.make_sources(record),
-            sources=ready.sources,
+            sources=[*ready.sources, *(borrowed.sources if borrowed else ())],
             pull_in=pull_in,
             user=record.config.user,
             groups=record.host_config.group_add or [],
