@@ -32,7 +32,7 @@ def plain_refusal(status: int, sentence: str) -> Response:
     return Response(status, f"{sentence}\n".encode(), content_type="text/plain; charset=utf-8")
 
 
-class _Date:
+class Date:
     """The Date header, made once per second."""
 
     second = 0
@@ -90,12 +90,16 @@ class Connection:
         self._task = asyncio.current_task()
         try:
             while await self._exchange():
-                self._h11.start_next_cycle()
+                self._begin_next()
         except (OSError, TimeoutError, h11.ProtocolError) as error:
             log.debug("connection ended: %s", error)
         finally:
             await self._stop_watching()
             self._stream.close()
+
+    def _begin_next(self) -> None:
+        """Be ready for the head of another request."""
+        self._h11.start_next_cycle()
 
     async def _exchange(self) -> bool:
         """Serve one request; return whether another may follow."""
@@ -106,6 +110,16 @@ class Connection:
             return False
         if head is None:
             return False
+        try:
+            if not await self._serve(head):
+                return False
+        finally:
+            await self._stop_watching()
+            self.endless = False
+        return await self._rest_is_read()
+
+    async def _serve(self, head: h11.Request) -> bool:
+        """Answer one request; return False if the connection was taken over by the handler."""
         exchange = Exchange(self._chunks, self._take_over, self._watch)
         request = Request(
             head.method.decode("ascii"),
@@ -113,18 +127,14 @@ class Connection:
             Headers(list(head.headers)),
             exchange,
         )
-        try:
-            answer = await self._handler(request)
-            if self._taken_over:
-                await self._linger()
-                return False
-            if answer is None:
-                answer = self._refuse(500, "no answer was given")
-            await self._send(answer, head.method == b"HEAD")
-        finally:
-            await self._stop_watching()
-            self.endless = False
-        return await self._rest_is_read()
+        answer = await self._handler(request)
+        if self._taken_over:
+            await self._linger()
+            return False
+        if answer is None:
+            answer = self._refuse(500, "no answer was given")
+        await self._send(answer, head.method == b"HEAD")
+        return True
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -244,7 +254,7 @@ class Connection:
                 await close()
 
     def _head(self, answer: Response | StreamingResponse) -> list[tuple[bytes, bytes]]:
-        head = [*self._headers, (b"Date", _Date.now())]
+        head = [*self._headers, (b"Date", Date.now())]
         for name, value in answer.headers:
             head.append((name.encode("latin-1"), value.encode("latin-1", "replace")))
         return head

@@ -104,13 +104,16 @@ class Server:
                 except (OSError, TimeoutError) as error:
                     log.info("TLS handshake failed: %s", error)
                     return
-            connection = Connection(
-                stream, self._handler, self.limits, self._headers, self._refuse, http2=self._http2
-            )
+            connection = self._connect(stream)
             task = asyncio.current_task()
             if task is not None:
                 self._connections[task] = connection
             await connection.run()
+
+    def _connect(self, stream: Stream) -> Connection:
+        return Connection(
+            stream, self._handler, self.limits, self._headers, self._refuse, http2=self._http2
+        )
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._connections.pop(task, None)

@@ -36,17 +36,17 @@ WHERE media_type != '' AND manifests.size = blobs.size
 def take_inventory(driver: Survey, metadata: Metadata) -> None:
     """Make the database say what the files say."""
     with metadata.change() as database:
-        _blobs(driver, database)
+        blobs = _blobs(driver, database)
         found = list(_repositories(driver, paths.REPOSITORIES, ""))
         _replace(database, "repositories", "name", {(name,) for name in found})
-        links = {(name, digest) for name in found for digest in _links(driver, name)}
+        links = {(name, digest) for name in found for digest in _links(driver, name, blobs)}
         _replace(database, "links", "repository, digest", links)
         known = set(database.execute(_KNOWN))
         there = {
             (name, digest)
             for name in found
             for digest in _digests(driver, paths.revisions(name))
-            if _exists(driver, paths.blob(digest))
+            if digest in blobs
         }
         everything = set(database.execute("SELECT repository, digest FROM manifests"))
         for name, digest in everything - there:
@@ -73,7 +73,8 @@ def _replace(
     )
 
 
-def _blobs(driver: Survey, database: sqlite3.Connection) -> None:
+def _blobs(driver: Survey, database: sqlite3.Connection) -> AbstractSet[str]:
+    """Make the rows of blobs right; return the digests of all that there are."""
     have = dict(database.execute("SELECT digest, size FROM blobs"))
     found: dict[str, int] = {}
     for algorithm in ALGORITHMS:
@@ -90,6 +91,7 @@ def _blobs(driver: Survey, database: sqlite3.Connection) -> None:
         "INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)",
         [(d, size, time.time()) for d, size in found.items() if have.get(d) != size],
     )
+    return found.keys()
 
 
 def _repositories(driver: Survey, folder: str, name: str) -> Iterator[str]:
@@ -125,9 +127,9 @@ def _digests(driver: Survey, folder: str) -> Iterator[Digest]:
                 yield digest
 
 
-def _links(driver: Survey, name: str) -> Iterator[Digest]:
+def _links(driver: Survey, name: str, blobs: AbstractSet[str]) -> Iterator[Digest]:
     for digest in _digests(driver, paths.layers(name)):
-        if _exists(driver, paths.blob(digest)):
+        if digest in blobs:
             yield digest
 
 

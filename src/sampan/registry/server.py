@@ -1,32 +1,27 @@
-"""The server: granian inside our event loop, on sockets of ours (docs/decisions/029).
+"""The server of the registry: which one serves what (docs/decisions/041).
 
-    async with Server(application, [listener]) as server:
+    async with make_server(application, listener) as server:
         await server.ended()
 
-Beside its documented interface we replace granian's `_init_shared_socket`, which makes the socket.
+Plain HTTP/1.1 is served by our own server, TLS and HTTP/2 by granian.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Protocol, Self
 
-from granian._granian import SocketHolder
-from granian.constants import HTTPModes, Interfaces, SSLProtocols
-from granian.http import HTTP1Settings, HTTP2Settings
-from granian.server.embed import Server as Granian
 from starlette.types import ASGIApp
 
-log = logging.getLogger(__name__)
+from sampan.errors import InvalidArgument
+from sampan.http.asgi import AsgiServer
+from sampan.http.limits import Limits
+
 BACKLOG = 512
-FRAME = 1 << 20  # of HTTP/2: with the usual 16 KiB an upload is 64 times as many messages
-HEAD_MILLISECONDS = 30_000
+HEAD_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -39,92 +34,64 @@ class TLS:
     minimum: str = "tls1.2"
 
 
-class _Granian(Granian):
-    """Granian on a socket that is there already."""
-
-    def __init__(self, listener: socket.socket, application: ASGIApp, **rest: Any) -> None:
-        super().__init__(application, interface=Interfaces.ASGINL, **rest)
-        self._listener = listener
-
-    def _init_shared_socket(self) -> None:
-        uds = self._listener.family == socket.AF_UNIX
-        make: Any = SocketHolder
-        holder = make(os.dup(self._listener.fileno()), uds, BACKLOG)
-        self._shd, self._sfd = holder, holder.get_fd()
-        self._ssp = None
-
-    def renew(self, tls: TLS) -> None:
-        """Serve new connections with other certificates."""
-        self.build_ssl_context(*_tls_arguments(tls))
-        self.reload()  # type: ignore[no-untyped-call]
-
-
-class Server:
+class Server(Protocol):
     """Serves an application on one listening socket until it is stopped."""
 
-    def __init__(
-        self,
-        application: ASGIApp,
-        listener: socket.socket,
-        *,
-        tls: TLS | None = None,
-        http2: bool = True,
-        drain_seconds: int = 0,
-    ) -> None:
-        self._task: asyncio.Task[None] | None = None
-        cert, key, password, minimum, ca, crl, verify = _tls_arguments(tls)
-        self._granian = _Granian(
-            listener,
-            application,
-            http=HTTPModes.auto if http2 else HTTPModes.http1,
-            http1_settings=HTTP1Settings(header_read_timeout=HEAD_MILLISECONDS),
-            http2_settings=HTTP2Settings(
-                max_frame_size=FRAME,
-                initial_stream_window_size=4 * FRAME,
-                initial_connection_window_size=16 * FRAME,
-                max_headers_size=64 << 10,
-            ),
-            runtime_threads=2,
-            websockets=False,
-            backlog=BACKLOG,
-            log_enabled=False,
-            ssl_cert=cert,
-            ssl_key=key,
-            ssl_key_password=password,
-            ssl_protocol_min=minimum,
-            ssl_ca=ca,
-            ssl_crl=crl,
-            ssl_client_verify=verify,
-        )
-        self._granian.workers_kill_timeout = drain_seconds or 1
+    async def __aenter__(self) -> Self: ...
 
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._granian.serve())
-        return self
+    async def __aexit__(self, *_: object) -> None: ...
 
     async def ended(self) -> None:
         """Return when the server has stopped; raise what stopped it."""
-        if self._task:
-            await asyncio.shield(self._task)
 
     def renew(self, tls: TLS) -> None:
         """Read certificates anew; connections that are there keep what they have."""
-        self._granian.renew(tls)
 
     def stop(self) -> None:
         """Accept no more clients and end when those who are there have been served."""
-        self._granian.stop()  # type: ignore[no-untyped-call]
+
+
+def make_server(
+    application: ASGIApp,
+    listener: socket.socket,
+    *,
+    tls: TLS | None = None,
+    http2: bool = True,
+    drain_seconds: int = 0,
+) -> Server:
+    """Return the server for an application; `drain_seconds` is what stopping may take."""
+    if tls is None and not http2:
+        return PlainServer(application, listener, drain_seconds)
+    try:
+        from sampan.registry.granian_server import GranianServer  # 40 MB that others do not need
+    except ImportError as error:
+        raise InvalidArgument(f"{error.name} is missing: install sampan[registry]") from None
+    return GranianServer(application, listener, tls=tls, http2=http2, drain_seconds=drain_seconds)
+
+
+class PlainServer:
+    """Serves HTTP/1.1 in the clear; whole files leave by sendfile(2)."""
+
+    def __init__(self, application: ASGIApp, listener: socket.socket, drain_seconds: int) -> None:
+        limits = Limits(head_bytes=HEAD_BYTES, grace_seconds=drain_seconds or 1)
+        self._server = AsgiServer(application, limits)
+        self._listener = listener
+        self._stopping = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._server.listen(self._listener.dup())
+        return self
+
+    async def ended(self) -> None:
+        await self._stopping.wait()
+        await self._server.stop()
+
+    def renew(self, tls: TLS) -> None:
+        """There are no certificates without TLS."""
+
+    def stop(self) -> None:
+        self._stopping.set()
 
     async def __aexit__(self, *_: object) -> None:
         self.stop()
-        if self._task:
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-
-def _tls_arguments(tls: TLS | None) -> tuple[Any, ...]:
-    if tls is None:
-        return (None, None, None, SSLProtocols.tls12, None, [], False)
-    minimum = SSLProtocols(tls.minimum)
-    verify = tls.client_ca is not None
-    return (tls.certificate, tls.key, None, minimum, tls.client_ca, [], verify)
+        await self.ended()

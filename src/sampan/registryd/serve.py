@@ -26,7 +26,7 @@ from sampan.registry.health import Health
 from sampan.registry.metrics import Metrics
 from sampan.registry.notifications import Endpoint, Notifier
 from sampan.registry.registry import Registry
-from sampan.registry.server import Server
+from sampan.registry.server import Server, make_server
 from sampan.registry.tokens.application import TokenApplication
 from sampan.registry.tokens.issuer import Issuer
 from sampan.registryd import debugging, logs, settings, sockets, token_settings
@@ -80,7 +80,7 @@ async def serve(checked: Checked) -> None:
             served = AccessLog(served, sys.stdout)
         served = await _debug(checked, stack, health, served)
         server = await stack.enter_async_context(
-            Server(
+            make_server(
                 served,
                 listener,
                 tls=certificates.tls if certificates else None,

@@ -116,18 +116,20 @@ def serve_while(
     test: Callable[[Connect, Server], Awaitable[None]],
     handler: Handler = demo,
     limits: Limits = QUICK,
+    made: Server | None = None,
 ) -> None:
-    """Run `test` against a server; every descriptor is closed at the end."""
+    """Run `test` against a server, one of ours or `made`; every descriptor is closed at the end."""
 
     async def main() -> None:
         clients: list[socket.socket] = []
-        async with Server(handler, headers=[("Server", "test")], limits=limits) as server:
+        ours = Server(handler, headers=[("Server", "test")], limits=limits)
+        async with made or ours as server:
 
             def connect() -> Peer:
-                ours, theirs = socket.socketpair()
-                clients.append(ours)
-                server.serve(theirs)
-                return Peer(ours)
+                near, far = socket.socketpair()
+                clients.append(near)
+                server.serve(far)
+                return Peer(near)
 
             try:
                 await test(connect, server)

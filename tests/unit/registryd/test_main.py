@@ -29,7 +29,7 @@ def test_the_environment_names_it_too(
     assert capsys.readouterr().out == f"{path}: ok\n"
 
 
-@pytest.mark.parametrize("module", ["starlette", "granian", "yaml", "bcrypt", "jwt"])
+@pytest.mark.parametrize("module", ["starlette", "yaml", "bcrypt", "jwt"])
 def test_what_is_not_installed_is_named(module: str) -> None:
     program = WITHOUT.format(module) + "sys.exit(main(['verify', '/none']))"
     done = subprocess.run(

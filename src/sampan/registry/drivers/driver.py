@@ -20,6 +20,7 @@ class Content(Protocol):
 
     size: int
     local: str  # the file's path on this machine; empty if it has none
+    descriptor: int  # of the open file; -1 if it has none
 
     def read(self, offset: int, count: int) -> bytes:
         """Return up to `count` bytes from `offset`; nothing at the end."""

@@ -12,6 +12,7 @@ from typing import Self
 from sampan.registry.drivers.driver import File
 
 TEMPORARY = ".tmp"
+READ = 64 << 10  # bytes of a small file at once
 TRASH = "sampan/trash"  # below the root, outside of the layout: docker-registry never looks there
 
 
@@ -24,11 +25,18 @@ class FilesystemDriver:
         os.makedirs(self._at(TRASH), exist_ok=True)
 
     def _at(self, path: str) -> str:
-        return os.path.join(self.root, path)
+        return f"{self.root}/{path}"
 
     def read(self, path: str) -> bytes:
-        with open(self._at(path), "rb") as file:
-            return file.read()
+        # Not open(): a start reads the link of every tag, and this takes half the time.
+        descriptor = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            pieces = []
+            while piece := os.read(descriptor, READ):
+                pieces.append(piece)
+            return b"".join(pieces)
+        finally:
+            os.close(descriptor)
 
     def survey(self) -> Self:
         return self
@@ -215,16 +223,16 @@ class FileContent:
 
     def __init__(self, path: str) -> None:
         self.local = path
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.size = os.fstat(self._descriptor).st_size
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.size = os.fstat(self.descriptor).st_size
 
     def read(self, offset: int, count: int) -> bytes:
-        return os.pread(self._descriptor, count, offset)
+        return os.pread(self.descriptor, count, offset)
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
     def __enter__(self) -> Self:
         return self

@@ -152,6 +152,7 @@ class MemoryContent:
     """A file to read."""
 
     local = ""
+    descriptor = -1
 
     def __init__(self, data: bytearray) -> None:
         self._data = data

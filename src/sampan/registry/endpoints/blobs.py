@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from sampan.http.asgi import SENDFILE
 from sampan.registry.drivers.driver import Content
 from sampan.registry.endpoints.call import Call, Event, empty
 from sampan.registry.errors import RegistryError
@@ -17,7 +18,7 @@ OCTETS = "application/octet-stream"
 PIECE = 64 << 10  # granian holds some ten of them for a client that does not read
 _RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*", re.ASCII)
 _DIGITS = 19
-PATHSEND = "http.response.pathsend"
+PATHSEND = "http.response.pathsend"  # of granian: a whole file by its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,16 +131,24 @@ class BlobResponse(Response):
             )
             if scope["method"] == "HEAD" or not self._content.size:
                 await send({"type": "http.response.body", "body": b""})
-            elif self._by_server(scope):
-                await send({"type": PATHSEND, "path": self._content.local})
+            elif message := self._by_server(scope):
+                await send(message)
             else:
                 await self._pieces(send)
 
-    def _by_server(self, scope: Scope) -> bool:
-        """Tell whether the server sends the file. A small one goes in one packet with the head."""
-        if not self._whole or self._content.size <= PIECE:
-            return False
-        return bool(self._content.local) and PATHSEND in scope.get("extensions", {})
+    def _by_server(self, scope: Scope) -> Message | None:
+        """Return how the server is told to send the file; None for what is sent from here."""
+        content, part = self._content, self._part
+        count = part.last - part.first + 1
+        known = scope.get("extensions", {})
+        if count <= PIECE:
+            return None
+        if SENDFILE in known and content.descriptor >= 0:
+            place = {"file": content.descriptor, "offset": part.first, "count": count}
+            return {"type": SENDFILE, **place}
+        if PATHSEND in known and content.local and self._whole:
+            return {"type": PATHSEND, "path": content.local}
+        return None
 
     async def _pieces(self, send: Send) -> None:
         offset, end = self._part.first, self._part.last + 1

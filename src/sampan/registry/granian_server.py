@@ -1,0 +1,114 @@
+"""The server for TLS and HTTP/2: granian inside our event loop (docs/decisions/029).
+
+It serves on a socket of ours: beside its documented interface we replace `_init_shared_socket`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from typing import Any, Self
+
+from granian._granian import SocketHolder
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings, HTTP2Settings
+from granian.server.embed import Server as Granian
+from starlette.types import ASGIApp
+
+from sampan.registry.server import BACKLOG, TLS
+
+FRAME = 1 << 20  # of HTTP/2: with the usual 16 KiB an upload is 64 times as many messages
+HEAD_MILLISECONDS = 30_000
+
+
+class _Granian(Granian):
+    """Granian on a socket that is there already."""
+
+    def __init__(self, listener: socket.socket, application: ASGIApp, **rest: Any) -> None:
+        super().__init__(application, interface=Interfaces.ASGINL, **rest)
+        self._listener = listener
+
+    def _init_shared_socket(self) -> None:
+        uds = self._listener.family == socket.AF_UNIX
+        make: Any = SocketHolder
+        holder = make(os.dup(self._listener.fileno()), uds, BACKLOG)
+        self._shd, self._sfd = holder, holder.get_fd()
+        self._ssp = None
+
+    def renew(self, tls: TLS) -> None:
+        """Serve new connections with other certificates."""
+        self.build_ssl_context(*_tls_arguments(tls))
+        self.reload()  # type: ignore[no-untyped-call]
+
+
+class GranianServer:
+    """Serves an application with TLS, HTTP/2 or both."""
+
+    def __init__(
+        self,
+        application: ASGIApp,
+        listener: socket.socket,
+        *,
+        tls: TLS | None = None,
+        http2: bool = True,
+        drain_seconds: int = 0,
+    ) -> None:
+        self._task: asyncio.Task[None] | None = None
+        cert, key, password, minimum, ca, crl, verify = _tls_arguments(tls)
+        self._granian = _Granian(
+            listener,
+            application,
+            http=HTTPModes.auto if http2 else HTTPModes.http1,
+            http1_settings=HTTP1Settings(header_read_timeout=HEAD_MILLISECONDS),
+            http2_settings=HTTP2Settings(
+                max_frame_size=FRAME,
+                initial_stream_window_size=4 * FRAME,
+                initial_connection_window_size=16 * FRAME,
+                max_headers_size=64 << 10,
+            ),
+            runtime_threads=2,
+            websockets=False,
+            backlog=BACKLOG,
+            log_enabled=False,
+            ssl_cert=cert,
+            ssl_key=key,
+            ssl_key_password=password,
+            ssl_protocol_min=minimum,
+            ssl_ca=ca,
+            ssl_crl=crl,
+            ssl_client_verify=verify,
+        )
+        self._granian.workers_kill_timeout = drain_seconds or 1
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._granian.serve())
+        return self
+
+    async def ended(self) -> None:
+        """Return when the server has stopped; raise what stopped it."""
+        if self._task:
+            await asyncio.shield(self._task)
+
+    def renew(self, tls: TLS) -> None:
+        """Read certificates anew; connections that are there keep what they have."""
+        self._granian.renew(tls)
+
+    def stop(self) -> None:
+        """Accept no more clients and end when those who are there have been served."""
+        self._granian.stop()  # type: ignore[no-untyped-call]
+
+    async def __aexit__(self, *_: object) -> None:
+        self.stop()
+        if self._task:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+
+def _tls_arguments(tls: TLS | None) -> tuple[Any, ...]:
+    if tls is None:
+        return (None, None, None, SSLProtocols.tls12, None, [], False)
+    minimum = SSLProtocols(tls.minimum)
+    verify = tls.client_ca is not None
+    return (tls.certificate, tls.key, None, minimum, tls.client_ca, [], verify)

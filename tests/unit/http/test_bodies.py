@@ -1,0 +1,136 @@
+"""Bodies in chunks and of a known length, however they arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+
+import h11
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sampan.errors import InvalidArgument
+from sampan.http.bodies import Body, ChunkedBody, LengthBody
+from sampan.http.stream import SocketStream
+
+
+class Arriving:
+    """A stream whose bytes arrive in given pieces."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self.pieces = list(pieces)
+        self.back = b""
+        near, far = socket.socketpair()
+        far.close()
+        self.sock = near
+
+    async def receive(self, size: int = 1 << 16) -> bytes:
+        if not self.pieces:
+            return b""
+        first = self.pieces.pop(0)
+        if len(first) > size:
+            self.pieces.insert(0, first[size:])
+        return first[:size]
+
+    def push_back(self, data: bytes) -> None:
+        self.back = data
+
+
+def read(body: Body) -> bytes:
+    async def all_of_it() -> bytes:
+        found = b""
+        while not body.complete:
+            found += await body.read()
+        return found
+
+    return asyncio.run(all_of_it())
+
+
+def chunked(*pieces: bytes) -> tuple[ChunkedBody, Arriving]:
+    stream = Arriving(pieces)
+    stream.sock.close()
+    return ChunkedBody(stream), stream  # type: ignore[arg-type]
+
+
+def test_chunks_become_one_piece_if_they_arrive_together() -> None:
+    body, stream = chunked(b"3\r\none\r\n4;x=y\r\ntwo!\r\n0\r\nTrailer: x\r\n\r\nGET /")
+    assert asyncio.run(body.read()) == b"onetwo!"
+    assert (body.complete, stream.back) == (True, b"GET /")
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40), max_size=8), st.data())
+def test_chunks_may_be_cut_anywhere(contents: list[bytes], data: st.DataObject) -> None:
+    wire = b"".join(b"%x\r\n%b\r\n" % (len(c), c) for c in contents) + b"0\r\n\r\nnext"
+    cuts = data.draw(st.lists(st.integers(1, len(wire) - 1), max_size=12).map(sorted))
+    pieces = [wire[a:b] for a, b in zip([0, *cuts], [*cuts, len(wire)], strict=True) if b > a]
+    body, stream = chunked(*pieces)
+    assert read(body) == b"".join(contents)
+    assert stream.back + b"".join(stream.pieces) == b"next"
+
+
+@given(st.binary(max_size=60))
+def test_what_we_take_another_parser_takes_too(wire: bytes) -> None:
+    body, _ = chunked(wire)
+    try:
+        found = read(body)
+    except (InvalidArgument, ConnectionError):
+        return
+    other = h11.Connection(h11.SERVER)
+    other.receive_data(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + wire)
+    other.next_event()
+    content = b""
+    while isinstance(event := other.next_event(), h11.Data):
+        content += event.data
+    assert isinstance(event, h11.EndOfMessage)
+    assert content == found
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"x\r\n",
+        b"-1\r\n",
+        b"+1\r\na\r\n",
+        b"0x1\r\na\r\n",
+        b"1" * 16 + b"\r\n",
+        b"1\r\nab\r\n",
+        b"1\na\n",
+        b"1;" + b"x" * 5000,
+        b"0\r\n" + b"a: b\r\n" * 65,
+        b"\r\n",
+    ],
+)
+def test_malformed_chunks_are_refused(wire: bytes) -> None:
+    body, _ = chunked(wire + b" " * 5000)
+    with pytest.raises(InvalidArgument):
+        read(body)
+
+
+@pytest.mark.parametrize("wire", [b"", b"5", b"5\r\nab", b"2\r\nab", b"2\r\nab\r\n0\r\n"])
+def test_chunks_that_are_cut_off_are_no_body(wire: bytes) -> None:
+    body, _ = chunked(wire)
+    with pytest.raises(ConnectionError):
+        read(body)
+
+
+def test_a_body_of_known_length_leaves_what_follows() -> None:
+    async def main() -> None:
+        near, far = socket.socketpair()
+        with near, far:
+            far.sendall(b"bodyGET /")
+            stream = SocketStream(near)
+            body = LengthBody(stream, 4)
+            assert await body.read() == b"body"
+            assert body.complete
+            assert await body.read() == b""
+            assert await stream.receive() == b"GET /"
+            short = LengthBody(stream, 4)
+            far.sendall(b"bo")
+            far.shutdown(socket.SHUT_WR)
+            assert await short.read() == b"bo"
+            with pytest.raises(ConnectionError):
+                await short.read()
+
+    asyncio.run(main())
