@@ -44,7 +44,9 @@ class Shell:
 
     def __call__(self, lines: str, *, fails: bool = False) -> str:
         """Return what the lines print; the first that fails ends them."""
-        script = "mount -t tmpfs tmpfs /run/netns\n" + textwrap.dedent(lines)
+        # brctl looks for bridges in /sys, which would show those of this machine.
+        own = "mount -t tmpfs tmpfs /run/netns; mount -t sysfs sysfs /sys\n"
+        script = own + textwrap.dedent(lines)
         path = f"{self.folder}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         done = subprocess.run(
             ["unshare", "--mount", *self.daemon.enter, "bash", "-e", "-c", script],

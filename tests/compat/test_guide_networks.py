@@ -269,7 +269,7 @@ def test_5_3_5_the_default_bridge(shell: Shell, console: Console) -> None:
     assert re.match(r"docker0\s+8000\.[0-9a-f]{12}\s+no\s+veth", rows[0])
     address = said(inside, "ip addr show eth0")
     assert re.search(r"eth0.* <BROADCAST,MULTICAST,UP,LOWER_UP.*> mtu 1500 ", address)
-    [own] = re.findall(r"inet (172\.17\.\d+\.\d+)/16", address)
+    [own] = re.findall(r"inet (172\.17\.\d+\.\d+)/16 brd 172\.17\.255\.255 scope global", address)
     routes = said(inside, "ip route")
     assert "default via 172.17.42.1 dev eth0" in routes
     assert re.search(rf"172\.17\.0\.0/16 dev eth0 .*src +{own}", routes)

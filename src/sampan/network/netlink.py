@@ -46,7 +46,7 @@ IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 
 IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
 IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
 VETH_INFO_PEER: Final = 1
-IFA_ADDRESS, IFA_LOCAL, IFA_F_NODAD = 1, 2, 0x02
+IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_F_NODAD = 1, 2, 4, 0x02
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY = 1, 4, 5, 6
 RT_TABLE_MAIN, RTPROT_BOOT, RTPROT_STATIC = 254, 3, 4
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RTN_UNICAST = 0, 253, 1
@@ -203,9 +203,10 @@ def _address(type: int, index: int, address: IPv4Interface | IPv6Interface, flag
     nodad = IFA_F_NODAD if address.version == 6 else 0
     head = _ADDRESS.pack(family, address.network.prefixlen, nodad, RT_SCOPE_UNIVERSE, index)
     packed = address.ip.packed
-    return Message(
-        type, head + attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed), flags
-    )
+    body = head + attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
+    if address.version == 4 and address.network.prefixlen < 31:
+        body += attribute(IFA_BROADCAST, address.network.broadcast_address.packed)
+    return Message(type, body, flags)
 
 
 def add_address(index: int, address: IPv4Interface | IPv6Interface) -> Message:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Interface
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,3 +45,19 @@ def test_an_address_goes_with_its_prefix_length() -> None:
     message = netlink.add_address(3, IPv4Interface("172.17.0.2/16"))
     family, prefix, _, _, index = struct.unpack_from("=BBBBI", message.body)
     assert (family, prefix, index) == (2, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("address", "broadcast"),
+    [
+        ("172.17.0.2/16", bytes([172, 17, 255, 255])),
+        ("10.1.1.9/30", bytes([10, 1, 1, 11])),
+        ("10.1.1.8/31", None),  # both are hosts: RFC 3021
+        ("10.1.1.1/32", None),
+    ],
+)
+def test_an_address_goes_with_the_broadcast_of_its_subnet(
+    address: str, broadcast: bytes | None
+) -> None:
+    message = netlink.add_address(3, IPv4Interface(address))
+    assert netlink.attributes(message.body[8:]).get(netlink.IFA_BROADCAST) == broadcast
