@@ -11,6 +11,7 @@ from sampan.registry import paths
 from sampan.registry.drivers.driver import Content, Driver, File, Staged
 from sampan.registry.errors import RegistryError
 from sampan.registry.metadata import Metadata
+from sampan.registry.quotas import Quotas
 from sampan.spec.digest import Digest
 
 TOUCH_SECONDS = 30  # a promise that is younger is not written again
@@ -27,9 +28,10 @@ class Blob:
 class Blobs:
     """The blobs of all repositories. A repository has a blob if it has a link to it."""
 
-    def __init__(self, driver: Driver, metadata: Metadata) -> None:
+    def __init__(self, driver: Driver, metadata: Metadata, quotas: Quotas) -> None:
         self._driver = driver
         self._metadata = metadata
+        self._quotas = quotas
 
     def find(self, repository: str, digest: Digest) -> Blob:
         """Return a blob of a repository, and promise that no collection takes it for a while.
@@ -84,6 +86,11 @@ class Blobs:
                 holders = [name for (name,) in database.execute(query, (digest,))]
                 if not any(may_read(name) for name in holders if source in ("", name)):
                     return False
+                query = "SELECT size FROM blobs WHERE digest = ?"
+                row = database.execute(query, (digest,)).fetchone()
+                if row is None:  # its file was damaged and is away
+                    return False
+                self._quotas.admit(database, repository, digest, row[0])
                 self._link(database, staged, repository, digest)
             staged.settle()
         return True
@@ -112,6 +119,7 @@ class Blobs:
             with self._metadata.change() as database:
                 known = database.execute("SELECT size FROM blobs WHERE digest = ?", (digest,))
                 row = known.fetchone()
+                self._quotas.admit(database, repository, digest, size)
                 if row is None or row[0] != size or not self._is_whole(target, size):
                     moved.publish()
                     database.execute(

@@ -168,7 +168,11 @@ def record_manifest(
     annotations = msgspec.json.encode(parsed.annotations).decode() if parsed.annotations else None
     database.execute("INSERT OR IGNORE INTO repositories VALUES (?)", (name,))
     database.execute(
-        "INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (repository, digest) DO UPDATE SET media_type = excluded.media_type,"
+        " size = excluded.size, subject = excluded.subject,"
+        " artifact_type = excluded.artifact_type, annotations = excluded.annotations,"
+        " touched = excluded.touched",
         (
             *(name, digest, parsed.media_type, size, parsed.subject),
             *(parsed.artifact_type, annotations, time.time()),

@@ -13,6 +13,7 @@ from sampan.registry.blobs import TOUCH_SECONDS
 from sampan.registry.drivers.driver import Driver, File
 from sampan.registry.errors import Item, RegistryError
 from sampan.registry.metadata import Metadata
+from sampan.registry.quotas import Quotas
 from sampan.spec.digest import Digest, algorithm
 
 NAMED = 100  # missing parts that an error names at most
@@ -32,8 +33,13 @@ class Manifests:
     """The manifests of all repositories."""
 
     def __init__(
-        self, driver: Driver, metadata: Metadata, validation: documents.Validation
+        self,
+        driver: Driver,
+        metadata: Metadata,
+        validation: documents.Validation,
+        quotas: Quotas,
     ) -> None:
+        self._quotas = quotas
         self._driver = driver
         self._metadata = metadata
         self._validation = validation
@@ -109,6 +115,8 @@ class Manifests:
         with self._driver.stage(self._files(repository, digest, content, tags)) as staged:
             with self._metadata.change() as database:
                 self._demand(database, repository, parsed)
+                self._quotas.admit(database, repository, digest, len(content))
+                self._quotas.admit_tags(database, repository, tags)
                 staged.publish()
                 database.execute(
                     "INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)",

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE repositories (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE blobs (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, touched REAL NOT NULL)
@@ -40,6 +40,44 @@ CREATE TABLE tags (
 ) WITHOUT ROWID;
 CREATE INDEX tags_by_digest ON tags (repository, digest);
 """
+# Quotas that repositories share (`quotas.py`): what those from `low` up to `high` hold, each once.
+_SHARES = """
+CREATE TABLE shares (low TEXT PRIMARY KEY, high TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE held (
+    low TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL, holders INTEGER NOT NULL,
+    PRIMARY KEY (low, digest)
+) WITHOUT ROWID;
+CREATE TRIGGER held_more AFTER INSERT ON held BEGIN
+    UPDATE shares SET used = used + NEW.size WHERE low = NEW.low;
+END;
+CREATE TRIGGER held_less AFTER DELETE ON held BEGIN
+    UPDATE shares SET used = used - OLD.size WHERE low = OLD.low;
+END;
+CREATE TRIGGER held_otherwise AFTER UPDATE OF size ON held BEGIN
+    UPDATE shares SET used = used + NEW.size - OLD.size WHERE low = NEW.low;
+END;
+CREATE TRIGGER blob_of_another_size AFTER INSERT ON blobs BEGIN
+    UPDATE held SET size = NEW.size WHERE digest = NEW.digest AND size != NEW.size
+        AND low IN (SELECT low FROM shares);
+END;
+"""
+_HOLDING = """
+CREATE TRIGGER {table}_added AFTER INSERT ON {table} BEGIN
+    INSERT INTO held SELECT low, NEW.digest, {size}, 1 FROM shares
+        WHERE NEW.repository >= low AND NEW.repository < high
+        ON CONFLICT (low, digest) DO UPDATE SET holders = holders + 1;
+END;
+CREATE TRIGGER {table}_removed AFTER DELETE ON {table} BEGIN
+    UPDATE held SET holders = holders - 1 WHERE digest = OLD.digest AND low IN (
+        SELECT low FROM shares WHERE OLD.repository >= low AND OLD.repository < high);
+    DELETE FROM held WHERE digest = OLD.digest AND holders = 0
+        AND low IN (SELECT low FROM shares);
+END;
+"""
+_SCHEMA += _SHARES + _HOLDING.format(table="manifests", size="NEW.size")
+_SCHEMA += _HOLDING.format(
+    table="links", size="coalesce((SELECT size FROM blobs WHERE digest = NEW.digest), 0)"
+)
 Row = tuple[Any, ...]
 
 

@@ -21,6 +21,7 @@ from sampan.registry.inventory import take_inventory, upload_folders
 from sampan.registry.lists import Lists
 from sampan.registry.manifests import Manifests
 from sampan.registry.metadata import Metadata
+from sampan.registry.quotas import Quotas
 from sampan.registry.uploads import Uploads
 
 OWN = "sampan"  # our folder in a data directory, beside `docker`
@@ -41,9 +42,11 @@ class Registry:
         except BaseException:
             self.metadata.close()
             raise
-        self.blobs = Blobs(driver, self.metadata)
-        self.uploads = Uploads(driver, self.blobs)
-        self.manifests = Manifests(driver, self.metadata, validation or documents.Validation())
+        self.quotas = Quotas(self.metadata)
+        self.blobs = Blobs(driver, self.metadata, self.quotas)
+        self.uploads = Uploads(driver, self.blobs, self.quotas)
+        rules = validation or documents.Validation()
+        self.manifests = Manifests(driver, self.metadata, rules, self.quotas)
         self.lists = Lists(self.metadata)
         self.collector = Collector(driver, self.metadata)
         self._undo = ExitStack()

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from sampan.registry import paths
 from sampan.registry.blobs import Blobs
 from sampan.registry.drivers.driver import Driver, Writer
 from sampan.registry.errors import RegistryError
+from sampan.registry.quotas import Quotas
 from sampan.spec.digest import Digest, algorithm
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ class _Session:
 class Uploads:
     """The uploads of all repositories."""
 
-    def __init__(self, driver: Driver, blobs: Blobs) -> None:
+    def __init__(self, driver: Driver, blobs: Blobs, quotas: Quotas) -> None:
+        self._quotas = quotas
         self._driver = driver
         self._blobs = blobs
         self._sessions: dict[str, _Session] = {}
@@ -96,10 +98,18 @@ class Uploads:
         finally:
             session.lock.release()
 
-    def receive(self, repository: str, key: str, start: int | None = None) -> Receiver:
+    def receive(
+        self,
+        repository: str,
+        key: str,
+        start: int | None = None,
+        more: int = 0,
+        digest: Digest | None = None,
+    ) -> Receiver:
         """Open an upload to append to it; `start` is where the client believes that it stands.
 
-        Raises RANGE_INVALID if it stands elsewhere. The receiver has to be closed.
+        Raises RANGE_INVALID if it stands elsewhere, and DENIED if there is no room for `more`
+        bytes, unless content of this digest is there. The receiver has to be closed.
         """
         life = self._session(repository, key)
         session = life.__enter__()
@@ -107,11 +117,17 @@ class Uploads:
             offset = self.offset(repository, key)
             if start is not None and start != offset:
                 raise RegistryError("RANGE_INVALID", {"offset": offset})
+            room = self._quotas.room(repository, digest)
+            if room is not None and offset + more > room:
+                self._quotas.refuse(repository, offset + more)
             writer = self._driver.append(f"{paths.upload(repository, key)}/data", offset)
         except BaseException:
             life.__exit__(None, None, None)
             raise
-        return Receiver(session, writer, offset, lambda: life.__exit__(None, None, None))
+        receiver = Receiver(session, writer, offset, lambda: life.__exit__(None, None, None))
+        if room is not None:
+            receiver.limit(room, lambda size: self._quotas.refuse(repository, size))
+        return receiver
 
     def finish(self, repository: str, key: str, digest: Digest, receiver: Receiver) -> None:
         """Verify what was received and make it a blob of the repository; close the receiver.
@@ -199,13 +215,21 @@ class Receiver:
         self.offset = offset
         self.over = False
         self._release = release
+        self._room: int | None = None
+        self._refuse: Callable[[int], None] | None = None
         if offset == 0:
             session.hash, session.hashed = hashlib.new(session.algorithm), 0
         elif (session.hashed, session.version) != (offset, writer.version):
             session.hash = None
 
+    def limit(self, room: int, refuse: Callable[[int], None]) -> None:
+        """Take no more than so many bytes in all; then `refuse` raises what is answered."""
+        self._room, self._refuse = room, refuse
+
     def write(self, data: bytes) -> None:
         """Append. What was not written entirely is not counted."""
+        if self._room is not None and self._refuse and self.offset + len(data) > self._room:
+            self._refuse(self.offset + len(data))
         self.writer.write(data)
         self.offset += len(data)
         if self._session.hash is not None:

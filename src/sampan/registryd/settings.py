@@ -21,6 +21,7 @@ from sampan.registry.health import Check, answers, connects, file_is_absent
 from sampan.registry.notifications import Endpoint
 from sampan.registry.registry import Registry
 from sampan.registry.service import Service
+from sampan.registryd import governing
 from sampan.registryd.mail import LEVELS, Mailbox
 
 DEFAULT_ROOT = "/var/lib/registry"
@@ -65,7 +66,10 @@ def open_registry(checked: Checked) -> Registry:
     """Open the registry that a configuration describes."""
     root = root_directory(checked)
     rules = validation(checked)
-    return Registry.in_memory(rules) if root is None else Registry.on_filesystem(root, rules)
+    limits = governing.quotas(checked)
+    found = Registry.in_memory(rules) if root is None else Registry.on_filesystem(root, rules)
+    found.quotas.define(limits)
+    return found
 
 
 def validation(checked: Checked) -> Validation:

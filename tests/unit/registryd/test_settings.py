@@ -9,7 +9,7 @@ from sampan.errors import InvalidArgument, Unavailable
 from sampan.registry.auth.access import NoAccess
 from sampan.registry.auth.silly import Silly
 from sampan.registry.configuration.document import Checked, check
-from sampan.registryd import settings, sockets
+from sampan.registryd import governing, settings, sockets
 
 
 def checked(text: str = "") -> Checked:
@@ -131,3 +131,16 @@ def test_a_path_is_listened_on_and_an_old_socket_replaced(tmp_path: Path) -> Non
         assert sockets.name_of(listener) == path
     with pytest.raises(InvalidArgument):
         sockets.listen("", "unix", {})
+
+
+def test_quotas_are_read() -> None:
+    text = "quotas: [{repositories: a/*, size: 5GiB, tags: 3}, {repositories: '**', size: 1kB}]"
+    first, second = governing.quotas(checked(text))
+    assert (first.size, first.tags, first.together) == (5 << 30, 3, False)
+    assert (second.pattern.text, second.size, second.tags) == ("**", 1000, None)
+    for wrong in ("{repositories: a}", "{repositories: a/*, size: 1, together: true}"):
+        with pytest.raises(InvalidArgument, match=r"quotas\[0\]: the quota of a"):
+            governing.quotas(checked(f"quotas: [{wrong}]"))
+    assert check(
+        b"version: 0.1\nstorage: inmemory\nquotas: [{repositories: a, size: x}]", {}
+    ).problems

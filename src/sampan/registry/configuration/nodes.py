@@ -123,6 +123,33 @@ class Duration:
             yield Problem(path, f"must be a duration such as 10s or 2h10m, not {value!r}")
 
 
+_SIZE = re.compile(r"(\d{1,18})(?:([kKMGT])(i?)B?|B)?", re.ASCII)
+_POWERS = " KMGT"
+
+
+def size(value: object) -> int:
+    """Return a number of bytes: 10, 10MB (decimal), 10MiB (binary). Raises ValueError."""
+    match = None if isinstance(value, bool) else _SIZE.fullmatch(str(value).replace(" ", ""))
+    if match is None:
+        raise ValueError(f"{value!r} is no size")
+    step = 1024 if match[3] else 1000
+    power = _POWERS.index(match[2].upper()) if match[2] else 0
+    return int(match[1]) * int(step**power)
+
+
+@dataclass(frozen=True)
+class Size:
+    """A number of bytes."""
+
+    needed: bool = False
+
+    def problems(self, value: Any, path: str) -> Iterator[Problem]:
+        try:
+            size(value)
+        except ValueError:
+            yield Problem(path, f"must be a size such as 500MB or 10GiB, not {value!r}")
+
+
 @dataclass(frozen=True)
 class Many:
     """A list."""

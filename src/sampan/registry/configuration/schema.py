@@ -14,6 +14,7 @@ from sampan.registry.configuration.nodes import (
     Many,
     Node,
     Section,
+    Size,
     Text,
 )
 
@@ -211,6 +212,16 @@ VALIDATION = Section(
         ),
     }
 )
+QUOTAS = Many(  # ours
+    Section(
+        {
+            "repositories": Text(needed=True),
+            "size": Size(),
+            "tags": Integer(),
+            "together": Boolean(),
+        }
+    )
+)
 TOKENS = Section(  # ours
     {
         "directory": Text(needed=True),
@@ -270,5 +281,6 @@ ROOT = Section(
         "catalog": Section({"maxentries": Integer(1)}),
         "tags": Section({"maxtags": Integer(1)}),
         "tokens": TOKENS,
+        "quotas": QUOTAS,
     }
 )

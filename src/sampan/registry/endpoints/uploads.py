@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+from collections.abc import AsyncIterator
 
 from starlette.responses import Response
 
@@ -34,6 +36,7 @@ async def start(call: Call) -> Response:
         algorithm = wanted.partition(":")[0]
     if algorithm not in names.ALGORITHMS:
         raise RegistryError("DIGEST_INVALID", message="unsupported digest algorithm")
+    await call.run(call.registry.quotas.demand, call.repository, 0, wanted)
     upload = await call.run(call.registry.uploads.start, call.repository, algorithm)
     if wanted and "mount" not in query:
         return await _finish(call, upload, wanted, None)
@@ -78,11 +81,12 @@ async def status(call: Call) -> Response:
 async def append(call: Call) -> Response:
     """Take a piece."""
     upload = _id(call)
-    receiver = await _open(call, upload, _content_range(call))
-    try:
-        await _receive(call, receiver)
-    finally:
-        await call.run(receiver.close)
+    async with _ended_if_denied(call, upload):
+        receiver = await _open(call, upload, _content_range(call))
+        try:
+            await _receive(call, receiver)
+        finally:
+            await call.run(receiver.close)
     return _accepted(call, upload, receiver.offset)
 
 
@@ -92,12 +96,13 @@ async def finish(call: Call) -> Response:
 
 
 async def _finish(call: Call, upload: str, digest: Digest, start: int | None) -> Response:
-    receiver = await _open(call, upload, start)
-    try:
-        await _receive(call, receiver)
-        await call.run(call.registry.uploads.finish, call.repository, upload, digest, receiver)
-    finally:
-        await call.run(receiver.close)
+    async with _ended_if_denied(call, upload):
+        receiver = await _open(call, upload, start, digest)
+        try:
+            await _receive(call, receiver)
+            await call.run(call.registry.uploads.finish, call.repository, upload, digest, receiver)
+        finally:
+            await call.run(receiver.close)
     await call.tell(Event("push", call.repository, digest, OCTETS, receiver.offset))
     return _created(call, digest)
 
@@ -108,9 +113,25 @@ async def cancel(call: Call) -> Response:
     return empty(204, {})
 
 
-async def _open(call: Call, upload: str, start: int | None) -> Receiver:
+@contextlib.asynccontextmanager
+async def _ended_if_denied(call: Call, upload: str) -> AsyncIterator[None]:
+    """End an upload for which there is no room: what was received helps nobody."""
     try:
-        return await call.run(call.registry.uploads.receive, call.repository, upload, start)
+        yield
+    except RegistryError as error:
+        if error.items[0].code == "DENIED":
+            await call.run(call.registry.uploads.cancel, call.repository, upload)
+        raise
+
+
+async def _open(
+    call: Call, upload: str, start: int | None, digest: Digest | None = None
+) -> Receiver:
+    said = call.request.headers.get("content-length", "")
+    more = int(said) if said.isascii() and said.isdigit() else 0
+    receive = call.registry.uploads.receive
+    try:
+        return await call.run(receive, call.repository, upload, start, more, digest)
     except RegistryError as error:
         if error.items[0].code == "RANGE_INVALID":
             offset = error.items[0].detail["offset"]

@@ -1,0 +1,219 @@
+"""Quotas: how many bytes and tags repositories may have, each or several together.
+
+What counts is what a repository has: its blobs and manifests, each once; in a quota that several
+share, once for all of them, which triggers of the database count along (`metadata.py`). It is asked
+within the change that adds something, so nobody gets past it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from sampan.errors import InvalidArgument
+from sampan.registry.errors import RegistryError
+from sampan.registry.metadata import Metadata, Row
+from sampan.registry.patterns import Pattern
+from sampan.spec.digest import Digest
+
+_BELOW = "/**"
+_EACH = """
+SELECT coalesce(sum(size), 0) FROM (
+    SELECT digest, size FROM links JOIN blobs USING (digest) WHERE repository = ?
+    UNION SELECT digest, size FROM manifests WHERE repository = ?
+) AS mine
+"""
+_HELD_BY_EACH = """
+SELECT 1 FROM links JOIN blobs USING (digest) WHERE digest = ? AND repository = ?
+UNION SELECT 1 FROM manifests WHERE digest = ? AND repository = ?
+"""
+_FILL = """
+INSERT INTO held SELECT ?, digest, max(size), count(*) FROM (
+    SELECT repository, digest, size FROM links JOIN blobs USING (digest)
+    UNION ALL SELECT repository, digest, size FROM manifests
+) AS everything WHERE repository >= ? AND repository < ? GROUP BY digest
+"""
+Ask = Callable[..., Row | None]
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+@dataclass(frozen=True)
+class Quota:
+    """A limit for the repositories of a pattern: for each, or `together`."""
+
+    pattern: Pattern
+    size: int | None = None
+    tags: int | None = None
+    together: bool = False
+
+    def __post_init__(self) -> None:
+        text = self.pattern.text
+        if self.size is None and self.tags is None:
+            raise InvalidArgument(f"the quota of {text} limits nothing: it needs size or tags")
+        if self.together and text != "**":
+            name = text.removesuffix(_BELOW)
+            if not text.endswith(_BELOW) or any(letter in name for letter in "*?$"):
+                raise InvalidArgument(
+                    f"the quota of {text}: those that share one are ** or NAMESPACE/**"
+                )
+
+    def bounds(self, repository: str) -> tuple[str, str]:
+        """Return the names between which the repositories are that this one shares it with."""
+        if not self.together:
+            return repository, repository + "\0"
+        text = self.pattern.text
+        if text == "**":
+            return "", "\x7f"
+        name = text.removesuffix(_BELOW)
+        return f"{name}/", f"{name}0"  # the letter behind the slash
+
+    @property
+    def owner(self) -> str:
+        """Whose quota it is, as users are told."""
+        return self.pattern.text
+
+
+class Quotas:
+    """All quotas of a registry; without any, everything is admitted."""
+
+    def __init__(self, metadata: Metadata) -> None:
+        self._metadata = metadata
+        self.quotas: Sequence[Quota] = ()
+
+    def define(self, quotas: Sequence[Quota]) -> None:
+        """Set the quotas, and count what those hold who share one."""
+        self.quotas = quotas
+        with self._metadata.change() as database:
+            database.execute("DELETE FROM held")
+            database.execute("DELETE FROM shares")
+            for low, high in {quota.bounds("") for quota in quotas if quota.together}:
+                database.execute("INSERT INTO shares VALUES (?, ?, 0)", (low, high))
+                database.execute(_FILL, (low, low, high))
+
+    def _of(self, repository: str) -> list[Quota]:
+        return [quota for quota in self.quotas if quota.pattern.matches(repository)]
+
+    def room(self, repository: str, digest: Digest | None = None) -> int | None:
+        """Return how many bytes a repository may still take; None: any number.
+
+        Others may take them first: only `admit` is certain. What is there already takes none.
+        """
+        ask = self._metadata.row
+        rooms = [
+            max(0, quota.size - _used(ask, quota, repository))
+            for quota in self._of(repository)
+            if quota.size is not None and not (digest and _holds(ask, quota, repository, digest))
+        ]
+        return min(rooms) if rooms else None
+
+    def demand(self, repository: str, more: int, digest: Digest | None = None) -> None:
+        """Raise DENIED if there is no room for so many bytes, which have yet to be sent."""
+        room = self.room(repository, digest)
+        if room is not None and (more > room or room == 0):
+            self.refuse(repository, more)
+
+    def refuse(self, repository: str, more: int) -> NoReturn:
+        """Raise the answer to whoever wants more than there is room for."""
+        for quota in self._of(repository):
+            if quota.size is not None:
+                used = _used(self._metadata.row, quota, repository)
+                if used + max(more, 1) > quota.size:
+                    raise _denied(repository, quota, used, more)
+        raise RegistryError("DENIED", {"name": repository}, message="the quota is used up")
+
+    def admit(
+        self, database: sqlite3.Connection, repository: str, digest: Digest, size: int
+    ) -> None:
+        """Raise DENIED if a repository must not have this content too; within a change."""
+        ask = _within(database)
+        for quota in self._of(repository):
+            if quota.size is None or _holds(ask, quota, repository, digest):
+                continue
+            used = _used(ask, quota, repository)
+            if used + size > quota.size:
+                raise _denied(repository, quota, used, size)
+
+    def admit_tags(
+        self, database: sqlite3.Connection, repository: str, tags: Sequence[str]
+    ) -> None:
+        """Raise DENIED if a repository must not have these tags too; within a change."""
+        for quota in self._of(repository):
+            if quota.tags is None:
+                continue
+            used = _tags(_within(database), quota, repository)
+            query = "SELECT name FROM tags WHERE repository = ?"
+            there = {name for (name,) in database.execute(query, (repository,))}
+            new = len(set(tags) - there)
+            if new and used + new > quota.tags:
+                raise RegistryError(
+                    "DENIED",
+                    {"name": repository, "tags": used, "quota": quota.tags},
+                    message=f"the quota of {quota.owner} is {quota.tags} tags, all of them in use",
+                )
+
+    def used(self) -> list[tuple[str, int | None, int, int | None, int]]:
+        """Return for whom there is a quota: name, limit, use; limit of tags, use."""
+        ask = self._metadata.row
+        found = []
+        for quota in self.quotas:
+            names = [quota.owner]
+            if not quota.together:
+                rows = self._metadata.rows("SELECT name FROM repositories ORDER BY name")
+                names = [name for (name,) in rows if quota.pattern.matches(name)]
+            for name in names:
+                size, tags = _used(ask, quota, name), _tags(ask, quota, name)
+                found.append((name, quota.size, size, quota.tags, tags))
+        return found
+
+
+def _within(database: sqlite3.Connection) -> Ask:
+    """Return what asks for one row within a change."""
+
+    def ask(query: str, *values: object) -> Row | None:
+        found: Row | None = database.execute(query, values).fetchone()
+        return found
+
+    return ask
+
+
+def _used(ask: Ask, quota: Quota, repository: str) -> int:
+    if quota.together:
+        row = ask("SELECT used FROM shares WHERE low = ?", quota.bounds(repository)[0])
+    else:
+        row = ask(_EACH, repository, repository)
+    return int(row[0]) if row else 0
+
+
+def _holds(ask: Ask, quota: Quota, repository: str, digest: Digest) -> bool:
+    if quota.together:
+        query = "SELECT 1 FROM held WHERE low = ? AND digest = ?"
+        return ask(query, quota.bounds(repository)[0], digest) is not None
+    return ask(_HELD_BY_EACH, digest, repository, digest, repository) is not None
+
+
+def _tags(ask: Ask, quota: Quota, repository: str) -> int:
+    query = "SELECT count(*) FROM tags WHERE repository >= ? AND repository < ?"
+    (count,) = ask(query, *quota.bounds(repository)) or (0,)
+    return int(count)
+
+
+def _denied(repository: str, quota: Quota, used: int, more: int) -> RegistryError:
+    limit = quota.size or 0
+    return RegistryError(
+        "DENIED",
+        {"name": repository, "used": used, "quota": limit},
+        message=(
+            f"the quota of {quota.owner} is {in_words(limit)}: {in_words(used)} are in use, and"
+            f" this needs {in_words(max(more, 1))} more"
+        ),
+    )
+
+
+def in_words(size: int) -> str:
+    """Return a number of bytes as one reads it."""
+    number, unit = float(size), 0
+    while number >= 1024 and unit < len(_UNITS) - 1:
+        number, unit = number / 1024, unit + 1
+    return f"{number:.1f} {_UNITS[unit]}" if unit else f"{size} bytes"
