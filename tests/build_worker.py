@@ -125,6 +125,13 @@ class FakeWorker:
             raise NotFound(f"No such image: {name}")
         return self.images[name]
 
+    async def load(self, archive: AsyncIterable[bytes]) -> BaseImage:
+        content = b"".join([chunk async for chunk in archive])
+        self.have("loaded", tarballs.file("loaded", content))
+        base = self.images.pop("loaded")
+        self.keep_layers(base.config.diff_ids)
+        return base
+
     async def image(self, name: str) -> BaseImage:
         if name not in self.images:
             raise NotFound(f"No such image: {name}")

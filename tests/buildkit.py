@@ -23,7 +23,7 @@ from grpclib.server import Stream
 
 from sampan.http.grpc import connected, serve
 from sampan.http.stream import SocketStream
-from sampan.spec.buildkit import control_pb2, gateway_pb2, session_pb2
+from sampan.spec.buildkit import control_pb2, gateway_pb2, session_pb2, solver_pb2
 from sampan.spec.buildkit.session_pb2 import Packet
 from tests.buildkit_stores import Stores
 
@@ -42,6 +42,7 @@ class Folders:
     folders: Mapping[str, Path]
     secrets: Mapping[str, bytes] = field(default_factory=dict)
     passwords: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    uploads: Mapping[str, bytes] = field(default_factory=dict)  # what comes on standard input
     outputs: Mapping[str, Path] = field(default_factory=dict)  # by the number of the exporter
     stores: Mapping[str, Path] = field(default_factory=dict)  # of blobs
     agents: Mapping[str, str] = field(default_factory=dict)  # paths of sockets, by id
@@ -60,6 +61,9 @@ class Folders:
             ),
             "/moby.buildkit.secrets.v1.Secrets/GetSecret": Handler(
                 self.secret, unary, pb.GetSecretRequest, pb.GetSecretResponse
+            ),
+            "/moby.upload.v1.Upload/Pull": Handler(
+                self.upload, Cardinality.STREAM_STREAM, pb.BytesMessage, pb.BytesMessage
             ),
             "/moby.filesync.v1.Auth/Credentials": Handler(
                 self.password, unary, pb.CredentialsRequest, pb.CredentialsResponse
@@ -113,6 +117,16 @@ class Folders:
             while (message := await stream.recv_message()) is not None:
                 # BytesMessage has its data where Packet has its type: field 1, of bytes.
                 file.write(_data(message))
+
+    async def upload(self, stream: Stream[Any, Any]) -> None:
+        """Send what the client has read, as buildx does."""
+        metadata: Any = stream.metadata
+        name = metadata["urlpath"].removeprefix("/")
+        if name not in self.uploads:
+            raise GRPCError(Status.UNKNOWN, f"no http response from session for {name}")
+        content = self.uploads[name]
+        for at in range(0, len(content), _PIECE):
+            await stream.send_message(session_pb2.BytesMessage(data=content[at : at + _PIECE]))
 
     async def secret(self, stream: Stream[Any, Any]) -> None:
         request = await stream.recv_message()
@@ -351,6 +365,7 @@ async def ask(
     kinds: Sequence[Output] = ("moby",),
     attributes: Mapping[str, str] | None = None,
     cache: control_pb2.CacheOptions | None = None,
+    inputs: Mapping[str, solver_pb2.Definition] | None = None,
 ) -> Result:
     """Build with the help of a session that is there."""
     ref = secrets.token_hex(12)
@@ -372,7 +387,7 @@ async def ask(
         )
     )
     try:
-        metadata = await _drive(one, ref, attributes or {})
+        metadata = await _drive(one, ref, attributes or {}, inputs or {})
         response = await solve
         return _result(dict(response.ExporterResponse), metadata, await status)
     finally:
@@ -381,10 +396,17 @@ async def ask(
         await asyncio.wait([status, solve])
 
 
-async def _drive(one: Client, ref: str, attributes: Mapping[str, str]) -> dict[str, bytes]:
+async def _drive(
+    one: Client,
+    ref: str,
+    attributes: Mapping[str, str],
+    inputs: Mapping[str, solver_pb2.Definition],
+) -> dict[str, bytes]:
     pb = gateway_pb2
     await one.gateway("Ping", pb.PingRequest(), pb.PongResponse, ref)
-    wanted = pb.SolveRequest(Frontend="dockerfile.v0", FrontendOpt=dict(attributes))
+    wanted = pb.SolveRequest(
+        Frontend="dockerfile.v0", FrontendOpt=dict(attributes), FrontendInputs=dict(inputs)
+    )
     try:
         solved = await one.gateway("Solve", wanted, pb.SolveResponse, ref)
         decision = pb.ReturnRequest(result=solved.result)

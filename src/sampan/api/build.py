@@ -38,7 +38,8 @@ class _Client:
     def __init__(self, known: Mapping[str, Credentials], session: Clients) -> None:
         self._known = known
         self.secret, self.forward = session.secret, session.forward
-        self.check_agent = session.check_agent
+        self.check_agent, self.folder = session.check_agent, session.folder
+        self.layout, self.result = session.layout, session.result
 
     async def credentials(self, reference: Reference) -> Credentials | None:
         return credentials_for(reference, self._known)

@@ -20,9 +20,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
+from msgspec import structs
+
 from sampan.build.arguments import Arguments, platform_arguments
 from sampan.build.cache import Cache, Record
 from sampan.build.context import hide_ignored, read_context, read_page, take_dockerfile
+from sampan.build.contexts import Contexts
 from sampan.build.display import Display, Say, Voices
 from sampan.build.dockerfile import Dockerfile, Stage, parse_dockerfile
 from sampan.build.earlier import Database
@@ -33,6 +36,7 @@ from sampan.build.instructions.model import Label, Place
 from sampan.build.layer import Item, write_layer
 from sampan.build.linting import Checks, Violation, lint, undefined
 from sampan.build.mounting import Mounting
+from sampan.build.outline import Outline, Target, outline, targets
 from sampan.build.pruning import PruneWish, to_prune
 from sampan.build.rewriting import Squashing
 from sampan.build.shell import Shell
@@ -96,17 +100,26 @@ class Builder:
         """Return the context that a web page is, an archive or a Dockerfile, or a repository."""
         tree = Tree(Spool(self._worker.scratch()))
         try:
-            if is_repository(url):
-                await self._worker.repository(
-                    parse_repository(url), lambda fd: read_context(tree, fd)
-                )
-            else:
-                await self._worker.download(url, lambda fd: read_page(tree, fd, options.dockerfile))
+            await self.load(url, tree, options.dockerfile)
             await self._worker.call(lambda: hide_ignored(tree, options.dockerfile))
         except BaseException:
             tree.spool.close()
             raise
         return tree
+
+    async def load(self, url: str, tree: Tree, name: str) -> bool:
+        """Put a repository, or what a web page is, into a tree.
+
+        A page that is no archive is a Dockerfile, called `name`; the answer tells it is not that.
+        """
+        if is_repository(url):
+            await self._worker.repository(parse_repository(url), partial(read_context, tree))
+            return True
+        return await self._worker.download(url, lambda fd: read_page(tree, fd, name))
+
+    async def take(self, chunks: AsyncIterable[bytes], tree: Tree, name: str) -> bool:
+        """Put what a client sends into a tree; see `load`."""
+        return await self._worker.feed(chunks, lambda fd: read_page(tree, fd, name))
 
     async def build(self, options: BuildOptions, context: Tree, clients: Clients) -> Messages:
         """Build an image and yield what Docker's classic builder says.
@@ -159,11 +172,11 @@ class Builder:
 
         Raises InvalidArgument for what is wrong with the Dockerfile, StepFailed.
         """
-        dockerfile = await self._worker.call(partial(parse_dockerfile, recipe.content, recipe.name))
+        dockerfile = await self._parsed(recipe)
         build = self._prepared(options, dockerfile, context, clients)
         if options.cache_from:
             build = replace(build, cache_times=await self._times(options.cache_from))
-        checks = Checks.parse(dockerfile.source.directives.get("check", ""))
+        checks = _checks(dockerfile, options)
         violations = checks.apply(lint(dockerfile, build.arguments.from_variables()))
         voices = display(build.plan.steps)
         for number, argument in enumerate(dockerfile.arguments, 1):
@@ -172,7 +185,7 @@ class Builder:
         try:
             state = await solver.solve()
         finally:
-            await self.cache.note_uses(solver.used)
+            await self.cache.note_uses(solver.used | build.contexts.used)
         if options.squash:
             state = await self._squashed(build, state)
         missing = checks.apply(undefined(name, place) for name, place in solver.undefined)
@@ -189,12 +202,23 @@ class Builder:
 
         Raises InvalidArgument for what is wrong with it.
         """
-        dockerfile = await self._worker.call(partial(parse_dockerfile, recipe.content, recipe.name))
+        dockerfile = await self._parsed(recipe)
         build = self._prepared(options, dockerfile, context, Nobody())
-        checks = replace(
-            Checks.parse(dockerfile.source.directives.get("check", "")), are_errors=False
-        )
+        checks = replace(_checks(dockerfile, options), are_errors=False)
         return checks.apply(lint(dockerfile, build.arguments.from_variables()))
+
+    async def targets(self, recipe: Recipe) -> list[Target]:
+        """Return the stages of a Dockerfile. Raises InvalidArgument for what is wrong with it."""
+        return targets(await self._parsed(recipe))
+
+    async def outline(self, options: BuildOptions, recipe: Recipe, context: Tree) -> Outline:
+        """Return what a target takes. Raises InvalidArgument for what is wrong with it."""
+        dockerfile = await self._parsed(recipe)
+        build = self._prepared(structs.replace(options, labels={}), dockerfile, context, Nobody())
+        return outline(dockerfile, build.plan, build.arguments)
+
+    async def _parsed(self, recipe: Recipe) -> Dockerfile:
+        return await self._worker.call(partial(parse_dockerfile, recipe.content, recipe.name))
 
     async def store(self, built: Built) -> str:
         """Store what was built as an image; return its id."""
@@ -224,6 +248,9 @@ class Builder:
     def _prepared(
         self, options: BuildOptions, dockerfile: Dockerfile, context: Tree, clients: Clients
     ) -> Build:
+        epoch = _epoch(options.arguments.get(_EPOCH))
+        contexts = Contexts(self._worker, self.cache, clients, options, epoch)
+        contexts.names.override(dockerfile)
         target = dockerfile.target(options.target)
         _add_labels(target, options.labels)
         platform = Platform.parse(options.platform) if options.platform else Platform.host()
@@ -240,8 +267,9 @@ class Builder:
             context=context,
             sources=Sources(self._worker, context.spool),
             mounting=Mounting(self._worker, self.cache, context, clients),
+            contexts=contexts,
             clients=clients,
-            epoch=_epoch(options.arguments.get(_EPOCH)),
+            epoch=epoch,
         )
 
     async def _squashed(self, build: Build, state: State) -> State:
@@ -312,6 +340,12 @@ class Builder:
         return BuildCachePruneReport(
             caches_deleted=[record.key[:25] for record in gone] or None, space_reclaimed=freed
         )
+
+
+def _checks(dockerfile: Dockerfile, options: BuildOptions) -> Checks:
+    """Return which checks count: the client's word goes before that of the file."""
+    given = options.arguments.get("BUILDKIT_DOCKERFILE_CHECK")
+    return Checks.parse(given or dockerfile.source.directives.get("check", ""))
 
 
 def _text(say: Say, options: BuildOptions, text: str) -> None:

@@ -25,8 +25,18 @@ def read_context(tree: Tree, fd: int) -> None:
         tree.read(plain_chunks(reader_of(fd)))
 
 
-def read_page(tree: Tree, fd: int, dockerfile: str) -> None:
-    """Read what a web page gives: an archive, or else the text of a Dockerfile."""
+def write_page(tree: Tree, path: bytes, fd: int) -> None:
+    """Put what a web page gives into a tree, as a file."""
+    file = File(REGULAR, 0o600)
+    with tree.spool.lock:
+        file.at, file.stored, file.digest = tree.spool.add(iter(lambda: os.read(fd, 1 << 18), b""))
+        tree.spool.flush()
+    file.size = file.stored
+    tree.graft(path, file)
+
+
+def read_page(tree: Tree, fd: int, dockerfile: str) -> bool:
+    """Read what a web page gives: an archive, or else the text of a Dockerfile; tell whether."""
     start = b""
     while len(start) < _HEADER and (piece := os.read(fd, _HEADER - len(start))):
         start += piece
@@ -38,13 +48,14 @@ def read_page(tree: Tree, fd: int, dockerfile: str) -> None:
 
         with tree.spool.lock:
             tree.read(plain_chunks(read))
-        return
+        return True
     content = start
     while piece := os.read(fd, 1 << 16):
         content += piece
         if len(content) > _MAX_TEXT:
             raise InvalidArgument("the Dockerfile is too large")
     tree.write(os.fsencode(dockerfile), content)
+    return False
 
 
 def take_dockerfile(tree: Tree, name: str) -> tuple[bytes, str]:

@@ -6,6 +6,7 @@ Stages run beside each other; what a later one says waits until those before it 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from sampan.spec.build import BuildOptions
@@ -58,6 +59,9 @@ class Voices(Protocol):
     def voice(self) -> Speaker:
         """Return what one stage speaks by; the order of these calls is the order of the stages."""
 
+    def source(self, name: str) -> AbstractContextManager[Say]:
+        """Tell of something that is fetched for several stages, and of how far it is."""
+
 
 class Display:
     """Puts the messages of stages in order; a quiet build has none."""
@@ -77,6 +81,10 @@ class Display:
         voice = Voice(self, len(self._voices))
         self._voices.append(voice)
         return voice
+
+    def source(self, name: str) -> AbstractContextManager[Say]:
+        """Say nothing: the classic builder has no such sources."""
+        return nullcontext(lambda _: None)
 
     def take(self, voice: Voice, message: ProgressMessage) -> None:
         """Say something now, or keep it until it is the stage's turn."""

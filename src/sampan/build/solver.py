@@ -12,6 +12,7 @@ from typing import Final
 
 from sampan.build.arguments import Arguments
 from sampan.build.cache import Cache, Record, key_of
+from sampan.build.contexts import Contexts
 from sampan.build.display import Speaker, Voices
 from sampan.build.dockerfile import Dockerfile, Stage, parse_triggers
 from sampan.build.fetching import Sources
@@ -32,7 +33,7 @@ from sampan.build.worker import Clients, Worker
 from sampan.errors import InvalidArgument, SampanError
 from sampan.spec.build import BuildOptions, RunStep
 from sampan.spec.digest import chain_id
-from sampan.spec.image import ImageConfig, RootFS, timestamp
+from sampan.spec.image import ImageConfig, timestamp
 from sampan.spec.platform import Platform
 
 _RED: Final = "\x1b[91m"  # moby pkg/streamformatter: what a command writes to stderr
@@ -61,6 +62,7 @@ class Build:
     context: Tree
     sources: Sources
     mounting: Mounting
+    contexts: Contexts
     clients: Clients
     epoch: int | None = None  # SOURCE_DATE_EPOCH, in seconds
     # With --cache-from, as Docker's classic builder has it, the steps of those images alone count;
@@ -76,7 +78,7 @@ class Solver:
     """One build."""
 
     def __init__(self, build: Build, display: Voices) -> None:
-        self._build, self._display = build, display
+        self._build, self.display = build, display
         self._states: dict[int, asyncio.Future[State]] = {}
         self.used: set[str] = set()  # keys of records
         self.undefined: list[tuple[str, model.Place]] = []  # variables, and where they are used
@@ -89,7 +91,7 @@ class Solver:
         try:
             async with asyncio.TaskGroup() as group:
                 for needed in stages:
-                    group.create_task(self._stage(needed, self._display.voice()))
+                    group.create_task(self._stage(needed, self.display.voice()))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return self._states[self._build.plan.target.number].result()
@@ -133,15 +135,10 @@ class _StageRun:
         self._voice.step(number, begin.place.text)
         if needed.below is not None:
             state = await self._solver.state_of(needed.below)
+        elif named := await self._context(needed.image):
+            state = named
         elif needed.image == "scratch":
-            platform = self._platform() or Platform.host()
-            config = ImageConfig(
-                architecture=platform.architecture,
-                os=platform.os,
-                variant=platform.variant,
-                rootfs=RootFS(),
-            )
-            state = State(config)
+            state = State.empty(self._platform())
         else:
             state = await self._image(needed.image)
         self._voice.result("" if needed.image == "scratch" else state.id())
@@ -160,12 +157,11 @@ class _StageRun:
             clients=build.clients,
             say=self._voice.say,
         )
-        return State(
-            base.config,
-            base.id,
-            base_layers=len(base.config.diff_ids),
-            base_steps=len(base.config.history or []),
-        )
+        return State.of(base)
+
+    async def _context(self, name: str) -> State | None:
+        """Return the named context that stands for an image, if one does."""
+        return await self._build.contexts.state(name, self._platform(), self._solver.display)
 
     async def _triggers(self, state: State) -> State:
         """Run what the base image has for those that are built on it."""
@@ -251,7 +247,8 @@ class _StageRun:
         return state.changed(config)
 
     def _find(self, key: str) -> Record | None:
-        if self._build.options.no_cache:
+        options, stage = self._build.options, self._needed.stage
+        if options.no_cache or stage.begin.name in options.no_cache_stages:
             return None
         key = self._key(key)
         record = self._build.cache.find(key)
@@ -366,6 +363,8 @@ class _StageRun:
         stage = stage_from(build.dockerfile, self._needed.stage, name)
         if stage is not None:
             return (await self._solver.state_of(stage)).config.diff_ids
+        if named := await self._context(name):
+            return named.config.diff_ids
         try:
             base = await build.worker.base(
                 name, self._platform(), pull=False, clients=build.clients, say=self._voice.say

@@ -10,8 +10,10 @@ from typing import Final
 import msgspec
 
 from sampan.errors import InvalidArgument
+from sampan.spec.build import BaseImage
 from sampan.spec.digest import Digest, chain_id, digest_of
 from sampan.spec.image import History, ImageConfig, RootFS, RunConfig
+from sampan.spec.platform import Platform
 
 SHELL = ["/bin/sh", "-c"]
 _LARGEST: Final = 16 << 20  # bytes of a configuration: every step writes it
@@ -29,6 +31,25 @@ class State:
     command_set: bool = False  # CMD stands in this Dockerfile
     base_layers: int = 0  # of its layers, those of the image that it was begun with
     base_steps: int = 0  # of its history
+
+    @classmethod
+    def empty(cls, platform: Platform | None) -> State:
+        """Return what `scratch` is."""
+        platform = platform or Platform.host()
+        config = ImageConfig(
+            architecture=platform.architecture,
+            os=platform.os,
+            variant=platform.variant,
+            rootfs=RootFS(),
+        )
+        return cls(config)
+
+    @classmethod
+    def of(cls, base: BaseImage) -> State:
+        """Return what begins with an image."""
+        config = base.config
+        layers, steps = len(config.diff_ids), len(config.history or [])
+        return cls(config, base.id, base_layers=layers, base_steps=steps)
 
     @property
     def chain(self) -> Digest | None:

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Se
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
+from sampan.build.state import State
+from sampan.build.tree import Tree
 from sampan.distribution.credentials import Credentials
 from sampan.errors import NotFound
 from sampan.spec.build import BaseImage, Ran, Repository, RunStep
@@ -38,6 +40,15 @@ class Clients(Protocol):
     async def forward(self, id: str, descriptor: int) -> None:
         """Connect a socket with the client's SSH agent until either side ends."""
 
+    async def folder(self, name: str, tree: Tree) -> None:
+        """Put what the client's folder has, but what its `.dockerignore` means, into a tree."""
+
+    def layout(self, store: str, digest: str, platform: Platform | None) -> AsyncIterable[bytes]:
+        """Yield an image of an OCI layout that the client has, as an archive."""
+
+    def result(self, name: str) -> State:
+        """Return what another build of the client has made."""
+
 
 class Nobody:
     """A client that has nothing."""
@@ -57,6 +68,18 @@ class Nobody:
     async def forward(self, id: str, descriptor: int) -> None:
         """Raise NotFound."""
         await self.check_agent(id)
+
+    async def folder(self, name: str, tree: Tree) -> None:
+        """Raise NotFound."""
+        raise NotFound(f'no access allowed to dir "{name}"')
+
+    def layout(self, store: str, digest: str, platform: Platform | None) -> AsyncIterable[bytes]:
+        """Raise NotFound."""
+        raise NotFound(f"no content store {store}")
+
+    def result(self, name: str) -> State:
+        """Raise NotFound."""
+        raise NotFound(f"no such result: {name}")
 
 
 class Change(Protocol):
@@ -81,6 +104,9 @@ class Worker(Protocol):
         self, name: str, platform: Platform | None, *, pull: bool, clients: Clients, say: Say
     ) -> BaseImage:
         """Return an image, fetched from its registry if it is not here or with `pull`."""
+
+    async def load(self, archive: AsyncIterable[bytes]) -> BaseImage:
+        """Return the one image of an archive; its last layer is kept until it is released."""
 
     async def image(self, name: str) -> BaseImage:
         """Return an image that is here; NotFound, InvalidArgument."""

@@ -60,6 +60,7 @@ LABEL: Final = "org.sampan.build"  # of the containers of steps: they go when th
 _HUB: Final = "https://index.docker.io/v1/"
 _FRAME: Final = 8  # bytes of the header of a frame
 _READ: Final = 64 << 10
+_LOADED: Final = "Loaded image ID: "
 
 
 class Clients(Protocol):
@@ -126,6 +127,25 @@ class Building:
         async for message in messages:
             say(message)
         return _base(await self._images.resolve(name, platform))
+
+    async def load(self, archive: AsyncIterable[bytes]) -> BaseImage:
+        """Return the one image of an archive; its layers are kept for the cache."""
+        store = self._images.store
+        known = set(store.images)
+        loaded = [
+            message.stream.removeprefix(_LOADED).strip()
+            async for message in self._images.load(archive)
+            if message.stream.startswith(_LOADED)
+        ]
+        if len(loaded) != 1:
+            raise InvalidArgument("the layout does not hold exactly one image")
+        image = store.images[loaded[0]]
+        self.keep_layers(image.chains[-1:])
+        if image.id in known:
+            return _base(image)
+        store.reclaiming.claimed.discard(image.id)
+        await waited_for(store.delete(image.id))  # nobody has asked for an image
+        return BaseImage(id="", config=image.config)
 
     async def image(self, name: str) -> BaseImage:
         """Return an image that is here; NotFound, InvalidArgument."""
@@ -367,6 +387,7 @@ def _request(step: RunStep) -> CreateRequest:
     config |= {
         "attach_stdout": True,
         "attach_stderr": True,
+        "hostname": step.hostname,
         "cmd": step.command,
         "env": step.env,
         "user": step.user,

@@ -33,6 +33,8 @@ async def archive_of(repository: Repository, read: Callable[[int], T]) -> T:
         await git.run("init", "-q", "--bare", ".")
         await blocking(_write, git.folder / "info/attributes", _ATTRIBUTES)
         commit = await git.fetch(repository)
+        if not commit.startswith(repository.checksum):
+            raise InvalidArgument(f"expected checksum to match {repository.checksum}, got {commit}")
         return await through_pipe(git.archive(commit, repository.folder), read)
 
 
@@ -69,15 +71,17 @@ class _Git:
             await self.run("fetch", "-q", "--depth=1", "--no-tags", "--", url, ref)
             return await self.run("rev-parse", "--verify", "FETCH_HEAD^{commit}")
         except Upstream as error:
-            if not repository.ref:
-                raise
             shallow = error
         # A commit that no reference names, or a server that cannot send a part.
         try:
+            if not repository.ref:
+                await self.run("fetch", "-q", "--no-tags", "--", url, ref)
+                return await self.run("rev-parse", "--verify", "FETCH_HEAD^{commit}")
             await self.run("fetch", "-q", "--", url, "+refs/*:refs/remotes/origin/*")
         except Upstream:
             raise shallow from None
-        for name in (ref, f"origin/heads/{ref}", f"origin/tags/{ref}"):
+        plain = ref.removeprefix("refs/")
+        for name in (ref, f"origin/{plain}", f"origin/heads/{ref}", f"origin/tags/{ref}"):
             with suppress(Upstream):
                 return await self.run("rev-parse", "-q", "--verify", f"{name}^{{commit}}")
         raise NotFound(f"repository does not contain ref {ref}")

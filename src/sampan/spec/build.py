@@ -18,6 +18,7 @@ class Repository(msgspec.Struct, kw_only=True, frozen=True):
     url: str
     ref: str = ""  # branch, tag or commit; "" is the default branch
     folder: str = ""  # relative; "" is the root
+    checksum: str = ""  # what the id of the commit begins with
 
 
 class BaseImage(msgspec.Struct, kw_only=True):
@@ -63,6 +64,7 @@ class RunStep(msgspec.Struct, kw_only=True):
     user: str = ""
     working_dir: str = ""
     network: str = ""
+    hostname: str = ""  # "" is the id of the container
     extra_hosts: list[str] = []
     security_opt: list[str] = []
     privileged: bool = False
@@ -90,11 +92,14 @@ class BuildOptions(msgspec.Struct, kw_only=True):
     labels: dict[str, str] = {}
     platform: str = ""
     no_cache: bool = False
+    no_cache_stages: list[str] = []  # names of stages, lower case
+    contexts: dict[str, str] = {}  # named build contexts: what each is, `kind:rest`
     pull: bool = False
     quiet: bool = False
     squash: bool = False
     keep_on_failure: bool = False  # the container of a step that failed
     network: str = ""
+    hostname: str = ""
     extra_hosts: list[str] = []
     security_opt: list[str] = []
     cache_from: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sampan.build.git import is_repository, parse_repository
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, Unsupported
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,10 @@ from sampan.errors import InvalidArgument
         ("ssh://git@host/x#main", ("ssh://git@host/x", "main", "")),
         ("git@host:x/y#main", ("git@host:x/y", "main", "")),
         ("github.com/a/b", ("https://github.com/a/b", "", "")),
+        ("https://host/x.git?ref=v1&subdir=a/b", ("https://host/x.git", "v1", "a/b")),
+        ("https://host/x.git?tag=v1", ("https://host/x.git", "refs/tags/v1", "")),
+        ("https://host/x.git?branch=b#:a", ("https://host/x.git", "refs/heads/b", "a")),
+        ("https://host/x.git?ref=a&submodules=false#a", ("https://host/x.git", "a", "")),
     ],
 )
 def test_an_address_is_read(address: str, expected: tuple[str, str, str]) -> None:
@@ -43,8 +47,26 @@ def test_other_addresses_are_none(address: str) -> None:
         "git://host/x\n#a",
         "git://host/x#a:\0",
         "-oProxyCommand=evil@host:x",
+        "https://host/x.git?ref=--upload-pack=evil",
+        "https://host/x.git?ref=a#b",
+        "https://host/x.git?ref=a&ref=b",
+        "https://host/x.git?ref=",
+        "https://host/x.git?subdir=a#:b",
+        "https://host/x.git?checksum=x",
+        "https://host/x.git?other=1",
     ],
 )
 def test_what_git_could_take_for_something_else_is_refused(address: str) -> None:
     with pytest.raises(InvalidArgument):
         parse_repository(address)
+
+
+@pytest.mark.parametrize("query", ["submodules=true", "keep-git-dir=1", "keep-git-dir", "mtime=x"])
+def test_what_is_not_done_with_repositories_is_refused(query: str) -> None:
+    name = query.partition("=")[0]
+    with pytest.raises(Unsupported, match=f"{name}=.* of a repository is not supported"):
+        parse_repository(f"https://host/x.git?{query}")
+
+
+def test_a_commit_may_be_checked() -> None:
+    assert parse_repository("https://host/x.git?commit=1234567").checksum == "1234567"

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, Callable
 from typing import Final
 
+from sampan.api.buildkit.layouts import archive_of
+from sampan.api.buildkit.material import fetch_folder
 from sampan.api.buildkit.sessions import Session
+from sampan.build.builder import Built
+from sampan.build.state import State
+from sampan.build.tree import Tree
 from sampan.distribution.credentials import Credentials
+from sampan.errors import NotFound
+from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
 
 _HUB: Final = "registry-1.docker.io"
@@ -14,8 +22,8 @@ _HUB: Final = "registry-1.docker.io"
 class SessionClient:
     """See build.worker.Clients."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, results: Callable[[str], Built] | None = None) -> None:
+        self._session, self._results = session, results
         self.secret, self.forward = session.secret, session.forward
         self.check_agent = session.check_agent
 
@@ -28,3 +36,17 @@ class SessionClient:
         if not username:
             return Credentials(identity_token=secret)
         return Credentials(username=username, password=secret)
+
+    async def folder(self, name: str, tree: Tree) -> None:
+        """Put what the client's folder has, but what its `.dockerignore` means, into a tree."""
+        await fetch_folder(self._session, name, tree)
+
+    def layout(self, store: str, digest: str, platform: Platform | None) -> AsyncIterable[bytes]:
+        """Yield an image of an OCI layout that the client has, as an archive."""
+        return archive_of(self._session, store, digest, platform or Platform.host())
+
+    def result(self, name: str) -> State:
+        """Return what another build of the client has made."""
+        if self._results is None:
+            raise NotFound(f"no such result: {name}")
+        return self._results(name).state

@@ -17,6 +17,7 @@ from grpclib.client import Stream
 from sampan.api.buildkit.sessions import Session
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.buildkit import content_pb2 as pb
+from sampan.spec.digest import digest_of, parse_digest
 from sampan.spec.image import Descriptor
 
 _SERVICE: Final = "/containerd.services.content.v1.Content/"
@@ -47,20 +48,36 @@ class ClientStore:
         except NotFound:
             return False
 
+    async def whole(self, digest: str, limit: int) -> bytes:
+        """Return a small blob; NotFound, InvalidArgument if it is large or another one."""
+        content = bytearray()
+        async for piece in self._pieces(parse_digest(digest)):
+            content += piece
+            if len(content) > limit:
+                raise InvalidArgument(f"the client's blob {digest} is larger than {limit}")
+        raw = bytes(content)
+        if digest_of(raw) != digest:
+            raise InvalidArgument(f"the client has another content for {digest}")
+        return raw
+
     async def read(self, descriptor: Descriptor) -> AsyncIterator[bytes]:
         """Yield a blob; InvalidArgument, at the end, if it is not what it should be."""
         digest, size = hashlib.sha256(), 0
-        request = pb.ReadContentRequest(digest=descriptor.digest)
+        async for piece in self._pieces(descriptor.digest):
+            size += len(piece)
+            if size > descriptor.size:
+                break
+            digest.update(piece)
+            yield piece
+        if size != descriptor.size or f"sha256:{digest.hexdigest()}" != descriptor.digest:
+            raise InvalidArgument(f"the client has another content for {descriptor.digest}")
+
+    async def _pieces(self, digest: str) -> AsyncIterator[bytes]:
+        request = pb.ReadContentRequest(digest=digest)
         async with self._call("Read", type(request), pb.ReadContentResponse) as stream:
             await stream.send_message(request, end=True)
             while (message := await stream.recv_message()) is not None:
-                size += len(message.data)
-                if size > descriptor.size:
-                    break
-                digest.update(message.data)
                 yield message.data
-        if size != descriptor.size or f"sha256:{digest.hexdigest()}" != descriptor.digest:
-            raise InvalidArgument(f"the client has another content for {descriptor.digest}")
 
     async def write(self, descriptor: Descriptor, pieces: Iterable[bytes]) -> None:
         """Store a blob, unless it is there."""

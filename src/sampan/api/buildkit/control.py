@@ -15,7 +15,7 @@ from grpclib.server import Stream
 from sampan.api.buildkit.calls import Metadata, Service, both_ways, streaming, unary
 from sampan.api.buildkit.exporting import EXPORTERS, HandingOut
 from sampan.api.buildkit.jobs import Job, Jobs
-from sampan.api.buildkit.options import wish_of
+from sampan.api.buildkit.options import foreign, is_ours, wish_of
 from sampan.api.buildkit.sessions import Session, Tunnel
 from sampan.build.cache import Record
 from sampan.build.exporting.outlet import Outlet
@@ -28,7 +28,7 @@ from sampan.spec.platform import Platform
 
 _SERVICE: Final = "/moby.buildkit.v1.Control/"
 _EXPOSED: Final = "x-docker-expose-session-"
-_FRONT_ENDS: Final = ("", "dockerfile.v0")
+_ALLOWED: Final = ("network.host",)  # entitlements
 _HOST_GATEWAY: Final = "org.mobyproject.buildkit.worker.moby.host-gateway-ip"
 _VERSION: Final = "v0.25.0"  # of BuildKit's protocol: what clients may expect of us
 
@@ -89,7 +89,11 @@ class Control:
 
     async def solve(self, request: pb.SolveRequest, _: Metadata) -> pb.SolveResponse:
         """Wait for a build, hand its result out, and say what it is."""
-        async with self._jobs.open(request.Ref) as job, self._jobs.builder.intake():
+        policed = bool(request.SourcePolicySession)
+        async with (
+            self._jobs.open(request.Ref, policed=policed) as job,
+            self._jobs.builder.intake(),
+        ):
             try:
                 return await self._result(job, request)
             finally:
@@ -112,8 +116,9 @@ class Control:
     async def _built(self, job: Job, request: pb.SolveRequest) -> Result:
         """Build, or return what the client that drives the build has decided on."""
         if request.Frontend:
-            made = await self._jobs.build(job, request.FrontendAttrs)
-            return Result(made, is_index=wish_of(request.FrontendAttrs).is_index)
+            inputs = request.FrontendInputs
+            made = await self._jobs.build(job, request.FrontendAttrs, inputs)
+            return Result(made, is_index=wish_of(request.FrontendAttrs, inputs).is_index)
         returned = await job.returned
         for name in returned.names:
             if name not in job.results:
@@ -174,10 +179,14 @@ class Control:
 
 
 def _check(request: pb.SolveRequest) -> None:
-    if request.Frontend not in _FRONT_ENDS:
-        raise Unsupported(f'invalid frontend "{request.Frontend}": only dockerfile.v0 is there')
+    if request.Frontend and not is_ours(request.Frontend, request.FrontendAttrs):
+        raise Unsupported(foreign(request.Frontend, request.FrontendAttrs))
     if request.HasField("Definition") and getattr(request.Definition, "def"):
         raise Unsupported("builds from LLB are not supported: send a Dockerfile")
+    if request.SourcePolicy:
+        raise Unsupported("source policies are not supported")
+    if request.ProxyNetwork:
+        raise Unsupported("builds behind a proxy of their own are not supported")
     for exporter in request.Exporters:
         if exporter.Type not in EXPORTERS:
             raise Unsupported(f'exporter "{exporter.Type}" could not be found')
@@ -185,6 +194,8 @@ def _check(request: pb.SolveRequest) -> None:
         kinds = ", ".join(entry.Type for entry in request.Cache.Exports)
         raise Unsupported(f"cache export to {kinds} is not supported")
     for entitlement in request.Entitlements:
+        if entitlement in _ALLOWED:
+            continue
         raise InvalidArgument(f"granting entitlement {entitlement} is not allowed")
 
 

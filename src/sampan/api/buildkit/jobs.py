@@ -10,8 +10,7 @@ frontend/dockerui/config.go (attributes).
 from __future__ import annotations
 
 import asyncio
-import os
-import posixpath
+import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,21 +20,22 @@ from typing import Any, Final
 import msgspec
 
 from sampan.api.buildkit.clients import SessionClient
-from sampan.api.buildkit.filesync import Folder, fetch
+from sampan.api.buildkit.llb import address_of
+from sampan.api.buildkit.material import Material
 from sampan.api.buildkit.options import Wish, wish_of
-from sampan.api.buildkit.progress import Progress, Vertex, Vertices
+from sampan.api.buildkit.progress import Progress, Vertices
+from sampan.api.buildkit.questions import answer
 from sampan.api.buildkit.sessions import Session, Sessions
-from sampan.api.buildkit.warnings import answer, warnings
+from sampan.api.buildkit.views import View
+from sampan.api.buildkit.warnings import warnings
 from sampan.build.builder import Builder, Built, Recipe
-from sampan.build.ignore import read_ignore
 from sampan.build.tree import Spool, Tree
-from sampan.errors import InvalidArgument, NotFound
+from sampan.errors import InvalidArgument, NotFound, Unsupported
 from sampan.spec.buildkit.control_pb2 import StatusResponse
-from sampan.storage.tar_fields import REGULAR
+from sampan.spec.buildkit.solver_pb2 import Definition
 
 _PATIENCE: Final = 5.0  # seconds until somebody asks for the result of a build
 _MEMORY: Final = 10.0  # seconds in which the progress can be asked for after the end
-_MAX_TEXT: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,9 @@ class Job:
     progress: Progress
     session: asyncio.Future[Session]
     returned: asyncio.Future[Returned]
+    policed: bool = False  # the client wants to be asked about sources
     results: dict[str, Built] = field(default_factory=dict)
+    views: dict[str, View] = field(default_factory=dict)
     _workers: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @property
@@ -93,6 +95,9 @@ class Job:
         if self._workers:
             await asyncio.wait(set(self._workers))
         self.results.clear()
+        for view in self.views.values():
+            view.close()
+        self.views.clear()
 
 
 class Jobs:
@@ -104,14 +109,14 @@ class Jobs:
         self._arrival = asyncio.Event()  # of the next one
 
     @asynccontextmanager
-    async def open(self, ref: str) -> AsyncIterator[Job]:
+    async def open(self, ref: str, *, policed: bool = False) -> AsyncIterator[Job]:
         """Give a new job; it ends with the context, and can be asked about a little longer."""
         if not ref:
             raise InvalidArgument("a build has a ref")
         if ref in self._jobs:
             raise InvalidArgument(f"job {ref} exists")
         loop = asyncio.get_running_loop()
-        job = Job(ref, Progress(ref), loop.create_future(), loop.create_future())
+        job = Job(ref, Progress(ref), loop.create_future(), loop.create_future(), policed)
         self._jobs[ref] = job
         self._arrival.set()
         self._arrival = asyncio.Event()
@@ -133,17 +138,23 @@ class Jobs:
             raise NotFound(f"no such job {ref}") from None
         return self._jobs[ref]
 
-    async def build(self, job: Job, attributes: Mapping[str, str]) -> list[Built]:
-        """Build what the attributes of a front end ask for, for each platform."""
-        wish, session = wish_of(attributes), await job.client()
+    async def build(
+        self, job: Job, attributes: Mapping[str, str], inputs: Mapping[str, Definition]
+    ) -> list[Built]:
+        """Build what the attributes of a front end ask for, for each platform.
+
+        `inputs` are what some attributes name.
+        """
+        wish, session = wish_of(attributes, inputs), await job.client()
+        if job.policed and not wish.remote:  # buildx always asks for it with a remote context
+            raise Unsupported("source policies are not supported")
         spool = Spool(self.builder.scratch())
         try:
-            definition, recipe, ignored = await _recipe(job, session, wish, spool)
-            context = Tree(spool)
-            with job.progress.during("[internal] load build context") as vertex:
-                folder = Folder(wish.context_name, exclude=ignored)
-                await fetch(session, folder, context, partial(_transferred, vertex))
-            made = await self._solve(job, wish, recipe, context, SessionClient(session))
+            material = Material(self.builder, job.progress, session, wish, spool)
+            definition, recipe = await material.recipe()
+            context = await material.context()
+            client = SessionClient(session, self.result)
+            made = await self._solve(job, wish, recipe, context, client)
             told = warnings(definition, recipe, made[0].violations)
             job.progress.tell(StatusResponse(warnings=told))
             return made
@@ -167,53 +178,34 @@ class Jobs:
             raise errors.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    async def check(self, job: Job, attributes: Mapping[str, str]) -> Mapping[str, bytes]:
-        """Check a Dockerfile; return what is answered."""
+    async def ask(self, job: Job, attributes: Mapping[str, str]) -> Mapping[str, bytes]:
+        """Answer a question about a Dockerfile (`requestid`), without building anything."""
         wish, session = wish_of(attributes), await job.client()
         spool = Spool(self.builder.scratch())
         try:
-            _, recipe, _ = await _recipe(job, session, wish, spool)
-            return answer(recipe, await self.builder.check(wish.options, recipe, Tree(spool)))
+            material = Material(self.builder, job.progress, session, wish, spool)
+            _, recipe = await material.recipe()
+            return await answer(self.builder, wish, recipe, Tree(spool))
         finally:
             spool.close()
 
+    async def look(self, job: Job, definition: Definition) -> str:
+        """Return a name for the files that a definition means."""
+        address = address_of(definition)
+        view = View.empty(self.builder.scratch())
+        try:
+            with job.progress.during(f"load {address}"):
+                await self.builder.load(address, view.tree, "context")
+        except BaseException:
+            view.close()
+            raise
+        name = secrets.token_hex(16)
+        job.views[name] = view
+        return name
 
-async def _recipe(
-    job: Job, session: Session, wish: Wish, spool: Spool
-) -> tuple[Vertex, Recipe, Sequence[str]]:
-    """Return who told of the Dockerfile, its text, and what its build context is without."""
-    name = posixpath.normpath("/" + wish.options.dockerfile).lstrip("/")
-    own = f"{name}.dockerignore"
-    tree = Tree(spool)
-    told = job.progress.during(f"[internal] load build definition from {posixpath.basename(name)}")
-    with told as definition:
-        wanted = [name, own] + (["dockerfile"] if name == "Dockerfile" else [])
-        await fetch(session, Folder(wish.dockerfile_name, follow=wanted), tree)
-        content = _text(tree, name)
-        if content is None and name == "Dockerfile":
-            content = _text(tree, "dockerfile")
-        if content is None:
-            raise InvalidArgument(
-                f"failed to read dockerfile: open {name}: no such file or directory"
-            )
-    ignore = _text(tree, own)
-    with job.progress.during("[internal] load .dockerignore"):
-        if ignore is None:
-            tree = Tree(spool)
-            await fetch(session, Folder(wish.context_name, follow=[".dockerignore"]), tree)
-            ignore = _text(tree, ".dockerignore") or b""
-    return definition, Recipe(content, posixpath.basename(name)), read_ignore(ignore)
-
-
-def _text(tree: Tree, name: str) -> bytes | None:
-    try:
-        file = tree.find(os.fsencode(name))
-    except NotFound:
-        return None
-    if file.kind != REGULAR:
-        raise InvalidArgument(f"{name} is not a regular file")
-    return tree.spool.read(file, _MAX_TEXT)
-
-
-def _transferred(vertex: Vertex, received: int, done: bool) -> None:
-    vertex.transfer("transferring context:", received, 0, done=done)
+    def result(self, name: str) -> Built:
+        """Return what a build has made that has not ended."""
+        for job in self._jobs.values():
+            if name in job.results:
+                return job.results[name]
+        raise NotFound(f"no such result: {name}")

@@ -5,19 +5,26 @@ Source: buildkit frontend/dockerui/config.go and attr.go, docker/buildx build/op
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sampan.api.buildkit.warnings import LINT
+from sampan.api.buildkit.llb import address_of, result_of
+from sampan.api.buildkit.subrequests import QUESTIONS
 from sampan.build.exporting.options import boolean
 from sampan.errors import InvalidArgument, Unsupported
 from sampan.spec.build import BuildOptions, Limits
+from sampan.spec.buildkit.solver_pb2 import Definition
 from sampan.spec.docker.config import Ulimit
 from sampan.spec.platform import Platform
 
 _ARGUMENT: Final = "build-arg:"
 _LABEL: Final = "label:"
+_CONTEXT: Final = "context:"
+_OFFICIAL: Final = re.compile(
+    r"(?:docker\.io/)?docker/dockerfile(?:-upstream)?(?:[:@][A-Za-z0-9_.:-]+)*"
+)
 _NUMBERS: Final = {
     "memory": "memory",
     "memswap": "memory_swap",
@@ -31,18 +38,23 @@ _TEXTS: Final = {
     "cpusetmems": "cpuset_mems",
     "cgroup-parent": "cgroup_parent",
 }
+_HOSTNAME: Final = "buildkitsandbox"
 _NETWORKS: Final = ("", "default", "sandbox", "none", "host")
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is to be built of which folders of the client."""
+    """What is to be built of which folders of the client, or what is asked about it."""
 
     options: BuildOptions
     context_name: str
     dockerfile_name: str
     platforms: Sequence[str] = ("",)  # "" is that of the base image, or this machine's
     is_index: bool = False  # whatever their number
+    remote: str = ""  # where the context is, if not in a folder of the client
+    dockerfile_is_local: bool = False  # the Dockerfile is in a folder of the client all the same
+    context_folder: str = ""  # of a context that is remote
+    question: str = ""
 
 
 def _platforms(wanted: Sequence[str]) -> list[str]:
@@ -50,8 +62,11 @@ def _platforms(wanted: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(str(Platform.parse(one)) for one in wanted))
 
 
-def wish_of(attributes: Mapping[str, str]) -> Wish:
-    """Return what attributes ask for. Raises Unsupported for what is not there, InvalidArgument."""
+def wish_of(attributes: Mapping[str, str], inputs: Mapping[str, Definition] | None = None) -> Wish:
+    """Return what attributes ask for; `inputs` are what some of them name.
+
+    Raises Unsupported for what is not there, InvalidArgument.
+    """
     _check(attributes)
     platforms = [one for one in attributes.get("platform", "").split(",") if one]
     options = BuildOptions(
@@ -60,31 +75,80 @@ def wish_of(attributes: Mapping[str, str]) -> Wish:
         arguments=dict(_with_prefix(attributes, _ARGUMENT)),
         labels=_with_prefix(attributes, _LABEL),
         platform=platforms[0] if platforms else "",
-        no_cache="no-cache" in attributes,
+        no_cache=attributes.get("no-cache") == "",
+        no_cache_stages=_stages(attributes),
+        contexts=_contexts(attributes, inputs or {}),
         pull=attributes.get("image-resolve-mode") == "pull",
         network=_network(attributes.get("force-network-mode", "")),
+        hostname=_hostname(attributes),
         extra_hosts=_hosts(attributes.get("add-hosts", "")),
         limits=_limits(attributes),
     )
+    key = attributes.get("contextkey") or "context"
     return Wish(
         options,
-        attributes.get("contextkey") or "context",
+        key,
         attributes.get("dockerfilekey") or "dockerfile",
         _platforms(platforms) or [""],
         len(platforms) > 1 or boolean(attributes, "multi-platform", default=False),
+        remote=attributes.get(key) or _remote(inputs or {}),
+        dockerfile_is_local="dockerfilekey" in attributes,
+        context_folder=attributes.get("contextsubdir", ""),
+        question=attributes.get("requestid", ""),
     )
 
 
+def is_ours(frontend: str, attributes: Mapping[str, str]) -> bool:
+    """Tell whether a front end reads Dockerfiles: ours, or what `BUILDKIT_SYNTAX` names as such."""
+    if frontend == "dockerfile.v0":
+        return True
+    return (
+        frontend == "gateway.v0" and _OFFICIAL.fullmatch(attributes.get("source", "")) is not None
+    )
+
+
+def foreign(frontend: str, attributes: Mapping[str, str]) -> str:
+    """Return why a front end is refused."""
+    name = attributes.get("source") or frontend
+    return f'invalid frontend "{name}": only dockerfile.v0 is there'
+
+
 def _check(attributes: Mapping[str, str]) -> None:
-    if attributes.get("requestid") not in (None, "", LINT):
-        raise Unsupported(f"unsupported request {attributes['requestid']}")
-    if attributes.get("context"):
-        raise Unsupported(f"unable to build from {attributes['context']}: send a local context")
-    if attributes.get("no-cache"):
-        raise Unsupported("--no-cache-filter is not supported")
-    for name in attributes:
-        if name.startswith("context:"):
-            raise Unsupported(f"the named build context {name[8:]} is not supported")
+    question = attributes.get("requestid", "")
+    if question and question not in QUESTIONS:
+        raise Unsupported(f"unsupported request {question}")
+    if _true(attributes.get("build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR")):
+        raise Unsupported("BUILDKIT_CONTEXT_KEEP_GIT_DIR is not supported")
+
+
+def _true(text: str | None) -> bool:
+    return (text or "").lower() in ("1", "t", "true")
+
+
+def _contexts(attributes: Mapping[str, str], inputs: Mapping[str, Definition]) -> dict[str, str]:
+    """Return the named contexts; those that are inputs by what these mean."""
+    contexts = _with_prefix(attributes, _CONTEXT)
+    for name, what in contexts.items():
+        kind, _, rest = what.partition(":")
+        if kind == "input":
+            if rest not in inputs:
+                raise InvalidArgument(f"invalid input {rest} for {name}")
+            result = result_of(inputs[rest])
+            contexts[name] = f"result:{result}" if result else address_of(inputs[rest])
+    return contexts
+
+
+def _remote(inputs: Mapping[str, Definition]) -> str:
+    """Return where the context is, if that is an input."""
+    context, dockerfile = inputs.get("context"), inputs.get("dockerfile")
+    if dockerfile is not None and dockerfile != context:
+        raise Unsupported("a Dockerfile of its own as an input is not supported")
+    return "" if context is None else address_of(context)
+
+
+def _stages(attributes: Mapping[str, str]) -> list[str]:
+    """Return the stages that `--no-cache-filter` names."""
+    return [name.lower() for name in attributes.get("no-cache", "").split(",") if name]
 
 
 def _with_prefix(attributes: Mapping[str, str], prefix: str) -> dict[str, str]:
@@ -99,6 +163,12 @@ def _network(mode: str) -> str:
     if mode not in _NETWORKS:
         raise InvalidArgument(f"invalid network mode: {mode}")
     return "" if mode in ("default", "sandbox") else mode
+
+
+def _hostname(attributes: Mapping[str, str]) -> str:
+    """Return the name of the machine that commands see: always the same, unless it is given."""
+    given = attributes.get("build-arg:BUILDKIT_SANDBOX_HOSTNAME") or attributes.get("hostname")
+    return given or _HOSTNAME
 
 
 def _hosts(text: str) -> list[str]:

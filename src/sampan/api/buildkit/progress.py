@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from sampan.errors import SampanError
@@ -166,6 +167,12 @@ class Vertices:
         """Return what one stage speaks by."""
         return Voice(self._progress, self._prefix, self._steps)
 
+    @contextmanager
+    def source(self, name: str) -> Iterator[Callable[[ProgressMessage], None]]:
+        """Tell of something that several stages use by a vertex of its own."""
+        with self._progress.during(name) as vertex:
+            yield partial(_pulled, vertex)
+
 
 class Voice:
     """One stage; see build.display.Speaker."""
@@ -190,12 +197,8 @@ class Voice:
 
     def say(self, message: ProgressMessage) -> None:
         """Tell how far a layer of the base image is."""
-        if not self._vertex or not message.id or not message.status:
-            return
-        detail = message.progress_detail
-        current, total = (detail.current or 0, detail.total or 0) if detail else (0, 0)
-        done = message.status in ("Pull complete", "Already exists")
-        self._vertex.transfer(f"{message.status.lower()} {message.id}", current, total, done=done)
+        if self._vertex:
+            _pulled(self._vertex, message)
 
     def cached(self) -> None:
         """Mark the vertex."""
@@ -223,6 +226,16 @@ class Voice:
         """Complete the last vertex with an error."""
         if self._vertex:
             self._vertex.end(str(error) or "context canceled")
+
+
+def _pulled(vertex: Vertex, message: ProgressMessage) -> None:
+    """Tell how far a layer of an image is."""
+    if not message.id or not message.status:
+        return
+    detail = message.progress_detail
+    current, total = (detail.current or 0, detail.total or 0) if detail else (0, 0)
+    done = message.status in ("Pull complete", "Already exists")
+    vertex.transfer(f"{message.status.lower()} {message.id}", current, total, done=done)
 
 
 def _now() -> datetime:

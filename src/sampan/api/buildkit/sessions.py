@@ -39,6 +39,7 @@ _CHECK_AGENT: Final = "/moby.sshforward.v1.SSH/CheckAgent"
 _FORWARD: Final = "/moby.sshforward.v1.SSH/ForwardAgent"
 _AGENT_ID: Final = "buildkit.ssh.id"
 _PIECE: Final = 32 << 10  # bytes of a message to an agent
+_UPLOAD: Final = "/moby.upload.v1.Upload/Pull"
 _CREDENTIALS: Final = "/moby.filesync.v1.Auth/Credentials"
 Metadata = list[tuple[str, str]]
 T = TypeVar("T", bound=Message)
@@ -134,6 +135,18 @@ class Session:
             _CREDENTIALS, pb.CredentialsRequest(Host=host), pb.CredentialsResponse, "passwords"
         )
         return answer.Username, answer.Secret
+
+    async def upload(self, name: str) -> AsyncIterator[bytes]:
+        """Yield what a client has on its standard input. Raises as `exchange`."""
+        if not self.serves(_UPLOAD):
+            raise NotFound("the client sends no archives")
+        asked = [("urlpath", f"/{name}"), ("urlhost", "buildkit-session")]
+        refusal = f"no http response from session for {name}"
+        async with self.exchange(_UPLOAD, BytesMessage, asked, refusal) as stream:
+            await stream.send_request()
+            await stream.end()
+            while (message := await stream.recv_message()) is not None:
+                yield message.data
 
     async def _ask(self, method: str, message: Message, kind: type[T], what: str) -> T:
         if not self.serves(method):

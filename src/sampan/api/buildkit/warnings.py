@@ -17,7 +17,6 @@ from sampan.build.linting import Violation
 from sampan.spec.buildkit import control_pb2 as pb
 from sampan.spec.buildkit import solver_pb2
 
-LINT: Final = "frontend.lint"
 _VERSION: Final = b"1.0.0"  # of the answer's form
 _LANGUAGE: Final = "Dockerfile"
 

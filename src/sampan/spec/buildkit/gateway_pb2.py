@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from sampan.spec.buildkit import control_pb2 as sampan_dot_spec_dot_buildkit_dot_control__pb2
+from sampan.spec.buildkit import session_pb2 as sampan_dot_spec_dot_buildkit_dot_session__pb2
 from sampan.spec.buildkit import solver_pb2 as sampan_dot_spec_dot_buildkit_dot_solver__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sampan/spec/buildkit/gateway.proto\x12\x19moby.buildkit.v1.frontend\x1a\x17google/rpc/status.proto\x1a\"sampan/spec/buildkit/control.proto\x1a!sampan/spec/buildkit/solver.proto\"\r\n\x0bPingRequest\"\xaf\x01\n\x0cPongResponse\x12:\n\x0f\x46rontendAPICaps\x18\x01 \x03(\x0b\x32!.moby.buildkit.v1.frontend.APICap\x12\x32\n\x07LLBCaps\x18\x02 \x03(\x0b\x32!.moby.buildkit.v1.frontend.APICap\x12/\n\x07Workers\x18\x03 \x03(\x0b\x32\x1e.moby.buildkit.v1.WorkerRecord\"%\n\x06\x41PICap\x12\n\n\x02ID\x18\x01 \x01(\t\x12\x0f\n\x07\x45nabled\x18\x02 \x01(\x08\"\xf7\x03\n\x0cSolveRequest\x12\"\n\nDefinition\x18\x01 \x01(\x0b\x32\x0e.pb.Definition\x12\x10\n\x08\x46rontend\x18\x02 \x01(\t\x12M\n\x0b\x46rontendOpt\x18\x03 \x03(\x0b\x32\x38.moby.buildkit.v1.frontend.SolveRequest.FrontendOptEntry\x12\x19\n\x11\x61llowResultReturn\x18\x05 \x01(\x08\x12\x1b\n\x13\x61llowResultArrayRef\x18\x06 \x01(\x08\x12\r\n\x05\x46inal\x18\n \x01(\x08\x12\x39\n\x0c\x43\x61\x63heImports\x18\x0c \x03(\x0b\x32#.moby.buildkit.v1.CacheOptionsEntry\x12S\n\x0e\x46rontendInputs\x18\r \x03(\x0b\x32;.moby.buildkit.v1.frontend.SolveRequest.FrontendInputsEntry\x12\x10\n\x08\x45valuate\x18\x0e \x01(\x08\x1a\x32\n\x10\x46rontendOptEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x45\n\x13\x46rontendInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1d\n\x05value\x18\x02 \x01(\x0b\x32\x0e.pb.Definition:\x02\x38\x01\"O\n\rSolveResponse\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x31\n\x06result\x18\x03 \x01(\x0b\x32!.moby.buildkit.v1.frontend.Result\"\xc8\x02\n\x06Result\x12\x17\n\rrefDeprecated\x18\x01 \x01(\tH\x00\x12\x45\n\x0erefsDeprecated\x18\x02 \x01(\x0b\x32+.moby.buildkit.v1.frontend.RefMapDeprecatedH\x00\x12-\n\x03ref\x18\x03 \x01(\x0b\x32\x1e.moby.buildkit.v1.frontend.RefH\x00\x12\x31\n\x04refs\x18\x04 \x01(\x0b\x32!.moby.buildkit.v1.frontend.RefMapH\x00\x12\x41\n\x08metadata\x18\n \x03(\x0b\x32/.moby.buildkit.v1.frontend.Result.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x42\x08\n\x06result\"\x84\x01\n\x10RefMapDeprecated\x12\x43\n\x04refs\x18\x01 \x03(\x0b\x32\x35.moby.buildkit.v1.frontend.RefMapDeprecated.RefsEntry\x1a+\n\tRefsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\".\n\x03Ref\x12\n\n\x02id\x18\x01 \x01(\t\x12\x1b\n\x03\x64\x65\x66\x18\x02 \x01(\x0b\x32\x0e.pb.Definition\"\x90\x01\n\x06RefMap\x12\x39\n\x04refs\x18\x01 \x03(\x0b\x32+.moby.buildkit.v1.frontend.RefMap.RefsEntry\x1aK\n\tRefsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.moby.buildkit.v1.frontend.Ref:\x02\x38\x01\"e\n\rReturnRequest\x12\x31\n\x06result\x18\x01 \x01(\x0b\x32!.moby.buildkit.v1.frontend.Result\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"\x10\n\x0eReturnResponse\"\x1e\n\x0f\x45valuateRequest\x12\x0b\n\x03Ref\x18\x01 \x01(\t\"\x12\n\x10\x45valuateResponse\"\x0f\n\rInputsRequest\"\xa5\x01\n\x0eInputsResponse\x12O\n\x0b\x44\x65\x66initions\x18\x01 \x03(\x0b\x32:.moby.buildkit.v1.frontend.InputsResponse.DefinitionsEntry\x1a\x42\n\x10\x44\x65\x66initionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1d\n\x05value\x18\x02 \x01(\x0b\x32\x0e.pb.Definition:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sampan/spec/buildkit/gateway.proto\x12\x19moby.buildkit.v1.frontend\x1a\x17google/rpc/status.proto\x1a\"sampan/spec/buildkit/control.proto\x1a\"sampan/spec/buildkit/session.proto\x1a!sampan/spec/buildkit/solver.proto\"\r\n\x0bPingRequest\"\xaf\x01\n\x0cPongResponse\x12:\n\x0f\x46rontendAPICaps\x18\x01 \x03(\x0b\x32!.moby.buildkit.v1.frontend.APICap\x12\x32\n\x07LLBCaps\x18\x02 \x03(\x0b\x32!.moby.buildkit.v1.frontend.APICap\x12/\n\x07Workers\x18\x03 \x03(\x0b\x32\x1e.moby.buildkit.v1.WorkerRecord\"%\n\x06\x41PICap\x12\n\n\x02ID\x18\x01 \x01(\t\x12\x0f\n\x07\x45nabled\x18\x02 \x01(\x08\"\xf7\x03\n\x0cSolveRequest\x12\"\n\nDefinition\x18\x01 \x01(\x0b\x32\x0e.pb.Definition\x12\x10\n\x08\x46rontend\x18\x02 \x01(\t\x12M\n\x0b\x46rontendOpt\x18\x03 \x03(\x0b\x32\x38.moby.buildkit.v1.frontend.SolveRequest.FrontendOptEntry\x12\x19\n\x11\x61llowResultReturn\x18\x05 \x01(\x08\x12\x1b\n\x13\x61llowResultArrayRef\x18\x06 \x01(\x08\x12\r\n\x05\x46inal\x18\n \x01(\x08\x12\x39\n\x0c\x43\x61\x63heImports\x18\x0c \x03(\x0b\x32#.moby.buildkit.v1.CacheOptionsEntry\x12S\n\x0e\x46rontendInputs\x18\r \x03(\x0b\x32;.moby.buildkit.v1.frontend.SolveRequest.FrontendInputsEntry\x12\x10\n\x08\x45valuate\x18\x0e \x01(\x08\x1a\x32\n\x10\x46rontendOptEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x45\n\x13\x46rontendInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1d\n\x05value\x18\x02 \x01(\x0b\x32\x0e.pb.Definition:\x02\x38\x01\"O\n\rSolveResponse\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x31\n\x06result\x18\x03 \x01(\x0b\x32!.moby.buildkit.v1.frontend.Result\"\xc8\x02\n\x06Result\x12\x17\n\rrefDeprecated\x18\x01 \x01(\tH\x00\x12\x45\n\x0erefsDeprecated\x18\x02 \x01(\x0b\x32+.moby.buildkit.v1.frontend.RefMapDeprecatedH\x00\x12-\n\x03ref\x18\x03 \x01(\x0b\x32\x1e.moby.buildkit.v1.frontend.RefH\x00\x12\x31\n\x04refs\x18\x04 \x01(\x0b\x32!.moby.buildkit.v1.frontend.RefMapH\x00\x12\x41\n\x08metadata\x18\n \x03(\x0b\x32/.moby.buildkit.v1.frontend.Result.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x42\x08\n\x06result\"\x84\x01\n\x10RefMapDeprecated\x12\x43\n\x04refs\x18\x01 \x03(\x0b\x32\x35.moby.buildkit.v1.frontend.RefMapDeprecated.RefsEntry\x1a+\n\tRefsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\".\n\x03Ref\x12\n\n\x02id\x18\x01 \x01(\t\x12\x1b\n\x03\x64\x65\x66\x18\x02 \x01(\x0b\x32\x0e.pb.Definition\"\x90\x01\n\x06RefMap\x12\x39\n\x04refs\x18\x01 \x03(\x0b\x32+.moby.buildkit.v1.frontend.RefMap.RefsEntry\x1aK\n\tRefsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.moby.buildkit.v1.frontend.Ref:\x02\x38\x01\"e\n\rReturnRequest\x12\x31\n\x06result\x18\x01 \x01(\x0b\x32!.moby.buildkit.v1.frontend.Result\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"\x10\n\x0eReturnResponse\"\x1e\n\x0f\x45valuateRequest\x12\x0b\n\x03Ref\x18\x01 \x01(\t\"\x12\n\x10\x45valuateResponse\"\x0f\n\rInputsRequest\"\xa5\x01\n\x0eInputsResponse\x12O\n\x0b\x44\x65\x66initions\x18\x01 \x03(\x0b\x32:.moby.buildkit.v1.frontend.InputsResponse.DefinitionsEntry\x1a\x42\n\x10\x44\x65\x66initionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1d\n\x05value\x18\x02 \x01(\x0b\x32\x0e.pb.Definition:\x02\x38\x01\"e\n\x0fReadFileRequest\x12\x0b\n\x03Ref\x18\x01 \x01(\t\x12\x10\n\x08\x46ilePath\x18\x02 \x01(\t\x12\x33\n\x05Range\x18\x03 \x01(\x0b\x32$.moby.buildkit.v1.frontend.FileRange\"+\n\tFileRange\x12\x0e\n\x06Offset\x18\x01 \x01(\x03\x12\x0e\n\x06Length\x18\x02 \x01(\x03\" \n\x10ReadFileResponse\x12\x0c\n\x04\x44\x61ta\x18\x01 \x01(\x0c\",\n\x0fStatFileRequest\x12\x0b\n\x03Ref\x18\x01 \x01(\t\x12\x0c\n\x04Path\x18\x02 \x01(\t\"=\n\x10StatFileResponse\x12)\n\x04stat\x18\x01 \x01(\x0b\x32\x1b.moby.buildkit.session.Statb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,46 +47,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REFMAP_REFSENTRY']._serialized_options = b'8\001'
   _globals['_INPUTSRESPONSE_DEFINITIONSENTRY']._loaded_options = None
   _globals['_INPUTSRESPONSE_DEFINITIONSENTRY']._serialized_options = b'8\001'
-  _globals['_PINGREQUEST']._serialized_start=161
-  _globals['_PINGREQUEST']._serialized_end=174
-  _globals['_PONGRESPONSE']._serialized_start=177
-  _globals['_PONGRESPONSE']._serialized_end=352
-  _globals['_APICAP']._serialized_start=354
-  _globals['_APICAP']._serialized_end=391
-  _globals['_SOLVEREQUEST']._serialized_start=394
-  _globals['_SOLVEREQUEST']._serialized_end=897
-  _globals['_SOLVEREQUEST_FRONTENDOPTENTRY']._serialized_start=776
-  _globals['_SOLVEREQUEST_FRONTENDOPTENTRY']._serialized_end=826
-  _globals['_SOLVEREQUEST_FRONTENDINPUTSENTRY']._serialized_start=828
-  _globals['_SOLVEREQUEST_FRONTENDINPUTSENTRY']._serialized_end=897
-  _globals['_SOLVERESPONSE']._serialized_start=899
-  _globals['_SOLVERESPONSE']._serialized_end=978
-  _globals['_RESULT']._serialized_start=981
-  _globals['_RESULT']._serialized_end=1309
-  _globals['_RESULT_METADATAENTRY']._serialized_start=1252
-  _globals['_RESULT_METADATAENTRY']._serialized_end=1299
-  _globals['_REFMAPDEPRECATED']._serialized_start=1312
-  _globals['_REFMAPDEPRECATED']._serialized_end=1444
-  _globals['_REFMAPDEPRECATED_REFSENTRY']._serialized_start=1401
-  _globals['_REFMAPDEPRECATED_REFSENTRY']._serialized_end=1444
-  _globals['_REF']._serialized_start=1446
-  _globals['_REF']._serialized_end=1492
-  _globals['_REFMAP']._serialized_start=1495
-  _globals['_REFMAP']._serialized_end=1639
-  _globals['_REFMAP_REFSENTRY']._serialized_start=1564
-  _globals['_REFMAP_REFSENTRY']._serialized_end=1639
-  _globals['_RETURNREQUEST']._serialized_start=1641
-  _globals['_RETURNREQUEST']._serialized_end=1742
-  _globals['_RETURNRESPONSE']._serialized_start=1744
-  _globals['_RETURNRESPONSE']._serialized_end=1760
-  _globals['_EVALUATEREQUEST']._serialized_start=1762
-  _globals['_EVALUATEREQUEST']._serialized_end=1792
-  _globals['_EVALUATERESPONSE']._serialized_start=1794
-  _globals['_EVALUATERESPONSE']._serialized_end=1812
-  _globals['_INPUTSREQUEST']._serialized_start=1814
-  _globals['_INPUTSREQUEST']._serialized_end=1829
-  _globals['_INPUTSRESPONSE']._serialized_start=1832
-  _globals['_INPUTSRESPONSE']._serialized_end=1997
-  _globals['_INPUTSRESPONSE_DEFINITIONSENTRY']._serialized_start=1931
-  _globals['_INPUTSRESPONSE_DEFINITIONSENTRY']._serialized_end=1997
+  _globals['_PINGREQUEST']._serialized_start=197
+  _globals['_PINGREQUEST']._serialized_end=210
+  _globals['_PONGRESPONSE']._serialized_start=213
+  _globals['_PONGRESPONSE']._serialized_end=388
+  _globals['_APICAP']._serialized_start=390
+  _globals['_APICAP']._serialized_end=427
+  _globals['_SOLVEREQUEST']._serialized_start=430
+  _globals['_SOLVEREQUEST']._serialized_end=933
+  _globals['_SOLVEREQUEST_FRONTENDOPTENTRY']._serialized_start=812
+  _globals['_SOLVEREQUEST_FRONTENDOPTENTRY']._serialized_end=862
+  _globals['_SOLVEREQUEST_FRONTENDINPUTSENTRY']._serialized_start=864
+  _globals['_SOLVEREQUEST_FRONTENDINPUTSENTRY']._serialized_end=933
+  _globals['_SOLVERESPONSE']._serialized_start=935
+  _globals['_SOLVERESPONSE']._serialized_end=1014
+  _globals['_RESULT']._serialized_start=1017
+  _globals['_RESULT']._serialized_end=1345
+  _globals['_RESULT_METADATAENTRY']._serialized_start=1288
+  _globals['_RESULT_METADATAENTRY']._serialized_end=1335
+  _globals['_REFMAPDEPRECATED']._serialized_start=1348
+  _globals['_REFMAPDEPRECATED']._serialized_end=1480
+  _globals['_REFMAPDEPRECATED_REFSENTRY']._serialized_start=1437
+  _globals['_REFMAPDEPRECATED_REFSENTRY']._serialized_end=1480
+  _globals['_REF']._serialized_start=1482
+  _globals['_REF']._serialized_end=1528
+  _globals['_REFMAP']._serialized_start=1531
+  _globals['_REFMAP']._serialized_end=1675
+  _globals['_REFMAP_REFSENTRY']._serialized_start=1600
+  _globals['_REFMAP_REFSENTRY']._serialized_end=1675
+  _globals['_RETURNREQUEST']._serialized_start=1677
+  _globals['_RETURNREQUEST']._serialized_end=1778
+  _globals['_RETURNRESPONSE']._serialized_start=1780
+  _globals['_RETURNRESPONSE']._serialized_end=1796
+  _globals['_EVALUATEREQUEST']._serialized_start=1798
+  _globals['_EVALUATEREQUEST']._serialized_end=1828
+  _globals['_EVALUATERESPONSE']._serialized_start=1830
+  _globals['_EVALUATERESPONSE']._serialized_end=1848
+  _globals['_INPUTSREQUEST']._serialized_start=1850
+  _globals['_INPUTSREQUEST']._serialized_end=1865
+  _globals['_INPUTSRESPONSE']._serialized_start=1868
+  _globals['_INPUTSRESPONSE']._serialized_end=2033
+  _globals['_INPUTSRESPONSE_DEFINITIONSENTRY']._serialized_start=1967
+  _globals['_INPUTSRESPONSE_DEFINITIONSENTRY']._serialized_end=2033
+  _globals['_READFILEREQUEST']._serialized_start=2035
+  _globals['_READFILEREQUEST']._serialized_end=2136
+  _globals['_FILERANGE']._serialized_start=2138
+  _globals['_FILERANGE']._serialized_end=2181
+  _globals['_READFILERESPONSE']._serialized_start=2183
+  _globals['_READFILERESPONSE']._serialized_end=2215
+  _globals['_STATFILEREQUEST']._serialized_start=2217
+  _globals['_STATFILEREQUEST']._serialized_end=2261
+  _globals['_STATFILERESPONSE']._serialized_start=2263
+  _globals['_STATFILERESPONSE']._serialized_end=2324
 # @@protoc_insertion_point(module_scope)

@@ -1,5 +1,6 @@
 from google.rpc import status_pb2 as _status_pb2
 from sampan.spec.buildkit import control_pb2 as _control_pb2
+from sampan.spec.buildkit import session_pb2 as _session_pb2
 from sampan.spec.buildkit import solver_pb2 as _solver_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -167,3 +168,41 @@ class InputsResponse(_message.Message):
     DEFINITIONS_FIELD_NUMBER: _ClassVar[int]
     Definitions: _containers.MessageMap[str, _solver_pb2.Definition]
     def __init__(self, Definitions: _Optional[_Mapping[str, _solver_pb2.Definition]] = ...) -> None: ...
+
+class ReadFileRequest(_message.Message):
+    __slots__ = ("Ref", "FilePath", "Range")
+    REF_FIELD_NUMBER: _ClassVar[int]
+    FILEPATH_FIELD_NUMBER: _ClassVar[int]
+    RANGE_FIELD_NUMBER: _ClassVar[int]
+    Ref: str
+    FilePath: str
+    Range: FileRange
+    def __init__(self, Ref: _Optional[str] = ..., FilePath: _Optional[str] = ..., Range: _Optional[_Union[FileRange, _Mapping]] = ...) -> None: ...
+
+class FileRange(_message.Message):
+    __slots__ = ("Offset", "Length")
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    Offset: int
+    Length: int
+    def __init__(self, Offset: _Optional[int] = ..., Length: _Optional[int] = ...) -> None: ...
+
+class ReadFileResponse(_message.Message):
+    __slots__ = ("Data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    Data: bytes
+    def __init__(self, Data: _Optional[bytes] = ...) -> None: ...
+
+class StatFileRequest(_message.Message):
+    __slots__ = ("Ref", "Path")
+    REF_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    Ref: str
+    Path: str
+    def __init__(self, Ref: _Optional[str] = ..., Path: _Optional[str] = ...) -> None: ...
+
+class StatFileResponse(_message.Message):
+    __slots__ = ("stat",)
+    STAT_FIELD_NUMBER: _ClassVar[int]
+    stat: _session_pb2.Stat
+    def __init__(self, stat: _Optional[_Union[_session_pb2.Stat, _Mapping]] = ...) -> None: ...

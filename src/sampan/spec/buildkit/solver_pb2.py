@@ -24,21 +24,43 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sampan/spec/buildkit/solver.proto\x12\x02pb\"\x19\n\nDefinition\x12\x0b\n\x03\x64\x65\x66\x18\x01 \x03(\x0c\"=\n\x08Platform\x12\x14\n\x0c\x41rchitecture\x18\x01 \x01(\t\x12\n\n\x02OS\x18\x02 \x01(\t\x12\x0f\n\x07Variant\x18\x03 \x01(\t\"b\n\nSourceInfo\x12\x10\n\x08\x66ilename\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\"\n\ndefinition\x18\x03 \x01(\x0b\x32\x0e.pb.Definition\x12\x10\n\x08language\x18\x04 \x01(\t\"?\n\x05Range\x12\x1b\n\x05start\x18\x01 \x01(\x0b\x32\x0c.pb.Position\x12\x19\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x0c.pb.Position\"+\n\x08Position\x12\x0c\n\x04line\x18\x01 \x01(\x05\x12\x11\n\tcharacter\x18\x02 \x01(\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sampan/spec/buildkit/solver.proto\x12\x02pb\"\x8a\x01\n\nDefinition\x12\x0b\n\x03\x64\x65\x66\x18\x01 \x03(\x0c\x12.\n\x08metadata\x18\x02 \x03(\x0b\x32\x1c.pb.Definition.MetadataEntry\x1a?\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1d\n\x05value\x18\x02 \x01(\x0b\x32\x0e.pb.OpMetadata:\x02\x38\x01\"\x0c\n\nOpMetadata\"a\n\x02Op\x12\x19\n\x06inputs\x18\x01 \x03(\x0b\x32\t.pb.Input\x12\x1e\n\x06source\x18\x03 \x01(\x0b\x32\x0c.pb.SourceOpH\x00\x12\x1a\n\x04\x66ile\x18\x04 \x01(\x0b\x32\n.pb.FileOpH\x00\x42\x04\n\x02op\"&\n\x05Input\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x03\"t\n\x08SourceOp\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12&\n\x05\x61ttrs\x18\x02 \x03(\x0b\x32\x17.pb.SourceOp.AttrsEntry\x1a,\n\nAttrsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\")\n\x06\x46ileOp\x12\x1f\n\x07\x61\x63tions\x18\x02 \x03(\x0b\x32\x0e.pb.FileAction\"q\n\nFileAction\x12\r\n\x05input\x18\x01 \x01(\x03\x12\x16\n\x0esecondaryInput\x18\x02 \x01(\x03\x12\x0e\n\x06output\x18\x03 \x01(\x03\x12\"\n\x04\x63opy\x18\x04 \x01(\x0b\x32\x12.pb.FileActionCopyH\x00\x42\x08\n\x06\x61\x63tion\"U\n\x0e\x46ileActionCopy\x12\x0b\n\x03src\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x65st\x18\x02 \x01(\t\x12(\n attemptUnpackDockerCompatibility\x18\x07 \x01(\x08\"=\n\x08Platform\x12\x14\n\x0c\x41rchitecture\x18\x01 \x01(\t\x12\n\n\x02OS\x18\x02 \x01(\t\x12\x0f\n\x07Variant\x18\x03 \x01(\t\"b\n\nSourceInfo\x12\x10\n\x08\x66ilename\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\"\n\ndefinition\x18\x03 \x01(\x0b\x32\x0e.pb.Definition\x12\x10\n\x08language\x18\x04 \x01(\t\"?\n\x05Range\x12\x1b\n\x05start\x18\x01 \x01(\x0b\x32\x0c.pb.Position\x12\x19\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x0c.pb.Position\"+\n\x08Position\x12\x0c\n\x04line\x18\x01 \x01(\x05\x12\x11\n\tcharacter\x18\x02 \x01(\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sampan.spec.buildkit.solver_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DEFINITION']._serialized_start=41
-  _globals['_DEFINITION']._serialized_end=66
-  _globals['_PLATFORM']._serialized_start=68
-  _globals['_PLATFORM']._serialized_end=129
-  _globals['_SOURCEINFO']._serialized_start=131
-  _globals['_SOURCEINFO']._serialized_end=229
-  _globals['_RANGE']._serialized_start=231
-  _globals['_RANGE']._serialized_end=294
-  _globals['_POSITION']._serialized_start=296
-  _globals['_POSITION']._serialized_end=339
+  _globals['_DEFINITION_METADATAENTRY']._loaded_options = None
+  _globals['_DEFINITION_METADATAENTRY']._serialized_options = b'8\001'
+  _globals['_SOURCEOP_ATTRSENTRY']._loaded_options = None
+  _globals['_SOURCEOP_ATTRSENTRY']._serialized_options = b'8\001'
+  _globals['_DEFINITION']._serialized_start=42
+  _globals['_DEFINITION']._serialized_end=180
+  _globals['_DEFINITION_METADATAENTRY']._serialized_start=117
+  _globals['_DEFINITION_METADATAENTRY']._serialized_end=180
+  _globals['_OPMETADATA']._serialized_start=182
+  _globals['_OPMETADATA']._serialized_end=194
+  _globals['_OP']._serialized_start=196
+  _globals['_OP']._serialized_end=293
+  _globals['_INPUT']._serialized_start=295
+  _globals['_INPUT']._serialized_end=333
+  _globals['_SOURCEOP']._serialized_start=335
+  _globals['_SOURCEOP']._serialized_end=451
+  _globals['_SOURCEOP_ATTRSENTRY']._serialized_start=407
+  _globals['_SOURCEOP_ATTRSENTRY']._serialized_end=451
+  _globals['_FILEOP']._serialized_start=453
+  _globals['_FILEOP']._serialized_end=494
+  _globals['_FILEACTION']._serialized_start=496
+  _globals['_FILEACTION']._serialized_end=609
+  _globals['_FILEACTIONCOPY']._serialized_start=611
+  _globals['_FILEACTIONCOPY']._serialized_end=696
+  _globals['_PLATFORM']._serialized_start=698
+  _globals['_PLATFORM']._serialized_end=759
+  _globals['_SOURCEINFO']._serialized_start=761
+  _globals['_SOURCEINFO']._serialized_end=859
+  _globals['_RANGE']._serialized_start=861
+  _globals['_RANGE']._serialized_end=924
+  _globals['_POSITION']._serialized_start=926
+  _globals['_POSITION']._serialized_end=969
 # @@protoc_insertion_point(module_scope)
