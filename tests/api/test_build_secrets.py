@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import re
 import secrets
@@ -171,6 +172,8 @@ def test_a_step_that_ends_leaves_no_way_to_the_agent(
         ("type=ssh,target=/proc/x", "cannot be mounted because it is inside /proc"),
         ("type=secret,id=a --mount=type=secret,id=b,target=/run/secrets/a",
          "Duplicate mount point: /run/secrets/a"),
+        (" --mount=".join(f"type=secret,id=a,target=/{n}" for n in range(25)),
+         "a step can have 24 secrets and SSH agents at most"),
         ("type=secret", "invalid secret mount. one of source, target required"),
         ("type=secret,id=a,source=b", "both source and id can't be set"),
         ("type=ssh,source=b", "ssh does not support source"),
@@ -288,3 +291,77 @@ def test_owners_are_those_of_the_user_namespace_of_a_step(tmp_path: Path, conten
         wrong = "FROM busybox\nRUN --mount=type=secret,id=a,uid=70000 true"
         with pytest.raises(GRPCError, match="id 70000 is not in the user namespace"):
             build(daemon, tmp_path, wrong, secrets={"a": content})
+
+
+def sampan(daemon: Daemon, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [daemon.programs["sampan"], "build", *words],
+        env={**daemon.environment, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+    )
+
+
+def test_our_command_line_lends_files_variables_agents_and_keys(
+    clean: Daemon, tmp_path: Path, content: bytes, agent: tuple[str, str]
+) -> None:
+    path, fingerprint = agent
+    key, secret, context = tmp_path / "key", tmp_path / "secret", tmp_path / "context"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    key.chmod(0o644)
+    secret.write_bytes(content)
+    context.mkdir()
+    (context / "Dockerfile").write_text(
+        f"FROM busybox\n{tools(context)}\n"
+        "RUN --mount=type=secret,id=a --mount=type=secret,id=b,env=B --mount=type=secret,id=C"
+        " sha256sum /run/secrets/a && echo b=${#B} c=$(wc -c </run/secrets/C)\n"
+        "RUN --mount=type=ssh,required ssh-add -l && ! ssh-add -D 2>&1 && ssh-add -l\n"
+        "RUN --mount=type=ssh,id=keys,required ssh-add -l | wc -l\n"
+    )
+    lent = ["--secret", f"id=a,src={secret}", "--secret", "id=b,env=SECRET", "--secret", "id=C"]
+    agents = ["--ssh", "default", "--ssh", f"keys={key},{key.parent}/agent0/key"]
+    other = tmp_path / "agent0"
+    other.mkdir()
+    subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-N", "", "-f", other / "key"], check=True)
+    done = sampan(
+        *(clean, *lent, *agents, "-t", "made", str(context)),
+        SECRET=content.decode(),
+        C="xyz",
+        SSH_AUTH_SOCK=path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{hashlib.sha256(content).hexdigest()}  /run/secrets/a\nb=40 c=3\n" in done.stdout
+    assert done.stdout.count(fingerprint) == 2
+    assert "\n2\n" in done.stdout
+    assert content.decode() not in done.stdout + done.stderr
+    assert holders(clean.folder, content) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--secret src=/etc/passwd", "secret missing ID"),
+        ("--secret id=a,src=/none", "failed to stat /none: no such file or directory"),
+        ("--secret id=a,type=other", 'unsupported secret type "other"'),
+        ("--secret id=a,what=b", "unexpected key 'what' in 'what=b'"),
+        ("--secret id", "invalid field 'id' must be a key=value pair"),
+        ("--secret id=a,src=BIG", "secret a too big. max size 500KB"),
+        ("--ssh default", "invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set"),
+        ("--ssh a=/none", "stat /none: no such file or directory"),
+        ("--ssh a=BIG", "failed to add"),
+        ("--secret id=b,src=/etc/passwd", "secret a: not found"),
+        ("", "secret a: not found"),
+    ],
+)
+def test_our_command_line_says_what_it_cannot_lend(
+    clean: Daemon, tmp_path: Path, words: str, sentence: str
+) -> None:
+    (tmp_path / "big").write_bytes(bytes(600_000))
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN --mount=type=secret,id=a,required true")
+    given = words.replace("BIG", str(tmp_path / "big")).split()
+    done = sampan(clean, *given, str(tmp_path), SSH_AUTH_SOCK="")
+    assert done.returncode == 1
+    assert sentence in done.stderr

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from sampan.client.system import System
     from sampan.client.volumes import Volumes
 
+    Headers = Mapping[str, str | list[str]]
+
 # Everything else is percent-encoded; a space too, since Go's servers read + as one only in queries.
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/:@")
 
@@ -140,7 +142,7 @@ class Client:
         path: str,
         query: Mapping[str, object] | None = None,
         body: bytes | Iterable[bytes] | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Headers | None = None,
     ) -> Response:
         """Send a request and return the answer with its body unread.
 
@@ -163,11 +165,12 @@ class Client:
         path: str,
         query: Mapping[str, object] | None,
         body: bytes | Iterable[bytes] | None,
-        headers: Mapping[str, str] | None,
+        headers: Headers | None,
     ) -> bytes:
         lines = f"{method} {self._prefix}{path}{query_of(query or {})} HTTP/1.1\r\n{self._common}"
         for name, value in (headers or {}).items():
-            lines += f"{name}: {value}\r\n"
+            for one in [value] if isinstance(value, str) else value:
+                lines += f"{name}: {one}\r\n"
         if isinstance(body, (bytes, bytearray)):
             lines += f"Content-Length: {len(body)}\r\n"
         elif body is not None:

@@ -50,8 +50,14 @@ class Options:
     pull: bool = flag("", "Look for newer base images in any case")
     quiet: bool = flag("q", "Print the image's id alone")
     rm: bool = flag("", "Remove the containers of steps", default=True)
+    secret: list[str] = flag(
+        "", "Secret for RUN --mount=type=secret (id=ID[,src=FILE][,env=NAME])", kind="list"
+    )
     security_opt: list[str] = flag("", "Security option", kind="slice")
     shm_size: int = flag("", "Size of /dev/shm", kind="bytes")
+    ssh: list[str] = flag(
+        "", "SSH agent or keys for RUN --mount=type=ssh (default or ID[=PATH,...])", kind="list"
+    )
     squash: bool = flag("", "Make one layer of all new ones")
     tag: list[str] = flag("t", "Name of the image, name[:tag]", kind="list")
     target: str = flag("", "Stage to build", default="")
@@ -62,12 +68,18 @@ class Options:
 
 
 def run(cli: Invocation, options: Options, operands: list[str]) -> int:
+    from contextlib import ExitStack
+
     from sampan.cli.building.context import open_context
     from sampan.cli.building.request import logins, query_of
     from sampan.cli.progress import show
 
-    with open_context(operands[0], options.file) as context:
+    with open_context(operands[0], options.file) as context, ExitStack() as stack:
         query = query_of(options, context)
+        if options.secret or options.ssh:
+            from sampan.cli.building.lending import lending
+
+            query["session"] = stack.enter_context(lending(cli, options.secret, options.ssh))
         body = context.compressed() if options.compress else context.pieces()
         messages = cli.client.images.build(query, body, logins(cli))
         auxiliary: list[Any] = []

@@ -21,6 +21,7 @@ from sampan.spec.runtime import LinuxIDMapping, Mount, Spec
 from sampan.spec.user_modes import IdMaps
 from sampan.storage.lender import NAME, Lender, Listener
 
+_MOST: Final = 24  # a call of the spawner takes 32 descriptors with it
 _FILE: Final = ["rbind", "ro", "nosuid", "nodev", "rprivate"]
 _SOCKET: Final = ["rbind", "nosuid", "nodev", "rprivate"]
 
@@ -37,6 +38,8 @@ class Borrowed:
 
     async def make(self, maps: IdMaps | None) -> None:
         """Have it in memory; owners are mapped as those of the container."""
+        if len(self.loan.files) + len(self.loan.agents) > _MOST:
+            raise InvalidArgument(f"a step can have {_MOST} secrets and SSH agents at most")
         for file in self.loan.files:
             content = os.memfd_create("loan", os.MFD_CLOEXEC)
             with Fd(content) as lent:
