@@ -5,22 +5,19 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
 from ipaddress import IPv4Interface
 from pathlib import Path
 
 import pytest
 
-from sampan import rpc
 from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError
-from sampan.network.linux_plumber import LinuxPlumber
 from sampan.network.netlink import NetlinkSocket
 from sampan.network.plumber import BridgeSpec, EndpointSpec, Plumber, PortMapping
 from sampan.network.sandbox import inside
 from sampan.rpc import Fd
 from sampan.runtime import user_namespaces
 from tests.in_range import maps
-from tests.netns import Hosts, hosts, links
+from tests.netns import links
 
 pytestmark = pytest.mark.privileged
 
@@ -48,25 +45,6 @@ def tcp(container: int, host: int = 0, address: str = "0.0.0.0", last: int = 0) 
         container_port=container,
         host_port_end=last,
     )
-
-
-@pytest.fixture
-def here() -> Iterator[Hosts]:
-    with hosts() as made:
-        yield made
-
-
-@pytest.fixture(params=["library", "helper"])
-def plumber(request: pytest.FixtureRequest, here: Hosts, tmp_path: Path) -> Iterator[Plumber]:
-    if request.param == "library":
-        library = LinuxPlumber(tmp_path / "state")
-        yield library
-        library.close()
-        return
-    sock, process = rpc.start("sampan.helpers.network", [str(tmp_path / "state")])
-    with sock:
-        yield rpc.connect(Plumber, sock, 10)  # type: ignore[type-abstract]
-    assert process.wait(10) == 0
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from sampan import rpc
 from sampan.errors import Conflict, Internal, InvalidArgument, SampanError, Unsupported
 from sampan.network.drivers.parents import Parents
 from sampan.network.linux_plumber import LinuxPlumber
@@ -30,36 +29,16 @@ from tests.netns import (
     NEIGHBOUR6,
     Hosts,
     ask_tcp,
-    hosts,
     links,
     route_through_host,
     tcp_server,
 )
-from tests.session import PATIENCE, eventually
+from tests.session import eventually
 
 pytestmark = pytest.mark.privileged
 
 OURS = "dm-net1"
 Attach = Callable[..., Fd]
-
-
-@pytest.fixture
-def here() -> Iterator[Hosts]:
-    with hosts() as made:
-        yield made
-
-
-@pytest.fixture(params=["library", "helper"])
-def plumber(request: pytest.FixtureRequest, here: Hosts, tmp_path: Path) -> Iterator[Plumber]:
-    if request.param == "library":
-        library = LinuxPlumber(tmp_path / "state")
-        yield library
-        library.close()
-        return
-    sock, process = rpc.start("sampan.helpers.network", [str(tmp_path / "state")])
-    with sock:
-        yield rpc.connect(Plumber, sock, PATIENCE)  # type: ignore[type-abstract]
-    assert process.wait(PATIENCE) == 0
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from sampan import rpc
 from sampan.errors import Conflict, InvalidArgument, SampanError
 from sampan.network.linux_plumber import LinuxPlumber
 from sampan.network.netlink import NetlinkSocket, add_bridge, delete_address, set_link
@@ -24,29 +23,9 @@ from sampan.network.plumber import (
 )
 from sampan.network.sandbox import Sandbox, inside
 from sampan.rpc import Fd
-from tests.netns import HOST, NEIGHBOUR, Hosts, ask_tcp, hosts, links, tcp_server
-from tests.session import PATIENCE
+from tests.netns import HOST, NEIGHBOUR, Hosts, ask_tcp, links, tcp_server
 
 pytestmark = pytest.mark.privileged
-
-
-@pytest.fixture
-def here() -> Iterator[Hosts]:
-    with hosts() as made:
-        yield made
-
-
-@pytest.fixture(params=["library", "helper"])
-def plumber(request: pytest.FixtureRequest, here: Hosts, tmp_path: Path) -> Iterator[Plumber]:
-    if request.param == "library":
-        library = LinuxPlumber(tmp_path / "state")
-        yield library
-        library.close()
-        return
-    sock, process = rpc.start("sampan.helpers.network", [str(tmp_path / "state")])
-    with sock:
-        yield rpc.connect(Plumber, sock, PATIENCE)  # type: ignore[type-abstract]
-    assert process.wait(PATIENCE) == 0
 
 
 @pytest.fixture

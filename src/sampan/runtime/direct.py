@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NoReturn
 
 from sampan.errors import SampanError
@@ -117,28 +120,49 @@ def launch(request: LaunchRequest, compiled: seccomp.Filter | None, warnings: li
     """Clone the init of a container; raises InvalidArgument."""
     plan = prepare.plan_namespaces(request)
     progress = Progress(warnings=list(warnings), filtered=compiled is not None)
-    entry = None
-    ours, theirs = Channel.pair()
-    alive, dead = os.pipe2(os.O_CLOEXEC)
-    try:
-        if detect().version == 2:  # clone3 enters the cgroup, so it has to be there
-            entry = make_cgroup(request, progress)
-        inside = entry.into if entry is not None else -1
+    with attempt(request, progress, plan.late) as made:
+        inside = made.entry.into if made.entry is not None else -1
         progress.pid, progress.pidfd = namespaces.clone3(plan.flags, inside)
         if progress.pid == 0:
-            _prepare(request, compiled, plan, entry, theirs, dead)
+            _prepare(request, compiled, plan, made)
+    return Direct(progress, made.ours, made.alive, request.cgroup)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What a caller and the process that it clones have in common."""
+
+    ours: Channel
+    theirs: Channel
+    alive: int  # ends with the execution of the program, or with the process
+    dead: int  # its other end, the process' own
+    entry: Entry | None = None  # into the cgroup, where clone3 can enter one
+
+
+@contextmanager
+def attempt(
+    request: LaunchRequest, progress: Progress, joins: list[tuple[int, int]]
+) -> Iterator[Attempt]:
+    """Have channel, pipe and cgroup for a clone; after a failure all that was made is gone.
+
+    The clone itself must not leave the block. What is its own is closed for the caller at the end.
+    """
+    made = Attempt(*Channel.pair(), *os.pipe2(os.O_CLOEXEC))
+    try:
+        if detect().version == 2:  # clone3 enters the cgroup, so it has to be there
+            made.entry = make_cgroup(request, progress)
+        yield made
     except BaseException as error:
         clean_up(progress)
-        ours.close()
-        os.close(alive)
+        made.ours.close()
+        os.close(made.alive)
         raise as_sampan_error(error) from error
     finally:
-        theirs.close()
-        os.close(dead)
-        if entry is not None:
-            entry.close()
-        prepare.close_joins(request, plan.late)
-    return Direct(progress, ours, alive, request.cgroup)
+        made.theirs.close()
+        os.close(made.dead)
+        if made.entry is not None:
+            made.entry.close()
+        prepare.close_joins(request, joins)
 
 
 def make_cgroup(request: LaunchRequest, progress: Progress) -> Entry | None:
@@ -156,18 +180,17 @@ def _prepare(
     request: LaunchRequest,
     compiled: seccomp.Filter | None,
     plan: prepare.NamespacePlan,
-    entry: Entry | None,
-    channel: Channel,
-    dead: int,
+    made: Attempt,
 ) -> NoReturn:
     """What runs first in the new process: it sees the files of the host still."""
+    channel, entry = made.theirs, made.entry
     try:
         supervise.become_supervisor()
         if request.state_dir:
             state.claim(request.state_dir)
             channel.send(ch.CLAIMED, os.fsencode(request.state_dir))
         setup, warnings = prepare.setup(request, plan, compiled)
-        setup.waits, setup.alive = False, dead
+        setup.waits, setup.alive = False, made.dead
         setup.entry, setup.born_inside = entry, entry is not None and entry.into >= 0
         progress = Progress()
         if entry is None:

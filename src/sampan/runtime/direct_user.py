@@ -12,13 +12,10 @@ from contextlib import suppress
 from typing import NoReturn
 
 from sampan.linux import process, seccomp
-from sampan.linux.cgroups.cgroup import Entry
-from sampan.linux.cgroups.hierarchy import detect
 from sampan.linux.namespaces import CLONE_PARENT, clone3
 from sampan.runtime import channel as ch
 from sampan.runtime import direct, idmaps, init, joining, prepare, supervise
-from sampan.runtime.channel import Channel
-from sampan.runtime.progress import Progress, as_sampan_error, clean_up
+from sampan.runtime.progress import Progress, as_sampan_error
 from sampan.runtime.requests import LaunchRequest
 from sampan.spec.runtime import Linux
 
@@ -40,44 +37,27 @@ def launch(
     """Clone the process that makes the init of a container; raises InvalidArgument."""
     plan = prepare.plan_namespaces(request)
     progress = Progress(warnings=list(warnings))
-    entry = None
-    ours, theirs = Channel.pair()
-    alive, dead = os.pipe2(os.O_CLOEXEC)
-    try:
-        if detect().version == 2:
-            entry = direct.make_cgroup(request, progress)
+    with direct.attempt(request, progress, plan.early + plan.late) as made:
         progress.pid, progress.pidfd = clone3(0)
         if progress.pid == 0:
-            _prepare(request, compiled, plan, entry, theirs, dead)
-    except BaseException as error:
-        clean_up(progress)
-        ours.close()
-        os.close(alive)
-        raise as_sampan_error(error) from error
-    finally:
-        theirs.close()
-        os.close(dead)
-        if entry is not None:
-            entry.close()
-        prepare.close_joins(request, plan.early + plan.late)
-    return direct.Direct(progress, ours, alive, request.cgroup)
+            _prepare(request, compiled, plan, made)
+    return direct.Direct(progress, made.ours, made.alive, request.cgroup)
 
 
 def _prepare(
     request: LaunchRequest,
     compiled: seccomp.Filter | None,
     plan: prepare.NamespacePlan,
-    entry: Entry | None,
-    channel: Channel,
-    dead: int,
+    made: direct.Attempt,
 ) -> NoReturn:
     """What runs in the sibling, as root of the host, until it joins."""
+    channel = made.theirs
     try:
         supervise.become_supervisor()
         setup, warnings = prepare.setup(request, plan, compiled)
-        setup.waits, setup.alive, setup.entry = False, dead, entry
+        setup.waits, setup.alive, setup.entry = False, made.dead, made.entry
         progress = Progress()
-        if entry is None:
+        if made.entry is None:
             setup.entry = direct.make_cgroup(request, progress)
             if setup.entry is not None:
                 channel.send(ch.CGROUP, os.fsencode(request.cgroup))
