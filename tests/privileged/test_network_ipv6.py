@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
 from sampan import rpc
 from sampan.errors import Conflict
 from sampan.network.netlink import NetlinkSocket
-from sampan.network.plumber import BridgeSpec, EndpointSpec, Plumber, PortMapping
+from sampan.network.plumber import BridgeSpec, EndpointSpec, Plumber
 from sampan.network.sandbox import inside, read_sysctl, write_sysctl
-from sampan.rpc import Fd
 from tests.netns import (
     HOST,
     HOST6,
     NEIGHBOUR,
     NEIGHBOUR6,
-    Hosts,
     ask_tcp,
     ask_udp,
     hosts,
@@ -30,74 +26,20 @@ from tests.netns import (
     tcp_server,
     udp_server,
 )
+from tests.plumbed import Plumbed6
 
 pytestmark = pytest.mark.privileged
 
 GATEWAY6 = "fd00:30::1"
 
 
-@dataclass
-class World:
-    here: Hosts
-    plumber: Plumber
-    state: Path
-    stack: ExitStack
-
-    def bridge(self, network: int = 30, **changes: bool) -> None:
-        self.plumber.ensure_network(
-            BridgeSpec(
-                network_id=f"net{network}",
-                name=f"br{network}",
-                subnet=f"172.{network}.0.0/16",
-                gateway=f"172.{network}.0.1",
-                subnet6=f"fd00:{network}::/64",
-                gateway6=f"fd00:{network}::1",
-                **changes,
-            )
-        )
-
-    def container(self, number: int, network: int = 30, **changes: str) -> Fd:
-        fields = {
-            "endpoint_id": f"e{network}-{number}",
-            "network_id": f"net{network}",
-            "address": f"172.{network}.0.{number}/16",
-            "address6": f"fd00:{network}::{number}/64",
-            "mac_address": f"02:42:ac:{network:02x}:00:{number:02x}",
-            "gateway": f"172.{network}.0.1",
-            "gateway6": f"fd00:{network}::1",
-        }
-        made = self.plumber.attach(EndpointSpec(**{**fields, **changes}))
-        return self.stack.enter_context(made)
-
-    def publish(
-        self,
-        number: int,
-        host_port: int,
-        container_port: int,
-        protocol: Literal["tcp", "udp"] = "tcp",
-        address: str = "::",
-    ) -> None:
-        mapping = PortMapping(
-            protocol=protocol,
-            host_address=address,
-            host_port=host_port,
-            container_port=container_port,
-        )
-        self.plumber.publish(f"e30-{number}", [mapping])
-
-
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with hosts() as here, ExitStack() as stack:
-        sock, process = rpc.start("sampan.helpers.network", [str(tmp_path / "state")])
-        stack.callback(process.wait, 10)
-        stack.enter_context(sock)
-        made = World(here, rpc.connect(Plumber, sock, 10), tmp_path / "state", stack)
-        made.bridge()
+def world(tmp_path: Path) -> Iterator[Plumbed6]:
+    with Plumbed6.on_a_host(tmp_path) as made:
         yield made
 
 
-def test_a_container_reaches_out_and_is_seen_as_the_host(world: World) -> None:
+def test_a_container_reaches_out_and_is_seen_as_the_host(world: Plumbed6) -> None:
     container = world.container(2)
     with tcp_server(world.here.neighbour, 80), udp_server(world.here.neighbour, 53):
         assert ask_tcp(container.number, NEIGHBOUR6, 80) == HOST6
@@ -105,14 +47,14 @@ def test_a_container_reaches_out_and_is_seen_as_the_host(world: World) -> None:
         assert ask_tcp(container.number, NEIGHBOUR, 80) == HOST
 
 
-def test_containers_reach_one_another_and_the_gateway(world: World) -> None:
+def test_containers_reach_one_another_and_the_gateway(world: Plumbed6) -> None:
     one, two = world.container(2), world.container(3)
     with tcp_server(two.number, 80), tcp_server(world.here.host, 81):
         assert ask_tcp(one.number, "fd00:30::3", 80) == "fd00:30::2"
         assert ask_tcp(one.number, GATEWAY6, 81) == "fd00:30::2"
 
 
-def test_a_container_without_an_ipv6_address_has_no_ipv6(world: World) -> None:
+def test_a_container_without_an_ipv6_address_has_no_ipv6(world: Plumbed6) -> None:
     container = world.container(2, address6="", gateway6="")
     with inside(container.number), NetlinkSocket() as netlink:
         assert read_sysctl("ipv6/conf/eth0/disable_ipv6") == "1"
@@ -121,7 +63,7 @@ def test_a_container_without_an_ipv6_address_has_no_ipv6(world: World) -> None:
         assert link.index not in [index for index, _ in netlink.addresses6()]
 
 
-def test_a_published_port_answers_from_everywhere(world: World) -> None:
+def test_a_published_port_answers_from_everywhere(world: Plumbed6) -> None:
     server, client = world.container(2), world.container(3)
     world.publish(2, 8080, 80)
     world.publish(2, 5353, 53, "udp")
@@ -139,7 +81,7 @@ def test_a_published_port_answers_from_everywhere(world: World) -> None:
             ask_tcp(neighbour, HOST6, 8080, timeout=0.3)
 
 
-def test_a_port_on_one_address_answers_there_only(world: World) -> None:
+def test_a_port_on_one_address_answers_there_only(world: Plumbed6) -> None:
     server = world.container(2)
     world.publish(2, 8080, 80, address=HOST6)
     with tcp_server(server.number, 80):
@@ -150,14 +92,14 @@ def test_a_port_on_one_address_answers_there_only(world: World) -> None:
         world.publish(2, 8080, 81)
 
 
-def test_a_container_of_ipv4_only_is_reached_by_a_relay(world: World) -> None:
+def test_a_container_of_ipv4_only_is_reached_by_a_relay(world: Plumbed6) -> None:
     server = world.container(2, address6="", gateway6="")
     world.publish(2, 8080, 80)
     with tcp_server(server.number, 80):
         assert ask_tcp(world.here.neighbour, HOST6, 8080) == "172.30.0.1"
 
 
-def test_what_is_not_published_is_closed_to_a_neighbour_who_has_a_route(world: World) -> None:
+def test_what_is_not_published_is_closed_to_a_neighbour_who_has_a_route(world: Plumbed6) -> None:
     server = world.container(2)
     route_through_host(world.here.neighbour)
     with tcp_server(server.number, 80):
@@ -165,7 +107,7 @@ def test_what_is_not_published_is_closed_to_a_neighbour_who_has_a_route(world: W
             ask_tcp(world.here.neighbour, "fd00:30::2", 80, timeout=0.3)
 
 
-def test_networks_are_apart_and_internal_ones_have_no_way_out(world: World) -> None:
+def test_networks_are_apart_and_internal_ones_have_no_way_out(world: Plumbed6) -> None:
     world.bridge(29, internal=True)
     one, two = world.container(2, 29), world.container(3, 29)
     server = world.container(2)
@@ -177,7 +119,7 @@ def test_networks_are_apart_and_internal_ones_have_no_way_out(world: World) -> N
         assert ask_tcp(one.number, "fd00:29::3", 80) == "fd00:29::2"
 
 
-def test_without_masquerading_packets_keep_their_address(world: World) -> None:
+def test_without_masquerading_packets_keep_their_address(world: Plumbed6) -> None:
     world.bridge(masquerade=False)
     route_through_host(world.here.neighbour)
     container = world.container(2)
@@ -185,7 +127,7 @@ def test_without_masquerading_packets_keep_their_address(world: World) -> None:
         assert ask_tcp(container.number, NEIGHBOUR6, 80) == "fd00:30::2"
 
 
-def test_without_inter_container_traffic_only_published_ports_are_reached(world: World) -> None:
+def test_without_inter_container_traffic_only_published_ports_are_reached(world: Plumbed6) -> None:
     world.bridge(inter_container=False)
     one, two = world.container(2), world.container(3)
     world.publish(3, 8080, 80)
@@ -195,7 +137,7 @@ def test_without_inter_container_traffic_only_published_ports_are_reached(world:
         assert ask_tcp(one.number, HOST6, 8080)
 
 
-def test_the_default_route_moves_to_another_network(world: World) -> None:
+def test_the_default_route_moves_to_another_network(world: Plumbed6) -> None:
     world.bridge(29, masquerade=False)
     route_through_host(world.here.neighbour)
     container = world.container(2)
@@ -226,14 +168,14 @@ def test_the_host_listens_to_routers_further_on_and_routes_for_nobody_else(tmp_p
         sock, process = rpc.start("sampan.helpers.network", [str(tmp_path / "state")])
         stack.callback(process.wait, 10)
         stack.enter_context(sock)
-        World(stack, rpc.connect(Plumber, sock, 10), tmp_path, stack).bridge()  # type: ignore[arg-type]
+        Plumbed6(stack, rpc.connect(Plumber, sock, 10), tmp_path, stack).bridge()  # type: ignore[arg-type]
         assert read_sysctl("ipv6/conf/all/forwarding") == "1"
         assert read_sysctl("ipv6/conf/uplink0/accept_ra") == "2"
         text = (tmp_path / "state" / "forwarding.json").read_text()
         assert text == '{"uplinks":[],"uplinks6":["uplink0"]}'
 
 
-def test_a_bridge_follows_its_specification(world: World) -> None:
+def test_a_bridge_follows_its_specification(world: Plumbed6) -> None:
     with NetlinkSocket() as netlink:
         link = netlink.link("br30")
         assert link

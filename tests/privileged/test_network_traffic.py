@@ -7,9 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
@@ -19,11 +17,9 @@ from sampan.linux import capabilities
 from sampan.network.linux_plumber import LinuxPlumber
 from sampan.network.plumber import BridgeSpec, EndpointSpec, Peer, Plumber, PortMapping
 from sampan.network.sandbox import inside, read_sysctl, write_sysctl
-from sampan.rpc import Fd
 from tests.netns import (
     HOST,
     NEIGHBOUR,
-    Hosts,
     ask_tcp,
     ask_udp,
     hosts,
@@ -32,6 +28,7 @@ from tests.netns import (
     tcp_server,
     udp_server,
 )
+from tests.plumbed import Plumbed
 from tests.session import eventually
 
 pytestmark = pytest.mark.privileged
@@ -39,84 +36,34 @@ pytestmark = pytest.mark.privileged
 GATEWAY = "172.30.0.1"
 
 
-@dataclass
-class World:
-    here: Hosts
-    plumber: Plumber
-    state: Path
-    stack: ExitStack
-
-    def container(self, number: int, network: int = 30) -> Fd:
-        """Return the namespace of container `number`, whose address ends with it."""
-        spec = EndpointSpec(
-            endpoint_id=f"e{network}-{number}",
-            network_id=f"net{network}",
-            address=f"172.{network}.0.{number}/16",
-            mac_address=f"02:42:ac:{network:02x}:00:{number:02x}",
-            gateway=f"172.{network}.0.1",
-        )
-        return self.stack.enter_context(self.plumber.attach(spec))
-
-    def bridge(self, network: int = 30, **changes: bool) -> None:
-        spec = BridgeSpec(
-            network_id=f"net{network}",
-            name=f"br{network}",
-            subnet=f"172.{network}.0.0/16",
-            gateway=f"172.{network}.0.1",
-            **changes,
-        )
-        self.plumber.ensure_network(spec)
-
-    def publish(
-        self,
-        number: int,
-        host_port: int,
-        container_port: int,
-        protocol: Literal["tcp", "udp"] = "tcp",
-        address: str = "0.0.0.0",
-    ) -> None:
-        mapping = PortMapping(
-            protocol=protocol,
-            host_address=address,
-            host_port=host_port,
-            container_port=container_port,
-        )
-        self.plumber.publish(f"e30-{number}", [mapping])
-
-
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with hosts() as here, ExitStack() as stack:
-        sock, process = rpc.start("sampan.helpers.network", [str(tmp_path / "state")])
-        stack.callback(process.wait, 10)
-        stack.enter_context(sock)
-        made = World(here, rpc.connect(Plumber, sock, 10), tmp_path / "state", stack)
-        made.bridge()
+def world(tmp_path: Path) -> Iterator[Plumbed]:
+    with Plumbed.on_a_host(tmp_path) as made:
         yield made
 
 
-def test_a_container_reaches_out_and_is_seen_as_the_host(world: World) -> None:
+def test_a_container_reaches_out_and_is_seen_as_the_host(world: Plumbed) -> None:
     container = world.container(2)
     with tcp_server(world.here.neighbour, 80), udp_server(world.here.neighbour, 53):
         assert ask_tcp(container.number, NEIGHBOUR, 80) == HOST
         assert ask_udp(container.number, NEIGHBOUR, 53) == HOST
 
 
-def test_containers_reach_one_another_and_see_the_real_address(world: World) -> None:
+def test_containers_reach_one_another_and_see_the_real_address(world: Plumbed) -> None:
     one, two = world.container(2), world.container(3)
     with tcp_server(two.number, 80):
         assert ask_tcp(one.number, "172.30.0.3", 80) == "172.30.0.2"
 
 
 @pytest.fixture(params=["0", "1"], ids=["bridged", "br_netfilter"])
-def filtering(request: pytest.FixtureRequest, world: World) -> None:
+def filtering(request: pytest.FixtureRequest, world: Plumbed) -> None:
     """Whether packets between the ports of a bridge pass through the firewall."""
     if Path("/proc/sys/net/bridge").exists():
         write_sysctl("bridge/bridge-nf-call-iptables", request.param)
 
 
 @pytest.mark.usefixtures("filtering")
-def test_a_published_tcp_port_answers_from_everywhere(world: World) -> None:
+def test_a_published_tcp_port_answers_from_everywhere(world: Plumbed) -> None:
     server, client = world.container(2), world.container(3)
     world.publish(2, 8080, 80)
     host, neighbour = world.here.host, world.here.neighbour
@@ -131,7 +78,7 @@ def test_a_published_tcp_port_answers_from_everywhere(world: World) -> None:
 
 
 @pytest.mark.usefixtures("filtering")
-def test_a_published_udp_port_answers_from_the_address_that_was_asked(world: World) -> None:
+def test_a_published_udp_port_answers_from_the_address_that_was_asked(world: Plumbed) -> None:
     server, client = world.container(2), world.container(3)
     world.publish(2, 5353, 53, "udp")
     with udp_server(server.number, 53):
@@ -141,7 +88,7 @@ def test_a_published_udp_port_answers_from_the_address_that_was_asked(world: Wor
         assert ask_udp(server.number, HOST, 5353)
 
 
-def test_a_port_on_127_0_0_1_answers_only_the_host(world: World) -> None:
+def test_a_port_on_127_0_0_1_answers_only_the_host(world: Plumbed) -> None:
     server = world.container(2)
     world.publish(2, 8080, 80, address="127.0.0.1")
     with tcp_server(server.number, 80):
@@ -150,7 +97,7 @@ def test_a_port_on_127_0_0_1_answers_only_the_host(world: World) -> None:
             ask_tcp(world.here.neighbour, HOST, 8080, timeout=0.3)
 
 
-def test_a_port_of_another_network_s_container_answers_through_the_host(world: World) -> None:
+def test_a_port_of_another_network_s_container_answers_through_the_host(world: Plumbed) -> None:
     world.bridge(29)
     server, foreign = world.container(2), world.container(2, network=29)
     world.publish(2, 8080, 80)
@@ -161,7 +108,7 @@ def test_a_port_of_another_network_s_container_answers_through_the_host(world: W
 
 
 def test_ports_that_are_not_published_are_closed_to_a_neighbour_who_has_a_route(
-    world: World,
+    world: Plumbed,
 ) -> None:
     server = world.container(2)
     route_through_host(world.here.neighbour)
@@ -171,7 +118,7 @@ def test_ports_that_are_not_published_are_closed_to_a_neighbour_who_has_a_route(
             ask_tcp(world.here.neighbour, "172.30.0.2", 80, timeout=0.3)
 
 
-def test_a_container_does_not_reach_the_loopback_of_the_host(world: World) -> None:
+def test_a_container_does_not_reach_the_loopback_of_the_host(world: Plumbed) -> None:
     container = world.container(2)
     with inside(container.number):
         subprocess.run(
@@ -188,7 +135,7 @@ def test_a_container_does_not_reach_the_loopback_of_the_host(world: World) -> No
             ask_tcp(container.number, "127.0.0.9", 6379, timeout=0.3)
 
 
-def test_forwarding_works_where_iptables_drops(world: World) -> None:
+def test_forwarding_works_where_iptables_drops(world: Plumbed) -> None:
     subprocess.run(["iptables", "-P", "FORWARD", "DROP"], check=True, timeout=10)
     world.bridge()  # at the daemon's start
     server = world.container(2)
@@ -204,7 +151,7 @@ def test_forwarding_works_where_iptables_drops(world: World) -> None:
 
 
 @pytest.mark.usefixtures("filtering")
-def test_without_inter_container_only_published_ports_are_reached(world: World) -> None:
+def test_without_inter_container_only_published_ports_are_reached(world: Plumbed) -> None:
     world.bridge(inter_container=False)
     one, two = world.container(2), world.container(3)
     world.publish(3, 8080, 80)
@@ -215,7 +162,7 @@ def test_without_inter_container_only_published_ports_are_reached(world: World) 
 
 
 @pytest.mark.usefixtures("filtering")
-def test_without_inter_container_linked_containers_reach_linked_ports(world: World) -> None:
+def test_without_inter_container_linked_containers_reach_linked_ports(world: Plumbed) -> None:
     world.bridge(inter_container=False)
     one, two, other = (world.container(number) for number in (2, 3, 4))
     peers = [Peer(address="172.30.0.3", protocol="tcp", port=80)]
@@ -240,7 +187,7 @@ def test_without_inter_container_linked_containers_reach_linked_ports(world: Wor
             ask_tcp(again.number, "172.30.0.3", 80, timeout=0.3)
 
 
-def test_an_internal_network_has_no_way_out(world: World) -> None:
+def test_an_internal_network_has_no_way_out(world: Plumbed) -> None:
     world.bridge(29, internal=True)
     one, two = world.container(2, 29), world.container(3, 29)
     with tcp_server(world.here.neighbour, 80), tcp_server(two.number, 80):
@@ -249,7 +196,7 @@ def test_an_internal_network_has_no_way_out(world: World) -> None:
         assert ask_tcp(one.number, "172.29.0.3", 80) == "172.29.0.2"
 
 
-def test_a_port_that_is_taken_back_is_free_and_the_others_answer(world: World) -> None:
+def test_a_port_that_is_taken_back_is_free_and_the_others_answer(world: Plumbed) -> None:
     server = world.container(2)
     world.publish(2, 8080, 80)
     world.publish(2, 8081, 80)
@@ -265,7 +212,7 @@ def test_a_port_that_is_taken_back_is_free_and_the_others_answer(world: World) -
         socket.create_server(("0.0.0.0", 8080)).close()
 
 
-def test_the_default_route_moves_to_another_network(world: World) -> None:
+def test_the_default_route_moves_to_another_network(world: Plumbed) -> None:
     world.bridge(29, masquerade=False)
     route_through_host(world.here.neighbour)
     container = world.container(2)
@@ -291,7 +238,7 @@ def test_the_default_route_moves_to_another_network(world: World) -> None:
         assert ask_tcp(container.number, NEIGHBOUR, 80) == HOST
 
 
-def test_a_link_local_address_answers_on_its_network(world: World) -> None:
+def test_a_link_local_address_answers_on_its_network(world: Plumbed) -> None:
     one, two = (
         world.stack.enter_context(
             world.plumber.attach(
@@ -311,7 +258,7 @@ def test_a_link_local_address_answers_on_its_network(world: World) -> None:
         assert ask_tcp(one.number, "169.254.0.3", 80) == "169.254.0.2"
 
 
-def test_a_bridge_of_the_administrator_s_is_used_and_left_as_it_was(world: World) -> None:
+def test_a_bridge_of_the_administrator_s_is_used_and_left_as_it_was(world: Plumbed) -> None:
     for line in ("add lan0 type bridge", "set lan0 address 02:00:00:00:00:77 alias mine"):
         subprocess.run(["ip", "link", *line.split()], check=True, timeout=10)
     subprocess.run(["ip", "addr", "add", "10.66.0.1/24", "dev", "lan0"], check=True, timeout=10)
@@ -348,7 +295,7 @@ def test_without_firewall_rules_processes_serve_published_ports(tmp_path: Path) 
         sock, process = rpc.start("sampan.helpers.network", arguments)
         stack.callback(process.wait, 10)
         stack.enter_context(sock)
-        world = World(here, rpc.connect(Plumber, sock, 10), tmp_path / "state", stack)
+        world = Plumbed(here, rpc.connect(Plumber, sock, 10), tmp_path / "state", stack)
         world.bridge()
         server = world.container(2)
         world.publish(2, 8080, 80)
@@ -383,7 +330,7 @@ def test_forwarding_stays_off_if_that_is_wanted(tmp_path: Path) -> None:
         plumber.close()
 
 
-def test_after_detach_nothing_answers_and_no_interface_is_left(world: World) -> None:
+def test_after_detach_nothing_answers_and_no_interface_is_left(world: Plumbed) -> None:
     before = {name for name in links() if not name.startswith("veth")}
     with world.container(2) as container:
         world.publish(2, 8080, 80)
@@ -403,7 +350,7 @@ def test_after_detach_nothing_answers_and_no_interface_is_left(world: World) -> 
     assert b"elements" not in listed.stdout
 
 
-def test_a_udp_client_that_never_pauses_finds_the_next_container(world: World) -> None:
+def test_a_udp_client_that_never_pauses_finds_the_next_container(world: Plumbed) -> None:
     """Without forgetting the old flow its packets would go where the port led before."""
     for number in (2, 3):
         server = world.container(number)
@@ -415,13 +362,13 @@ def test_a_udp_client_that_never_pauses_finds_the_next_container(world: World) -
         _until_quiet(world)
 
 
-def _until_quiet(world: World) -> None:
+def _until_quiet(world: Plumbed) -> None:
     """Wait for the work that the helper does between calls: it begins after 20 ms of quiet."""
     time.sleep(0.15)
     world.plumber.endpoints()
 
 
-def test_an_ipv6_address_of_the_host_leads_to_a_container_of_ipv4(world: World) -> None:
+def test_an_ipv6_address_of_the_host_leads_to_a_container_of_ipv4(world: Plumbed) -> None:
     server = world.container(2)
     world.publish(2, 8080, 80, address="::")
     world.publish(2, 5353, 53, "udp", address="::")
@@ -441,7 +388,7 @@ def test_an_ipv6_address_of_the_host_leads_to_a_container_of_ipv4(world: World) 
             ask_tcp(world.here.host, "::1", 8080)
 
 
-def test_the_helper_s_successor_serves_what_it_left_and_removes_what_ended(world: World) -> None:
+def test_the_helper_s_successor_serves_what_it_left_and_removes_what_ended(world: Plumbed) -> None:
     server, other = world.container(2), world.container(3)
     world.publish(2, 8080, 80)
     world.publish(3, 8081, 80)
@@ -472,7 +419,7 @@ def test_the_helper_s_successor_serves_what_it_left_and_removes_what_ended(world
         assert process.wait(10) == 0
 
 
-def test_a_flushed_ruleset_is_repaired_by_the_next_publish(world: World) -> None:
+def test_a_flushed_ruleset_is_repaired_by_the_next_publish(world: Plumbed) -> None:
     server = world.container(2)
     subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=10)
     world.publish(2, 8080, 80)
@@ -490,7 +437,7 @@ def test_a_flushed_ruleset_is_repaired_by_the_next_publish(world: World) -> None
     ],
 )
 def test_rules_that_a_reload_of_the_firewall_took_are_written_anew(
-    world: World, reload: str
+    world: Plumbed, reload: str
 ) -> None:
     server = world.container(2)
     world.publish(2, 8080, 80)
@@ -499,7 +446,7 @@ def test_rules_that_a_reload_of_the_firewall_took_are_written_anew(
         eventually(lambda: _answers(world, 8080))
 
 
-def test_a_reload_of_iptables_does_not_shut_containers_in(world: World) -> None:
+def test_a_reload_of_iptables_does_not_shut_containers_in(world: Plumbed) -> None:
     server = world.container(2)
     world.publish(2, 8080, 80)
     for line in ("-P FORWARD DROP", "-A FORWARD -s 192.0.2.0/24 -j ACCEPT"):
@@ -510,14 +457,14 @@ def test_a_reload_of_iptables_does_not_shut_containers_in(world: World) -> None:
         eventually(lambda: _answers(world, 8080))
 
 
-def _answers(world: World, port: int) -> bool:
+def _answers(world: Plumbed, port: int) -> bool:
     try:
         return ask_tcp(world.here.neighbour, HOST, port, timeout=0.3) == NEIGHBOUR
     except OSError:
         return False
 
 
-def test_the_host_s_other_interfaces_still_do_not_route_for_one_another(world: World) -> None:
+def test_the_host_s_other_interfaces_still_do_not_route_for_one_another(world: Plumbed) -> None:
     listed = subprocess.run(
         ["nft", "list", "set", "inet", "sampan", "uplinks"],
         check=True,
@@ -527,7 +474,7 @@ def test_the_host_s_other_interfaces_still_do_not_route_for_one_another(world: W
     assert b'"uplink0"' in listed.stdout
 
 
-def test_a_successor_takes_away_the_ports_that_its_predecessor_published(world: World) -> None:
+def test_a_successor_takes_away_the_ports_that_its_predecessor_published(world: Plumbed) -> None:
     world.container(2)
     world.publish(2, 8080, 80)
     sock, process = rpc.start("sampan.helpers.network", [str(world.state)])
@@ -543,14 +490,14 @@ def test_a_successor_takes_away_the_ports_that_its_predecessor_published(world: 
     assert b"elements" not in listed.stdout
 
 
-def test_a_network_that_nobody_knows_any_more_is_removed(world: World) -> None:
+def test_a_network_that_nobody_knows_any_more_is_removed(world: Plumbed) -> None:
     world.bridge(29)
     world.plumber.reconcile([], ["net29"])
     assert "br29" in links()
     assert "br30" not in links()
 
 
-def test_the_helper_keeps_only_the_capabilities_that_it_needs(world: World) -> None:
+def test_the_helper_keeps_only_the_capabilities_that_it_needs(world: Plumbed) -> None:
     found = subprocess.run(
         ["pgrep", "-f", f"sampan.helpers.network .*{world.state}"],
         check=True,
