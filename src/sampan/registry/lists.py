@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from sampan.registry.errors import RegistryError
+from sampan.registry.kept import Kept
 from sampan.registry.metadata import Metadata
 from sampan.spec.digest import Digest
 
@@ -28,6 +29,8 @@ class Lists:
 
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
+        self.kept = Kept()
+        metadata.forget = self.kept.forget
 
     def repositories(self, after: str, count: int) -> Page[str]:
         """Return up to `count` repositories whose names come after `after`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,13 @@ _SCHEMA += _SHARES + _HOLDING.format(table="manifests", size="NEW.size")
 _SCHEMA += _HOLDING.format(
     table="links", size="coalesce((SELECT size FROM blobs WHERE digest = NEW.digest), 0)"
 )
+# What lists show, told to whoever keeps answers: a repository, or "" for the catalog.
+_WATCHED = (("tags", "repository"), ("repositories", "name"))
+_WATCH = """
+CREATE TEMP TRIGGER {table}_{event} AFTER {event} ON {table} BEGIN
+    SELECT changed({row}.{column}); SELECT changed('') WHERE '{table}' = 'repositories';
+END;
+"""
 Row = tuple[Any, ...]
 
 
@@ -93,6 +100,18 @@ class Metadata:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = self._open()
         self._prepare()
+        self.forget: Callable[[Set[str]], None] = lambda subjects: None
+        self._changed: set[str] = set()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Let the database itself say which lists a change makes wrong: nobody can forget it."""
+        self._writer.create_function("changed", 1, self._changed.add)
+        for table, column in _WATCHED:
+            for event, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
+                self._writer.execute(
+                    _WATCH.format(table=table, event=event, row=row, column=column)
+                )
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
@@ -128,6 +147,10 @@ class Metadata:
             except BaseException:
                 self._undo()
                 raise
+            finally:
+                if self._changed:  # also after a failure: it is not known what was done
+                    self.forget(frozenset(self._changed))
+                    self._changed.clear()
 
     def _undo(self) -> None:
         if self._writer.in_transaction:  # SQLite itself ends a change that fills the disk

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 from starlette.responses import Response
 
 from sampan.registry.endpoints.call import Call
 from sampan.registry.errors import RegistryError
+from sampan.registry.kept import Answer, Key
 
 DEFAULT_COUNT = 100  # of repositories, where a client does not say
 SEARCH_COUNT, SEARCH_MOST = 25, 100  # results: usual, at most
@@ -26,9 +29,22 @@ async def catalog(call: Call) -> Response:
         count = min(DEFAULT_COUNT, most)
     elif count > most:
         raise RegistryError("PAGINATION_NUMBER_INVALID", {"n": count})
-    page = await call.run(call.registry.lists.repositories, call.query("last"), count)
-    more = call.next_link("v2/_catalog", last=page.last, n=count) if page.last else {}
-    return Response(msgspec.json.encode({"repositories": page.items}), headers={**JSON, **more})
+    after, lists = call.query("last"), call.registry.lists
+
+    def ask() -> Answer:
+        page = lists.repositories(after, count)
+        return Answer(msgspec.json.encode({"repositories": page.items}), page.last)
+
+    answer = await _kept(call, ("", after, str(count)), ask)
+    more = call.next_link("v2/_catalog", last=answer.last, n=count) if answer.last else {}
+    return Response(answer.body, headers={**JSON, **more})
+
+
+async def _kept(call: Call, key: Key, ask: Callable[[], Answer]) -> Answer:
+    """Return an answer that is kept, or ask in a thread and keep it."""
+    kept = call.registry.lists.kept
+    found = kept.get(key)
+    return found if found is not None else await call.run(kept.make, key, ask)
 
 
 async def ping(call: Call) -> Response:
@@ -72,8 +88,13 @@ async def tags(call: Call) -> Response:
     count = call.count(most)
     if count is None and most:
         count = most
-    page = await call.run(call.registry.lists.tags, call.repository, call.query("last"), count)
-    path = f"v2/{call.repository}/tags/list"
-    more = call.next_link(path, last=page.last, n=count or 0) if page.last else {}
-    body = {"name": call.repository, "tags": page.items}
-    return Response(msgspec.json.encode(body), headers={**JSON, **more})
+    name, after, lists = call.repository, call.query("last"), call.registry.lists
+
+    def ask() -> Answer:
+        page = lists.tags(name, after, count)
+        return Answer(msgspec.json.encode({"name": name, "tags": page.items}), page.last)
+
+    answer = await _kept(call, (name, after, str(count)), ask)
+    path = f"v2/{name}/tags/list"
+    more = call.next_link(path, last=answer.last, n=count or 0) if answer.last else {}
+    return Response(answer.body, headers={**JSON, **more})
