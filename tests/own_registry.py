@@ -72,17 +72,19 @@ class Shop:
         extensions: Mapping[str, Any] | None = None,
     ) -> Answer:
         """Send a request; a body of several pieces is chunked, `hang_up` breaks it off."""
-        return asyncio.run(self._ask(method, url, body, headers or {}, hang_up, extensions or {}))
+        return asyncio.run(self.asked(method, url, body, headers or {}, hang_up, extensions or {}))
 
-    async def _ask(
+    async def asked(
         self,
         method: str,
         url: str,
         body: bytes | Sequence[bytes],
         headers: Mapping[str, str],
-        hang_up: bool,
-        extensions: Mapping[str, Any],
+        hang_up: bool = False,
+        extensions: Mapping[str, Any] | None = None,
+        answer: Answer | None = None,
     ) -> Answer:
+        """Send a request in the running loop; `answer` shows what has come so far."""
         parts = urlsplit(url)
         given = {"host": "registry.test", **{k.lower(): v for k, v in headers.items()}}
         pieces = [body] if isinstance(body, bytes) else list(body)
@@ -92,7 +94,7 @@ class Shop:
             {"type": "http.request", "body": piece, "more_body": hang_up or n + 1 < len(pieces)}
             for n, piece in enumerate(pieces)
         ]
-        answer = Answer()
+        answer = answer or Answer()
 
         async def receive() -> dict[str, Any]:
             return messages.pop(0) if messages else {"type": "http.disconnect"}
@@ -119,7 +121,7 @@ class Shop:
             "scheme": "http",
             "http_version": "1.1",
             "root_path": "",
-            "extensions": dict(extensions),
+            "extensions": dict(extensions or {}),
         }
         await self.application(scope, receive, send)
         return answer

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sampan.http.dialing import Permit
 from sampan.http.limits import ClientLimits
 from sampan.http.proxies import Proxies
 
@@ -28,3 +29,5 @@ class RegistryConfig:
     user_agent: str = "sampan"
     limits: ClientLimits = field(default_factory=ClientLimits)
     proxies: Proxies = field(default_factory=Proxies.from_environment)
+    permit: Permit | None = None
+    """Tells which addresses of which hosts may be asked; None: all."""

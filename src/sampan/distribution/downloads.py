@@ -20,6 +20,8 @@ from sampan.spec.image import Descriptor
 Advance = Callable[[int], None]
 Ask = Callable[[list[Header]], Awaitable[Answer]]
 """Sends the request for the blob with these headers more."""
+Into = int | Callable[[memoryview], None]
+"""Where the bytes go: a file or a pipe, or whoever takes them in the thread that receives them."""
 
 _PIPE_BYTES = 1 << 20  # what an unprivileged process may ask of a pipe
 _PROGRESS = 1 << 20  # after so many bytes, the attempts are counted anew
@@ -36,7 +38,7 @@ class WrongContent(Exception):
 class Download:
     """Takes the bytes of a blob, from as many answers as it needs."""
 
-    def __init__(self, descriptor: Descriptor, into: int, advance: Advance) -> None:
+    def __init__(self, descriptor: Descriptor, into: Into, advance: Advance) -> None:
         digest = parse_digest(descriptor.digest)
         self.descriptor = descriptor
         self.received = 0
@@ -52,19 +54,24 @@ class Download:
         What has been received stays, so that another source can go on. Raises WrongContent,
         Refusal, FailedRequest; OSError if the bytes cannot be written.
         """
-        attempt, before = 1, self.received
+        if not isinstance(self._into, int):
+            return await self._run(ask, transport, attempts)
         with unblocked(self._into):
             _widen(self._into)
-            while True:
-                try:
-                    return await self._attempt(ask)
-                except (FailedRequest, Refusal) as error:
-                    if self.received - before >= _PROGRESS:
-                        attempt, before = 1, self.received
-                    if attempt >= attempts or not may_pass(error):
-                        raise
-                await transport.pause(attempt)
-                attempt += 1
+            return await self._run(ask, transport, attempts)
+
+    async def _run(self, ask: Ask, transport: Transport, attempts: int) -> None:
+        attempt, before = 1, self.received
+        while True:
+            try:
+                return await self._attempt(ask)
+            except (FailedRequest, Refusal) as error:
+                if self.received - before >= _PROGRESS:
+                    attempt, before = 1, self.received
+                if attempt >= attempts or not may_pass(error):
+                    raise
+            await transport.pause(attempt)
+            attempt += 1
 
     async def _attempt(self, ask: Ask) -> None:
         wanted = [("Range", f"bytes={self.received}-")] if self.received else []
@@ -107,7 +114,10 @@ class Download:
             raise WrongContent(f"more than {self.descriptor.size} bytes came")
         if view:
             self._hash.update(view)
-            halt.write(self._into, view)
+            if isinstance(self._into, int):
+                halt.write(self._into, view)
+            else:
+                self._into(view)
             self.received += len(view)
             self._advance(len(view))
 

@@ -29,10 +29,27 @@ class Endpoint:
     schemes: tuple[str, ...]  # in the order in which they are tried
     prefix: str = ""  # before the repository's path; only mirrors have one
     is_mirror: bool = False
+    base: str = ""  # what stands before /v2/, without a slash at its end
+    token_hosts: tuple[str, ...] | None = None
+    """Other hosts whose token servers may be shown the user's password; None: any.
+
+    The registry's own host may, and those that share its domain.
+    """
 
     def url(self, scheme: str, path: str = "") -> Url:
         """Return an address below /v2/."""
-        return Url.parse(f"{scheme}://{self.name}/v2/{path}")
+        return Url.parse(f"{scheme}://{self.name}{self.base}/v2/{path}")
+
+    def trusts(self, realm: str) -> bool:
+        """Tell whether a token server may be shown the user's password."""
+        if self.token_hosts is None:
+            return True
+        try:
+            host = Url.parse(realm).host.lower()
+        except InvalidArgument:
+            return True  # it will not be asked
+        own = self.url("https").host.lower()
+        return host in (own, *self.token_hosts) or _are_related(own, host)
 
 
 class Endpoints:
@@ -111,6 +128,18 @@ class Endpoints:
             return False
         addresses = [ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in found]
         return any(address in net for address in addresses for net in self._networks)
+
+
+def _are_related(one: str, other: str) -> bool:
+    """Tell whether two names lie in one domain: registry-1.docker.io and auth.docker.io."""
+    for text in (one, other):
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            continue
+        return False
+    domain = one.partition(".")[2]
+    return "." in domain and (other == domain or other.endswith(f".{domain}"))
 
 
 def _mirror(text: str) -> Endpoint:

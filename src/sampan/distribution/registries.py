@@ -10,12 +10,14 @@ from typing import Any, Self
 from sampan.distribution.config import RegistryConfig
 from sampan.distribution.credentials import ANONYMOUS, Credentials
 from sampan.distribution.endpoints import Endpoint
+from sampan.distribution.lists import Catalog, all_pages
 from sampan.distribution.login import Login, log_in
+from sampan.distribution.refusals import Refusal
 from sampan.distribution.repository import Repository
 from sampan.distribution.search import SearchResult, search
 from sampan.distribution.session import Memory, Session
 from sampan.distribution.tokens import Tokens
-from sampan.distribution.transport import Transport
+from sampan.distribution.transport import FailedRequest, Transport
 from sampan.spec.reference import Reference
 
 _FAREWELL_SECONDS = 2.0
@@ -79,6 +81,32 @@ class Registries:
 
         sessions = [session(endpoint) for endpoint in (*mirrors, endpoints.of(reference.domain))]
         return Repository(reference, sessions, self._memory, self._bid_farewell)
+
+    def repository_at(
+        self, endpoint: Endpoint, path: str, credentials: Credentials = ANONYMOUS
+    ) -> Repository:
+        """Return a repository of a server of the caller's choice, to pull from."""
+        scope = f"repository:{path}:pull"
+        session = Session(
+            self._transport, self._tokens, self._memory, endpoint, credentials, (scope,)
+        )
+        reference = Reference(endpoint.name, path)
+        return Repository(reference, [session], self._memory, self._bid_farewell)
+
+    async def catalog(self, endpoint: Endpoint, credentials: Credentials = ANONYMOUS) -> list[str]:
+        """Return the names of all repositories that a server lists. Raises Upstream."""
+        session = Session(
+            *(self._transport, self._tokens, self._memory, endpoint, credentials),
+            ("registry:catalog:*",),
+        )
+        try:
+            return await all_pages(
+                session, "_catalog", Catalog, lambda page: page.repositories, "repositories"
+            )
+        except Refusal as error:
+            raise error.error() from None
+        except FailedRequest as error:
+            raise error.error() from None
 
     async def pause(self, attempt: int) -> None:
         """Wait before an attempt of what failed with `may_pass`: longer after each."""

@@ -6,11 +6,9 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-import msgspec
-
-from sampan.distribution.downloads import Download, WrongContent, wrong_content
+from sampan.distribution.downloads import Download, Into, WrongContent, wrong_content
 from sampan.distribution.foreign import fetch_foreign
-from sampan.distribution.headers import next_page
+from sampan.distribution.lists import Tags, all_pages
 from sampan.distribution.manifests import (
     ACCEPT,
     MANIFEST_BYTES,
@@ -41,15 +39,8 @@ from sampan.spec.reference import Reference
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-_TAG_PAGE_BYTES = 8 << 20
-_TAG_PAGES = 1000
-_TAGS = 200_000
 _MIRROR_ATTEMPTS = 2
 _ACCEPT: tuple[Header, ...] = (("Accept", ACCEPT),)
-
-
-class _Tags(msgspec.Struct):
-    tags: list[str] | None = None
 
 
 class Repository:
@@ -158,8 +149,8 @@ class Repository:
 
         return await self._pull_if_there(ask)
 
-    async def fetch_blob(self, descriptor: Descriptor, into: int, advance: Advance) -> None:
-        """Write a blob to a file or pipe, never more than its size, and check size and digest.
+    async def fetch_blob(self, descriptor: Descriptor, into: Into, advance: Advance) -> None:
+        """Write a blob into something, never more than its size, and check size and digest.
 
         The bytes are written before the digest can be known: drop them if this raises. Broken
         connections are taken up again where they broke. Raises Upstream if the content is not
@@ -231,23 +222,8 @@ class Repository:
         return await self._pull("", self._tags)
 
     async def _tags(self, session: Session) -> list[str]:
-        where: str | Url = f"{self._path(session)}/tags/list"
-        tags: list[str] = []
-        for _ in range(_TAG_PAGES):
-            async with await session.send(where, Call("GET")) as answer:
-                await expect(answer, 200)
-                page = await session.transport.read(answer, _TAG_PAGE_BYTES)
-                following = next_page(answer.headers.all("link"))
-            try:
-                tags += msgspec.json.decode(page, type=_Tags).tags or []
-                where = answer.url.join(following) if following else ""
-            except (msgspec.DecodeError, RecursionError, InvalidArgument) as error:
-                raise Upstream(f"invalid list of tags: {plain(str(error))}") from None
-            if len(tags) > _TAGS:
-                break
-            if not where:
-                return tags
-        raise Upstream(f"the registry lists more than {_TAGS} tags, or does not end")
+        path = f"{self._path(session)}/tags/list"
+        return await all_pages(session, path, Tags, lambda page: page.tags, "tags")
 
     # --- endpoints and errors ----------------------------------------------------------------
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from sampan.distribution.challenges import Challenge, challenge_for, parse_challenges
 from sampan.distribution.credentials import Credentials
 from sampan.distribution.endpoints import Endpoint
-from sampan.distribution.refusals import Refusal, refusal
+from sampan.distribution.refusals import Refusal, plain, refusal
 from sampan.distribution.tokens import Tokens, Wish
 from sampan.distribution.transport import Call, FailedRequest, Header, Transport, basic
-from sampan.errors import Unauthorized
+from sampan.errors import Unauthorized, Upstream
 from sampan.http.exchange import Answer
 from sampan.http.faults import CertificateFault, PlainTextFault, RefusedProxyFault
 from sampan.http.urls import Url
@@ -142,6 +142,12 @@ class Session:
             return "Authorization", f"Bearer {self._credentials.registry_token}"
         challenges = self._memory.challenges.get(self.endpoint.name, [])
         if bearer := challenge_for(challenges, "bearer"):
+            realm = bearer.parameters.get("realm", "")
+            if not self._credentials.is_anonymous and not self.endpoint.trusts(realm):
+                raise Upstream(
+                    f"{self.endpoint.name} sends its users to {plain(realm)[:200]} for a token,"
+                    " which is not trusted with their passwords"
+                )
             scopes = (*self._scopes, *more_scopes)
             is_insecure = await self.transport.endpoints.is_insecure(url)
             wish = Wish.of(bearer, scopes, self._credentials, is_insecure)

@@ -88,6 +88,7 @@ class Transport:
             proxies=config.proxies,
             limits=config.limits,
             user_agent=config.user_agent,
+            permit=config.permit,
         )
 
     async def _trust(self, url: Url) -> ssl.SSLContext:

@@ -16,7 +16,7 @@ from typing import Self
 
 import h11
 
-from sampan.http.dialing import connect, proxy_headers
+from sampan.http.dialing import Permit, connect, proxy_headers
 from sampan.http.exchange import Answer, Exchange, Source
 from sampan.http.faults import BrokenFault, Fault
 from sampan.http.limits import ClientLimits
@@ -46,11 +46,13 @@ class Client:
         proxies: Proxies | None = None,
         limits: ClientLimits | None = None,
         user_agent: str = "sampan",
+        permit: Permit | None = None,
     ) -> None:
         self.limits = limits or ClientLimits()
         self._trust = trust or _system_trust()
         self._proxies = proxies or Proxies()
         self._user_agent = user_agent
+        self._permit = permit
         self._idle: dict[_Key, list[_Idle]] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         self._closed = False
@@ -142,7 +144,8 @@ class Client:
                 return idle.wire, False
             idle.wire.close()
         tls = await self._trust(url) if url.scheme == "https" else None
-        return await connect(url, self._proxy(url), tls, self.limits.connect_seconds), True
+        seconds = self.limits.connect_seconds
+        return await connect(url, self._proxy(url), tls, seconds, self._permit), True
 
     def _keep(self, url: Url, wire: Wire) -> None:
         if self._closed:

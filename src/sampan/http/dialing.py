@@ -6,6 +6,7 @@ import asyncio
 import base64
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,6 +15,7 @@ import h11
 from sampan.http.faults import (
     DialFault,
     Fault,
+    ForbiddenFault,
     RefusedProxyFault,
     TimeoutFault,
     exchange_fault,
@@ -28,22 +30,38 @@ from sampan.http.wire import Wire
 _PROXY_HEAD_BYTES = 16 << 10
 _START_SECONDS = 0.3  # of one address before the next; Go's net.Dialer has the same
 _ADDRESSES = 16
+Permit = Callable[[str, str], bool]
+"""Tells whether a host may be asked at one of its addresses."""
 
 
-async def connect(url: Url, proxy: Url | None, tls: ssl.SSLContext | None, seconds: float) -> Wire:
-    """Return a connection over which `url` can be asked. Raises a Fault."""
+async def connect(
+    url: Url,
+    proxy: Url | None,
+    tls: ssl.SSLContext | None,
+    seconds: float,
+    permit: Permit | None = None,
+) -> Wire:
+    """Return a connection over which `url` can be asked. Raises a Fault.
+
+    Only addresses that are permitted are asked, whatever a name resolves to; behind a proxy, which
+    resolves names by itself, only hosts that are written as addresses can be told.
+    """
     try:
         async with asyncio.timeout(seconds):
-            return await _connect(url, proxy, tls)
+            return await _connect(url, proxy, tls, permit)
     except TimeoutError:
         via = proxy or url
         raise TimeoutFault(f"dial tcp {via.netloc}: i/o timeout") from None
 
 
-async def _connect(url: Url, proxy: Url | None, tls: ssl.SSLContext | None) -> Wire:
+async def _connect(
+    url: Url, proxy: Url | None, tls: ssl.SSLContext | None, permit: Permit | None
+) -> Wire:
     if proxy is None:
-        wire = Wire(await _dial(url))
+        wire = Wire(await _dial(url, permit))
     else:
+        if permit is not None and not permit(url.host, url.host):
+            raise _forbidden(url)
         try:
             wire = Wire(await _dial(proxy))
         except DialFault as error:
@@ -57,7 +75,11 @@ async def _connect(url: Url, proxy: Url | None, tls: ssl.SSLContext | None) -> W
         raise
 
 
-async def _dial(url: Url) -> socket.socket:
+def _forbidden(url: Url) -> ForbiddenFault:
+    return ForbiddenFault(f"dial tcp {url.netloc}: this address must not be asked")
+
+
+async def _dial(url: Url, permit: Permit | None = None) -> socket.socket:
     """Connect to a host: its addresses are tried in turn, each with a small start before the next.
 
     The first that answers wins (RFC 8305); if none does, the last one's error is told.
@@ -71,6 +93,10 @@ async def _dial(url: Url) -> socket.socket:
         found = []
     fault = DialFault(f"dial tcp: lookup {url.host}: no such host")
     waiting = [(family, address) for family, _, _, _, address in found[:_ADDRESSES]]
+    if permit is not None and waiting:
+        waiting = [(family, at) for family, at in waiting if permit(url.host, str(at[0]))]
+        if not waiting:
+            raise _forbidden(url)
     running: set[asyncio.Task[socket.socket]] = set()
     try:
         while waiting or running:

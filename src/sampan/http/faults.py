@@ -43,6 +43,10 @@ class MalformedFault(Fault):
     """The answer is not HTTP, or is larger than it may be."""
 
 
+class ForbiddenFault(Fault):
+    """The host has only addresses that must not be asked."""
+
+
 class RefusedProxyFault(Fault):
     """The proxy does not let us through."""
 

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -23,6 +24,9 @@ from sampan.registry.endpoints.call import Call, Emit
 from sampan.registry.errors import RegistryError
 from sampan.registry.registry import Registry
 from sampan.registry.service import HANDLER, USER, Service
+
+if TYPE_CHECKING:  # only a cache needs it
+    from sampan.registry.proxy.proxy import Proxy
 
 log = logging.getLogger(__name__)
 Endpoint = Callable[[Call], Awaitable[Response]]
@@ -110,12 +114,16 @@ class Application:
         emit: Emit | None = None,
         sick: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        """`sick` returns the health checks that fail, by name, with their reasons."""
+        """`sick` returns the health checks that fail, by name, with their reasons.
+
+        `proxy` may be set later, before the first request: it needs the application's threads.
+        """
         self.registry = registry
         self.service = service or Service()
         self.access = access or NoAccess()
         self.emit = emit
         self.sick = sick
+        self.proxy: Proxy | None = None
         self.threads = ThreadPoolExecutor(THREADS, "registry")
         # Of their own: whoever tries passwords keeps only others waiting who log in.
         self._logins = ThreadPoolExecutor(LOGIN_THREADS, "login")
@@ -182,6 +190,9 @@ class Application:
             allowed = [m for m in route.verbs if not self.service.read_only or m in READING]
             raise RegistryError("UNSUPPORTED", headers={"Allow": ", ".join(sorted(allowed))})
         name = names.repository(groups["name"]) if "name" in groups else ""
+        place = None
+        if self.proxy and name and (place := self.proxy.place(name, request.query_params)):
+            name = place.repository
         call = Call(
             request=request,
             registry=self.registry,
@@ -206,7 +217,15 @@ class Application:
         request.scope[USER] = call.grant.user
         if verb.deletes and not self.service.deletes:
             raise RegistryError("UNSUPPORTED")
+        if self.proxy and place:
+            if "push" in verb.actions:
+                raise RegistryError("UNSUPPORTED", message=place.refusal)
+            call.cached = self.proxy.cached(place, _may_read(call))
         return await verb.endpoint(call)
+
+
+def _may_read(call: Call) -> Callable[[str], bool]:
+    return lambda name: call.grant.allows(Scope("repository", name, PULL))
 
 
 def scopes(request: Request, name: str, verb: Verb) -> Sequence[Scope]:

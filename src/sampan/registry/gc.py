@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sampan.registry import inventory, paths
@@ -62,8 +62,18 @@ class Collector:
         self._driver = driver
         self._metadata = metadata
 
-    def collect(self, delay: float, *, untagged: bool = False, dry_run: bool = False) -> Collected:
-        """Remove unused blobs; with `untagged` first the manifests that no tag leads to."""
+    def collect(
+        self,
+        delay: float,
+        *,
+        untagged: bool = False,
+        dry_run: bool = False,
+        among: Callable[[str], bool] | None = None,
+    ) -> Collected:
+        """Remove unused blobs; with `untagged` first the manifests that no tag leads to.
+
+        `among` tells whose blobs: those that another repository has, too, stay.
+        """
         found = Collected()
         if untagged:
             for (repository,) in self._metadata.rows("SELECT name FROM repositories"):
@@ -71,7 +81,7 @@ class Collector:
                     pass
         after: str | None = ""
         while after is not None:
-            after = self._blobs(found, after, delay, dry_run)
+            after = self._blobs(found, after, delay, dry_run, among)
         return found
 
     def _untagged(self, found: Collected, repository: str, delay: float, dry_run: bool) -> bool:
@@ -87,15 +97,29 @@ class Collector:
                     log.info("manifest %s of %s has no tag and is removed", digest, repository)
         return bool(digests) and not dry_run
 
-    def _blobs(self, found: Collected, after: str, delay: float, dry_run: bool) -> str | None:
+    def _blobs(
+        self,
+        found: Collected,
+        after: str,
+        delay: float,
+        dry_run: bool,
+        among: Callable[[str], bool] | None,
+    ) -> str | None:
         """Remove some blobs; return where to go on, None at the end."""
         with self._metadata.change() as database:
             rows = database.execute(_UNUSED_BLOBS, (time.time() - delay, after, STEP)).fetchall()
-            found.blobs += [Digest(digest) for digest, _ in rows]
-            found.bytes += sum(size for _, size in rows)
+            wanted = [row for row in rows if not among or self._is_among(database, row[0], among)]
+            found.blobs += [Digest(digest) for digest, _ in wanted]
+            found.bytes += sum(size for _, size in wanted)
             if not dry_run:
-                self._remove(database, [Digest(digest) for digest, _ in rows])
+                self._remove(database, [Digest(digest) for digest, _ in wanted])
         return rows[-1][0] if rows else None
+
+    def _is_among(
+        self, database: sqlite3.Connection, digest: str, among: Callable[[str], bool]
+    ) -> bool:
+        query = "SELECT repository FROM links WHERE digest = ?"
+        return all(among(name) for (name,) in database.execute(query, (digest,)))
 
     def _remove(self, database: sqlite3.Connection, digests: Sequence[Digest]) -> None:
         """Remove blobs: first the links, so that none is left that leads to nothing."""

@@ -35,7 +35,7 @@ class Lists:
     def repositories(self, after: str, count: int) -> Page[str]:
         """Return up to `count` repositories whose names come after `after`."""
         query = "SELECT name FROM repositories WHERE name > ? ORDER BY name LIMIT ?"
-        return _page([name for (name,) in self._metadata.rows(query, after, count + 1)], count)
+        return page_of([name for (name,) in self._metadata.rows(query, after, count + 1)], count)
 
     def search(self, term: str, count: int) -> list[str]:
         """Return up to `count` repositories with a term in their names."""
@@ -49,7 +49,7 @@ class Lists:
         query = "SELECT name FROM tags WHERE repository = ? AND name > ? ORDER BY name LIMIT ?"
         limit = -1 if count is None else count + 1
         found = [name for (name,) in self._metadata.rows(query, repository, after, limit)]
-        return _page(found, len(found) if count is None else count)
+        return page_of(found, len(found) if count is None else count)
 
     def referrers(
         self, repository: str, subject: Digest, artifact_type: str, after: str
@@ -76,7 +76,8 @@ class Lists:
         return Page(items)
 
 
-def _page(found: list[str], count: int) -> Page[str]:
+def page_of(found: list[str], count: int) -> Page[str]:
+    """Return the first `count` of what was found, and whether there is more."""
     more = len(found) > count > 0
     items = found[:count]
     return Page(items, items[-1] if more else "")

@@ -112,9 +112,32 @@ class Manifests:
         if ":" in reference and digest != reference:
             raise RegistryError("DIGEST_INVALID", {"digest": reference, "received": digest})
         parsed = documents.parse(content, media_type, self._validation)
+        return self._store(repository, digest, content, tags, parsed, demand=True)
+
+    def keep(
+        self, repository: str, digest: Digest, media_type: str, content: bytes, tag: str = ""
+    ) -> Stored:
+        """Store a verified manifest of another registry; its parts may come later.
+
+        Raises MANIFEST_INVALID.
+        """
+        parsed = documents.parse(content, media_type, documents.ANYTHING)
+        tags = [names.tag(tag)] if tag else []
+        return self._store(repository, digest, content, tags, parsed, demand=False)
+
+    def _store(
+        self,
+        repository: str,
+        digest: Digest,
+        content: bytes,
+        tags: Sequence[str],
+        parsed: documents.Parts,
+        demand: bool,
+    ) -> Stored:
         with self._driver.stage(self._files(repository, digest, content, tags)) as staged:
             with self._metadata.change() as database:
-                self._demand(database, repository, parsed)
+                if demand:
+                    self._demand(database, repository, parsed)
                 self._quotas.admit(database, repository, digest, len(content))
                 self._quotas.admit_tags(database, repository, tags)
                 staged.publish()

@@ -6,6 +6,7 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sampan.registry.answered import Answered
@@ -44,6 +45,10 @@ class Metrics:
             "Requests that are being answered.",
             registry=self._registry,
         )
+
+    def add(self, figures: Collector) -> None:
+        """Tell figures of somebody else, too."""
+        self._registry.register(figures)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

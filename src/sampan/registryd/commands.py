@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sampan.errors import InvalidArgument
 from sampan.registry.configuration.document import Checked, load
-from sampan.registryd import governing, settings, token_settings
+from sampan.registryd import governing, settings, token_settings, upstreams
 from sampan.registryd.serve import configure_logs
 from sampan.registryd.serve import serve as serve_registry
 
@@ -47,6 +47,7 @@ def verify(options: argparse.Namespace, path: Path) -> int:
             settings.mailboxes(checked)
             token_settings.lifetime(checked)
             governing.quotas(checked)
+            upstreams.places(checked)
         except InvalidArgument as error:
             problems = [str(error)]
     for problem in problems:

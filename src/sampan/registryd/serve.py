@@ -10,10 +10,13 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Executor
 from contextlib import AsyncExitStack
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp
 
 from sampan.errors import InvalidArgument
@@ -32,6 +35,9 @@ from sampan.registry.tokens.issuer import Issuer
 from sampan.registryd import debugging, logs, settings, sockets, token_settings
 from sampan.registryd.certificates import Certificates
 from sampan.registryd.mail import Post
+
+if TYPE_CHECKING:
+    from sampan.registry.proxy.proxy import Proxy
 
 log = logging.getLogger(__name__)
 DEFAULT_ADDRESS = ":5000"
@@ -62,6 +68,7 @@ async def serve(checked: Checked) -> None:
         listener = sockets.listen(address, checked.get("http.net", "tcp"), os.environ)
         stack.callback(listener.close)
         works: list[Coroutine[Any, Any, None]] = []
+        figures: list[Collector] = []
         stack.callback(_drop, works)
         served: ASGIApp | None = None
         issuer = None
@@ -70,7 +77,7 @@ async def serve(checked: Checked) -> None:
             works.append(_tend(issuer, lifetime))
         health = Health()
         if settings.has_storage(checked):
-            served, health = _registry(checked, stack, works)
+            served, health = await _registry(checked, stack, works, figures)
         if issuer:
             tokens = TokenApplication(issuer, token_settings.path(checked), served)
             stack.callback(tokens.close)
@@ -78,7 +85,7 @@ async def serve(checked: Checked) -> None:
         assert served, "a configuration without storage and tokens is refused"
         if not checked.get("log.accesslog.disabled", False):
             served = AccessLog(served, sys.stdout)
-        served = await _debug(checked, stack, health, served)
+        served = await _debug(checked, stack, health, served, figures)
         server = await stack.enter_async_context(
             make_server(
                 served,
@@ -108,10 +115,14 @@ def _drop(works: list[Coroutine[Any, Any, None]]) -> None:
         work.close()
 
 
-def _registry(
-    checked: Checked, stack: AsyncExitStack, works: list[Coroutine[Any, Any, None]]
+async def _registry(
+    checked: Checked,
+    stack: AsyncExitStack,
+    works: list[Coroutine[Any, Any, None]],
+    figures: list[Collector],
 ) -> tuple[Application, Health]:
-    """Open the registry, and say what has to go on beside the requests."""
+    """Open the registry; say what has to go on beside the requests, and what is counted."""
+    cache = _cache(checked)
     access = settings.access(checked)
     collecting = settings.collecting(checked)
     endpoints = settings.endpoints(checked)
@@ -123,10 +134,26 @@ def _registry(
     health = Health(settings.checks(checked, registry.driver.check))
     application = Application(registry, settings.service(checked), access, notifier, health.sick)
     stack.callback(application.close)
+    if cache:
+        proxy = await stack.enter_async_context(cache(registry, application.threads))
+        application.proxy = proxy
+        works.append(proxy.work())
+        figures.append(proxy.figures)
     works.append(health.watch(application.threads))
     works.append(_purge(registry, application, settings.purging(checked)))
     works.append(_collect(registry, application, collecting))
     return application, health
+
+
+def _cache(checked: Checked) -> Callable[[Registry, Executor], Proxy] | None:
+    """Return what makes the cache of other registries; None if this is none."""
+    if not checked.get("proxy"):
+        return None
+    from sampan.registry.proxy.proxy import Proxy  # the client of registries: 10 MB
+    from sampan.registryd import upstreams
+
+    places = upstreams.places(checked)
+    return partial(Proxy, places=places) if places else None
 
 
 def _notifier(
@@ -139,7 +166,11 @@ def _notifier(
 
 
 async def _debug(
-    checked: Checked, stack: AsyncExitStack, health: Health, served: ASGIApp
+    checked: Checked,
+    stack: AsyncExitStack,
+    health: Health,
+    served: ASGIApp,
+    figures: Sequence[Collector],
 ) -> ASGIApp:
     """Open the debug port, if there is one; return the application, counted if that is wanted."""
     address = checked.get("http.debug.addr")
@@ -147,6 +178,9 @@ async def _debug(
         return served
     counted = checked.get("http.debug.prometheus.enabled", False)
     metrics = Metrics(served) if counted else None
+    if metrics:
+        for collector in figures:
+            metrics.add(collector)
     path = str(checked.get("http.debug.prometheus.path") or "/metrics")
     server = await stack.enter_async_context(DebugServer(debugging.handler(health, metrics, path)))
     listener = sockets.on_address(str(address))

@@ -37,8 +37,6 @@ def refusals(document: Mapping[str, Any]) -> Iterator[Problem]:
     for kind, key in (("bugsnag", "apikey"), ("newrelic", "licensekey")):
         if section("reporting", kind).get(key):
             yield Problem(f"reporting.{kind}", "this version does not report to others")
-    if section("proxy").get("remoteurl"):
-        yield Problem("proxy", "this version is no mirror of another registry")
     if section("compatibility", "schema1").get("enabled"):
         yield Problem("compatibility.schema1", "manifests of schema 1 are not accepted")
     if section("policy", "repository").get("classes"):

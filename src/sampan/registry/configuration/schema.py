@@ -240,6 +240,36 @@ TOKENS = Section(  # ours
         "attempts": Section({"name": Integer(1), "address": Integer(1)}),
     }
 )
+_UPSTREAM: dict[str, Node] = {
+    "remoteurl": Text(),
+    "username": Text(),
+    "password": Text(),
+    "ttl": Duration(),
+    "exec": Section({"command": Text(), "lifetime": Duration()}),
+    # The rest is ours.
+    "namespaces": Many(Text()),
+    "tokenhosts": Many(Text()),
+    "networks": Many(Text()),
+    "mirror": Many(
+        Section(
+            {
+                "repositories": Many(Text(), needed=True),
+                "tags": Many(Text()),
+                "platforms": Many(Text()),
+                "interval": Duration(),
+                "cron": Text(),
+            }
+        )
+    ),
+}
+PROXY = Section(
+    {
+        **_UPSTREAM,
+        "cachewritetimeout": Duration(),
+        "local": Many(Text()),  # ours
+        "upstreams": Many(Section({"name": Text(), "prefix": Text(), **_UPSTREAM})),  # ours
+    }
+)
 ROOT = Section(
     {
         "version": Text(needed=True),
@@ -258,16 +288,7 @@ ROOT = Section(
         "notifications": NOTIFICATIONS,
         "redis": Free(Anything()),
         "health": HEALTH,
-        "proxy": Section(
-            {
-                "remoteurl": Text(),
-                "username": Text(),
-                "password": Text(),
-                "ttl": Duration(),
-                "exec": Section({"command": Text(), "lifetime": Duration()}),
-                "cachewritetimeout": Duration(),
-            }
-        ),
+        "proxy": PROXY,
         "compatibility": Section(
             {
                 "schema1": Section(

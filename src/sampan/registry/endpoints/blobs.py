@@ -12,6 +12,7 @@ from sampan.http.asgi import SENDFILE
 from sampan.registry.drivers.driver import Content
 from sampan.registry.endpoints.call import Call, Event, empty
 from sampan.registry.errors import RegistryError
+from sampan.registry.proxy.arriving import Absent, Arriving
 from sampan.spec.digest import Digest
 
 OCTETS = "application/octet-stream"
@@ -62,12 +63,12 @@ async def get(call: Call) -> Response:
         "Content-Type": OCTETS,
     }
     request = call.request
-    if f'"{digest}"' in request.headers.get("if-none-match", ""):
+    if f'"{digest}"' in request.headers.get("if-none-match", "") and not call.cached:
         await call.run(call.registry.blobs.find, call.repository, digest)
         return Response(status_code=304, headers=headers)
-    if call.service.redirect and (away := await _away(call, digest)):
-        return away
-    content = await call.run(call.registry.blobs.open, call.repository, digest)
+    content = await _open(call, digest)
+    if isinstance(content, Response):
+        return content
     try:
         wanted = request.headers.get("range", "")
         if request.headers.get("if-range", f'"{digest}"') != f'"{digest}"':
@@ -76,10 +77,28 @@ async def get(call: Call) -> Response:
         if request.method == "GET":
             event = Event("pull", call.repository, digest, OCTETS, content.size)
             await call.tell(event)
+            if call.cached:
+                call.cached.sent("blob", part.last - part.first + 1 if part else content.size)
     except BaseException:
         content.close()
         raise
     return BlobResponse(call, content, part, headers)
+
+
+async def _open(call: Call, digest: Digest) -> Content | Response:
+    """Open a blob; where the storage has an address for it, return an answer that leads there."""
+    content: Content | None = None
+    if call.cached:
+        content = await call.cached.open(digest, to_read=call.request.method == "GET")
+    if isinstance(content, Arriving | Absent):
+        return content
+    if call.service.redirect and (away := await _away(call, digest)):
+        if content:
+            content.close()
+        return away
+    if content is None:
+        content = await call.run(call.registry.blobs.open, call.repository, digest)
+    return content
 
 
 async def _away(call: Call, digest: Digest) -> Response | None:
@@ -154,6 +173,8 @@ class BlobResponse(Response):
         offset, end = self._part.first, self._part.last + 1
         while offset < end:
             count = min(PIECE, end - offset)
+            if isinstance(self._content, Arriving):
+                await self._content.ready(offset + count)
             piece = await self._call.run(self._content.read, offset, count)
             if not piece:  # the head is sent: only a broken connection can still say it
                 raise OSError(f"blob ends after {offset} of {self._content.size} bytes")

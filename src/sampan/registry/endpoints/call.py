@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -18,6 +18,9 @@ from sampan.registry.errors import RegistryError
 from sampan.registry.registry import Registry
 from sampan.registry.service import Service
 from sampan.spec.digest import Digest
+
+if TYPE_CHECKING:
+    from sampan.registry.proxy.cached import CachedRepository
 
 T = TypeVar("T")
 _DIGITS = 9  # of a number in a query
@@ -55,6 +58,7 @@ class Call:
     groups: Mapping[str, str]
     emit: Emit | None
     repository: str = field(default="")
+    cached: CachedRepository | None = None  # the repository is that of an upstream
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call something that blocks, in a thread."""

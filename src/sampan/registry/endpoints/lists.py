@@ -10,6 +10,7 @@ from starlette.responses import Response
 from sampan.registry.endpoints.call import Call
 from sampan.registry.errors import RegistryError
 from sampan.registry.kept import Answer, Key
+from sampan.registry.lists import page_of
 
 DEFAULT_COUNT = 100  # of repositories, where a client does not say
 SEARCH_COUNT, SEARCH_MOST = 25, 100  # results: usual, at most
@@ -89,12 +90,19 @@ async def tags(call: Call) -> Response:
     if count is None and most:
         count = most
     name, after, lists = call.repository, call.query("last"), call.registry.lists
+    there = await call.cached.tags() if call.cached else None
 
     def ask() -> Answer:
-        page = lists.tags(name, after, count)
+        if there is None:
+            page = lists.tags(name, after, count)
+        else:
+            found = [tag for tag in there if tag > after]
+            page = page_of(found, len(found) if count is None else count)
         return Answer(msgspec.json.encode({"name": name, "tags": page.items}), page.last)
 
-    answer = await _kept(call, (name, after, str(count)), ask)
+    # What an upstream has may be another list the next time.
+    kept = _kept(call, (name, after, str(count)), ask) if there is None else call.run(ask)
+    answer = await kept
     path = f"v2/{name}/tags/list"
     more = call.next_link(path, last=answer.last, n=count or 0) if answer.last else {}
     return Response(answer.body, headers={**JSON, **more})

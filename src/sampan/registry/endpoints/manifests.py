@@ -21,6 +21,8 @@ async def get(call: Call) -> Response:
     """Send a manifest as it was pushed."""
     reference = _reference(call)
     request = call.request
+    if call.cached:
+        await call.cached.refresh(reference)
     stored, content = await call.run(call.registry.manifests.read, call.repository, reference)
     headers = {
         "Docker-Content-Digest": stored.digest,
@@ -34,6 +36,8 @@ async def get(call: Call) -> Response:
     if request.method == "HEAD":
         return Response(headers=headers)
     tag = "" if ":" in reference else reference
+    if call.cached:
+        call.cached.sent("manifest", stored.size)
     await call.tell(
         Event("pull", call.repository, stored.digest, stored.media_type, stored.size, tag)
     )

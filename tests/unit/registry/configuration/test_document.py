@@ -111,7 +111,6 @@ def test_what_is_wrong_is_told_with_its_place(text: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("proxy: {remoteurl: 'https://x'}", "proxy"),
         ("log: {hooks: [{type: pager}]}", "log.hooks[0]"),
         ("middleware: {storage: [{name: redirect}]}", "middleware.storage[0]"),
         ("reporting: {bugsnag: {apikey: x}}", "reporting.bugsnag"),

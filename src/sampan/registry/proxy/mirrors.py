@@ -1,0 +1,137 @@
+"""Mirroring: what is to be here before anybody asks, fetched at its times."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sampan.errors import SampanError, Unavailable
+from sampan.registry.errors import RegistryError
+from sampan.registry.proxy.arriving import Arriving
+from sampan.registry.proxy.cached import CachedRepository
+from sampan.registry.proxy.schedules import Mirroring, is_pattern, matches
+from sampan.registry.proxy.upstreams import Place, Upstream
+from sampan.spec.digest import Digest
+from sampan.spec.image import Descriptor, parse_document
+
+if TYPE_CHECKING:
+    from sampan.registry.proxy.proxy import Proxy
+
+log = logging.getLogger(__name__)
+DEPTH = 4  # of indexes within indexes
+
+
+@dataclass
+class Round:
+    """What one round did."""
+
+    tags: int = 0
+    failures: int = 0
+
+
+class Mirror:
+    """Mirrors some repositories of one upstream."""
+
+    def __init__(self, proxy: Proxy, upstream: Upstream, mirroring: Mirroring) -> None:
+        self._proxy = proxy
+        self._upstream = upstream
+        self._mirroring = mirroring
+
+    async def run(self) -> None:
+        """Go round for ever; with an interval, at once for the first time."""
+        if self._mirroring.cron:
+            await self._wait()
+        while True:
+            done = await self.once()
+            log.info(
+                "mirrored %d tags of %s, %d failures", done.tags, self._upstream.name, done.failures
+            )
+            await self._wait()
+
+    async def _wait(self) -> None:
+        await asyncio.sleep(self._mirroring.wait(datetime.now().astimezone()))
+
+    async def once(self) -> Round:
+        """Go round once. What fails is logged, and left for the next round."""
+        done = Round()
+        try:
+            names = await self._names()
+        except SampanError as error:
+            log.error("%s lists no repositories: %s", self._upstream.name, error)
+            return Round(failures=1)
+        for name in names:
+            place = Place(self._upstream.prefix + name, self._upstream, name)
+            cached = self._proxy.cached(place, lambda _: False)
+            await self._repository(cached, done)
+        return done
+
+    async def _names(self) -> list[str]:
+        """Return the repositories to mirror; only patterns need the upstream's catalog."""
+        wanted = self._mirroring.repositories
+        patterns = [name for name in wanted if is_pattern(name)]
+        found = [name for name in wanted if not is_pattern(name)]
+        if patterns:
+            client = self._proxy.client(self._upstream.name)
+            credentials = await self._upstream.login.credentials()
+            for name in await client.catalog(self._upstream.endpoint, credentials):
+                if name not in found and matches(name, patterns):
+                    found.append(name)
+        return found
+
+    async def _repository(self, cached: CachedRepository, done: Round) -> None:
+        name = cached.place.repository
+        wanted = self._mirroring.tags
+        try:
+            tags = [tag for tag in wanted if not is_pattern(tag)]
+            if any(is_pattern(tag) for tag in wanted):
+                there = await cached.tags()
+                if there is None:
+                    raise Unavailable("its tags cannot be listed")
+                tags = [tag for tag in there if matches(tag, wanted)]
+        except (RegistryError, SampanError) as error:
+            log.error("%s is not mirrored: %s", name, error)
+            done.failures += 1
+            return
+        for tag in tags:
+            try:
+                await self._pull(cached, tag)
+            except (RegistryError, SampanError, OSError) as error:
+                log.error("%s:%s is not mirrored: %s", name, tag, error)
+                done.failures += 1
+            else:
+                done.tags += 1
+
+    async def _pull(self, cached: CachedRepository, reference: str, depth: int = 0) -> None:
+        """Bring a manifest, and all that it needs."""
+        await cached.refresh(reference)
+        document = parse_document(await cached.read(reference))
+        for child in document.manifests or ():
+            if depth < DEPTH and self._wants(child):
+                await self._pull(cached, child.digest, depth + 1)
+        if document.is_index:
+            return
+        for part in [*([document.config] if document.config else []), *(document.layers or [])]:
+            if not part.urls:
+                await self._blob(cached, Digest(part.digest))
+
+    async def _blob(self, cached: CachedRepository, digest: Digest) -> None:
+        content = await cached.open(digest)
+        with content:
+            if isinstance(content, Arriving):
+                await content.ready(content.size)
+
+    def _wants(self, child: Descriptor) -> bool:
+        names, platforms = _names_of(child), self._mirroring.platforms
+        return not platforms or not names or not names.isdisjoint(platforms)
+
+
+def _names_of(child: Descriptor) -> set[str]:
+    """Return what a child of an index may be called; one without a platform is always wanted."""
+    platform = child.platform
+    if platform is None or "unknown" in (platform.os, platform.architecture):
+        return set()  # such as attestations
+    name = f"{platform.os}/{platform.architecture}"
+    return {name, f"{name}/{platform.variant}"} if platform.variant else {name}

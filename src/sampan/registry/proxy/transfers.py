@@ -1,0 +1,198 @@
+"""Blobs on their way from an upstream: each comes once, whoever wants it, and is read as it comes.
+
+The bytes go into an upload of the repository, which is verified and becomes its blob at the end.
+Clients read behind; the last piece is held back from them until the digest is known to be right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import tempfile
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol, TypeVar
+
+from sampan.registry import paths
+from sampan.registry.drivers.driver import Content
+from sampan.registry.proxy.upstreams import Place
+from sampan.registry.registry import Registry
+from sampan.registry.uploads import Receiver
+from sampan.spec.digest import Digest, algorithm
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+HELD_BACK = 64 << 10  # bytes at the end that nobody gets before all is verified
+AT_ONCE = 32  # transfers; each has a thread and a connection
+
+Fetch = Callable[[Callable[[memoryview], None], Callable[[int], None]], Awaitable[None]]
+"""Gives the bytes of a blob to the first, tells the second how many they were."""
+
+
+class Reader(Protocol):
+    """Reads what was received."""
+
+    def read(self, offset: int, count: int) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+class Spool:
+    """A copy of what comes in, where the storage gives nothing back before the end."""
+
+    def __init__(self, folder: str) -> None:
+        self._file: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 closed by close
+
+    def write(self, data: bytes) -> None:
+        self._file.seek(0, 2)
+        self._file.write(data)
+        self._file.flush()
+
+    def read(self, offset: int, count: int) -> bytes:
+        return os.pread(self._file.fileno(), count, offset)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass
+class _Open:
+    """What a transfer writes into, and where it is read."""
+
+    key: str
+    receiver: Receiver
+    reader: Reader
+    spool: Spool | None
+
+
+class Transfer:
+    """One blob that comes. Those who read it `join` and `leave`."""
+
+    def __init__(self, place: Place, digest: Digest, size: int) -> None:
+        self.place = place
+        self.digest = digest
+        self.size = size
+        self.error: Exception | None = None
+        self._received = 0
+        self._done = False
+        self._readers = 1  # the transfer itself
+        self._opened: _Open | None = None
+        self._news = asyncio.Event()
+
+    async def ready(self, end: int) -> None:
+        """Return when the bytes up to `end` can be read. Raises what ended the transfer."""
+        while self.error is None and self._readable < end:
+            await self._news.wait()
+        if self.error is not None:
+            raise self.error
+
+    @property
+    def _readable(self) -> int:
+        return self.size if self._done else min(self._received, self.size - HELD_BACK)
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return bytes that are ready; in a thread."""
+        assert self._opened is not None
+        return self._opened.reader.read(offset, count)
+
+    def join(self) -> None:
+        """Keep what was received readable."""
+        self._readers += 1
+
+    def leave(self) -> None:
+        """Have read enough."""
+        self._readers -= 1
+        if not self._readers and self._opened is not None:
+            self._opened.reader.close()
+            self._opened = None
+
+    def _tell(self) -> None:
+        self._news, news = asyncio.Event(), self._news
+        news.set()
+
+    async def run(self, registry: Registry, threads: Executor, fetch: Fetch) -> None:
+        """Bring the blob. What goes wrong is kept for those who wait."""
+        loop = asyncio.get_running_loop()
+
+        async def call(function: Callable[..., T], *arguments: Any) -> T:
+            return await loop.run_in_executor(threads, function, *arguments)
+
+        try:
+            self._opened = opened = await call(self._open, registry)
+            await self._bring(registry, opened, call, fetch)
+            self._done = True
+        except asyncio.CancelledError:
+            self.error = OSError("the registry ends")
+            raise
+        except Exception as error:  # noqa: BLE001 told to everybody who waits
+            self.error = error
+            log.warning("blob %s of %s did not come: %s", self.digest, self.place.repository, error)
+        finally:
+            self._tell()
+            self.leave()
+
+    async def _bring(
+        self,
+        registry: Registry,
+        opened: _Open,
+        call: Callable[..., Awaitable[Any]],
+        fetch: Fetch,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        uploads, name = registry.uploads, self.place.repository
+
+        def take(view: memoryview) -> None:
+            data = bytes(view)
+            opened.receiver.write(data)
+            if opened.spool:
+                opened.spool.write(data)
+
+        def advance(count: int) -> None:
+            loop.call_soon_threadsafe(self._advance, count)
+
+        try:
+            await fetch(take, advance)
+            await call(uploads.finish, name, opened.key, self.digest, opened.receiver)
+        except BaseException:
+            await asyncio.shield(call(self._undo, registry, opened))
+            raise
+
+    def _advance(self, count: int) -> None:
+        self._received += count
+        self._tell()
+
+    def _open(self, registry: Registry) -> _Open:
+        name = self.place.repository
+        key = registry.uploads.start(name, algorithm(self.digest))
+        with ExitStack() as undo:
+            undo.callback(registry.uploads.cancel, name, key)
+            receiver = registry.uploads.receive(name, key)
+            undo.callback(receiver.close)
+            reader, spool = self._reader(registry, f"{paths.upload(name, key)}/data")
+            undo.pop_all()
+        return _Open(key, receiver, reader, spool)
+
+    def _reader(self, registry: Registry, path: str) -> tuple[Reader, Spool | None]:
+        content: Content | None = None
+        try:
+            content = registry.driver.open(path)
+        except FileNotFoundError:
+            pass
+        if content is not None and content.local:  # a file of this machine is read as it grows
+            return content, None
+        if content is not None:
+            content.close()
+        spool = Spool(str(registry.own_folder))
+        return spool, spool
+
+    def _undo(self, registry: Registry, opened: _Open) -> None:
+        """Throw away what came; the storage may fail at that too, and a purge finds it later."""
+        name = self.place.repository
+        try:
+            opened.receiver.close()
+            registry.uploads.cancel(name, opened.key)
+        except Exception as error:  # noqa: BLE001 there is a better one to tell
+            log.info("upload %s of %s is left: %s", opened.key, name, error)

@@ -1,0 +1,55 @@
+"""Several upstreams in one cache, beside repositories of its own."""
+
+from __future__ import annotations
+
+from tests.caching import caching, upstream
+from tests.lying_registry import LyingRegistry, lying_registry
+from tests.remote_images import busybox, push, small_layer
+
+
+def test_upstreams_are_told_apart_by_prefix_and_namespace(liar: LyingRegistry) -> None:
+    one, two = busybox(small_layer("one")), busybox(small_layer("two"))
+    with lying_registry() as other:
+        push(liar, "app", "1", one)
+        push(other, "app", "1", two)
+        known = (
+            upstream(liar, "one", prefix="one/", namespaces=("one.example",)),
+            upstream(other, "two", prefix="two/", namespaces=("two.example",)),
+        )
+        with caching(*known) as cache:
+            for place in ("/v2/one/app/manifests/1", "/v2/app/manifests/1?ns=one.example"):
+                assert cache.get(place).header("docker-content-digest") == one.digest
+            for place in ("/v2/two/app/manifests/1", "/v2/app/manifests/1?ns=two.example"):
+                assert cache.get(place).header("docker-content-digest") == two.digest
+            answer = cache.get("/v2/app/manifests/1?ns=three.example")
+            assert (answer.status, answer.code) == (404, "NAME_UNKNOWN")
+            assert cache.get("/v2/_catalog").json["repositories"] == ["one/app", "two/app"]
+            base = one.layers[0].digest
+            assert cache.blob("one/app", base).status == 200
+            assert cache.blob("two/app", base).status == 200
+        fetched = [line for one in (liar, other) for line in one.log.lines]
+        assert sum(1 for verb, path in fetched if verb == "GET" and base in path) == 1
+
+
+def test_repositories_of_ones_own_lie_beside(liar: LyingRegistry) -> None:
+    push(liar, "app", "1", busybox())
+    with caching(upstream(liar, prefix="hub/")) as cache:
+        cache.push("team/app", "1")
+        assert cache.tags("team/app") == ["1"]
+        assert cache.manifest("hub/app", "1").status == 200
+        assert cache.manifest("team/app", "2").status == 404
+        assert [path for _, path in liar.log.lines if "team" in path] == []
+        digest = busybox().layers[0].digest
+        cache.blob("hub/app", digest)
+        answer = cache.ask("POST", f"/v2/team/app/blobs/uploads/?mount={digest}&from=hub/app")
+        assert answer.status == 201
+
+
+def test_what_is_cached_can_be_removed(liar: LyingRegistry) -> None:
+    shipped = busybox()
+    push(liar, "app", "1", shipped)
+    with caching(liar) as cache:
+        cache.manifest("app", "1")
+        assert cache.ask("DELETE", f"/v2/app/manifests/{shipped.digest}").status == 202
+        assert cache.registry.lists.tags("app", "", None).items == []
+        assert cache.manifest("app", "1").status == 200
