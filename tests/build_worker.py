@@ -19,7 +19,7 @@ import msgspec
 from sampan.build.builder import Builder
 from sampan.build.worker import Clients, Nobody
 from sampan.engine.images.feeding import from_pipe
-from sampan.errors import NotFound
+from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.build import BaseImage, BuildOptions, Ran, Repository, RunStep
 from sampan.spec.digest import chain_id, digest_of
 from sampan.spec.docker.images import ProgressMessage
@@ -63,6 +63,7 @@ class FakeWorker:
         self.events: dict[str, asyncio.Event] = {}
         self.running = self.reads = 0
         self.archives: dict[str, bytes] = {}  # by diff id
+        self.configs: dict[str, bytes] = {}  # of images that were built
         self.mounted: list[list[str]] = []  # layers of temporary images
 
     def have(self, name: str, *files: bytes, **config: Any) -> str:
@@ -160,8 +161,17 @@ class FakeWorker:
             file.seek(0)
             return self._store(parent, file.read())
 
+    async def bring(self, parent: str | None, diff_id: str, pieces: AsyncIterator[bytes]) -> None:
+        archive = b"".join([piece async for piece in pieces])
+        if self._store(parent, archive) != diff_id:
+            raise InvalidArgument("it is another layer")
+
+    async def config(self, image: str) -> bytes:
+        return self.configs.get(image) or msgspec.json.encode(self.images[image].config)
+
     async def add_image(self, config: bytes, parent: str) -> str:
         image = digest_of(config)
+        self.configs[image] = config
         self.images[image] = BaseImage(
             id=image, config=msgspec.json.decode(config, type=ImageConfig)
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64encode
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
-from msgspec import structs
+import msgspec
 
 from sampan.build.arguments import Arguments, platform_arguments
 from sampan.build.cache import Cache, Record
@@ -38,6 +39,8 @@ from sampan.build.linting import Checks, Violation, lint, undefined
 from sampan.build.mounting import Mounting
 from sampan.build.outline import Outline, Target, outline, targets
 from sampan.build.pruning import PruneWish, to_prune
+from sampan.build.remotecache.importing import Imports
+from sampan.build.remotecache.records import INLINE, Blob, Step, write_inline
 from sampan.build.rewriting import Squashing
 from sampan.build.shell import Shell
 from sampan.build.solver import Build, Solver, StepFailed
@@ -48,11 +51,12 @@ from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.build import BuildCachePruneReport, BuildOptions
 from sampan.spec.digest import chain_id
 from sampan.spec.docker.images import ErrorDetail, ProgressMessage
-from sampan.spec.image import History, RootFS
+from sampan.spec.image import Descriptor, History, RootFS
 from sampan.spec.names import short_id
 from sampan.spec.platform import Platform
 
 Messages = AsyncGenerator[ProgressMessage, None]
+_INLINE: Final = "BUILDKIT_INLINE_CACHE"
 _EPOCH: Final = "SOURCE_DATE_EPOCH"
 _LATEST: Final = ((1 << 63) - 1) // 10**9  # seconds that as nanoseconds have 64 bits
 
@@ -74,6 +78,8 @@ class Built:
     epoch: int | None = None  # SOURCE_DATE_EPOCH, in seconds
     violations: Sequence[Violation] = ()  # of BuildKit's checks
     platform: Platform = field(default_factory=Platform.host)  # that it is for
+    steps: Mapping[str, Step] = field(default_factory=dict)  # by the keys of records
+    inline: bool = False  # its configuration tells of the steps
 
 
 class Builder:
@@ -156,6 +162,10 @@ class Builder:
                 return
             await self._finish(options, built, say)
 
+    def imports(self) -> Imports:
+        """Return caches that are stored elsewhere, none yet, for one build."""
+        return Imports(self._worker)
+
     def intake(self) -> AbstractAsyncContextManager[None]:
         """Keep what a build makes until it has a name, or was handed out."""
         return self._worker.intake()
@@ -167,15 +177,19 @@ class Builder:
         context: Tree,
         clients: Clients,
         display: Callable[[int], Voices],
+        imports: Imports | None = None,
     ) -> Built:
         """Make what a Dockerfile says; `display` gets the number of steps. Hold an intake.
 
+        `imports` are caches that are stored elsewhere.
         Raises InvalidArgument for what is wrong with the Dockerfile, StepFailed.
         """
         dockerfile = await self._parsed(recipe)
-        build = self._prepared(options, dockerfile, context, clients)
+        imports = self.imports() if imports is None else imports
+        build = replace(self._prepared(options, dockerfile, context, clients), imports=imports)
         if options.cache_from:
-            build = replace(build, cache_times=await self._times(options.cache_from))
+            times = await self._times(options.cache_from, imports)
+            build = replace(build, cache_times=times)
         checks = _checks(dockerfile, options)
         violations = checks.apply(lint(dockerfile, build.arguments.from_variables()))
         voices = display(build.plan.steps)
@@ -195,6 +209,8 @@ class Builder:
             build.epoch,
             violations=[*violations, *missing],
             platform=_platform(options, state),
+            steps=solver.steps,
+            inline=options.arguments.get(_INLINE) in ("1", "true"),
         )
 
     async def check(self, options: BuildOptions, recipe: Recipe, context: Tree) -> list[Violation]:
@@ -214,7 +230,9 @@ class Builder:
     async def outline(self, options: BuildOptions, recipe: Recipe, context: Tree) -> Outline:
         """Return what a target takes. Raises InvalidArgument for what is wrong with it."""
         dockerfile = await self._parsed(recipe)
-        build = self._prepared(structs.replace(options, labels={}), dockerfile, context, Nobody())
+        build = self._prepared(
+            msgspec.structs.replace(options, labels={}), dockerfile, context, Nobody()
+        )
         return outline(dockerfile, build.plan, build.arguments)
 
     async def _parsed(self, recipe: Recipe) -> Dockerfile:
@@ -227,7 +245,18 @@ class Builder:
             return state.image
         if not state.config.history:
             raise InvalidArgument("No image was generated. Is your Dockerfile empty?")
-        return await self._worker.add_image(state.encoded(), "")
+        return await self._worker.add_image(await self.config(built), "")
+
+    async def config(self, built: Built) -> bytes:
+        """Return the configuration of what was built, with its steps if it tells of them."""
+        if built.state.image:
+            return await self._worker.config(built.state.image)
+        encoded = built.state.encoded()
+        if not built.inline:
+            return encoded
+        told = write_inline(built.steps, built.state.config.diff_ids)
+        fields = msgspec.json.decode(encoded) | {INLINE: b64encode(told).decode()}
+        return msgspec.json.encode(fields, order="sorted")
 
     async def files(self, built: Built, spool: Spool | None = None) -> Tree:
         """Return the files of what was built; whoever has them closes their spool."""
@@ -270,6 +299,7 @@ class Builder:
             contexts=contexts,
             clients=clients,
             epoch=epoch,
+            imports=self.imports(),
         )
 
     async def _squashed(self, build: Build, state: State) -> State:
@@ -294,13 +324,21 @@ class Builder:
         draft.history = [*history, last]
         return state.changed(draft)
 
-    async def _times(self, names: Sequence[str]) -> frozenset[str]:
-        """Return when the steps of images were made; those that are not here have none."""
+    async def _times(self, names: Sequence[str], imports: Imports) -> frozenset[str]:
+        """Return when the steps of images were made; those that are not here have none.
+
+        What the images themselves tell of their steps is used, too.
+        """
         found: set[str] = set()
         for name in names:
             with suppress(NotFound, InvalidArgument):
-                history = (await self._worker.image(name)).config.history or []
+                image = await self._worker.image(name)
+                history = image.config.history or []
                 found |= {step.created for step in history if step.created}
+                layers = [
+                    Blob(Descriptor(digest=one, size=0), one) for one in image.config.diff_ids
+                ]
+                imports.add_inline(await self._worker.config(image.id), layers, None)
         return frozenset(found)
 
     async def _finish(self, options: BuildOptions, built: Built, say: Say) -> None:

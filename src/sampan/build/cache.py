@@ -86,6 +86,10 @@ class Cache:
             if users == 1:
                 del self._turns[key]
 
+    def has(self, key: str) -> bool:
+        """Tell whether a step is known; that is no use of it."""
+        return key in self._records
+
     def find(self, key: str) -> Record | None:
         """Return what a step made, if all of it is still there; it counts as used."""
         record = self._records.get(key)

@@ -7,7 +7,7 @@ import posixpath
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sampan.build.arguments import Arguments
@@ -25,6 +25,8 @@ from sampan.build.layer import Item, write_layer
 from sampan.build.mounting import Mounting
 from sampan.build.places import locate
 from sampan.build.prepared import Prepared
+from sampan.build.remotecache.importing import Imports
+from sampan.build.remotecache.records import Step
 from sampan.build.rewriting import Rewriting
 from sampan.build.shell import Shell
 from sampan.build.state import SHELL, State, extended
@@ -68,6 +70,7 @@ class Build:
     # With --cache-from, as Docker's classic builder has it, the steps of those images alone count;
     # each is known by its time.
     cache_times: frozenset[str] | None = None
+    imports: Imports = field(kw_only=True)
 
     def now(self) -> int:
         """Return the time of what is made now, in nanoseconds."""
@@ -81,6 +84,7 @@ class Solver:
         self._build, self.display = build, display
         self._states: dict[int, asyncio.Future[State]] = {}
         self.used: set[str] = set()  # keys of records
+        self.steps: dict[str, Step] = {}  # all that was done or found, by the keys of records
         self.undefined: list[tuple[str, model.Place]] = []  # variables, and where they are used
 
     async def solve(self) -> State:
@@ -237,22 +241,25 @@ class _StageRun:
     async def _recorded(self, state: State, draft: ImageConfig, text: str) -> State:
         """Return a changed configuration, with the time at which this was first done."""
         key = key_of("configuration", state.id(), text)
-        record = self._find(key)
+        record = await self._find(key, state)
         if record is None:
             record = await self._note(key, state, "", text)
         else:
             self._voice.cached()
         history = f"{_shell(draft)} #(nop)  {text}"
         config = extended(draft, timestamp(record.created), history, "", draft.author)
+        self._solver.steps[record.key] = Step(record.created)
         return state.changed(config)
 
-    def _find(self, key: str) -> Record | None:
-        options, stage = self._build.options, self._needed.stage
-        if options.no_cache or stage.begin.name in options.no_cache_stages:
+    async def _find(self, key: str, state: State) -> Record | None:
+        build, stage = self._build, self._needed.stage
+        if build.options.no_cache or stage.begin.name in build.options.no_cache_stages:
             return None
         key = self._key(key)
-        record = self._build.cache.find(key)
-        times = self._build.cache_times
+        record = build.cache.find(key)
+        if record is None:
+            record = await build.imports.find(key, state.chain)
+        times = build.cache_times
         if record is None or (times is not None and timestamp(record.created) not in times):
             return None
         self._solver.used.add(key)
@@ -276,6 +283,8 @@ class _StageRun:
         config = extended(
             state.draft(), timestamp(record.created), text, record.diff_id, state.config.author
         )
+        layers = tuple(config.diff_ids) if record.diff_id else ()
+        self._solver.steps[record.key] = Step(record.created, layers)
         return state.changed(config)
 
     async def _run(self, state: State, it: model.Run) -> State:
@@ -285,7 +294,7 @@ class _StageRun:
         mounts = await self._mounts(state, it)
         key = running.key_of_run(step, command, mounts.keys)
         async with build.cache.turn(key):
-            record = self._find(key)
+            record = await self._find(key, state)
             if record is not None:
                 self._voice.cached()
             else:
@@ -336,20 +345,20 @@ class _StageRun:
         text = f"{_shell(state.config)} #(nop) {wanted.text} in {wanted.destination} "
         # Of another state nothing changes while its layers are the same: then no file is read.
         short = copying.key_of_words(state.chain, wanted) if it.origin else None
-        record = self._find(short) if short else None
+        record = await self._find(short, state) if short else None
         if record is not None:
             self._voice.cached()
             return await self._layered(state, record, text)
         copy = copying.Copying(build.worker, state.chain, wanted)
         key = await copy.choose(build.sources, build.context)
         async with build.cache.turn(key):
-            record = self._find(key)
+            record = await self._find(key, state)
             if record is not None:
                 self._voice.cached()
             else:
                 diff_id = await copy.make(build.epoch)
                 record = await self._note(key, state, diff_id, wanted.text)
-        if short:
+        if short and build.cache.has(record.key):  # not of a cache that only this build believes
             await build.cache.add(replace(record, key=self._key(short)))
         return await self._layered(state, record, text)
 
@@ -377,7 +386,7 @@ class _StageRun:
         state = scope.state
         path = metadata.working_dir(scope, it.path)
         key = key_of("workdir", state.id(), path)
-        record = self._find(key)
+        record = await self._find(key, state)
         if record is not None:
             self._voice.cached()
         else:

@@ -132,6 +132,15 @@ class Worker(Protocol):
         "" if it changes nothing.
         """
 
+    async def bring(self, parent: str | None, diff_id: str, pieces: AsyncIterator[bytes]) -> None:
+        """Put a layer, whose archive (any compression) comes, on its parent.
+
+        Raises InvalidArgument if it is another one.
+        """
+
+    async def config(self, image: str) -> bytes:
+        """Return the configuration of an image that is here."""
+
     async def add_image(self, config: bytes, parent: str) -> str:
         """Store an image whose layers are there; return its id."""
 

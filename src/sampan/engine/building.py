@@ -183,6 +183,22 @@ class Building:
         await self._layers.commit(staged, below, lease=False)
         return staged.diff_id
 
+    async def bring(self, parent: str | None, diff_id: str, pieces: AsyncIterator[bytes]) -> None:
+        """Put a layer, whose archive (any compression) comes, on its parent.
+
+        Raises InvalidArgument if it is another one.
+        """
+        below = Digest(parent) if parent else None
+        staged = await self._layers.stage(pieces, parent=below)
+        if staged.diff_id != diff_id:
+            await self._layers.discard(staged)
+            raise InvalidArgument(f"the layer {staged.diff_id} was said to be {diff_id}")
+        await self._layers.commit(staged, below, lease=False)
+
+    async def config(self, image: str) -> bytes:
+        """Return the configuration of an image that is here."""
+        return await blocking(self._images.store.content.read, Digest(image))
+
     async def add_image(self, config: bytes, parent: str) -> str:
         """Store an image whose layers are there; return its id."""
         return (await self._images.store.add(config, parent)).id

@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,7 @@ from sampan.distribution.repository import Repository
 from sampan.distribution.uploads import Read
 from sampan.engine.blocking import in_own_thread
 from sampan.engine.images.departing import packed
+from sampan.engine.images.feeding import from_task
 from sampan.engine.images.images import Images
 from sampan.engine.images.shipping import Cargo, Shipping
 from sampan.engine.undisturbed import waited_for
@@ -48,10 +49,6 @@ class Exporting:
 
     def __init__(self, images: Images) -> None:
         self._images, self._store = images, images.store
-
-    async def config(self, image: str) -> bytes:
-        """Return the configuration of an image that is here."""
-        return self._store.content.read(Digest(image))
 
     async def measured(self, layer: LayerPlace, form: Compression) -> Descriptor:
         """Return what a layer is in some form; one that lies in a registry is not compressed."""
@@ -96,6 +93,11 @@ class Exporting:
         """Return the repository that a reference is in, for a push."""
         repository, shipping = self._images.pushing.shipping(reference, credentials)
         return Destination(self, repository, shipping)
+
+    def origin(self, reference: Reference, credentials: Credentials | None) -> Origin:
+        """Return what a reference names in its registry, to read it."""
+        registries = self._images.registries
+        return Origin(registries.repository(reference.trimmed(), credentials), reference)
 
     async def record(
         self, configs: Sequence[bytes], documents: Sequence[bytes], names: Sequence[str]
@@ -156,6 +158,23 @@ class Destination:
         """Store a manifest or index under its digest, or a tag."""
         name = tag or parse_digest(descriptor.digest)
         await self._repository.put_manifest(name, descriptor.media_type, content)
+
+
+class Origin:
+    """One name in a registry that is read; see build.remotecache.importing.Origin."""
+
+    def __init__(self, repository: Repository, reference: Reference) -> None:
+        self._repository = repository
+        self._name = reference.digest or reference.with_default_tag().tag
+
+    async def manifest(self, digest: str = "") -> tuple[Descriptor, bytes]:
+        """Return a manifest or index: of a digest, or what the reference means."""
+        found = await self._repository.manifest(parse_digest(digest) if digest else self._name)
+        return found.descriptor, found.content
+
+    def blob(self, descriptor: Descriptor) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Give a blob; its digest and size are checked when it ends."""
+        return from_task(lambda into: self._repository.fetch_blob(descriptor, into, _ignore))
 
 
 def _ignore(_: object) -> None:

@@ -7,7 +7,7 @@ api/services/content/v1/content.proto and plugins/services/content/contentserver
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -39,14 +39,22 @@ class ClientStore:
             raise InvalidArgument(self._refusal)
         return self._session.exchange(path, kind, self._metadata, self._refusal, reply)
 
+    async def size(self, digest: str) -> int:
+        """Return the bytes of a blob; NotFound if it is not there."""
+        async with self._call("Info", pb.InfoRequest, pb.InfoResponse) as stream:
+            await stream.send_message(pb.InfoRequest(digest=digest), end=True)
+            answer = await stream.recv_message()
+            if answer is None:
+                raise NotFound(f"the client does not say whether it has {digest}")
+            return int(answer.info.size)
+
     async def has(self, digest: str) -> bool:
         """Tell whether a blob is there."""
         try:
-            async with self._call("Info", pb.InfoRequest, pb.InfoResponse) as stream:
-                await stream.send_message(pb.InfoRequest(digest=digest), end=True)
-                return await stream.recv_message() is not None
+            await self.size(digest)
         except NotFound:
             return False
+        return True
 
     async def whole(self, digest: str, limit: int) -> bytes:
         """Return a small blob; NotFound, InvalidArgument if it is large or another one."""
@@ -60,7 +68,7 @@ class ClientStore:
             raise InvalidArgument(f"the client has another content for {digest}")
         return raw
 
-    async def read(self, descriptor: Descriptor) -> AsyncIterator[bytes]:
+    async def read(self, descriptor: Descriptor) -> AsyncGenerator[bytes, None]:
         """Yield a blob; InvalidArgument, at the end, if it is not what it should be."""
         digest, size = hashlib.sha256(), 0
         async for piece in self._pieces(descriptor.digest):
@@ -72,7 +80,7 @@ class ClientStore:
         if size != descriptor.size or f"sha256:{digest.hexdigest()}" != descriptor.digest:
             raise InvalidArgument(f"the client has another content for {descriptor.digest}")
 
-    async def _pieces(self, digest: str) -> AsyncIterator[bytes]:
+    async def _pieces(self, digest: str) -> AsyncGenerator[bytes, None]:
         request = pb.ReadContentRequest(digest=digest)
         async with self._call("Read", type(request), pb.ReadContentResponse) as stream:
             await stream.send_message(request, end=True)

@@ -6,19 +6,19 @@ daemon/internal/builder-next (worker labels, the exporter `moby`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
 from typing import Final
 
 from grpclib.server import Stream
 
+from sampan.api.buildkit.caching import Caching, exports_of, with_steps
 from sampan.api.buildkit.calls import Metadata, Service, both_ways, streaming, unary
 from sampan.api.buildkit.exporting import EXPORTERS, HandingOut
 from sampan.api.buildkit.jobs import Job, Jobs
 from sampan.api.buildkit.options import foreign, is_ours, wish_of
 from sampan.api.buildkit.sessions import Session, Tunnel
 from sampan.build.cache import Record
-from sampan.build.exporting.outlet import Outlet
 from sampan.build.exporting.outputs import Outputs, Result
 from sampan.build.pruning import PruneWish
 from sampan.errors import InvalidArgument, SampanError, Unsupported
@@ -36,8 +36,8 @@ _VERSION: Final = "v0.25.0"  # of BuildKit's protocol: what clients may expect o
 class Control:
     """Answers the calls of the service."""
 
-    def __init__(self, jobs: Jobs, outlet: Outlet, host_gateway: str) -> None:
-        self._jobs, self._outlet, self._host_gateway = jobs, outlet, host_gateway
+    def __init__(self, jobs: Jobs, host_gateway: str) -> None:
+        self._jobs, self._host_gateway = jobs, host_gateway
 
     def service(self) -> Service:
         """Return the table of its methods."""
@@ -100,6 +100,7 @@ class Control:
                 await job.end()  # before anything that its workers use may go
 
     async def _result(self, job: Job, request: pb.SolveRequest) -> pb.SolveResponse:
+        job.imports = list(request.Cache.Imports)
         try:
             job.session.set_result(await self._session(request))
         except SampanError as error:
@@ -129,10 +130,14 @@ class Control:
     async def _export(self, job: Job, request: pb.SolveRequest, result: Result) -> pb.SolveResponse:
         response: dict[str, str] = {}
         if result.built:
-            outputs = Outputs(self._jobs.builder, self._outlet)
+            caches = exports_of(request.Cache.Exports)
+            result = with_steps(result, caches)
+            outputs = Outputs(self._jobs.builder, self._jobs.outlet)
             for number, exporter in enumerate(request.Exporters):
                 handing = HandingOut(outputs, job, number, exporter.Attrs)
                 response |= await handing.run(exporter.Type, result)
+            caching = Caching(self._jobs.outlet, await job.client(), job.progress)
+            response |= await caching.store(result, caches)
         return pb.SolveResponse(ExporterResponse=response)
 
     async def status(
@@ -164,10 +169,7 @@ class Control:
         """Forget records; tell which."""
         builder = self._jobs.builder
         known = {record.key: (record, builder.size(record)) for record in builder.cache.records()}
-        filters: dict[str, list[str]] = {}
-        for one in request.filter:
-            name, _equals, value = one.partition("=")
-            filters.setdefault(name.rstrip("=~!"), []).append(value.lstrip("="))
+        filters = _filters(request.filter)
         if request.keepDuration:
             filters["until"] = [f"{request.keepDuration}ns"]
         keep = request.reservedSpace or request.maxUsedSpace
@@ -190,13 +192,21 @@ def _check(request: pb.SolveRequest) -> None:
     for exporter in request.Exporters:
         if exporter.Type not in EXPORTERS:
             raise Unsupported(f'exporter "{exporter.Type}" could not be found')
-    if request.Cache.Exports:
-        kinds = ", ".join(entry.Type for entry in request.Cache.Exports)
-        raise Unsupported(f"cache export to {kinds} is not supported")
+    exports_of(request.Cache.Exports)
     for entitlement in request.Entitlements:
         if entitlement in _ALLOWED:
             continue
         raise InvalidArgument(f"granting entitlement {entitlement} is not allowed")
+
+
+def _filters(texts: Iterable[str]) -> dict[str, list[str]]:
+    """Return `name==value,…` as our filters; clients that want none send an empty one."""
+    filters: dict[str, list[str]] = {}
+    for one in ",".join(texts).split(","):
+        if one:
+            name, _equals, value = one.partition("=")
+            filters.setdefault(name.rstrip("=~!"), []).append(value.lstrip("="))
+    return filters
 
 
 def _version() -> pb.BuildkitVersion:

@@ -16,8 +16,8 @@ class BuildKit:
 
     def __init__(self, builder: Builder, outlet: Outlet, host_gateway: str = "") -> None:
         self.sessions = Sessions()
-        jobs = Jobs(builder, self.sessions)
-        control = Control(jobs, outlet, host_gateway)
+        jobs = Jobs(builder, outlet, self.sessions)
+        control = Control(jobs, host_gateway)
         self._services = [control.service(), Gateway(jobs, control).service()]
 
     def services(self) -> list[Service]:

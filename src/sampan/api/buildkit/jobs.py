@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
+from sampan.api.buildkit.caching import Caching, imports_of
 from sampan.api.buildkit.clients import SessionClient
 from sampan.api.buildkit.llb import address_of
 from sampan.api.buildkit.material import Material
@@ -29,9 +30,11 @@ from sampan.api.buildkit.sessions import Session, Sessions
 from sampan.api.buildkit.views import View
 from sampan.api.buildkit.warnings import warnings
 from sampan.build.builder import Builder, Built, Recipe
+from sampan.build.exporting.outlet import Outlet
+from sampan.build.remotecache.importing import Imports
 from sampan.build.tree import Spool, Tree
 from sampan.errors import InvalidArgument, NotFound, Unsupported
-from sampan.spec.buildkit.control_pb2 import StatusResponse
+from sampan.spec.buildkit.control_pb2 import CacheOptionsEntry, StatusResponse
 from sampan.spec.buildkit.solver_pb2 import Definition
 
 _PATIENCE: Final = 5.0  # seconds until somebody asks for the result of a build
@@ -57,6 +60,7 @@ class Job:
     policed: bool = False  # the client wants to be asked about sources
     results: dict[str, Built] = field(default_factory=dict)
     views: dict[str, View] = field(default_factory=dict)
+    imports: Sequence[CacheOptionsEntry] = ()  # caches to use, unless the front end names others
     _workers: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @property
@@ -103,8 +107,8 @@ class Job:
 class Jobs:
     """All builds of one engine that were asked for by gRPC."""
 
-    def __init__(self, builder: Builder, sessions: Sessions) -> None:
-        self.builder, self.sessions = builder, sessions
+    def __init__(self, builder: Builder, outlet: Outlet, sessions: Sessions) -> None:
+        self.builder, self.outlet, self.sessions = builder, outlet, sessions
         self._jobs: dict[str, Job] = {}
         self._arrival = asyncio.Event()  # of the next one
 
@@ -146,6 +150,7 @@ class Jobs:
         `inputs` are what some attributes name.
         """
         wish, session = wish_of(attributes, inputs), await job.client()
+        caches = imports_of(attributes, job.imports)
         if job.policed and not wish.remote:  # buildx always asks for it with a remote context
             raise Unsupported("source policies are not supported")
         spool = Spool(self.builder.scratch())
@@ -154,7 +159,9 @@ class Jobs:
             definition, recipe = await material.recipe()
             context = await material.context()
             client = SessionClient(session, self.result)
-            made = await self._solve(job, wish, recipe, context, client)
+            imports = self.builder.imports()
+            await Caching(self.outlet, session, job.progress).use(imports, caches)
+            made = await self._solve(job, wish, recipe, context, client, imports)
             told = warnings(definition, recipe, made[0].violations)
             job.progress.tell(StatusResponse(warnings=told))
             return made
@@ -162,14 +169,20 @@ class Jobs:
             spool.close()
 
     async def _solve(
-        self, job: Job, wish: Wish, recipe: Recipe, context: Tree, client: SessionClient
+        self,
+        job: Job,
+        wish: Wish,
+        recipe: Recipe,
+        context: Tree,
+        client: SessionClient,
+        imports: Imports,
     ) -> list[Built]:
         """Build for all platforms, beside each other."""
 
         async def one(platform: str) -> Built:
             options = msgspec.structs.replace(wish.options, platform=platform)
             display = partial(Vertices, job.progress, platform if wish.is_index else "")
-            return await self.builder.solve(options, recipe, context, client, display)
+            return await self.builder.solve(options, recipe, context, client, display, imports)
 
         try:
             async with asyncio.TaskGroup() as group:

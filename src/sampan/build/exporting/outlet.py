@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from sampan.build.remotecache.importing import Origin
 from sampan.distribution.credentials import Credentials
 from sampan.spec.exports import Compression, LayerPlace
 from sampan.spec.image import Descriptor
@@ -42,9 +43,6 @@ class Destination(Protocol):
 class Outlet(Protocol):
     """Where results of builds go."""
 
-    async def config(self, image: str) -> bytes:
-        """Return the configuration of an image that is here."""
-
     async def measured(self, layer: LayerPlace, form: Compression) -> Descriptor:
         """Return what a layer is in some form; one that lies in a registry is not compressed."""
 
@@ -53,6 +51,9 @@ class Outlet(Protocol):
 
     def destination(self, reference: Reference, credentials: Credentials | None) -> Destination:
         """Return the repository that a reference is in, for a push."""
+
+    def origin(self, reference: Reference, credentials: Credentials | None) -> Origin:
+        """Return what a reference names in its registry, to read it."""
 
     async def record(
         self, configs: Sequence[bytes], documents: Sequence[bytes], names: Sequence[str]

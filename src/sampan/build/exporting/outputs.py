@@ -68,8 +68,7 @@ class Outputs:
             LayerPlace(diff_id=diff_id, chain=chain)
             for diff_id, chain in zip(diff_ids, chain_ids(diff_ids), strict=True)
         ]
-        config = await self.outlet.config(state.image) if state.image else state.encoded()
-        return Product(built.platform, config, layers)
+        return Product(built.platform, await self.builder.config(built), layers)
 
     async def _products(self, result: Result) -> list[Product]:
         return [await self._product(built) for built in result.built]

@@ -76,10 +76,10 @@ class Images:
     ) -> None:
         tables = ImageDatabase(database)
         self.store = ImageStore(ContentStore(root), mounter, tables, uses, emit)
-        registries, limits = registries or Registries(), limits or TransferLimits()
+        self.registries, limits = registries or Registries(), limits or TransferLimits()
         self._downloads, self._uploads = Slots(limits.downloads), Slots(limits.uploads)
-        self._pulling = Pulling(self.store, registries, self._downloads, emit)
-        self.pushing = Pushing(self.store, registries, self._uploads, emit)
+        self._pulling = Pulling(self.store, self.registries, self._downloads, emit)
+        self.pushing = Pushing(self.store, self.registries, self._uploads, emit)
         self._driver = driver
         self._root, self._containers = data_root or root, containers
         self._pruning = False

@@ -15,7 +15,7 @@ from sampan.errors import InvalidArgument, NotFound
 
 def jobs() -> Jobs:
     nobody: Any = None
-    return Jobs(nobody, Sessions())
+    return Jobs(nobody, nobody, Sessions())
 
 
 def test_whoever_asks_early_gets_the_job_when_it_is_there() -> None:
