@@ -11,6 +11,7 @@ from sampan import rpc
 from sampan.network.linux_plumber import LinuxPlumber
 from sampan.network.plumber import Plumber
 from tests.netns import Hosts, hosts
+from tests.object_storages import Storages
 from tests.session import PATIENCE
 
 
@@ -33,3 +34,10 @@ def plumber(request: pytest.FixtureRequest, here: Hosts, tmp_path: Path) -> Iter
     with sock:
         yield rpc.connect(Plumber, sock, PATIENCE)  # type: ignore[type-abstract]
     assert process.wait(PATIENCE) == 0
+
+
+@pytest.fixture(scope="session")
+def storages() -> Iterator[Storages]:
+    """Object storages, each of which runs from the first test on that asks for it."""
+    with Storages() as found:
+        yield found

@@ -108,12 +108,14 @@ class Blobs:
         database.execute("INSERT OR IGNORE INTO links VALUES (?, ?)", (repository, digest))
         database.execute("UPDATE blobs SET touched = ? WHERE digest = ?", (time.time(), digest))
 
-    def accept(self, repository: str, digest: Digest, size: int, uploaded: str) -> None:
-        """Make a verified, synced file the blob of this digest, and a repository's."""
+    def accept(
+        self, repository: str, digest: Digest, size: int, uploaded: str, version: str
+    ) -> None:
+        """Make a verified, synced file of this version the blob of a digest, and a repository's."""
         target = paths.blob(digest)
         with (
             self._staged_link(repository, digest) as staged,
-            self._driver.move(uploaded, target) as moved,
+            self._driver.move(uploaded, target, version) as moved,
         ):
             moved.prepare()
             with self._metadata.change() as database:

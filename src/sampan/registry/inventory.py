@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
 import msgspec
@@ -51,10 +51,9 @@ def take_inventory(driver: Survey, metadata: Metadata) -> None:
         everything = set(database.execute("SELECT repository, digest FROM manifests"))
         for name, digest in everything - there:
             forget_manifest(database, name, digest)
-        for name, digest in sorted(there - known):
-            _read_manifest(driver, database, name, digest)
+        _read_manifests(driver, database, sorted(there - known))
         manifests = set(database.execute("SELECT repository, digest FROM manifests"))
-        tags = {row for name in found for row in _tags(driver, name) if (name, row[2]) in manifests}
+        tags = {row for row in _tags(driver, found) if (row[0], row[2]) in manifests}
         _replace(database, "tags", "repository, name, digest", tags)
 
 
@@ -133,32 +132,45 @@ def _links(driver: Survey, name: str, blobs: AbstractSet[str]) -> Iterator[Diges
             yield digest
 
 
-def _tags(driver: Survey, name: str) -> Iterator[tuple[str, str, str]]:
-    for tag in driver.list(paths.tags(name)):
-        if not is_tag(tag):
-            continue
-        try:
-            digest = _digest(driver.read(paths.tag_current(name, tag)).decode("ascii", "replace"))
-        except FileNotFoundError:
+def _tags(driver: Survey, names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    found = [(n, tag) for n in names for tag in driver.list(paths.tags(n)) if is_tag(tag)]
+    contents = driver.read_many([paths.tag_current(*tag) for tag in found])
+    for (name, tag), content in zip(found, contents, strict=True):
+        if content is None:
             continue  # a tag that was being made, or removed
+        digest = _digest(content.decode("ascii", "replace"))
         if digest is None:
             log.warning("tag %s of %s is left out: its link says no digest", tag, name)
         else:
             yield name, tag, digest
 
 
-def _read_manifest(driver: Survey, database: sqlite3.Connection, name: str, digest: Digest) -> None:
+def _read_manifests(
+    driver: Survey, database: sqlite3.Connection, wanted: Sequence[tuple[str, Digest]]
+) -> None:
+    small = [w for w in wanted if driver.size(paths.blob(w[1])) <= DOCUMENT_LIMIT]
+    contents = driver.read_many([paths.blob(digest) for _, digest in small])
+    for (name, digest), content in zip(small, contents, strict=True):
+        if content is not None:
+            _read_manifest(database, name, digest, content)
+    for name, digest in sorted({*wanted} - {*small}):
+        _unreadable(database, name, digest, "it is too large")
+
+
+def _read_manifest(database: sqlite3.Connection, name: str, digest: Digest, content: bytes) -> None:
     try:
-        if driver.size(paths.blob(digest)) > DOCUMENT_LIMIT:
-            raise InvalidArgument("it is too large")
-        content = driver.read(paths.blob(digest))
         parsed = documents.parse_stored(content)
     except (InvalidArgument, RegistryError) as error:
-        # The row stays without a type: nobody can fetch it, and the collector touches nothing
-        # in this repository, because nobody knows what the manifest needs.
-        log.warning("manifest %s of %s cannot be read: %s", digest, name, error)
-        content, parsed = b"", documents.UNREADABLE
-    record_manifest(database, name, digest, len(content), parsed)
+        _unreadable(database, name, digest, error)
+    else:
+        record_manifest(database, name, digest, len(content), parsed)
+
+
+def _unreadable(database: sqlite3.Connection, name: str, digest: Digest, reason: object) -> None:
+    # The row stays without a type: nobody can fetch it, and the collector touches nothing
+    # in this repository, because nobody knows what the manifest needs.
+    log.warning("manifest %s of %s cannot be read: %s", digest, name, reason)
+    record_manifest(database, name, digest, 0, documents.UNREADABLE)
 
 
 def record_manifest(

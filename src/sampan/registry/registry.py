@@ -10,12 +10,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from sampan.errors import Conflict
-from sampan.registry import documents
+from sampan.errors import Conflict, Unavailable
+from sampan.registry import documents, paths
 from sampan.registry.blobs import Blobs
 from sampan.registry.drivers.driver import Driver
 from sampan.registry.drivers.filesystem import FilesystemDriver
 from sampan.registry.drivers.inmemory import InMemoryDriver
+from sampan.registry.drivers.objects.driver import ObjectDriver
 from sampan.registry.gc import Collector
 from sampan.registry.inventory import take_inventory, upload_folders
 from sampan.registry.lists import Lists
@@ -38,7 +39,7 @@ class Registry:
         self.own_folder = database.parent  # for files that are no part of the layout
         self.metadata = Metadata(database)
         try:
-            take_inventory(driver.survey(), self.metadata)
+            take_inventory(driver.survey(paths.ROOT), self.metadata)
         except BaseException:
             self.metadata.close()
             raise
@@ -50,7 +51,6 @@ class Registry:
         self.lists = Lists(self.metadata)
         self.collector = Collector(driver, self.metadata)
         self._undo = ExitStack()
-        self._undo.callback(driver.close)
         self._undo.callback(self.metadata.close)
 
     @classmethod
@@ -60,7 +60,30 @@ class Registry:
             own = Path(root, OWN)
             own.mkdir(parents=True, exist_ok=True)
             undo.callback(os.close, _lock(own / "lock", root))
-            registry = cls(FilesystemDriver(root), own / DATABASE, validation)
+            driver = FilesystemDriver(root)
+            undo.callback(driver.close)
+            registry = cls(driver, own / DATABASE, validation)
+            registry._undo.push(undo.pop_all())
+        return registry
+
+    @classmethod
+    def on_objects(
+        cls, driver: ObjectDriver, state: Path, validation: documents.Validation | None = None
+    ) -> Self:
+        """Open the registry in a bucket; its rows are in the folder `state`.
+
+        Raises Conflict if another process has that open, Unavailable if the bucket cannot be used.
+        """
+        with ExitStack() as undo:
+            undo.callback(driver.close)
+            own = state / OWN
+            own.mkdir(parents=True, exist_ok=True)
+            undo.callback(os.close, _lock(own / "lock", str(state)))
+            try:
+                driver.check()
+                registry = cls(driver, own / DATABASE, validation)
+            except OSError as error:
+                raise Unavailable(f"{driver.bucket.name} cannot be used: {error}") from error
             registry._undo.push(undo.pop_all())
         return registry
 

@@ -137,12 +137,13 @@ class Uploads:
         data = f"{paths.upload(repository, key)}/data"
         try:
             with receiver:
+                receiver.writer.sync()
                 found = receiver.digest(algorithm(digest)) or self._hash(data, algorithm(digest))
                 if found != digest:
                     self._end(repository, key)
                     raise RegistryError("DIGEST_INVALID", {"digest": digest, "received": found})
-                receiver.writer.sync()
-                self._blobs.accept(repository, digest, receiver.offset, data)
+                version = receiver.writer.version
+                self._blobs.accept(repository, digest, receiver.offset, data, version)
                 self._end(repository, key)
         finally:
             if receiver.over:

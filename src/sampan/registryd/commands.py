@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sampan.errors import InvalidArgument
 from sampan.registry.configuration.document import Checked, load
+from sampan.registry.drivers.choice import OBJECTS
 from sampan.registryd import governing, settings, token_settings, upstreams
 from sampan.registryd.serve import configure_logs
 from sampan.registryd.serve import serve as serve_registry
@@ -48,6 +49,8 @@ def verify(options: argparse.Namespace, path: Path) -> int:
             token_settings.lifetime(checked)
             governing.quotas(checked)
             upstreams.places(checked)
+            if settings.storage_kind(checked) in OBJECTS:
+                settings.open_storage(checked).close()
         except InvalidArgument as error:
             problems = [str(error)]
     for problem in problems:
@@ -62,7 +65,7 @@ def garbage_collect(options: argparse.Namespace, path: Path) -> int:
     checked = _loaded(path)
     if not settings.has_storage(checked):
         raise InvalidArgument("a token service alone has no garbage")
-    if settings.root_directory(checked) is None:
+    if settings.storage_kind(checked) == "inmemory":
         raise InvalidArgument("a registry in memory has no garbage when it is not running")
     with settings.open_registry(checked) as registry:
         found = registry.collector.collect(

@@ -16,7 +16,10 @@ from sampan.registry.auth.silly import Silly
 from sampan.registry.auth.token import Token, TrustedFiles
 from sampan.registry.configuration.document import Checked
 from sampan.registry.configuration.nodes import seconds
+from sampan.registry.configuration.schema import DRIVERS
 from sampan.registry.documents import PlatformRules, UrlRules, Validation
+from sampan.registry.drivers.choice import OBJECTS, open_objects
+from sampan.registry.drivers.objects.driver import ObjectDriver
 from sampan.registry.health import Check, answers, connects, file_is_absent
 from sampan.registry.notifications import Endpoint
 from sampan.registry.registry import Registry
@@ -49,12 +52,10 @@ class Collecting:
     untagged: bool
 
 
-def root_directory(checked: Checked) -> str | None:
-    """Return where the registry is on this machine; None if it is in memory."""
-    storage = checked.document["storage"]
-    if storage == "inmemory" or (isinstance(storage, dict) and "inmemory" in storage):
-        return None
-    return str(checked.get("storage.filesystem.rootdirectory", DEFAULT_ROOT))
+def storage_kind(checked: Checked) -> str:
+    """Return which driver keeps the registry; empty where there is none."""
+    storage = checked.document.get("storage") or {}
+    return storage if isinstance(storage, str) else next((k for k in DRIVERS if k in storage), "")
 
 
 def has_storage(checked: Checked) -> bool:
@@ -64,12 +65,25 @@ def has_storage(checked: Checked) -> bool:
 
 def open_registry(checked: Checked) -> Registry:
     """Open the registry that a configuration describes."""
-    root = root_directory(checked)
+    kind = storage_kind(checked)
     rules = validation(checked)
     limits = governing.quotas(checked)
-    found = Registry.in_memory(rules) if root is None else Registry.on_filesystem(root, rules)
+    if kind == "inmemory":
+        found = Registry.in_memory(rules)
+    elif kind == "filesystem":
+        root = str(checked.get("storage.filesystem.rootdirectory", DEFAULT_ROOT))
+        found = Registry.on_filesystem(root, rules)
+    else:
+        state = Path(checked.get("storage.state.directory", DEFAULT_ROOT))
+        found = Registry.on_objects(open_storage(checked), state, rules)
     found.quotas.define(limits)
     return found
+
+
+def open_storage(checked: Checked) -> ObjectDriver:
+    """Open the object storage of a configuration, without asking whether it is there."""
+    kind = storage_kind(checked)
+    return open_objects(kind, checked.get(f"storage.{kind}", {}))
 
 
 def validation(checked: Checked) -> Validation:
@@ -100,6 +114,8 @@ def service(checked: Checked) -> Service:
         host=str(checked.get("http.host", "")).rstrip("/"),
         relative_urls=checked.get("http.relativeurls", False),
         headers=headers,
+        redirect=storage_kind(checked) in OBJECTS
+        and not checked.get("storage.redirect.disable", False),
         deletes=checked.get("storage.delete.enabled", False),
         read_only=checked.get("storage.maintenance.readonly.enabled", False),
         catalog_max=checked.get("catalog.maxentries", 1000),
@@ -228,7 +244,7 @@ def checks(checked: Checked, storage: Callable[[], None]) -> list[Check]:
     found = []
     given = checked.get("health.storagedriver", {})
     if given.get("enabled"):
-        found.append(_check("storagedriver_" + _driver(checked), storage, given))
+        found.append(_check("storagedriver_" + storage_kind(checked), storage, given))
     for given in checked.get("health.file", []):
         path = str(given["file"])
         found.append(_check(path, partial(file_is_absent, path), {**given, "threshold": 1}))
@@ -248,7 +264,3 @@ def checks(checked: Checked, storage: Callable[[], None]) -> list[Check]:
 def _check(name: str, probe: Callable[[], None], given: Mapping[str, Any]) -> Check:
     interval = _positive(given.get("interval"), 10.0)
     return Check(name, probe, interval, given.get("threshold") or 1)
-
-
-def _driver(checked: Checked) -> str:
-    return "inmemory" if root_directory(checked) is None else "filesystem"

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sampan.registry.configuration import schema
 from sampan.registry.configuration.nodes import Problem
 
 CLIENT_AUTH = "require-and-verify-client-cert"
@@ -21,11 +20,6 @@ def refusals(document: Mapping[str, Any]) -> Iterator[Problem]:
             found = found.get(key) if isinstance(found, Mapping) else None
         return found if isinstance(found, Mapping) else {}
 
-    storage = document.get("storage")
-    for driver in [storage] if isinstance(storage, str) else list(storage or {}):
-        if driver in schema.DRIVERS and driver not in schema.OUR_DRIVERS:
-            ours = " and ".join(schema.OUR_DRIVERS)
-            yield Problem(f"storage.{driver}", f"this version stores in {ours} only")
     for number, hook in enumerate(section("log").get("hooks") or []):
         if not hook.get("disabled") and hook.get("type") != "mail":
             yield Problem(f"log.hooks[{number}]", "this version knows hooks of the type mail only")

@@ -5,6 +5,7 @@ Source: distribution configuration/configuration.go at v2.8.3 and v3.1.1, driver
 
 from __future__ import annotations
 
+from sampan.registry.configuration import storages
 from sampan.registry.configuration.nodes import (
     Anything,
     Boolean,
@@ -52,13 +53,11 @@ LOG = Section(
         "reportcaller": Boolean(),
     }
 )
-DRIVERS = ("filesystem", "inmemory", "s3", "s3aws", "azure", "gcs", "swift", "oss")
-OUR_DRIVERS = ("filesystem", "inmemory")
+DRIVERS = tuple(storages.DRIVERS)
 STORAGE = Section(
     {
-        "filesystem": Section({"rootdirectory": Text(), "maxthreads": Integer()}),
-        "inmemory": Section({}),
-        **{name: Free(Anything()) for name in DRIVERS if name not in OUR_DRIVERS},
+        **storages.DRIVERS,
+        "state": Section({"directory": Text()}),  # ours
         "delete": Section({"enabled": Boolean()}),
         "redirect": Section({"disable": Boolean()}),
         "cache": Section(

@@ -10,13 +10,13 @@ it promises: what takes long is done before the one lock of the registry is take
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
 
 class Content(Protocol):
-    """An open file to read. It stays readable when its name is removed."""
+    """An open file to read. On this machine it stays readable when its name is removed."""
 
     size: int
     local: str  # the file's path on this machine; empty if it has none
@@ -35,9 +35,12 @@ class Content(Protocol):
 class Writer(Protocol):
     """An open file to append to."""
 
-    # What stands in the storage, once it is synced or closed: another one, if others wrote there
-    # meanwhile. Empty where only this process can.
-    version: str
+    @property
+    def version(self) -> str:
+        """What is in the storage, once it is synced or closed: it changes when others write there.
+
+        Empty where nobody else can.
+        """
 
     def write(self, data: bytes | bytearray | memoryview) -> None: ...
 
@@ -104,6 +107,9 @@ class Survey(Protocol):
     def read(self, path: str) -> bytes:
         """Return a small file's content."""
 
+    def read_many(self, paths: Sequence[str]) -> Iterator[bytes | None]:
+        """Yield the contents of small files in the same order; None where there is none."""
+
     def size(self, path: str) -> int:
         """Return the size of a file."""
 
@@ -114,8 +120,8 @@ class Survey(Protocol):
 class Driver(Survey, Protocol):
     """Where a registry keeps its files."""
 
-    def survey(self) -> Survey:
-        """Look at everything, as it is now or later: cheaper than file by file."""
+    def survey(self, path: str) -> Survey:
+        """Look at all that is in a folder, as it is now or later: cheaper than file by file."""
 
     def write(self, files: Sequence[tuple[str, bytes]]) -> None:
         """Write small files that need not outlast a power failure."""
@@ -135,8 +141,11 @@ class Driver(Survey, Protocol):
     def append(self, path: str, offset: int) -> Writer:
         """Open a file to write from `offset` on, which cuts off what is behind it."""
 
-    def move(self, source: str, target: str) -> Move:
-        """Return the move of a synced file to another name, which is not yet done."""
+    def move(self, source: str, target: str, version: str = "") -> Move:
+        """Return the move of a synced file to another name, which is not yet done.
+
+        It fails if the file has another version than that of the writer that synced it.
+        """
 
     def settle(self, paths: Sequence[str]) -> None:
         """Return when the names of these files outlast a power failure."""

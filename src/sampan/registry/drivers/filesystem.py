@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -38,7 +38,14 @@ class FilesystemDriver:
         finally:
             os.close(descriptor)
 
-    def survey(self) -> Self:
+    def read_many(self, paths: Sequence[str]) -> Iterator[bytes | None]:
+        for path in paths:
+            try:
+                yield self.read(path)
+            except FileNotFoundError:
+                yield None
+
+    def survey(self, path: str) -> Self:
         return self
 
     def write(self, files: Sequence[tuple[str, bytes]]) -> None:
@@ -106,7 +113,7 @@ class FilesystemDriver:
     def url(self, path: str, method: str) -> str:
         return ""
 
-    def move(self, source: str, target: str) -> FileMove:
+    def move(self, source: str, target: str, version: str = "") -> FileMove:
         return FileMove(self._at(source), self._at(target), self._make)
 
     def settle(self, paths: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 from sampan.registry.drivers.driver import File
@@ -33,7 +33,14 @@ class InMemoryDriver:
         with self._lock:
             return bytes(self._file(path).data)
 
-    def survey(self) -> Self:
+    def read_many(self, paths: Sequence[str]) -> Iterator[bytes | None]:
+        for path in paths:
+            try:
+                yield self.read(path)
+            except FileNotFoundError:
+                yield None
+
+    def survey(self, path: str) -> Self:
         return self
 
     def write(self, files: Sequence[tuple[str, bytes]]) -> None:
@@ -80,7 +87,7 @@ class InMemoryDriver:
     def url(self, path: str, method: str) -> str:
         return ""
 
-    def move(self, source: str, target: str) -> MemoryMove:
+    def move(self, source: str, target: str, version: str = "") -> MemoryMove:
         return MemoryMove(self, source, target)
 
     def rename(self, source: str, target: str) -> None:

@@ -1,0 +1,91 @@
+"""What an object storage does for the driver: a flat map from keys to contents.
+
+Keys are whole. Missing objects raise FileNotFoundError, all other failures are OSError whose
+message a client may read. Calls block and may be made from any number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Protocol
+
+from sampan.registry.drivers.driver import Move, Writer
+
+URL_SECONDS = 20 * 60  # that an address for a client is good for, as with docker-registry
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object."""
+
+    key: str
+    size: int
+    modified: float = 0.0  # seconds since the epoch
+    etag: str = ""  # changes with the content
+
+
+class Body(Protocol):
+    """The content of an object on its way."""
+
+    def read(self, count: int) -> bytes:
+        """Return up to `count` bytes; nothing at the end. Raises OSError if it is cut off."""
+
+    def close(self) -> None: ...
+
+
+class Bucket(Protocol):
+    """One bucket, or container, below one root."""
+
+    name: str  # for people: `s3://bucket/root`
+    chunk: int  # bytes of a part of an upload
+    least: int  # bytes that every part but the last must have to be joined
+    together: int  # objects that one request removes
+
+    def head(self, key: str) -> Entry:
+        """Return what is known of an object."""
+
+    def get(self, key: str, offset: int, size: int) -> Body:
+        """Begin to read `size` bytes from `offset` on; there are as many, and at least one."""
+
+    def put(self, key: str, content: bytes | bytearray) -> Entry:
+        """Store an object whole, in place of what was there."""
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        """Yield all objects whose keys begin with a prefix, in the order of their keys."""
+
+    def names(self, prefix: str) -> Iterator[str]:
+        """Yield what follows the prefix in keys up to the next slash, each once."""
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove up to `together` objects; those that are gone do not matter."""
+
+    def join(self, parts: Sequence[Entry], target: str, threads: Executor) -> Move:
+        """Return the copying of objects into one: nobody may have changed them.
+
+        The parts may be removed afterwards.
+        """
+
+    def append(self, key: str, offset: int) -> Writer | None:
+        """Open an object that grows in place; None if this storage needs parts."""
+
+    def url(self, key: str, method: str) -> str:
+        """Return where a client gets an object for URL_SECONDS; empty if there is no such place."""
+
+    def check(self) -> None:
+        """Raise OSError if the bucket cannot be used."""
+
+    def close(self) -> None: ...
+
+
+def groups(keys: Iterable[str], count: int) -> Iterator[list[str]]:
+    """Yield keys in groups of `count` at most."""
+    group: list[str] = []
+    for key in keys:
+        group.append(key)
+        if len(group) == count:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -1,0 +1,103 @@
+"""Reading what is far away: one stream while it is read in order, begun anew where it breaks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Self
+
+from sampan.registry.drivers.objects.bucket import Body, Bucket, Entry
+
+log = logging.getLogger(__name__)
+READ_AHEAD = 4 << 20  # bytes that one request fetches where they do not stream
+TRIES = 3  # at one place, before a stream that breaks is given up
+
+
+class ObjectContent:
+    """One object, or several that follow each other, as one file."""
+
+    local = ""
+    descriptor = -1
+
+    def __init__(self, bucket: Bucket, parts: Sequence[Entry]) -> None:
+        self._bucket = bucket
+        self._parts = parts
+        self._stream: Body | None = None
+        self._at = 0  # where the stream stands in the whole
+        self.size = sum(part.size for part in parts)
+
+    def read(self, offset: int, count: int) -> bytes:
+        if offset >= self.size or count <= 0:
+            return b""
+        for left in reversed(range(TRIES)):
+            try:
+                piece = self._take(offset, count)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                self.close()
+                if not left:
+                    raise
+                log.warning("%s: reading goes on after: %s", self._bucket.name, error)
+            else:
+                return piece
+        raise AssertionError  # the loop has returned or raised
+
+    def _take(self, offset: int, count: int) -> bytes:
+        part, within = self._find(offset)
+        if self._stream is None or self._at != offset:
+            self.close()
+            self._stream = self._bucket.get(part.key, within, part.size - within)
+            self._at = offset
+        left = part.size - within
+        piece = self._stream.read(min(count, left))
+        if not piece:
+            raise OSError(f"{part.key} ends {left} bytes before its length")
+        self._at += len(piece)
+        if len(piece) == left:
+            self.close()
+        return piece
+
+    def _find(self, offset: int) -> tuple[Entry, int]:
+        """Return the part where an offset is, and the offset within it."""
+        for part in self._parts:
+            if offset < part.size:
+                return part, offset
+            offset -= part.size
+        raise AssertionError("nobody reads behind the end")
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Pieces:
+    """The body of an object where a library streams none: some megabytes in a request."""
+
+    def __init__(self, fetch: Callable[[int, int], bytes], offset: int, size: int) -> None:
+        """`fetch` returns so many bytes from an offset on."""
+        self._fetch = fetch
+        self._offset, self._end = offset, offset + size
+        self._piece = memoryview(b"")
+
+    def read(self, count: int) -> bytes:
+        if not self._piece and self._offset < self._end:
+            wanted = min(READ_AHEAD, self._end - self._offset)
+            piece = self._fetch(self._offset, wanted)
+            if len(piece) != wanted:
+                raise OSError(f"{len(piece)} bytes came instead of {wanted}")
+            self._piece = memoryview(piece)
+            self._offset += wanted
+        found = bytes(self._piece[:count])
+        self._piece = self._piece[count:]
+        return found
+
+    def close(self) -> None:
+        self._piece = memoryview(b"")

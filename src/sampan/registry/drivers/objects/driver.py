@@ -1,0 +1,211 @@
+"""The driver of all object storages: a registry's files as objects of a bucket.
+
+There are no folders: a folder is there as long as a key begins with it. What was answered is
+stored, so nothing has to be settled.
+"""
+
+from __future__ import annotations
+
+import builtins
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Self, TypeVar
+
+from sampan.registry.drivers.driver import File, Move, Writer
+from sampan.registry.drivers.objects.bucket import Bucket, Entry, groups
+from sampan.registry.drivers.objects.content import ObjectContent
+from sampan.registry.drivers.objects.parts import PartsWriter, parts, version_of
+from sampan.registry.drivers.objects.survey import Listing
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+R = TypeVar("R")
+Entries = Sequence[Entry]
+THREADS = 16  # requests at once for one thing that takes many
+
+
+class ObjectDriver:
+    """Keeps a registry in a bucket, below `root`."""
+
+    def __init__(self, bucket: Bucket, root: str = "") -> None:
+        self.bucket = bucket
+        self._root = f"{root.strip('/')}/" if root.strip("/") else ""
+        self._threads = ThreadPoolExecutor(THREADS, "objects")
+
+    def _key(self, path: str) -> str:
+        return self._root + path
+
+    def read(self, path: str) -> bytes:
+        with self.open(path) as content:
+            found = bytearray()
+            while len(found) < content.size:
+                found += content.read(len(found), content.size - len(found))
+        return bytes(found)
+
+    def read_many(self, paths: Sequence[str]) -> Iterator[bytes | None]:
+        yield from self._side_by_side(self._read_or_none, paths)
+
+    def _read_or_none(self, path: str) -> bytes | None:
+        try:
+            return self.read(path)
+        except FileNotFoundError:
+            return None
+
+    def _side_by_side(self, work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+        """Yield the results in order; few wait for whoever takes them."""
+        left = iter(items)
+        while batch := list(islice(left, 2 * THREADS)):
+            yield from self._threads.map(work, batch)
+
+    def survey(self, path: str) -> Listing:
+        return Listing(self, self.bucket.list(f"{self._key(path)}/"), self._root)
+
+    def write(self, files: Sequence[tuple[str, bytes]]) -> None:
+        for path, content in files:
+            self.bucket.put(self._key(path), content)
+
+    def stage(self, files: Sequence[File]) -> StagedObjects:
+        return StagedObjects(self, files)
+
+    def _stored(self, path: str) -> Entries:
+        """Return the object of a file, or its parts if it is growing."""
+        key = self._key(path)
+        try:
+            return [self.bucket.head(key)]
+        except FileNotFoundError:
+            return parts(self.bucket, key)
+
+    def size(self, path: str) -> int:
+        return sum(entry.size for entry in self._stored(path))
+
+    def modified(self, path: str) -> float:
+        return max(entry.modified for entry in self._stored(path))
+
+    def list(self, path: str) -> builtins.list[str]:
+        return sorted(self.bucket.names(f"{self._key(path)}/"))
+
+    def open(self, path: str) -> ObjectContent:
+        return ObjectContent(self.bucket, self._stored(path))
+
+    def url(self, path: str, method: str) -> str:
+        return self.bucket.url(self._key(path), method)
+
+    def append(self, path: str, offset: int) -> Writer:
+        key = self._key(path)
+        return self.bucket.append(key, offset) or PartsWriter(self.bucket, key, offset)
+
+    def move(self, source: str, target: str, version: str = "") -> ObjectMove:
+        return ObjectMove(self, source, target, version)
+
+    def source(self, path: str, version: str) -> Entries:
+        """Return what a file consists of, if it still has the version that is expected."""
+        found = self._stored(path)
+        if version and version not in (version_of(found), found[0].etag):
+            raise OSError(f"{path} was changed by others")
+        return found
+
+    def join(self, source: Sequence[Entry], target: str) -> Move:
+        """Return the copying of objects into a file."""
+        return self.bucket.join(source, self._key(target), self._threads)
+
+    def settle(self, paths: Sequence[str]) -> None:
+        """What was answered is stored."""
+
+    def delete(self, *paths: str) -> None:
+        if len(paths) > 1:
+            keys = [key for found in self._side_by_side(self._below, paths) for key in found]
+        else:
+            keys = [key for path in paths for key in self._below(path)]
+        self.remove(keys)
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Remove objects, each of them if that can be; raise the first failure."""
+        failures = self._side_by_side(self._removed, list(groups(keys, self.bucket.together)))
+        if found := [error for error in failures if error]:
+            raise found[0]
+
+    def _removed(self, keys: Sequence[str]) -> OSError | None:
+        try:
+            self.bucket.delete(keys)
+        except OSError as error:
+            return error
+        return None
+
+    def _below(self, path: str) -> Sequence[str]:
+        """Return the keys of a folder, or else of a file, which may be gone."""
+        key = self._key(path)
+        return [entry.key for entry in self.bucket.list(f"{key}/")] or [key]
+
+    def check(self) -> None:
+        try:
+            self.bucket.check()
+        except FileNotFoundError as error:
+            raise OSError("it does not exist") from error
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        self.bucket.close()
+
+
+class StagedObjects:
+    """Files that wait for their names: each is sent when it is published, whole or not at all."""
+
+    def __init__(self, driver: ObjectDriver, files: Sequence[File]) -> None:
+        self._driver = driver
+        self._files = files
+
+    def publish(self) -> None:
+        self._driver.write([(file.path, file.content) for file in self._files])
+
+    def settle(self) -> None:
+        """What was answered is stored."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class ObjectMove:
+    """Copies a file inside the storage, and then removes the one that was copied."""
+
+    def __init__(self, driver: ObjectDriver, source: str, target: str, version: str) -> None:
+        self._driver = driver
+        self._target = target
+        self._source = driver.source(source, version)
+        self._join = driver.join(self._source, target)
+        self._done = False
+
+    def prepare(self) -> None:
+        try:
+            there = self._driver.size(self._target)
+        except FileNotFoundError:
+            there = -1
+        # What is there already is kept as a rule: whoever publishes nevertheless has to wait.
+        if there != sum(part.size for part in self._source):
+            self._join.prepare()
+
+    def publish(self) -> None:
+        self._join.publish()
+        self._done = True
+
+    def close(self) -> None:
+        self._join.close()
+        if self._done:
+            self._done = False
+            try:
+                self._driver.remove([part.key for part in self._source])
+            except OSError as error:  # it lasts until the upload's folder is removed, or purged
+                log.warning("what was moved to %s is left: %s", self._target, error)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,317 @@
+"""Containers of OpenStack Swift. Parts become the segments of a static large object.
+
+Files are below `PREFIX/files`, segments below `PREFIX/segments`, as docker-registry has it, whose
+dynamic large objects are read and removed too.
+Source of the options: distribution registry/storage/driver/swift/swift.go, 2.8.3.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, Self
+from urllib.parse import quote, unquote, urlsplit
+
+import requests
+from swiftclient import Connection
+from swiftclient.exceptions import ClientException
+from swiftclient.utils import generate_temp_url
+
+from sampan.registry.drivers.driver import Move, Writer
+from sampan.registry.drivers.objects import swift_login
+from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry
+from sampan.registry.drivers.objects.content import Pieces
+from sampan.registry.drivers.objects.options import MiB, Options
+
+TRIES = 2  # after the first
+SECONDS = 30
+MOST_SEGMENTS = 1000  # of a large object, unless the operator allows more
+PAGE = 10_000
+LARGE = "/data"  # how the keys of objects end that may be large
+TEMP_URL_KEY = "x-container-meta-temp-url-key"
+
+
+def bucket(options: Options) -> SwiftBucket:
+    """Open the container that a configuration describes; raise InvalidArgument."""
+    login = swift_login.Login.read(options)
+    prefix = options.text("prefix").strip("/")
+    signing = Signing(
+        options.text("secretkey"),
+        options.text("accesskey"),
+        options.flag("tempurlcontainerkey", False),
+    )
+    container = options.text("container", needed=True)
+    chunk = options.number("chunksize", 20 * MiB, MiB)
+    return SwiftBucket(login, container, chunk, f"{prefix}/segments".lstrip("/"), signing)
+
+
+def root(options: Options) -> str:
+    """Return what stands before every key."""
+    return f"{options.text('prefix').strip('/')}/files"
+
+
+class Signing:
+    """How addresses for clients are signed."""
+
+    def __init__(self, secret: str, access: str, container_keys: bool) -> None:
+        self.secret, self.access = secret, access
+        self.container_keys = container_keys  # only where Swift itself does not tell
+        self.digest = ""  # empty until it is known
+        self.methods: Sequence[str] = ()
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Say what went wrong as an OSError."""
+    try:
+        yield
+    except ClientException as error:
+        if error.http_status == 404:
+            raise FileNotFoundError(2, "No such object") from error
+        raise OSError(f"swift: {error}") from error
+    except swift_login.FAILURES as error:
+        raise OSError(f"swift: {error}") from error
+    except requests.RequestException as error:  # an OSError without the words
+        raise OSError(f"swift: {error}") from error
+
+
+class SwiftBucket:
+    """One container."""
+
+    least = 5 * MiB  # any length will do, but a large object has not many segments
+    together = 1
+
+    def __init__(
+        self,
+        login: swift_login.Login,
+        container: str,
+        chunk: int,
+        segments: str,
+        signing: Signing,
+    ) -> None:
+        self._login = login
+        self.container = container
+        self.name = f"swift://{container}"
+        self.chunk = chunk
+        self.segments = segments
+        self._signing = signing
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._opened: list[Connection] = []
+        self._is_there = False
+
+    def _connection(self) -> Connection:
+        """Return this thread's connection, once the container is there."""
+        found = getattr(self._local, "connection", None)
+        if found is None:
+            found = self._login.connect(retries=TRIES, timeout=SECONDS, max_backoff=4)
+            self._local.connection = found
+            with self._lock:
+                self._opened.append(found)
+        if not self._is_there:
+            found.put_container(self.container)  # nothing happens if it is there
+            self._is_there = True
+        return found
+
+    @contextlib.contextmanager
+    def calling(self) -> Iterator[Connection]:
+        """Lend this thread's connection."""
+        with told():
+            yield self._connection()
+
+    def head(self, key: str) -> Entry:
+        with self.calling() as swift:
+            found = swift.head_object(self.container, key)
+        modified = float(found.get("x-timestamp", 0))
+        return Entry(key, int(found["content-length"]), modified, found["etag"].strip('"'))
+
+    def get(self, key: str, offset: int, size: int) -> Body:
+        return Pieces(partial(self._fetch, key), offset, size)
+
+    def _fetch(self, key: str, offset: int, size: int) -> bytes:
+        wanted = {"Range": f"bytes={offset}-{offset + size - 1}"}
+        with self.calling() as swift:
+            found: bytes = swift.get_object(self.container, key, headers=wanted)[1]
+        return found
+
+    def put(self, key: str, content: bytes | bytearray) -> Entry:
+        with self.calling() as swift:
+            etag = swift.put_object(
+                *(self.container, key, bytes(content), len(content)),
+                content_type="application/octet-stream",
+            )
+        return Entry(key, len(content), etag=etag.strip('"'))
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        for found in self._pages(prefix, ""):
+            key, size = found["name"], found["bytes"]
+            if size == 0 and key.endswith(LARGE):  # perhaps it has segments
+                with contextlib.suppress(FileNotFoundError):
+                    yield self.head(key)
+            else:
+                yield Entry(key, size, 0.0, found["hash"])
+
+    def names(self, prefix: str) -> Iterator[str]:
+        for found in self._pages(prefix, "/"):
+            name = found["subdir"][:-1] if "subdir" in found else found["name"]
+            if name != prefix:
+                yield name[len(prefix) :]
+
+    def _pages(self, prefix: str, delimiter: str) -> Iterator[dict[str, Any]]:
+        marker = ""
+        while True:
+            with self.calling() as swift:
+                page = swift.get_container(
+                    *(self.container, marker, PAGE, prefix, delimiter or None)
+                )[1]
+            if not page:
+                return
+            yield from page
+            marker = page[-1].get("subdir") or page[-1]["name"]
+
+    def delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            with contextlib.suppress(FileNotFoundError), self.calling() as swift:
+                query = None
+                if key.endswith(LARGE):
+                    found = swift.head_object(self.container, key)
+                    if found.get("x-static-large-object", "").lower() == "true":
+                        query = "multipart-manifest=delete"
+                    self._delete_dynamic(found.get("x-object-manifest", ""))
+                swift.delete_object(self.container, key, query_string=query)
+
+    def _delete_dynamic(self, manifest: str) -> None:
+        """Remove the segments of an object that docker-registry has put together."""
+        container, _, prefix = unquote(manifest).partition("/")
+        if container == self.container and prefix:
+            for found in self._pages(prefix, ""):
+                with contextlib.suppress(FileNotFoundError), self.calling() as swift:
+                    swift.delete_object(self.container, found["name"])
+
+    def join(self, parts: Sequence[Entry], target: str, threads: Executor) -> Move:
+        return SwiftJoin(self, parts, target, threads)
+
+    def copy(self, part: Entry, target: str) -> None:
+        """Copy one object, which nobody may have changed."""
+        answer: dict[str, Any] = {}
+        with self.calling() as swift:
+            destination = f"/{quote(self.container)}/{quote(target)}"
+            swift.copy_object(self.container, part.key, destination, response_dict=answer)
+        copied = answer.get("headers", {}).get("etag", "").strip('"')
+        if copied != part.etag:
+            self.delete([target])
+            raise OSError(f"swift: {part.key} was changed by others")
+
+    def append(self, key: str, offset: int) -> Writer | None:
+        return None
+
+    def url(self, key: str, method: str) -> str:
+        with self.calling() as swift:
+            storage, _ = swift.get_auth() if swift.url is None else (swift.url, swift.token)
+            signing = self._prepared(swift)
+        if not signing.digest or method not in signing.methods:
+            return ""
+        place = urlsplit(storage)
+        path = f"{place.path}/{self.container}/{key}"
+        signed: str = generate_temp_url(
+            path, URL_SECONDS, signing.secret, method, digest=signing.digest
+        )
+        if signing.access:  # as HP's clouds want it
+            account = place.path.rpartition("/")[2].removeprefix("AUTH_")
+            signed = signed.replace("sig=", f"sig={account}:{signing.access}:", 1)
+        way, _, query = signed.partition("?temp_url_sig=")
+        return f"{place.scheme}://{place.netloc}{quote(way)}?temp_url_sig={query}"
+
+    def _prepared(self, swift: Connection) -> Signing:
+        """Find out how Swift wants to be signed to, and let it know the key."""
+        signing = self._signing
+        with self._lock:
+            if signing.methods:
+                return signing
+            try:
+                told = swift.get_capabilities().get("tempurl")
+            except ClientException:  # nobody is told
+                told = {"methods": ["GET", "HEAD"], "allowed_digests": ["sha1"]}
+            digests = (told or {}).get("allowed_digests", ["sha1"])
+            signing.digest = next((d for d in ("sha256", "sha512", "sha1") if d in digests), "")
+            signing.methods = (told or {}).get("methods") or ["none"]
+            if signing.digest:
+                self._tell_key(swift, signing)
+        return signing
+
+    def _tell_key(self, swift: Connection, signing: Signing) -> None:
+        have: Mapping[str, str] = swift.head_container(self.container)
+        if not signing.secret:  # another registry on this container may have made one
+            signing.secret = have.get(TEMP_URL_KEY, "") or secrets.token_hex(32)
+        if have.get(TEMP_URL_KEY) != signing.secret:
+            swift.post_container(self.container, {TEMP_URL_KEY: signing.secret})
+
+    def check(self) -> None:
+        with self.calling() as swift:
+            swift.head_container(self.container)
+
+    def close(self) -> None:
+        with self._lock:
+            for connection in self._opened:
+                connection.close()
+
+
+class SwiftJoin:
+    """A copy of one object, or of the parts of one, each as a segment."""
+
+    def __init__(
+        self, bucket: SwiftBucket, parts: Sequence[Entry], target: str, threads: Executor
+    ) -> None:
+        self._bucket = bucket
+        self._parts = parts
+        self._target = target
+        self._threads = threads
+        self._segments: list[Entry] = []
+        self._made = False
+
+    def prepare(self) -> None:
+        if len(self._parts) == 1 or self._made:
+            return
+        if len(self._parts) > MOST_SEGMENTS:
+            raise OSError(f"swift: {len(self._parts)} parts are too many: set a larger chunksize")
+        place = f"{self._bucket.segments}/{secrets.token_hex(16)}"
+        for number, part in enumerate(self._parts):
+            self._segments.append(Entry(f"{place}/{number:08}", part.size, etag=part.etag))
+        work = zip(self._parts, self._segments, strict=True)
+        for _ in self._threads.map(lambda pair: self._bucket.copy(pair[0], pair[1].key), work):
+            pass
+        self._made = True
+
+    def publish(self) -> None:
+        self.prepare()
+        bucket = self._bucket
+        if not self._made:
+            bucket.copy(self._parts[0], self._target)
+            return
+        told_segments = [
+            {"path": f"/{bucket.container}/{s.key}", "etag": s.etag, "size_bytes": s.size}
+            for s in self._segments
+        ]
+        with bucket.calling() as swift:
+            swift.put_object(
+                *(bucket.container, self._target, json.dumps(told_segments)),
+                content_type="application/octet-stream",
+                query_string="multipart-manifest=put",
+            )
+        self._segments = []
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._bucket.delete([segment.key for segment in self._segments])
+        self._segments = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
