@@ -185,6 +185,31 @@ def test_certificates_are_read_anew_at_sighup(namespace: str) -> None:
         assert hub.ask("GET", "/v2/").status == 200
 
 
+def test_who_is_in_the_middle_when_certificates_are_read_anew_gets_the_rest(
+    namespace: str,
+) -> None:
+    with registry(namespace, host=OUTSIDE, tls=True, program=OURS) as hub:
+        large = layer(os.urandom(24 << 20), compression="")
+        push(hub, "app", "1", image(large))
+        assert hub.process
+        request = (
+            f"GET /v2/app/blobs/{large.digest} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        with hub.site.connect() as client:
+            client.sendall(request.encode())
+            head, _, begun = client.recv(65536).partition(b"\r\n\r\n")
+            received = bytearray(begun)
+            assert head.startswith(b"HTTP/1.1 200")
+            for _ in range(3):
+                before = hub.log.count("read anew")
+                hub.process.send_signal(signal.SIGHUP)
+                eventually(lambda: hub.log.count("read anew") > before)  # noqa: B023
+                assert hub.ask("GET", "/v2/").status == 200
+            while piece := client.recv(1 << 20):
+                received += piece
+        assert digest(bytes(received)) == large.digest
+
+
 # --- the same data, the same answers -----------------------------------------------------------
 
 

@@ -29,6 +29,7 @@ class _Granian(Granian):
     def __init__(self, listener: socket.socket, application: ASGIApp, **rest: Any) -> None:
         super().__init__(application, interface=Interfaces.ASGINL, **rest)
         self._listener = listener
+        self._leaving: list[Any] = []  # workers that accept nobody any more
 
     def _init_shared_socket(self) -> None:
         uds = self._listener.family == socket.AF_UNIX
@@ -41,6 +42,40 @@ class _Granian(Granian):
         """Serve new connections with other certificates."""
         self.build_ssl_context(*_tls_arguments(tls))
         self.reload()  # type: ignore[no-untyped-call]
+
+    def move(self, listener: socket.socket) -> None:
+        """Accept on another socket, and no longer on that of before."""
+        self._listener = listener
+        self.reload()  # type: ignore[no-untyped-call]
+
+    async def _respawn_workers(
+        self, workers: Any, spawn_target: Any, target_loader: Any, delay: float = 0
+    ) -> None:
+        """Begin anew; what was begun before ends by itself.
+
+        Granian itself waits a second, and ends the whole server if a client takes longer.
+        """
+        for index in list(workers):
+            self._init_shared_socket()  # a worker that ends closes the one that it was given
+            old = self.wrks.pop(index)
+            new = self._spawn_worker(idx=index, target=spawn_target, callback_loader=target_loader)
+            new.start()  # type: ignore[no-untyped-call]
+            self.wrks.insert(index, new)
+            old.terminate()  # type: ignore[no-untyped-call]
+            self._leaving = [one for one in (*self._leaving, old) if not one._task.done()]
+
+    async def _stop_workers(self) -> None:
+        """End all workers; those whose clients take too long are cut off."""
+        every = [*self.wrks, *self._leaving]
+        for worker in self.wrks:
+            worker.terminate()  # type: ignore[no-untyped-call]
+        tasks = [worker._task for worker in every if worker._task is not None]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self.workers_kill_timeout)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        self.wrks.clear()
 
 
 class GranianServer:
@@ -94,6 +129,10 @@ class GranianServer:
     def renew(self, tls: TLS) -> None:
         """Read certificates anew; connections that are there keep what they have."""
         self._granian.renew(tls)
+
+    def move(self, listener: socket.socket) -> None:
+        """Accept clients on another socket, and no longer on that of before."""
+        self._granian.move(listener)
 
     def stop(self) -> None:
         """Accept no more clients and end when those who are there have been served."""

@@ -47,6 +47,9 @@ class Server(Protocol):
     def renew(self, tls: TLS) -> None:
         """Read certificates anew; connections that are there keep what they have."""
 
+    def move(self, listener: socket.socket) -> None:
+        """Accept clients on another socket, and no longer on that of before."""
+
     def stop(self) -> None:
         """Accept no more clients and end when those who are there have been served."""
 
@@ -88,6 +91,9 @@ class PlainServer:
 
     def renew(self, tls: TLS) -> None:
         """There are no certificates without TLS."""
+
+    def move(self, listener: socket.socket) -> None:
+        raise NotImplementedError("only servers with certificates have to move")
 
     def stop(self) -> None:
         self._stopping.set()
