@@ -228,10 +228,12 @@ def registry(
     port: int = 0,
     program: tuple[str, ...] = DEBIANS,
     more: Mapping[str, Any] | None = None,
+    objects: Mapping[str, Any] | None = None,
 ) -> Iterator[Registry]:
     """Run a registry in a network namespace ("" is the host's), with an empty or a given storage.
 
-    `program` is Debian's docker-registry, or OURS; `more` are further sections of its settings.
+    `program` is Debian's docker-registry, or OURS; `more` are further sections of its settings,
+    `objects` is an object storage with its options, in the place of files.
 
     `users` are checked by htpasswd, `tokens` by a token server, `mirror_of` is the URL of another
     registry. With `client_ca` only clients with a certificate of the same authority get in.
@@ -246,6 +248,11 @@ def registry(
     settings = _settings(folder, mirror_of, deletes, authority, client_ca)
     if storage:
         settings["storage"]["filesystem"]["rootdirectory"] = str(storage)
+    if objects:
+        del settings["storage"]["filesystem"]
+        settings["storage"] |= objects
+        if program == OURS:
+            settings["storage"]["state"] = {"directory": str(folder / "state")}
     if users:
         lines = [
             f"{user}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()}"
