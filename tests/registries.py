@@ -271,7 +271,8 @@ def registry(
             }
         }
     for section, given in (more or {}).items():
-        settings[section] = {**settings.get(section, {}), **given}
+        merged = isinstance(given, Mapping)
+        settings[section] = {**settings.get(section, {}), **given} if merged else given
     (folder / "config.yml").write_text(json.dumps(settings))
     if host != LOOPBACK:
         add_address(namespace, host)

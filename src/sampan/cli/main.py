@@ -88,10 +88,14 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     "registry": (
         "Serve a registry of images",
         {
+            "audit": "registry.audit",
             "garbage-collect": "registry.garbage_collect",
             "group": "registry.group",
             "key": "registry.key",
+            "quotas": "registry.quotas",
+            "retention": "registry.retention",
             "rule": "registry.rule",
+            "scrub": "registry.scrub",
             "serve": "registry.serve",
             "session": "registry.session",
             "user": "registry.user",

@@ -23,7 +23,7 @@ from sampan.registry.endpoints import blobs, lists, manifests, uploads
 from sampan.registry.endpoints.call import Call, Emit
 from sampan.registry.errors import RegistryError
 from sampan.registry.registry import Registry
-from sampan.registry.service import HANDLER, USER, Service
+from sampan.registry.service import GROUPS, HANDLER, USER, Service
 
 if TYPE_CHECKING:  # only a cache needs it
     from sampan.registry.proxy.proxy import Proxy
@@ -178,6 +178,7 @@ class Application:
             match = route.pattern.fullmatch("/" + path[len(prefix) :])
             if match:
                 request.scope[HANDLER] = route.name
+                request.scope[GROUPS] = match.groupdict()
                 return await self._endpoint(request, route, match.groupdict())
         return not_found()
 

@@ -11,9 +11,9 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from sampan.registry import inventory, paths
-from sampan.registry.drivers.driver import Driver
 from sampan.registry.metadata import Metadata
 from sampan.spec.digest import Digest
 
@@ -55,12 +55,21 @@ class Collected:
     bytes: int = 0
 
 
+class Bin(Protocol):
+    """Where files go that nobody needs: a driver, or nowhere."""
+
+    def delete(self, *paths: str) -> None:
+        """Remove files and folders."""
+
+
 class Collector:
     """Removes what nobody needs, a few things at a time."""
 
-    def __init__(self, driver: Driver, metadata: Metadata) -> None:
+    def __init__(self, driver: Bin, metadata: Metadata, told: bool = True) -> None:
+        """`told`: what is removed is logged."""
         self._driver = driver
         self._metadata = metadata
+        self._level = logging.INFO if told else logging.DEBUG
 
     def collect(
         self,
@@ -84,6 +93,13 @@ class Collector:
             after = self._blobs(found, after, delay, dry_run, among)
         return found
 
+    def untagged(self, repository: str, delay: float) -> list[Digest]:
+        """Remove the manifests of a repository that no tag leads to; return their digests."""
+        found = Collected()
+        while self._untagged(found, repository, delay, dry_run=False):
+            pass
+        return [digest for _, digest in found.manifests]
+
     def _untagged(self, found: Collected, repository: str, delay: float, dry_run: bool) -> bool:
         """Remove some manifests; tell whether there may be more."""
         with self._metadata.change() as database:
@@ -94,7 +110,12 @@ class Collector:
                 if not dry_run:
                     inventory.forget_manifest(database, repository, digest)
                     self._delete(paths.revision_folder(repository, digest))
-                    log.info("manifest %s of %s has no tag and is removed", digest, repository)
+                    log.log(
+                        self._level,
+                        "manifest %s of %s has no tag and is removed",
+                        digest,
+                        repository,
+                    )
         return bool(digests) and not dry_run
 
     def _blobs(
@@ -130,7 +151,7 @@ class Collector:
                 links.append(paths.layer_folder(name, digest))
             database.execute("DELETE FROM links WHERE digest = ?", (digest,))
             database.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
-            log.info("blob %s is not used and is removed", digest)
+            log.log(self._level, "blob %s is not used and is removed", digest)
         self._delete(*links)
         self._delete(*(paths.blob_folder(digest) for digest in digests))
 

@@ -6,6 +6,7 @@ runs at every start, before anybody is served. What cannot be read is warned abo
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import sqlite3
 import time
@@ -145,6 +146,11 @@ def _tags(driver: Survey, names: Sequence[str]) -> Iterator[tuple[str, str, str]
             yield name, tag, digest
 
 
+def content_digest(content: bytes, kind: str) -> Digest:
+    """Return the digest of what is in memory."""
+    return Digest(f"{kind}:{hashlib.new(kind, content).hexdigest()}")
+
+
 def _read_manifests(
     driver: Survey, database: sqlite3.Connection, wanted: Sequence[tuple[str, Digest]]
 ) -> None:
@@ -159,6 +165,8 @@ def _read_manifests(
 
 def _read_manifest(database: sqlite3.Connection, name: str, digest: Digest, content: bytes) -> None:
     try:
+        if content_digest(content, digest.partition(":")[0]) != digest:
+            raise InvalidArgument("its content has another digest")
         parsed = documents.parse_stored(content)
     except (InvalidArgument, RegistryError) as error:
         _unreadable(database, name, digest, error)

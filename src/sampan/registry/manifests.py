@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -108,7 +107,7 @@ class Manifests:
             kind = algorithm(names.digest(reference))
         else:
             tags.append(names.tag(reference))
-        digest = Digest(f"{kind}:{hashlib.new(kind, content).hexdigest()}")
+        digest = inventory.content_digest(content, kind)
         if ":" in reference and digest != reference:
             raise RegistryError("DIGEST_INVALID", {"digest": reference, "received": digest})
         parsed = documents.parse(content, media_type, self._validation)
@@ -147,8 +146,8 @@ class Manifests:
                 )
                 inventory.record_manifest(database, repository, digest, len(content), parsed)
                 database.executemany(
-                    "INSERT OR REPLACE INTO tags VALUES (?, ?, ?)",
-                    [(repository, tag, digest) for tag in tags],
+                    "INSERT OR REPLACE INTO tags VALUES (?, ?, ?, ?)",
+                    [(repository, tag, digest, time.time()) for tag in tags],
                 )
             # Others may see it already; who pushed it is told after this.
             staged.settle()

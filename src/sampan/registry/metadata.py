@@ -1,7 +1,7 @@
 """What a registry knows about its files, in SQLite: indexes for questions, one writer for changes.
 
 The layout on disk says what exists (see `inventory.py`); rows follow it. Only what no file
-says lives here alone: when a blob was last promised to somebody (`touched`).
+says lives here alone: when a blob was last promised to somebody (`touched`), and read (`verified`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SCHEMA = """
 CREATE TABLE repositories (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE blobs (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, touched REAL NOT NULL)
@@ -36,9 +36,10 @@ CREATE TABLE parts (
 CREATE INDEX parts_by_digest ON parts (digest);
 CREATE TABLE tags (
     repository TEXT NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL,
-    PRIMARY KEY (repository, name)
+    moved REAL NOT NULL DEFAULT 0, PRIMARY KEY (repository, name)
 ) WITHOUT ROWID;
 CREATE INDEX tags_by_digest ON tags (repository, digest);
+CREATE TABLE verified (digest TEXT PRIMARY KEY, moment REAL NOT NULL) WITHOUT ROWID;
 """
 # Quotas that repositories share (`quotas.py`): what those from `low` up to `high` hold, each once.
 _SHARES = """

@@ -23,6 +23,8 @@ from sampan.registry.lists import Lists
 from sampan.registry.manifests import Manifests
 from sampan.registry.metadata import Metadata
 from sampan.registry.quotas import Quotas
+from sampan.registry.retention import Retention
+from sampan.registry.scrub import Scrubber
 from sampan.registry.uploads import Uploads
 
 OWN = "sampan"  # our folder in a data directory, beside `docker`
@@ -50,6 +52,8 @@ class Registry:
         self.manifests = Manifests(driver, self.metadata, rules, self.quotas)
         self.lists = Lists(self.metadata)
         self.collector = Collector(driver, self.metadata)
+        self.retention = Retention(driver, self.metadata)
+        self.scrubber = Scrubber(driver, self.metadata)
         self._undo = ExitStack()
         self._undo.callback(self.metadata.close)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-# Where the application says in an ASGI scope which route it took, and who asked.
-HANDLER, USER = "sampan.handler", "sampan.user"
+# Where the application says in an ASGI scope which route it took, who asked, and about what.
+HANDLER, USER, GROUPS = "sampan.handler", "sampan.user", "sampan.groups"
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,20 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from sampan.errors import InvalidArgument
+from sampan.registry.audit import verify as verify_audit
 from sampan.registry.configuration.document import Checked, load
+from sampan.registry.configuration.nodes import size
 from sampan.registry.drivers.choice import OBJECTS
-from sampan.registryd import governing, settings, token_settings, upstreams
+from sampan.registry.quotas import in_words
+from sampan.registryd import control, governing, settings, token_settings, upstreams
 from sampan.registryd.serve import configure_logs
 from sampan.registryd.serve import serve as serve_registry
+from sampan.registryd.upkeep import Line, Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +57,9 @@ def verify(options: argparse.Namespace, path: Path) -> int:
             upstreams.places(checked)
             if settings.storage_kind(checked) in OBJECTS:
                 settings.open_storage(checked).close()
+            governing.retaining(checked)
+            governing.scrubbing(checked)
+            governing.audit_key(checked)
         except InvalidArgument as error:
             problems = [str(error)]
     for problem in problems:
@@ -81,3 +90,97 @@ def garbage_collect(options: argparse.Namespace, path: Path) -> int:
             f" eligible for deletion, {found.bytes} bytes\n"
         )
     return 0
+
+
+def retention(options: argparse.Namespace, path: Path) -> int:
+    """Apply the rules of retention now, and tell what went."""
+    verb = "would be removed" if options.dry_run else "is removed"
+    count = 0
+    for line in _upkeep(path, "retention", {"dry_run": "1"} if options.dry_run else {}):
+        count += 1
+        what = f"tag {line['tag']}" if "tag" in line else "manifest"
+        _say(f"{what} of {line['repository']} {verb}: {line['digest']}")
+    if not count:
+        _say("nothing to remove")
+    return 0
+
+
+def scrub(options: argparse.Namespace, path: Path) -> int:
+    """Read all that is stored; the status is 1 if anything is damaged."""
+    given = {"report": "1"} if options.report else {}
+    if options.rate:
+        try:
+            given["rate"] = str(size(options.rate))
+        except ValueError as error:
+            raise InvalidArgument(f"--rate: {error}") from error
+    damaged = 0
+    for line in _upkeep(path, "scrub", given):
+        if "digest" in line:
+            where = ", ".join(line["repositories"]) or "no repository"
+            done = "; put into quarantine" if line["quarantined"] else ""
+            _say(f"{line['digest']}: {line['reason']} ({where}){done}")
+        else:
+            damaged = line["damaged"]
+            _say(f"{line['blobs']} blobs, {line['bytes']} bytes read, {damaged} damaged")
+    return 1 if damaged else 0
+
+
+def quotas(options: argparse.Namespace, path: Path) -> int:
+    """Tell how much of each quota is in use."""
+    for line in _upkeep(path, "quotas", {}):
+        parts = [line["name"]]
+        if "size" in line:
+            parts.append(f"{in_words(line['used'])} of {in_words(line['size'])}")
+        if "tags" in line:
+            parts.append(f"{line['used_tags']} of {line['tags']} tags")
+        _say("\t".join(parts))
+    return 0
+
+
+def audit(options: argparse.Namespace, path: Path) -> int:
+    """Verify audit logs, the oldest first: the status is 1 if one is not what was written."""
+    checked = _loaded(path)
+    given = [Path(name) for name in options.files]
+    if not given and checked.get("audit.path"):
+        given = [Path(str(checked.get("audit.path")))]
+    if not given:
+        raise InvalidArgument("the configuration has no audit log")
+    try:
+        broken = list(verify_audit(given, governing.audit_key(checked)))
+    except OSError as error:
+        raise InvalidArgument(f"{error.filename}: {error.strerror}") from error
+    for place in broken:
+        _say(f"{place.path}:{place.line}: {place.reason}")
+    if not broken:
+        _say("ok")
+    return 1 if broken else 0
+
+
+def _upkeep(path: Path, what: str, given: dict[str, str]) -> Iterator[Line]:
+    """Have something done by the registry that runs, or here if none does; yield what it tells."""
+    checked = _loaded(path)
+    folder = settings.own_folder(checked)
+    if folder is None:
+        raise InvalidArgument("this needs a registry that stores something")
+    lines = control.ask(folder, what, given)
+    if lines is not None:
+        yield from lines
+        return
+    log_file = governing.audit(checked)
+    with ExitStack() as stack:
+        if log_file:
+            stack.callback(log_file.close)
+        registry = stack.enter_context(settings.open_registry(checked))
+        upkeep = Upkeep(
+            registry, governing.retaining(checked), governing.scrubbing(checked), log_file
+        )
+        wanted = control.work(upkeep, what, given)
+        told: list[Line] = []
+        if wanted:
+            wanted(told.append)
+        yield from told
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 from sampan.errors import InvalidArgument
+from sampan.registry.audit import AuditLog
 from sampan.registry.configuration.document import Checked
-from sampan.registry.configuration.nodes import size
+from sampan.registry.configuration.nodes import seconds, size
 from sampan.registry.patterns import Pattern
 from sampan.registry.quotas import Quota
+from sampan.registry.retention import Rule, tag_pattern
+
+DAY = 86400.0
+SHORTEST = 60.0  # seconds
+KEY_BYTES = 16
 
 
 def quotas(checked: Checked) -> list[Quota]:
@@ -25,3 +36,92 @@ def quotas(checked: Checked) -> list[Quota]:
         except InvalidArgument as error:
             raise InvalidArgument(f"quotas[{number}]: {error}") from error
     return found
+
+
+@dataclass(frozen=True)
+class Retaining:
+    """How tags and untagged manifests go by themselves."""
+
+    rules: Sequence[Rule] = ()
+    interval: float = DAY
+    dry_run: bool = False
+
+
+def retaining(checked: Checked) -> Retaining:
+    """Return what goes by itself: nothing, unless there are rules."""
+    rules = []
+    for number, given in enumerate(checked.get("retention.rules", [])):
+        place = f"retention.rules[{number}]"
+        untagged = _seconds(given, "untagged")
+        if untagged is not None and untagged < SHORTEST:
+            raise InvalidArgument(
+                f"{place}.untagged: must be at least a minute, and longer than a push takes"
+            )
+        try:
+            rules.append(
+                Rule(
+                    [Pattern(str(text)) for text in given["repositories"] or []],
+                    [tag_pattern(str(text)) for text in given.get("tags") or ["*"]],
+                    [tag_pattern(str(text)) for text in given.get("protected") or []],
+                    given.get("keeplast"),
+                    _seconds(given, "keepwithin"),
+                    untagged,
+                )
+            )
+        except InvalidArgument as error:
+            raise InvalidArgument(f"{place}: {error}") from error
+    interval = seconds(checked.get("retention.interval", "24h"))
+    if interval <= 0:
+        raise InvalidArgument("retention.interval: must be more than nothing")
+    return Retaining(rules, interval, bool(checked.get("retention.dryrun", False)))
+
+
+def _seconds(given: Mapping[str, Any], key: str) -> float | None:
+    return None if given.get(key) is None else seconds(given[key])
+
+
+@dataclass(frozen=True)
+class Scrubbing:
+    """How what is stored is read again and again."""
+
+    enabled: bool = False
+    interval: float = 7 * DAY
+    rate: float = 20e6  # bytes a second
+    report_only: bool = False
+
+
+def scrubbing(checked: Checked) -> Scrubbing:
+    """Return how what is stored is read: not at all, unless it is asked for."""
+    found = Scrubbing(
+        bool(checked.get("scrub.enabled", False)),
+        seconds(checked.get("scrub.interval", "168h")),
+        float(size(checked.get("scrub.rate", "20MB"))),
+        bool(checked.get("scrub.report", False)),
+    )
+    if found.interval <= 0:
+        raise InvalidArgument("scrub.interval: must be more than nothing")
+    return found
+
+
+def audit(checked: Checked) -> AuditLog | None:
+    """Open the audit log; None if there is none."""
+    path = checked.get("audit.path")
+    if not path:
+        return None
+    return AuditLog(
+        Path(str(path)), audit_key(checked), [str(name) for name in checked.get("audit.ignore", [])]
+    )
+
+
+def audit_key(checked: Checked) -> bytes:
+    """Return the key of the audit log; empty without one. Raises InvalidArgument."""
+    path = checked.get("audit.keyfile")
+    if not path:
+        return b""
+    try:
+        key = Path(str(path)).read_bytes().strip()
+    except OSError as error:
+        raise InvalidArgument(f"audit.keyfile: {path}: {error.strerror}") from error
+    if len(key) < KEY_BYTES:
+        raise InvalidArgument(f"audit.keyfile: {path} has less than {KEY_BYTES} bytes")
+    return key

@@ -68,11 +68,24 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (
         ("serve", "Serve the registry of a configuration"),
         ("verify", "Say what is wrong with a configuration"),
+        ("retention", "Remove tags and untagged manifests as the configuration says"),
+        ("scrub", "Read all that is stored, and see whether it is damaged"),
+        ("quotas", "Tell how much of each quota is in use"),
+        ("audit", "Verify that audit logs are what was written"),
         ("garbage-collect", "Remove what no manifest needs; the registry must not be running"),
     ):
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.set_defaults(command=name.replace("-", "_"))
-        command.add_argument("config", nargs="?", help=f"its file, else ${CONFIGURATION}")
+        if name != "audit":
+            command.add_argument("config", nargs="?", help=f"its file, else ${CONFIGURATION}")
+        else:
+            command.add_argument("-c", "--config", help=f"its file, else ${CONFIGURATION}")
+            command.add_argument("files", nargs="*", help="its files, the oldest first")
+        if name == "scrub":
+            command.add_argument("--rate", help="bytes a second, such as 50MB (0: any number)")
+            command.add_argument("--report", action="store_true", help="only tell")
+        if name == "retention":
+            command.add_argument("-d", "--dry-run", action="store_true", help="only tell")
         if name == "garbage-collect":
             command.add_argument("-d", "--dry-run", action="store_true", help="only tell")
             command.add_argument(

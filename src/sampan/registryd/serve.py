@@ -23,6 +23,7 @@ from sampan.errors import InvalidArgument
 from sampan.http.server import Server as DebugServer
 from sampan.registry.access_log import AccessLog
 from sampan.registry.application import Application
+from sampan.registry.audit import Audited, AuditLog
 from sampan.registry.configuration.document import Checked
 from sampan.registry.configuration.nodes import seconds
 from sampan.registry.health import Health
@@ -32,9 +33,18 @@ from sampan.registry.registry import Registry
 from sampan.registry.server import Server, make_server
 from sampan.registry.tokens.application import TokenApplication
 from sampan.registry.tokens.issuer import Issuer
-from sampan.registryd import debugging, logs, settings, sockets, token_settings
+from sampan.registryd import (
+    control,
+    debugging,
+    governing,
+    logs,
+    settings,
+    sockets,
+    token_settings,
+)
 from sampan.registryd.certificates import Certificates
 from sampan.registryd.mail import Post
+from sampan.registryd.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from sampan.registry.proxy.proxy import Proxy
@@ -67,6 +77,9 @@ async def serve(checked: Checked) -> None:
         address = str(checked.get("http.addr", DEFAULT_ADDRESS))
         listener = sockets.listen(address, checked.get("http.net", "tcp"), os.environ)
         stack.callback(listener.close)
+        audit = governing.audit(checked)
+        if audit:
+            stack.callback(audit.close)
         works: list[Coroutine[Any, Any, None]] = []
         figures: list[Collector] = []
         stack.callback(_drop, works)
@@ -77,11 +90,13 @@ async def serve(checked: Checked) -> None:
             works.append(_tend(issuer, lifetime))
         health = Health()
         if settings.has_storage(checked):
-            served, health = await _registry(checked, stack, works, figures)
+            served, health = await _registry(checked, stack, works, figures, audit)
         if issuer:
             tokens = TokenApplication(issuer, token_settings.path(checked), served)
             stack.callback(tokens.close)
             served = tokens
+        if audit and served:
+            served = Audited(served, audit)
         assert served, "a configuration without storage and tokens is refused"
         if not checked.get("log.accesslog.disabled", False):
             served = AccessLog(served, sys.stdout)
@@ -120,6 +135,7 @@ async def _registry(
     stack: AsyncExitStack,
     works: list[Coroutine[Any, Any, None]],
     figures: list[Collector],
+    audit: AuditLog | None,
 ) -> tuple[Application, Health]:
     """Open the registry; say what has to go on beside the requests, and what is counted."""
     cache = _cache(checked)
@@ -139,6 +155,13 @@ async def _registry(
         application.proxy = proxy
         works.append(proxy.work())
         figures.append(proxy.figures)
+    upkeep = Upkeep(registry, governing.retaining(checked), governing.scrubbing(checked), audit)
+    stack.callback(upkeep.close)
+    if settings.own_folder(checked):
+        stack.push_async_exit(server := DebugServer(control.handler(upkeep)))
+        server.listen(control.listen(registry.own_folder))
+    works.append(upkeep.keep_tidy(application.threads))
+    works.append(upkeep.keep_reading(application.threads))
     works.append(health.watch(application.threads))
     works.append(_purge(registry, application, settings.purging(checked)))
     works.append(_collect(registry, application, collecting))

@@ -22,7 +22,7 @@ from sampan.registry.drivers.choice import OBJECTS, open_objects
 from sampan.registry.drivers.objects.driver import ObjectDriver
 from sampan.registry.health import Check, answers, connects, file_is_absent
 from sampan.registry.notifications import Endpoint
-from sampan.registry.registry import Registry
+from sampan.registry.registry import OWN, Registry
 from sampan.registry.service import Service
 from sampan.registryd import governing
 from sampan.registryd.mail import LEVELS, Mailbox
@@ -78,6 +78,15 @@ def open_registry(checked: Checked) -> Registry:
         found = Registry.on_objects(open_storage(checked), state, rules)
     found.quotas.define(limits)
     return found
+
+
+def own_folder(checked: Checked) -> Path | None:
+    """Return where our own files of a registry are; None for one in memory, or none at all."""
+    kind = storage_kind(checked)
+    if kind in ("", "inmemory"):
+        return None
+    key = "filesystem.rootdirectory" if kind == "filesystem" else "state.directory"
+    return Path(str(checked.get(f"storage.{key}", DEFAULT_ROOT)), OWN)
 
 
 def open_storage(checked: Checked) -> ObjectDriver:

@@ -144,3 +144,40 @@ def test_quotas_are_read() -> None:
     assert check(
         b"version: 0.1\nstorage: inmemory\nquotas: [{repositories: a, size: x}]", {}
     ).problems
+
+
+def test_rules_of_retention_are_read() -> None:
+    text = """
+retention:
+  interval: 1h
+  rules:
+    - {repositories: [a/*], protected: [v*], keeplast: 3, keepwithin: 24h, untagged: 1h}
+"""
+    found = governing.retaining(checked(text))
+    (rule,) = found.rules
+    assert (found.interval, rule.last, rule.within, rule.untagged) == (3600.0, 3, 86400.0, 3600.0)
+    assert [pattern.text for pattern in (*rule.tags, *rule.protected)] == ["*", "v*"]
+    assert not governing.retaining(checked()).rules
+    for wrong, why in (
+        ("{repositories: [a]}", "keeps everything"),
+        ("{repositories: [a], untagged: 1s}", "at least a minute"),
+        ("{repositories: [a], keeplast: 1, tags: [a/b]}", "no pattern for tags"),
+    ):
+        with pytest.raises(InvalidArgument, match=why):
+            governing.retaining(checked(f"retention: {{rules: [{wrong}]}}"))
+    with pytest.raises(InvalidArgument, match="interval"):
+        governing.retaining(checked("retention: {interval: 0s, rules: []}"))
+
+
+def test_scrubbing_and_the_audit_log_are_read(tmp_path: Path) -> None:
+    assert not governing.scrubbing(checked()).enabled
+    found = governing.scrubbing(checked("scrub: {enabled: true, rate: 5MB, interval: 24h}"))
+    assert (found.enabled, found.rate, found.interval) == (True, 5e6, 86400.0)
+    with pytest.raises(InvalidArgument, match="interval"):
+        governing.scrubbing(checked("scrub: {interval: 0s}"))
+    assert governing.audit(checked()) is None
+    for name, why in (("none", "No such file"), ("short", "less than 16 bytes")):
+        (tmp_path / "short").write_text("x")
+        text = f"audit: {{path: {tmp_path}/log, keyfile: {tmp_path}/{name}}}"
+        with pytest.raises(InvalidArgument, match=why):
+            governing.audit(checked(text))

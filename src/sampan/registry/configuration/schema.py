@@ -221,6 +221,36 @@ QUOTAS = Many(  # ours
         }
     )
 )
+RETENTION = Section(  # ours
+    {
+        "interval": Duration(),
+        "dryrun": Boolean(),
+        "rules": Many(
+            Section(
+                {
+                    "repositories": Many(Text(), needed=True),
+                    "tags": Many(Text()),
+                    "protected": Many(Text()),
+                    "keeplast": Integer(),
+                    "keepwithin": Duration(),
+                    "untagged": Duration(),
+                }
+            ),
+            needed=True,
+        ),
+    }
+)
+SCRUB = Section(  # ours
+    {
+        "enabled": Boolean(),
+        "interval": Duration(),
+        "rate": Size(),
+        "report": Boolean(),
+    }
+)
+AUDIT = Section(  # ours
+    {"path": Text(needed=True), "keyfile": Text(), "ignore": Many(Text())}
+)
 TOKENS = Section(  # ours
     {
         "directory": Text(needed=True),
@@ -302,5 +332,8 @@ ROOT = Section(
         "tags": Section({"maxtags": Integer(1)}),
         "tokens": TOKENS,
         "quotas": QUOTAS,
+        "retention": RETENTION,
+        "audit": AUDIT,
+        "scrub": SCRUB,
     }
 )

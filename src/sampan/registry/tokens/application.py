@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sampan.registry.auth.htpasswd import credentials
 from sampan.registry.service import HANDLER, USER
-from sampan.registry.tokens.issuer import Asked, Issuer, Refused
+from sampan.registry.tokens.issuer import Asked, Issued, Issuer, Refused
 
 log = logging.getLogger(__name__)
 FORM_LIMIT = 64 << 10
@@ -80,9 +80,9 @@ class TokenApplication:
     async def _serve(self, request: Request, place: str | None) -> Response:
         call = (request.method, place)
         if call in (("GET", ""), ("HEAD", "")):
-            return _json(await self._get(request))
+            return _issued(request, await self._get(request))
         if call == ("POST", ""):
-            return _json(await self._post(request, await _form(request)))
+            return _issued(request, await self._post(request, await _form(request)))
         if call == ("POST", "/revoke"):
             token = _first(await _form(request), "token")
             await self._run(self._issuer.sessions.revoke, token)
@@ -98,7 +98,7 @@ class TokenApplication:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, function, *arguments)
 
-    async def _get(self, request: Request) -> dict[str, Any]:
+    async def _get(self, request: Request) -> Issued:
         """What `docker` asks: with name and password in the header, or without."""
         query = request.query_params
         header = request.headers.get("authorization", "")
@@ -112,14 +112,14 @@ class TokenApplication:
         )
         if given is not None:
             request.scope[USER] = given[0]
-            found: dict[str, Any] = await self._run(self._issuer.by_password, asked, *given)
+            found: Issued = await self._run(self._issuer.by_password, asked, *given)
             return found
         if header:
             raise Refused(401, "invalid_client", "UNAUTHORIZED", "authentication required")
-        nobody: dict[str, Any] = await self._run(self._issuer.by_nobody, asked)
+        nobody: Issued = await self._run(self._issuer.by_nobody, asked)
         return nobody
 
-    async def _post(self, request: Request, form: Form) -> dict[str, Any]:
+    async def _post(self, request: Request, form: Form) -> Issued:
         """What OAuth 2 asks: a password or a refresh token for a token."""
         for name in ("grant_type", "service", "client_id"):
             if not _first(form, name):
@@ -132,7 +132,7 @@ class TokenApplication:
             _address(request),
         )
         kind = _first(form, "grant_type")
-        found: dict[str, Any]
+        found: Issued
         if kind == "password":
             name, password = _first(form, "username"), _first(form, "password")
             request.scope[USER] = name
@@ -176,8 +176,9 @@ def _address(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-def _json(body: dict[str, Any]) -> Response:
-    return Response(msgspec.json.encode(body), headers=JSON)
+def _issued(request: Request, issued: Issued) -> Response:
+    request.scope[USER] = issued.user
+    return Response(msgspec.json.encode(issued.body), headers=JSON)
 
 
 def _refusal(request: Request, refused: Refused) -> Response:

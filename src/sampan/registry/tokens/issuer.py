@@ -32,6 +32,14 @@ class Asked:
     address: str = ""
 
 
+@dataclass(frozen=True)
+class Issued:
+    """A token for somebody, in what is answered."""
+
+    user: str
+    body: dict[str, Any]
+
+
 class Refused(Exception):
     """An answer that is no token. `error` is OAuth 2's word, `code` the registries'."""
 
@@ -67,12 +75,12 @@ class Issuer:
         self.sessions = sessions
         self._throttle = throttle
 
-    def by_nobody(self, asked: Asked) -> dict[str, Any]:
+    def by_nobody(self, asked: Asked) -> Issued:
         """Answer a client that does not say who it is."""
         self._check(asked)
         return self._answer(asked, Identity())
 
-    def by_password(self, asked: Asked, name: str, password: str) -> dict[str, Any]:
+    def by_password(self, asked: Asked, name: str, password: str) -> Issued:
         """Answer a user with a password; a wrong one is 401, too many of them 429."""
         self._check(asked)
         self._may_try(name, asked.address)
@@ -84,10 +92,10 @@ class Issuer:
         self._throttle.succeeded(name, asked.address)
         answer = self._answer(asked, identity)
         if asked.offline:
-            answer["refresh_token"] = self.sessions.begin(name, asked.service, asked.client)
+            answer.body["refresh_token"] = self.sessions.begin(name, asked.service, asked.client)
         return answer
 
-    def by_refresh_token(self, asked: Asked, token: str) -> dict[str, Any]:
+    def by_refresh_token(self, asked: Asked, token: str) -> Issued:
         """Answer whoever shows a refresh token."""
         self._check(asked)
         self._may_try("", asked.address)
@@ -102,7 +110,7 @@ class Issuer:
             )
         answer = self._answer(asked, identity)
         if used[1]:
-            answer["refresh_token"] = used[1]
+            answer.body["refresh_token"] = used[1]
         return answer
 
     def _check(self, asked: Asked) -> None:
@@ -125,18 +133,19 @@ class Issuer:
                 wait,
             )
 
-    def _answer(self, asked: Asked, identity: Identity) -> dict[str, Any]:
+    def _answer(self, asked: Asked, identity: Identity) -> Issued:
         wanted = [scope for scope in map(parse_scope, asked.scopes) if scope]
         granted = grant(self.accounts.rules(), identity, wanted)
         now = time.time()
         token = self.keys.sign(self._claims(asked, identity, granted, int(now)), self.terms.chain)
-        return {
+        body = {
             "token": token,
             "access_token": token,
             "expires_in": int(self.terms.lifetime),
             "issued_at": datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "scope": " ".join(map(str, granted)),
         }
+        return Issued(identity.user, body)
 
     def _claims(
         self, asked: Asked, identity: Identity, granted: Sequence[Scope], now: int

@@ -42,7 +42,7 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 class SigningKey:
     """A key with the certificate that the root gave it."""
 
-    made: int  # seconds since the epoch
+    made: float  # seconds since the epoch
     private: PrivateKey
     certificate: x509.Certificate
     path: Path
@@ -175,7 +175,7 @@ class KeyRing:
             try:
                 private = serialization.load_pem_private_key(content, None)
                 certificate = x509.load_pem_x509_certificate(content)
-                made = int(path.stem.split("-")[1])
+                made = int(path.stem.split("-")[1]) / 1000
             except (ValueError, IndexError) as error:
                 raise InvalidArgument(f"{path} is no signing key: {error}") from error
             if not isinstance(private, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
@@ -198,11 +198,11 @@ class KeyRing:
         key = _generate(self._algorithm)
         issuer = str(root.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
         leaf = _certificate(key, f"signing key of {issuer}", signer, issuer, KEY_DAYS)
-        made = int(time.time())
+        made = int(time.time() * 1000)
         mark = key_ids(key.public_key())[1][:8].replace("-", "x")
         path = self._folder / f"signing-{made}-{mark}.pem"
         _write(path, _private(key) + leaf.public_bytes(serialization.Encoding.PEM), 0o600)
-        return SigningKey(made, key, leaf, path)
+        return SigningKey(made / 1000, key, leaf, path)
 
 
 def _remove(key: SigningKey) -> None:

@@ -1,0 +1,148 @@
+"""What keeps a registry tidy, by schedule and by command: retention and scrubbing.
+
+A command asks the registry that runs, through a socket in its own folder (`control.py`), and works
+on the files itself if none runs. Either way it is this that is done, and these lines are told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from typing import Any
+
+from sampan.errors import Conflict
+from sampan.registry.audit import AuditLog
+from sampan.registry.registry import Registry
+from sampan.registry.scrub import Finding
+from sampan.registryd.governing import Retaining, Scrubbing
+
+log = logging.getLogger(__name__)
+Line = Mapping[str, Any]
+Tell = Callable[[Line], None]
+LOOK_SECONDS = 3600.0  # between looks whether something has to be read again
+
+
+class Upkeep:
+    """Tidies one registry; each kind of work once at a time. Calls block."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        retaining: Retaining,
+        scrubbing: Scrubbing,
+        audit: AuditLog | None = None,
+    ) -> None:
+        self._registry = registry
+        self._retaining = retaining
+        self._scrubbing = scrubbing
+        self._audit = audit
+        self._locks = {"retention": threading.Lock(), "scrub": threading.Lock()}
+        registry.retention.rules = retaining.rules
+
+    @contextmanager
+    def _alone(self, kind: str) -> Iterator[None]:
+        lock = self._locks[kind]
+        if not lock.acquire(blocking=False):
+            raise Conflict(f"{kind}: the registry is at it already")
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def retain(self, tell: Tell, dry_run: bool = False) -> None:
+        """Remove what the rules of retention say, and tell what."""
+        with self._alone("retention"):
+            removed = self._registry.retention.apply(dry_run or self._retaining.dry_run)
+        for repository, tag, digest in removed.tags:
+            found = {"repository": repository, "tag": tag, "digest": digest}
+            self._note(tell, "retention", found, dry_run or self._retaining.dry_run)
+        for repository, digest in removed.manifests:
+            found = {"repository": repository, "digest": digest}
+            self._note(tell, "retention", found, dry_run or self._retaining.dry_run)
+
+    def _note(self, tell: Tell, action: str, found: Line, dry_run: bool) -> None:
+        tell(found)
+        if self._audit and not dry_run:
+            self._audit.write(action, result="done", **found)
+
+    def scrub(
+        self, tell: Tell, rate: float | None = None, report_only: bool = False, age: float = 0
+    ) -> None:
+        """Read what was not read for `age` seconds; tell what is damaged, and how much was read."""
+        report_only = report_only or self._scrubbing.report_only
+
+        def found(finding: Finding) -> None:
+            told = {
+                "digest": finding.digest,
+                "reason": finding.reason,
+                "repositories": list(finding.repositories),
+                "quarantined": finding.quarantined,
+            }
+            self._note(tell, "scrub", told, report_only)
+
+        with self._alone("scrub"):
+            begun = time.monotonic()
+            done = self._registry.scrubber.scrub(
+                self._scrubbing.rate if rate is None else rate,
+                time.time() - age,
+                found,
+                report_only,
+            )
+        if done.count:
+            log.info("%d blobs, %d bytes were read again", done.count, done.bytes)
+        tell(
+            {
+                "blobs": done.count,
+                "bytes": done.bytes,
+                "damaged": done.damaged,
+                "seconds": round(time.monotonic() - begun, 1),
+            }
+        )
+
+    def quotas(self, tell: Tell) -> None:
+        """Tell for whom there is a quota, and how much of it is in use."""
+        for name, size, used, tags, used_tags in self._registry.quotas.used():
+            found = {"name": name, "size": size, "used": used, "tags": tags, "used_tags": used_tags}
+            tell({key: value for key, value in found.items() if value is not None})
+
+    def close(self) -> None:
+        """End what is going on."""
+        self._registry.scrubber.stop.set()
+
+    # --- by schedule
+
+    async def keep_tidy(self, threads: Executor) -> None:
+        """Apply the rules of retention again and again."""
+        while self._retaining.rules:
+            await asyncio.sleep(self._retaining.interval)
+            await _run(threads, "retention", lambda: self.retain(_log))
+
+    async def keep_reading(self, threads: Executor) -> None:
+        """Read again what was not read for the interval."""
+        age = self._scrubbing.interval
+        while self._scrubbing.enabled:
+            await _run(threads, "scrub", lambda: self.scrub(_ignore, age=age))
+            await asyncio.sleep(min(age, LOOK_SECONDS))
+
+
+async def _run(threads: Executor, what: str, work: Callable[[], None]) -> None:
+    try:
+        await asyncio.get_running_loop().run_in_executor(threads, work)
+    except Conflict:
+        return
+    except (OSError, sqlite3.Error) as error:
+        log.error("%s is not done: %s", what, error)
+
+
+def _log(line: Line) -> None:
+    log.debug("retention: %s", line)
+
+
+def _ignore(line: Line) -> None:
+    """The scrubber logs what it finds."""
