@@ -204,10 +204,10 @@ def test_who_is_in_the_middle_when_certificates_are_read_anew_gets_the_rest(
                 before = hub.log.count("read anew")
                 hub.process.send_signal(signal.SIGHUP)
                 eventually(lambda: hub.log.count("read anew") > before)  # noqa: B023
-                assert hub.ask("GET", "/v2/").status == 200
             while piece := client.recv(1 << 20):
                 received += piece
         assert digest(bytes(received)) == large.digest
+        assert hub.ask("GET", "/v2/").status == 200
 
 
 # --- the same data, the same answers -----------------------------------------------------------
