@@ -20,7 +20,7 @@ from sampan.build.builder import Builder
 from sampan.build.worker import Clients, Nobody
 from sampan.engine.images.feeding import from_pipe
 from sampan.errors import InvalidArgument, NotFound
-from sampan.spec.build import BaseImage, BuildOptions, Ran, Repository, RunStep
+from sampan.spec.build import BaseImage, BuildOptions, FoundDevice, Ran, Repository, RunStep
 from sampan.spec.digest import chain_id, digest_of
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.image import ImageConfig, RootFS, RunConfig
@@ -225,6 +225,9 @@ class FakeWorker:
     async def temporary_image(self, diff_ids: Sequence[str]) -> AsyncIterator[str]:
         self.mounted.append(list(diff_ids))
         yield f"image-{len(self.mounted)}"
+
+    async def devices(self, name: str) -> Sequence[FoundDevice]:
+        return [FoundDevice(name=name)] if name.startswith("example.com/") else []
 
     async def run(
         self,

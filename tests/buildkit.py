@@ -351,11 +351,12 @@ async def build(
     tags: str = "",
     kinds: Sequence[Output] = ("moby",),
     cache: control_pb2.CacheOptions | None = None,
+    allow: Sequence[str] = (),
     **attributes: str,
 ) -> Result:
     """Build as buildx does; GRPCError tells why it failed."""
     async with session(path, folders) as known, client(path) as one:
-        return await ask(one, known, tags, kinds, attributes, cache)
+        return await ask(one, known, tags, kinds, attributes, cache, allow=allow)
 
 
 async def ask(
@@ -366,6 +367,7 @@ async def ask(
     attributes: Mapping[str, str] | None = None,
     cache: control_pb2.CacheOptions | None = None,
     inputs: Mapping[str, solver_pb2.Definition] | None = None,
+    allow: Sequence[str] = (),
 ) -> Result:
     """Build with the help of a session that is there."""
     ref = secrets.token_hex(12)
@@ -381,7 +383,12 @@ async def ask(
         one.control(
             "Solve",
             pb.SolveRequest(
-                Ref=ref, Session=known, Exporters=exporters, Cache=cache, FrontendAttrs=asked
+                Ref=ref,
+                Session=known,
+                Exporters=exporters,
+                Cache=cache,
+                FrontendAttrs=asked,
+                Entitlements=allow,
             ),
             pb.SolveResponse,
         )

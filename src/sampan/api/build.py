@@ -102,6 +102,7 @@ def _options(query: Query) -> BuildOptions:
         network=_network(query.get("networkmode")),
         extra_hosts=query.all("extrahosts"),
         security_opt=query.all("securityopt"),
+        entitlements=_entitlements(query),
         cache_from=_document(query, "cachefrom", list[str], []),
         limits=_limits(query),
     )
@@ -148,6 +149,11 @@ def _tags(query: Query) -> list[str]:
 
 def _network(mode: str) -> str:
     return "" if mode == "default" else mode
+
+
+def _entitlements(query: Query) -> list[str]:
+    """Return what the client grants; whoever has every step in the host's network grants that."""
+    return [*query.all("allow"), *(["network.host"] if query.get("networkmode") == "host" else [])]
 
 
 @routes.on("POST", "/build/prune")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -31,13 +31,14 @@ class Backend:
 
     engine: Engine
     system: System
+    build_entitlements: Collection[str] = ("network.host", "device")
 
     @cached_property
     def builder(self) -> Builder:
         """Builds: loaded by the first, as nobody else needs their 4 MB."""
         from sampan.build.builder import Builder
 
-        return Builder(self.engine.building, self.engine.build_database)
+        return Builder(self.engine.building, self.engine.build_database, self.build_entitlements)
 
     @cached_property
     def buildkit(self) -> BuildKit:

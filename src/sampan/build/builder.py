@@ -13,6 +13,7 @@ from collections.abc import (
     AsyncIterable,
     AsyncIterator,
     Callable,
+    Collection,
     Mapping,
     Sequence,
 )
@@ -30,6 +31,7 @@ from sampan.build.contexts import Contexts
 from sampan.build.display import Display, Say, Voices
 from sampan.build.dockerfile import Dockerfile, Stage, parse_dockerfile
 from sampan.build.earlier import Database
+from sampan.build.entitlements import SUPPORTED, Entitlements
 from sampan.build.fetching import Sources
 from sampan.build.git import is_repository, parse_repository
 from sampan.build.graph import plan
@@ -85,8 +87,15 @@ class Built:
 class Builder:
     """The builds of one engine, and their cache."""
 
-    def __init__(self, worker: Worker, database: Database) -> None:
+    def __init__(
+        self, worker: Worker, database: Database, supported: Collection[str] = SUPPORTED
+    ) -> None:
         self._worker, self.cache = worker, Cache(database, worker)
+        self._supported = supported  # entitlements that clients may grant
+
+    def entitlements(self, granted: Sequence[str]) -> Entitlements:
+        """Return what a client grants; InvalidArgument for what it may not."""
+        return Entitlements.parse(granted, self._supported)
 
     def scratch(self) -> int:
         """Return a file without a name, for the contents of a context."""
@@ -298,6 +307,7 @@ class Builder:
             mounting=Mounting(self._worker, self.cache, context, clients),
             contexts=contexts,
             clients=clients,
+            entitlements=self.entitlements(options.entitlements),
             epoch=epoch,
             imports=self.imports(),
         )

@@ -15,6 +15,7 @@ from sampan.build.cache import Cache, Record, key_of
 from sampan.build.contexts import Contexts
 from sampan.build.display import Speaker, Voices
 from sampan.build.dockerfile import Dockerfile, Stage, parse_triggers
+from sampan.build.entitlements import Entitlements
 from sampan.build.fetching import Sources
 from sampan.build.graph import Needed, Plan, stage_from
 from sampan.build.instructions import copy as copying
@@ -66,6 +67,7 @@ class Build:
     mounting: Mounting
     contexts: Contexts
     clients: Clients
+    entitlements: Entitlements
     epoch: int | None = None  # SOURCE_DATE_EPOCH, in seconds
     # With --cache-from, as Docker's classic builder has it, the steps of those images alone count;
     # each is known by its time.
@@ -291,6 +293,8 @@ class _StageRun:
         build = self._build
         command = running.command_of(state, it, build.arguments.proxies())
         step = running.step_of(state, it, command, build.options)
+        build.entitlements.check(network=step.network, insecure=step.privileged)
+        step.devices = await build.entitlements.found(it.devices, build.worker.devices)
         mounts = await self._mounts(state, it)
         key = running.key_of_run(step, command, mounts.keys)
         async with build.cache.turn(key):

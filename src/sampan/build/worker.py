@@ -14,7 +14,7 @@ from sampan.build.state import State
 from sampan.build.tree import Tree
 from sampan.distribution.credentials import Credentials
 from sampan.errors import NotFound
-from sampan.spec.build import BaseImage, Ran, Repository, RunStep
+from sampan.spec.build import BaseImage, FoundDevice, Ran, Repository, RunStep
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
@@ -165,6 +165,9 @@ class Worker(Protocol):
         """Return what `read` makes, in a thread, of the archive of a commit."""
 
     # --- containers ------------------------------------------------------------------------
+
+    async def devices(self, name: str) -> Sequence[FoundDevice]:
+        """Return the devices of a name, a class or a kind; none if there is no such."""
 
     async def run(
         self,

@@ -19,6 +19,7 @@ from sampan.storage.driver_names import named
 
 LOG_LEVELS = ("panic", "fatal", "error", "warn", "info", "debug", "trace")
 LOG_DRIVERS = ("json-file", "local", "none")
+_OBJECTS = ("proxies", "builder", "builder.entitlements")  # in daemon.json
 DEFAULT_SOCKET = "sampan.sock"
 TLS_PORT, PLAIN_PORT = 2376, 2375
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:/]*):([0-9]{1,5})\Z")
@@ -108,12 +109,14 @@ def read_file(path: str) -> dict[str, Any]:
 
 
 def _flat(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the document with the members of `proxies` as keys of their own."""
-    proxies = document.get("proxies", {})
-    if not isinstance(proxies, dict):
-        raise UsageError("invalid JSON: proxies must be an object")
-    rest = {key: value for key, value in document.items() if key != "proxies"}
-    return {**rest, **{f"proxies.{key}": value for key, value in proxies.items()}}
+    """Return the document with the members of some objects as keys of their own."""
+    for name in _OBJECTS:
+        members = document.get(name, {})
+        if not isinstance(members, dict):
+            raise UsageError(f"invalid JSON: {name} must be an object")
+        rest = {key: value for key, value in document.items() if key != name}
+        document = {**rest, **{f"{name}.{key}": value for key, value in members.items()}}
+    return document
 
 
 def _is_known(key: str) -> bool:

@@ -35,6 +35,27 @@ OPTIONS = (
     Option("bip6", "str", "", "IPv6 address/prefix of the default bridge"),
     Option("bridge", "str", "", "default bridge (made if it is missing), or none", "b"),
     Option(
+        "builder-device",
+        "bool",
+        True,
+        "steps of builds may have devices (CDI), if their clients allow it",
+        key="builder.entitlements.device",
+    ),
+    Option(
+        "builder-network-host",
+        "bool",
+        True,
+        "steps of builds may use the host's network, if their clients allow it",
+        key="builder.entitlements.network-host",
+    ),
+    Option(
+        "builder-security-insecure",
+        "bool",
+        False,
+        "steps of builds may be privileged, if their clients allow it",
+        key="builder.entitlements.security-insecure",
+    ),
+    Option(
         "cdi-spec-dir",
         "list",
         ("/etc/cdi", "/var/run/cdi"),

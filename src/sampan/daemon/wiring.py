@@ -87,7 +87,7 @@ class Daemon:
         self.system = System(
             system_options(config, self._degraded, self._confinement), _inventory(self.engine)
         )
-        self.backend = Backend(self.engine, self.system)
+        self.backend = Backend(self.engine, self.system, _entitlements(config))
 
     def use_helper(self, name: str, sock: socket.socket) -> None:
         """Use the socket that the supervisor handed over."""
@@ -173,6 +173,12 @@ def _inventory(engine: Engine) -> Inventory:
         storage=lambda: engine.storage.info,
         listeners=lambda: engine.events.listeners,
     )
+
+
+def _entitlements(config: Config) -> list[str]:
+    """Return what clients of builds may grant."""
+    names = ("device", "network-host", "security-insecure")
+    return [name.replace("-", ".") for name in names if config[f"builder-{name}"]]
 
 
 def engine_options(config: Config, confinement: Confinement) -> EngineOptions:

@@ -35,14 +35,15 @@ from sampan.engine.images.feeding import from_pipe, through_pipe
 from sampan.engine.images.fetching import fetched
 from sampan.engine.images.images import Images
 from sampan.engine.images.model import Image
+from sampan.engine.oci.cdi import DeviceNames
 from sampan.engine.repositories import archive_of
 from sampan.engine.undisturbed import waited_for
 from sampan.errors import InvalidArgument, NotFound, SampanError, Unsupported
 from sampan.http.urls import Url
 from sampan.rpc import Fd
-from sampan.spec.build import BaseImage, Limits, OwnedFolder, Ran, Repository, RunStep
+from sampan.spec.build import BaseImage, FoundDevice, Limits, OwnedFolder, Ran, Repository, RunStep
 from sampan.spec.digest import EMPTY_LAYER, Digest
-from sampan.spec.docker.config import Config, HostConfig, LogConfig
+from sampan.spec.docker.config import Config, DeviceRequest, HostConfig, LogConfig
 from sampan.spec.docker.containers import CreateRequest
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.image import Healthcheck, ImageConfig, RootFS, RunConfig, timestamp
@@ -84,10 +85,15 @@ class Building:
     """The engine as the worker of builds; see build.worker.Worker."""
 
     def __init__(
-        self, images: Images, containers: Containers, mounter: Mounter, lender: Lender
+        self,
+        images: Images,
+        containers: Containers,
+        mounter: Mounter,
+        lender: Lender,
+        device_names: DeviceNames,
     ) -> None:
         self._images, self._containers = images, containers
-        self._mounter, self._lender = mounter, lender
+        self._mounter, self._lender, self._device_names = mounter, lender, device_names
         self._layers = images.store.layers
 
     async def clean(self) -> None:
@@ -264,6 +270,10 @@ class Building:
 
     # --- containers ------------------------------------------------------------------------
 
+    async def devices(self, name: str) -> Sequence[FoundDevice]:
+        """Return the devices of a name, a class or a kind; none if there is no such."""
+        return await self.call(lambda: self._device_names.find(name))
+
     async def run(
         self,
         step: RunStep,
@@ -416,6 +426,8 @@ def _request(step: RunStep) -> CreateRequest:
     host.extra_hosts = step.extra_hosts or None
     host.security_opt = step.security_opt or None
     host.privileged = step.privileged
+    if step.devices:
+        host.device_requests = [DeviceRequest(driver="cdi", device_ids=step.devices)]
     host.log_config = LogConfig(type="none")
     host.mounts = step.mounts
     return CreateRequest(**config, host_config=host)

@@ -147,7 +147,7 @@ class Engine:
         self.containers = self._containers(
             common, spawner, lifecycle, links, notices, data_root, options
         )
-        self.building = Building(self.images, self.containers, mounter, lender)
+        self.building = self._building(mounter, lender, options)
         self.plugging = Plugging(self._table, self.networks, spawner)
         self._membership = Membership(self._table, store, self.networks, spawner)
         self._reconciliation = Reconciliation(
@@ -158,6 +158,9 @@ class Engine:
             lifecycle=lifecycle,
             tasks=self._tasks,
         )
+
+    def _building(self, mounter: Mounter, lender: Lender, options: EngineOptions) -> Building:
+        return Building(self.images, self.containers, mounter, lender, options.device_names)
 
     def _images(self, mounter: Mounter, data_root: Path, options: EngineOptions) -> Images:
         root = image_root(data_root, self.storage.info, self._database)

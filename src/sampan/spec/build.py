@@ -52,6 +52,13 @@ class OwnedFolder(msgspec.Struct, kw_only=True):
     gid: int
 
 
+class FoundDevice(msgspec.Struct, kw_only=True):
+    """A device that files of the host name."""
+
+    name: str  # vendor.com/class=name
+    auto_allow: bool = False  # the file says that every build may have it
+
+
 class RunStep(msgspec.Struct, kw_only=True):
     """A command that is run in a container, on a state of the file system."""
 
@@ -68,6 +75,7 @@ class RunStep(msgspec.Struct, kw_only=True):
     extra_hosts: list[str] = []
     security_opt: list[str] = []
     privileged: bool = False
+    devices: list[str] = []  # names that files of the host give them (CDI)
     mounts: list[Mount] = []
     folders: list[OwnedFolder] = []
     loan: Loan = msgspec.field(default_factory=Loan)
@@ -102,6 +110,7 @@ class BuildOptions(msgspec.Struct, kw_only=True):
     hostname: str = ""
     extra_hosts: list[str] = []
     security_opt: list[str] = []
+    entitlements: list[str] = []  # that the client grants
     cache_from: list[str] = []
     limits: Limits = msgspec.field(default_factory=Limits)
 

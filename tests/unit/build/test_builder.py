@@ -386,7 +386,7 @@ def test_labels_of_the_client_come_last(yard: Yard) -> None:
 
 def test_commands_get_what_the_client_allows_them(yard: Yard) -> None:
     yard.built("FROM box\nRUN print x", network="host", extra_hosts=["a:1.2.3.4"],
-               limits=Limits(memory=1 << 30))  # fmt: skip
+               limits=Limits(memory=1 << 30), entitlements=["network.host"])  # fmt: skip
     step = yard.worker.steps[-1]
     assert (step.network, step.extra_hosts, step.limits.memory) == ("host", ["a:1.2.3.4"], 1 << 30)
 

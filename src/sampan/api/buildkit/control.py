@@ -28,7 +28,6 @@ from sampan.spec.platform import Platform
 
 _SERVICE: Final = "/moby.buildkit.v1.Control/"
 _EXPOSED: Final = "x-docker-expose-session-"
-_ALLOWED: Final = ("network.host",)  # entitlements
 _HOST_GATEWAY: Final = "org.mobyproject.buildkit.worker.moby.host-gateway-ip"
 _VERSION: Final = "v0.25.0"  # of BuildKit's protocol: what clients may expect of us
 
@@ -101,6 +100,7 @@ class Control:
 
     async def _result(self, job: Job, request: pb.SolveRequest) -> pb.SolveResponse:
         job.imports = list(request.Cache.Imports)
+        job.entitlements = list(request.Entitlements)
         try:
             job.session.set_result(await self._session(request))
         except SampanError as error:
@@ -112,6 +112,7 @@ class Control:
 
     async def _session(self, request: pb.SolveRequest) -> Session:
         _check(request)
+        self._jobs.builder.entitlements(request.Entitlements)
         return await self._jobs.sessions.find(request.Session)
 
     async def _built(self, job: Job, request: pb.SolveRequest) -> Result:
@@ -193,10 +194,6 @@ def _check(request: pb.SolveRequest) -> None:
         if exporter.Type not in EXPORTERS:
             raise Unsupported(f'exporter "{exporter.Type}" could not be found')
     exports_of(request.Cache.Exports)
-    for entitlement in request.Entitlements:
-        if entitlement in _ALLOWED:
-            continue
-        raise InvalidArgument(f"granting entitlement {entitlement} is not allowed")
 
 
 def _filters(texts: Iterable[str]) -> dict[str, list[str]]:

@@ -60,6 +60,7 @@ class Job:
     policed: bool = False  # the client wants to be asked about sources
     results: dict[str, Built] = field(default_factory=dict)
     views: dict[str, View] = field(default_factory=dict)
+    entitlements: Sequence[str] = ()  # that the client grants
     imports: Sequence[CacheOptionsEntry] = ()  # caches to use, unless the front end names others
     _workers: set[asyncio.Task[Any]] = field(default_factory=set)
 
@@ -180,7 +181,9 @@ class Jobs:
         """Build for all platforms, beside each other."""
 
         async def one(platform: str) -> Built:
-            options = msgspec.structs.replace(wish.options, platform=platform)
+            options = msgspec.structs.replace(
+                wish.options, platform=platform, entitlements=list(job.entitlements)
+            )
             display = partial(Vertices, job.progress, platform if wish.is_index else "")
             return await self.builder.solve(options, recipe, context, client, display, imports)
 

@@ -84,6 +84,14 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """RUN --device=…"""
+
+    name: str
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run(Instruction):
     """RUN, in its shell form (one string in `command`) or its exec form."""
 
@@ -93,7 +101,7 @@ class Run(Instruction):
     mounts: Sequence[str] = ()  # values of --mount
     network: str = "default"
     security: str = "sandbox"
-    devices: Sequence[str] = ()
+    devices: Sequence[Device] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from sampan.build.instructions.model import Mount
+from sampan.build.instructions.words import boolean
 from sampan.errors import InvalidArgument
 from sampan.spec.sizes import parse_size
 
@@ -20,8 +21,6 @@ _SHARING: Final = ("shared", "private", "locked")
 _ALIASES: Final = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly",
                    "rw": "readwrite"}  # fmt: skip
 _SWITCHES: Final = ("readonly", "readwrite", "required")  # that may stand without a value
-_TRUE: Final = ("1", "t", "T", "true", "TRUE", "True")  # Go's strconv.ParseBool
-_FALSE: Final = ("0", "f", "F", "false", "FALSE", "False")
 _OF_FILES: Final = ("cache", "secret", "ssh")
 _ONLY: Final = {
     "size": (("tmpfs",), "unexpected key 'size' for mount type '{}'"),
@@ -103,14 +102,8 @@ def _text(_: str, text: str) -> str:
     return text
 
 
-def _boolean(key: str, text: str) -> bool:
-    if text not in _TRUE + _FALSE:
-        raise InvalidArgument(f"invalid value for {key}: {text}")
-    return text in _TRUE
-
-
 def _writable(key: str, text: str) -> bool:
-    return not _boolean(key, text)
+    return not boolean(key, text)
 
 
 def _octal(_: str, text: str) -> int:
@@ -143,11 +136,11 @@ _FIELDS: Final[dict[str, tuple[str, Callable[[str, str], Any]]]] = {
     "source": ("source", _text),
     "target": ("target", _text),
     "from": ("origin", _text),
-    "readonly": ("read_only", _boolean),
+    "readonly": ("read_only", boolean),
     "readwrite": ("read_only", _writable),
     "id": ("id", _text),
     "sharing": ("sharing", _sharing),
-    "required": ("required", _boolean),
+    "required": ("required", boolean),
     "mode": ("mode", _octal),
     "uid": ("uid", _identity),
     "gid": ("gid", _identity),

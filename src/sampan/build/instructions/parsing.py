@@ -12,6 +12,7 @@ from typing import Final
 
 from sampan.build import words
 from sampan.build.instructions import model
+from sampan.build.instructions.devices import read_device
 from sampan.build.instructions.durations import check_interval, duration
 from sampan.build.instructions.flags import Flags, Kind
 from sampan.build.source import Node, Source, cut, heredocs_of
@@ -140,7 +141,7 @@ def _run(it: _Input) -> model.Instruction:
         mounts=flags.all("mount"),
         network=network,
         security=security,
-        devices=flags.all("device"),
+        devices=tuple(map(read_device, flags.all("device"))),
         place=it.place,
     )
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from sampan.build.cache import key_of
 from sampan.build.instructions import model
 from sampan.build.state import State
-from sampan.errors import InvalidArgument, Unsupported
 from sampan.spec.build import BuildOptions, RunStep
 
 
@@ -71,11 +70,7 @@ def script(it: model.Run) -> str:
 
 
 def step_of(state: State, it: model.Run, command: Command, options: BuildOptions) -> RunStep:
-    """Return what the engine is asked to run."""
-    if it.security == "insecure":
-        raise InvalidArgument("security.insecure is not allowed")
-    if it.devices:
-        raise Unsupported("RUN --device is not supported")
+    """Return what the engine is asked to run, but its devices."""
     env = {**command.proxies, **command.arguments, **state.env}
     config = state.config
     return RunStep(
@@ -91,6 +86,7 @@ def step_of(state: State, it: model.Run, command: Command, options: BuildOptions
         hostname=options.hostname,
         extra_hosts=options.extra_hosts,
         security_opt=options.security_opt,
+        privileged=it.security == "insecure",
         limits=options.limits,
     )
 
@@ -109,5 +105,7 @@ def key_of_run(step: RunStep, command: Command, mounts: Sequence[str]) -> str:
         *([step.hostname] if step.hostname else []),
         json.dumps(sorted(step.extra_hosts)),
         json.dumps(sorted(step.security_opt)),
+        *(["insecure"] if step.privileged else []),
+        *([json.dumps(step.devices)] if step.devices else []),
         *mounts,
     )

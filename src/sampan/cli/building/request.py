@@ -32,6 +32,7 @@ def query_of(options: Any, context: Context) -> dict[str, object]:
         "platform": options.platform.lower() or None,
         "networkmode": options.network,
         "extrahosts": options.add_host,
+        "allow": options.allow,
         "securityopt": options.security_opt,
         "memory": options.memory or None,
         "memswap": options.memory_swap or None,

@@ -24,6 +24,9 @@ class Options:
     add_host: list[str] = flag(
         "", "Line for /etc/hosts (host:ip)", kind="list", check=checks.extra_host
     )
+    allow: list[str] = flag(
+        "", "Let RUN have network.host, security.insecure or device[=NAME]", kind="list"
+    )
     build_arg: list[str] = flag("", "Value of an ARG; NAME alone takes over its value", kind="list")
     cache_from: list[str] = flag("", "Images whose steps may be used", kind="slice")
     cgroup_parent: str = flag("", "Parent of the cgroups of steps", default="")

@@ -16,6 +16,7 @@ from typing import Final
 
 from sampan.engine.oci.devices import node_at, rule
 from sampan.errors import InvalidArgument, SampanError, Unsupported
+from sampan.spec.build import FoundDevice
 from sampan.spec.cdi import (
     SPEC_DIRS,
     CDIHook,
@@ -38,6 +39,9 @@ GPU_CAPABILITIES: Final = {
     ),
     "amd": frozenset({"gpu", "amd"}),
 }
+_CLASS: Final = "org.mobyproject.buildkit.device.class"
+_AUTO_ALLOW: Final = "org.mobyproject.buildkit.device.autoallow"
+_TRUE: Final = ("1", "t", "T", "true", "TRUE", "True")  # Go's strconv.ParseBool
 _HOOKS: Final = {
     "prestart": "prestart",
     "createRuntime": "create_runtime",
@@ -54,6 +58,7 @@ class _Found:
     """What the files of all folders say."""
 
     devices: dict[str, tuple[CDISpec, ContainerEdits]] = field(default_factory=dict)
+    annotations: dict[str, dict[str, str]] = field(default_factory=dict)  # of devices
     conflicts: set[str] = field(default_factory=set)
 
     def add(self, specs: Sequence[CDISpec]) -> None:
@@ -66,6 +71,7 @@ class _Found:
                 if name in here:
                     twice.add(name)
                 here[name] = (spec, device.container_edits)
+                self.annotations[name] = device.annotations
         self.conflicts = (self.conflicts - here.keys()) | twice
         self.devices |= here
 
@@ -106,6 +112,28 @@ class DeviceNames:
         """Return every name that can be asked for."""
         found = self._read()
         return sorted(found.devices.keys() - found.conflicts)
+
+    def find(self, name: str) -> list[FoundDevice]:
+        """Return what a step of a build means by a name: a device, a kind, `kind=*`, a class.
+
+        Source: buildkit solver/llbsolver/cdidevices/manager.go, parseDevice.
+        """
+        found = self._read()
+        there = {
+            one: {**spec.annotations, **found.annotations[one]}
+            for one, (spec, _) in sorted(found.devices.items())
+            if one not in found.conflicts
+        }
+        kind, _, device = name.partition("=")
+        names = [one for one in there if one.startswith(f"{kind}=")] if "/" in kind else []
+        if not device:
+            names = names[:1]
+        elif device != "*":
+            names = [one for one in names if one == name]
+        names = names or [one for one, notes in there.items() if notes.get(_CLASS) == name]
+        return [
+            FoundDevice(name=one, auto_allow=there[one].get(_AUTO_ALLOW) in _TRUE) for one in names
+        ]
 
     def _read(self) -> _Found:
         found = _Found()
