@@ -46,6 +46,7 @@ class Folders:
     outputs: Mapping[str, Path] = field(default_factory=dict)  # by the number of the exporter
     stores: Mapping[str, Path] = field(default_factory=dict)  # of blobs
     agents: Mapping[str, str] = field(default_factory=dict)  # paths of sockets, by id
+    shared_key: str = ""
     asked: list[dict[str, list[str]]] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
 
@@ -264,6 +265,8 @@ async def session(path: str, folders: Folders) -> AsyncIterator[str]:
     method = "X-Docker-Expose-Session-Grpc-Method"
     headers = [(method, path_of) for path_of in folders.__mapping__()]
     headers += [("X-Docker-Expose-Session-Uuid", name), ("X-Docker-Expose-Session-Name", "test")]
+    if folders.shared_key:
+        headers.append(("X-Docker-Expose-Session-Sharedkey", folders.shared_key))
     async with hijacked(path, "/session", *headers) as stream:
         task = asyncio.ensure_future(serve(stream, [folders]))
         try:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,35 @@ def test_the_same_build_again_comes_from_the_cache(clean: Daemon, folder: Path) 
     assert third.cached == []
     fourth = build(clean, folder, recipe, "made", **{"no-cache": ""})
     assert fourth.cached == []
+
+
+def test_a_file_that_has_not_changed_is_not_sent_again(clean: Daemon, tmp_path: Path) -> None:
+    context, out = tmp_path / "context", tmp_path / "out"
+    context.mkdir()
+    out.mkdir()
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    (context / "large").write_bytes(os.urandom(2 << 20))
+    now = time.time()
+    sent = []
+    for text, mtime, key in [
+        *((b"one", 1e9, "k"), (b"two", 1.1e9, "k"), (b"two", 1.1e9, "k")),
+        *((b"six", now, "k"), (b"ten", now, "k"), (b"ten", now, "")),
+    ]:
+        (context / "small").write_bytes(text)
+        os.utime(context / "small", (mtime, mtime))
+        for name in ("large", "Dockerfile"):
+            os.utime(context / name, (1e9, 1e9))
+        folders = {"context": context, "dockerfile": context}
+        served = Folders(folders, outputs={"0": out}, shared_key=key)
+        asyncio.run(buildkit.build(clean.socket, served, kinds=["local"]))
+        sent.append(sorted(served.sent)[1:])  # the Dockerfile is fetched by itself
+        assert (out / "small").read_bytes() == text
+        assert (out / "large").read_bytes() == (context / "large").read_bytes()
+    whole = ["Dockerfile", "large", "small"]
+    # What was changed while it was sent may change once more without another time.
+    assert sent == [whole, ["small"], [], ["small"], ["small"], whole]
+    report = clean.request("POST", "/build/prune?all=1").json
+    assert report["SpaceReclaimed"] >= 2 << 20
 
 
 def test_what_is_ignored_is_not_sent(clean: Daemon, folder: Path) -> None:

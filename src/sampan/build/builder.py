@@ -36,6 +36,7 @@ from sampan.build.fetching import Sources
 from sampan.build.git import is_repository, parse_repository
 from sampan.build.graph import plan
 from sampan.build.instructions.model import Label, Place
+from sampan.build.kept import KeptContexts
 from sampan.build.layer import Item, write_layer
 from sampan.build.linting import Checks, Violation, lint, undefined
 from sampan.build.mounting import Mounting
@@ -91,6 +92,7 @@ class Builder:
         self, worker: Worker, database: Database, supported: Collection[str] = SUPPORTED
     ) -> None:
         self._worker, self.cache = worker, Cache(database, worker)
+        self.contexts = KeptContexts(worker.scratch)
         self._supported = supported  # entitlements that clients may grant
 
     def entitlements(self, granted: Sequence[str]) -> Entitlements:
@@ -385,6 +387,8 @@ class Builder:
         gone = await self.cache.remove(record.key for record in records)
         await self._worker.collect()
         freed = sum(size for chain, size in sizes.items() if not self._worker.has_layer(chain))
+        if not wish.filters and self.contexts.size > wish.keep:
+            freed += self.contexts.drop()
         return BuildCachePruneReport(
             caches_deleted=[record.key[:25] for record in gone] or None, space_reclaimed=freed
         )

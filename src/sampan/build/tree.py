@@ -54,12 +54,17 @@ def folder(mode: int = 0o755, mtime: int = 0) -> File:
 class Spool:
     """The contents of files, one after the other, in a file that belongs to nobody else."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, size: int = 0) -> None:
         self.fd = fd
-        self._size = 0
+        self._size = size
         self._waiting: list[bytes] = []
         self._length = 0
         self.lock = threading.Lock()  # held by the one thread that adds contents
+
+    @property
+    def size(self) -> int:
+        """Bytes of all contents."""
+        return self._size
 
     def close(self) -> None:
         """Give the space back."""

@@ -154,7 +154,8 @@ class Control:
         fields = stream.metadata
         named = str(fields.get(f"{_EXPOSED}uuid", "")) if fields else ""
         methods = map(str, fields.getall(f"{_EXPOSED}grpc-method", [])) if fields else ()
-        await self._jobs.sessions.keep(named, methods, Tunnel(stream))
+        shared_key = str(fields.get(f"{_EXPOSED}sharedkey", "")) if fields else ""
+        await self._jobs.sessions.keep(named, methods, Tunnel(stream), shared_key)
 
     # --- the cache -------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from h2.exceptions import H2Error
 
 from sampan.api.buildkit.filemodes import file_of
 from sampan.api.buildkit.sessions import SYNC, Metadata, Session, encoded
+from sampan.build.kept import Transfer
 from sampan.build.tree import File, Tree
 from sampan.errors import InvalidArgument, NotFound, Unavailable
 from sampan.http.grpc import Bulk
@@ -66,8 +67,16 @@ def _silent(received: int, done: bool) -> None:
     """Tell nobody."""
 
 
-async def fetch(session: Session, folder: Folder, tree: Tree, advance: Advance = _silent) -> None:
+async def fetch(
+    session: Session,
+    folder: Folder,
+    tree: Tree,
+    advance: Advance = _silent,
+    transfer: Transfer | None = None,
+) -> None:
     """Put the files of a client's folder into a tree; `advance` hears of bytes, and of the end.
+
+    What `transfer` has from before is not asked for.
 
     Raises NotFound if the client serves no such folder, InvalidArgument for a file that changes
     while it is read, Unavailable if the client goes.
@@ -76,14 +85,21 @@ async def fetch(session: Session, folder: Folder, tree: Tree, advance: Advance =
         raise NotFound("the client serves no files: no local sources enabled")
     refusal = "the client cannot send its files"
     async with session.exchange(SYNC, Packet, folder.metadata(), refusal) as stream:
-        await _Transfer(stream, tree, advance).run()
+        await _Receiving(stream, tree, advance, transfer).run()
 
 
-class _Transfer:
+class _Receiving:
     """One folder on its way."""
 
-    def __init__(self, stream: Stream[Packet, Packet], tree: Tree, advance: Advance) -> None:
+    def __init__(
+        self,
+        stream: Stream[Packet, Packet],
+        tree: Tree,
+        advance: Advance,
+        transfer: Transfer | None,
+    ) -> None:
         self._stream, self._tree, self._advance = stream, tree, advance
+        self._transfer = transfer
         self._received = self._told = 0  # bytes
         self._number = 0  # of the next file
         self._coming: dict[int, _Coming] = {}
@@ -180,11 +196,17 @@ class _Transfer:
         if file.kind == REGULAR:
             if not 0 <= stat.size <= MAX_SIZE:
                 raise InvalidArgument(f"{stat.path}: {stat.size} is no size of a file")
-            file.at, file.digest = self._tree.spool.reserve(stat.size), _NOTHING
-            if stat.size:
-                self._coming[number] = _Coming(file, stat.path)
-                self._want(Packet(type=Packet.PACKET_REQ, ID=number))
+            if self._transfer and self._transfer.find(path, file):
+                self._transfer.add(path, file)
+            else:
+                self._expect(number, stat.path, file)
         self._tree.graft(path, file)
+
+    def _expect(self, number: int, path: str, file: File) -> None:
+        file.at, file.digest = self._tree.spool.reserve(file.size), _NOTHING
+        if file.size:
+            self._coming[number] = _Coming(file, path)
+            self._want(Packet(type=Packet.PACKET_REQ, ID=number))
 
     def _take_data(self, packet: Packet) -> None:
         coming = self._coming.get(packet.ID)
@@ -207,3 +229,5 @@ class _Transfer:
             raise InvalidArgument(f"{coming.path}: file changed while it was sent")
         file.stored, file.digest = coming.received, coming.digest.digest()
         del self._coming[packet.ID]
+        if self._transfer:
+            self._transfer.add(coming.path.encode("utf-8", "surrogateescape"), file)

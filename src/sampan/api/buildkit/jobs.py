@@ -32,7 +32,7 @@ from sampan.api.buildkit.warnings import warnings
 from sampan.build.builder import Builder, Built, Recipe
 from sampan.build.exporting.outlet import Outlet
 from sampan.build.remotecache.importing import Imports
-from sampan.build.tree import Spool, Tree
+from sampan.build.tree import Tree
 from sampan.errors import InvalidArgument, NotFound, Unsupported
 from sampan.spec.buildkit.control_pb2 import CacheOptionsEntry, StatusResponse
 from sampan.spec.buildkit.solver_pb2 import Definition
@@ -154,9 +154,9 @@ class Jobs:
         caches = imports_of(attributes, job.imports)
         if job.policed and not wish.remote:  # buildx always asks for it with a remote context
             raise Unsupported("source policies are not supported")
-        spool = Spool(self.builder.scratch())
-        try:
-            material = Material(self.builder, job.progress, session, wish, spool)
+        key = "" if wish.remote else session.shared_key
+        with self.builder.contexts.transfer(key and f"{key}/{wish.context_name}") as transfer:
+            material = Material(self.builder, job.progress, session, wish, transfer)
             definition, recipe = await material.recipe()
             context = await material.context()
             client = SessionClient(session, self.result)
@@ -166,8 +166,6 @@ class Jobs:
             told = warnings(definition, recipe, made[0].violations)
             job.progress.tell(StatusResponse(warnings=told))
             return made
-        finally:
-            spool.close()
 
     async def _solve(
         self,
@@ -197,13 +195,10 @@ class Jobs:
     async def ask(self, job: Job, attributes: Mapping[str, str]) -> Mapping[str, bytes]:
         """Answer a question about a Dockerfile (`requestid`), without building anything."""
         wish, session = wish_of(attributes), await job.client()
-        spool = Spool(self.builder.scratch())
-        try:
-            material = Material(self.builder, job.progress, session, wish, spool)
+        with self.builder.contexts.transfer("") as transfer:
+            material = Material(self.builder, job.progress, session, wish, transfer)
             _, recipe = await material.recipe()
-            return await answer(self.builder, wish, recipe, Tree(spool))
-        finally:
-            spool.close()
+            return await answer(self.builder, wish, recipe, Tree(transfer.spool))
 
     async def look(self, job: Job, definition: Definition) -> str:
         """Return a name for the files that a definition means."""

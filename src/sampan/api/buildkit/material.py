@@ -21,6 +21,7 @@ from sampan.api.buildkit.sessions import Session
 from sampan.build.builder import Builder, Recipe
 from sampan.build.git import is_repository
 from sampan.build.ignore import read_ignore
+from sampan.build.kept import Transfer
 from sampan.build.tree import Spool, Tree
 from sampan.errors import InvalidArgument, NotFound
 from sampan.storage.tar_fields import REGULAR
@@ -34,13 +35,13 @@ _IGNORE: Final = ".dockerignore"
 
 @dataclass(slots=True)
 class Material:
-    """Gathers it; `spool` gets the contents."""
+    """Gathers it; `transfer` gets the contents."""
 
     builder: Builder
     progress: Progress
     session: Session
     wish: Wish
-    spool: Spool
+    transfer: Transfer
     _ignore: bytes | None = field(default=None, init=False)  # of the Dockerfile itself
     _name: str = field(default="", init=False)  # of the Dockerfile
     _remote: Tree | None = field(default=None, init=False)
@@ -55,7 +56,7 @@ class Material:
         with self.progress.during(told) as definition:
             tree = self._remote
             if tree is None or self.wish.dockerfile_is_local:
-                tree = Tree(self.spool)
+                tree = Tree(self.transfer.spool)
                 wanted = [name, f"{name}{_IGNORE}", _lower(name)]
                 folder = Folder(self.wish.dockerfile_name, follow=list(dict.fromkeys(wanted)))
                 await fetch(self.session, folder, tree)
@@ -76,16 +77,17 @@ class Material:
         name = self.wish.context_name
         with self.progress.during(f"[internal] load {_IGNORE}"):
             if self._ignore is None:
-                self._ignore = await _ignore_of(self.session, name, self.spool)
-        tree = Tree(self.spool)
+                self._ignore = await _ignore_of(self.session, name, self.transfer.spool)
+        tree = Tree(self.transfer.spool)
         with self.progress.during("[internal] load build context") as vertex:
             folder = Folder(name, exclude=read_ignore(self._ignore))
-            await fetch(self.session, folder, tree, partial(_transferred, vertex))
+            await fetch(self.session, folder, tree, partial(_transferred, vertex), self.transfer)
+        self.transfer.complete()
         return tree
 
     async def _fetched(self, address: str) -> Tree:
         """Return a context that is no folder of the client."""
-        tree = Tree(self.spool)
+        tree = Tree(self.transfer.spool)
         if is_repository(address):
             with self.progress.during(f"[internal] load git source {address}"):
                 await self.builder.load(address, tree, _PAGE)

@@ -45,7 +45,8 @@ async def session(backend: Backend, request: Request) -> None:
         raise InvalidArgument("no session id")
     methods = request.headers.all("x-docker-expose-session-grpc-method")
     stream = await _take_over(request)
-    await backend.buildkit.sessions.keep(named, methods, stream)
+    shared_key = request.headers.get("x-docker-expose-session-sharedkey") or ""
+    await backend.buildkit.sessions.keep(named, methods, stream, shared_key)
 
 
 async def _take_over(request: Request) -> Stream:

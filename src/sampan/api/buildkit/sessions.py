@@ -52,6 +52,7 @@ class Session:
     id: str
     channel: Channel
     methods: frozenset[str]  # as paths, in lower case
+    shared_key: str = ""  # the same in sessions of one client that serve the same folders
 
     def serves(self, method: str) -> bool:
         """Tell whether the client has said that it has a method."""
@@ -199,14 +200,17 @@ class Sessions:
     _open: dict[str, Session] = field(default_factory=dict)
     _arrival: asyncio.Event = field(default_factory=asyncio.Event)  # of the next one
 
-    async def keep(self, id: str, methods: Iterable[str], stream: Duplex) -> None:
+    async def keep(
+        self, id: str, methods: Iterable[str], stream: Duplex, shared_key: str = ""
+    ) -> None:
         """Hold a session open until its client leaves."""
         if not id:
             raise InvalidArgument("a session has an id")
         async with connected(stream) as (channel, ended):
             if id in self._open:
                 raise InvalidArgument(f"session {id} is already there")
-            self._open[id] = Session(id, channel, frozenset(it.lower() for it in methods))
+            known = frozenset(it.lower() for it in methods)
+            self._open[id] = Session(id, channel, known, shared_key)
             self._arrival.set()
             self._arrival = asyncio.Event()
             try:
