@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 from sampan.registry import paths
 from sampan.registry.drivers.driver import Content, Driver, File, Staged
 from sampan.registry.errors import RegistryError
-from sampan.registry.metadata import Metadata
+from sampan.registry.inventory import PUT_BLOB
+from sampan.registry.metadata import Database, Metadata
 from sampan.registry.quotas import Quotas
 from sampan.spec.digest import Digest
 
@@ -99,13 +99,15 @@ class Blobs:
         link = f"{paths.layer_folder(repository, digest)}/link"
         return self._driver.stage([File(link, digest.encode(), told=True)])
 
-    def _link(
-        self, database: sqlite3.Connection, staged: Staged, repository: str, digest: Digest
-    ) -> None:
+    def _link(self, database: Database, staged: Staged, repository: str, digest: Digest) -> None:
         """Say that a repository has a blob, which is there."""
         staged.publish()
-        database.execute("INSERT OR IGNORE INTO repositories VALUES (?)", (repository,))
-        database.execute("INSERT OR IGNORE INTO links VALUES (?, ?)", (repository, digest))
+        database.execute(
+            "INSERT INTO repositories VALUES (?) ON CONFLICT DO NOTHING", (repository,)
+        )
+        database.execute(
+            "INSERT INTO links VALUES (?, ?) ON CONFLICT DO NOTHING", (repository, digest)
+        )
         database.execute("UPDATE blobs SET touched = ? WHERE digest = ?", (time.time(), digest))
 
     def accept(
@@ -124,9 +126,7 @@ class Blobs:
                 self._quotas.admit(database, repository, digest, size)
                 if row is None or row[0] != size or not self._is_whole(target, size):
                     moved.publish()
-                    database.execute(
-                        "INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)", (digest, size, time.time())
-                    )
+                    database.execute(PUT_BLOB, (digest, size, time.time()))
                 self._link(database, staged, repository, digest)
             # Others may see it already; who is told of it is told after this.
             self._driver.settle([target])

@@ -7,14 +7,13 @@ promised ("it is there") within `delay`. Each step is one change: a push comes b
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from sampan.registry import inventory, paths
-from sampan.registry.metadata import Metadata
+from sampan.registry.metadata import ALL, Database, Metadata
 from sampan.spec.digest import Digest
 
 log = logging.getLogger(__name__)
@@ -34,12 +33,15 @@ ORDER BY digest LIMIT ?3
 # What has a tag lives, and so do the parts of a living index and what is attached to the living.
 _UNTAGGED = """
 WITH RECURSIVE living(digest) AS (
-    SELECT digest FROM tags WHERE repository = ?1
-    UNION SELECT digest FROM manifests WHERE repository = ?1 AND touched > ?2
-    UNION SELECT parts.digest FROM parts JOIN living ON parts.manifest = living.digest
-        WHERE parts.repository = ?1 AND parts.kind = 'manifest'
-    UNION SELECT manifests.digest FROM manifests JOIN living ON manifests.subject = living.digest
-        WHERE manifests.repository = ?1
+    SELECT digest FROM (
+        SELECT digest FROM tags WHERE repository = ?1
+        UNION SELECT digest FROM manifests WHERE repository = ?1 AND touched > ?2
+    ) AS roots
+    UNION SELECT led.digest FROM living JOIN (
+        SELECT manifest AS source, digest FROM parts WHERE repository = ?1 AND kind = 'manifest'
+        UNION ALL SELECT subject AS source, digest FROM manifests
+            WHERE repository = ?1 AND subject IS NOT NULL
+    ) AS led ON led.source = living.digest
 )
 SELECT digest FROM manifests WHERE repository = ?1 AND media_type != ''
     AND digest NOT IN (SELECT digest FROM living) LIMIT ?3
@@ -103,7 +105,7 @@ class Collector:
     def _untagged(self, found: Collected, repository: str, delay: float, dry_run: bool) -> bool:
         """Remove some manifests; tell whether there may be more."""
         with self._metadata.change() as database:
-            values = (repository, time.time() - delay, -1 if dry_run else STEP)
+            values = (repository, time.time() - delay, ALL if dry_run else STEP)
             digests = [Digest(d) for (d,) in database.execute(_UNTAGGED, values)]
             for digest in digests:
                 found.manifests.append((repository, digest))
@@ -136,13 +138,11 @@ class Collector:
                 self._remove(database, [Digest(digest) for digest, _ in wanted])
         return rows[-1][0] if rows else None
 
-    def _is_among(
-        self, database: sqlite3.Connection, digest: str, among: Callable[[str], bool]
-    ) -> bool:
+    def _is_among(self, database: Database, digest: str, among: Callable[[str], bool]) -> bool:
         query = "SELECT repository FROM links WHERE digest = ?"
         return all(among(name) for (name,) in database.execute(query, (digest,)))
 
-    def _remove(self, database: sqlite3.Connection, digests: Sequence[Digest]) -> None:
+    def _remove(self, database: Database, digests: Sequence[Digest]) -> None:
         """Remove blobs: first the links, so that none is left that leads to nothing."""
         query = "SELECT repository FROM links WHERE digest = ?"
         links = []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -19,14 +18,17 @@ from sampan.errors import InvalidArgument
 from sampan.registry import documents, paths
 from sampan.registry.drivers.driver import Survey
 from sampan.registry.errors import RegistryError
-from sampan.registry.metadata import Metadata
+from sampan.registry.metadata import Database, Metadata
 from sampan.registry.names import ALGORITHMS, is_tag
 from sampan.spec.digest import Digest, parse_digest
 from sampan.spec.image import DOCUMENT_LIMIT
 
 log = logging.getLogger(__name__)
 
-
+PUT_BLOB = (
+    "INSERT INTO blobs VALUES (?, ?, ?) ON CONFLICT (digest)"
+    " DO UPDATE SET size = excluded.size, touched = excluded.touched"
+)
 # Manifests that were read before, and whose file still has the length that it had.
 _KNOWN = """
 SELECT repository, digest FROM manifests JOIN blobs USING (digest)
@@ -59,7 +61,7 @@ def take_inventory(driver: Survey, metadata: Metadata) -> None:
 
 
 def _replace(
-    database: sqlite3.Connection, table: str, columns: str, wanted: AbstractSet[tuple[str, ...]]
+    database: Database, table: str, columns: str, wanted: AbstractSet[tuple[str, ...]]
 ) -> None:
     """Make the rows of a table those that are wanted."""
     have = set(database.execute(f"SELECT {columns} FROM {table}"))  # noqa: S608 our own names
@@ -73,7 +75,7 @@ def _replace(
     )
 
 
-def _blobs(driver: Survey, database: sqlite3.Connection) -> AbstractSet[str]:
+def _blobs(driver: Survey, database: Database) -> AbstractSet[str]:
     """Make the rows of blobs right; return the digests of all that there are."""
     have = dict(database.execute("SELECT digest, size FROM blobs"))
     found: dict[str, int] = {}
@@ -88,7 +90,7 @@ def _blobs(driver: Survey, database: sqlite3.Connection) -> AbstractSet[str]:
     database.executemany("DELETE FROM blobs WHERE digest = ?", [(d,) for d in have.keys() - found])
     # A blob that we did not know counts as promised just now: somebody may be about to use it.
     database.executemany(
-        "INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)",
+        PUT_BLOB,
         [(d, size, time.time()) for d, size in found.items() if have.get(d) != size],
     )
     return found.keys()
@@ -152,7 +154,7 @@ def content_digest(content: bytes, kind: str) -> Digest:
 
 
 def _read_manifests(
-    driver: Survey, database: sqlite3.Connection, wanted: Sequence[tuple[str, Digest]]
+    driver: Survey, database: Database, wanted: Sequence[tuple[str, Digest]]
 ) -> None:
     small = [w for w in wanted if driver.size(paths.blob(w[1])) <= DOCUMENT_LIMIT]
     contents = driver.read_many([paths.blob(digest) for _, digest in small])
@@ -163,7 +165,7 @@ def _read_manifests(
         _unreadable(database, name, digest, "it is too large")
 
 
-def _read_manifest(database: sqlite3.Connection, name: str, digest: Digest, content: bytes) -> None:
+def _read_manifest(database: Database, name: str, digest: Digest, content: bytes) -> None:
     try:
         if content_digest(content, digest.partition(":")[0]) != digest:
             raise InvalidArgument("its content has another digest")
@@ -174,7 +176,7 @@ def _read_manifest(database: sqlite3.Connection, name: str, digest: Digest, cont
         record_manifest(database, name, digest, len(content), parsed)
 
 
-def _unreadable(database: sqlite3.Connection, name: str, digest: Digest, reason: object) -> None:
+def _unreadable(database: Database, name: str, digest: Digest, reason: object) -> None:
     # The row stays without a type: nobody can fetch it, and the collector touches nothing
     # in this repository, because nobody knows what the manifest needs.
     log.warning("manifest %s of %s cannot be read: %s", digest, name, reason)
@@ -182,11 +184,11 @@ def _unreadable(database: sqlite3.Connection, name: str, digest: Digest, reason:
 
 
 def record_manifest(
-    database: sqlite3.Connection, name: str, digest: Digest, size: int, parsed: documents.Parts
+    database: Database, name: str, digest: Digest, size: int, parsed: documents.Parts
 ) -> None:
     """Write the rows of one manifest."""
     annotations = msgspec.json.encode(parsed.annotations).decode() if parsed.annotations else None
-    database.execute("INSERT OR IGNORE INTO repositories VALUES (?)", (name,))
+    database.execute("INSERT INTO repositories VALUES (?) ON CONFLICT DO NOTHING", (name,))
     database.execute(
         "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (repository, digest) DO UPDATE SET media_type = excluded.media_type,"
@@ -204,7 +206,7 @@ def record_manifest(
     database.executemany("INSERT INTO parts VALUES (?, ?, ?, ?)", rows)
 
 
-def forget_manifest(database: sqlite3.Connection, name: str, digest: str) -> None:
+def forget_manifest(database: Database, name: str, digest: str) -> None:
     """Remove the rows of one manifest."""
     database.execute("DELETE FROM tags WHERE repository = ? AND digest = ?", (name, digest))
     database.execute("DELETE FROM parts WHERE repository = ? AND manifest = ?", (name, digest))

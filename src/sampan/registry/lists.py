@@ -9,7 +9,7 @@ import msgspec
 
 from sampan.registry.errors import RegistryError
 from sampan.registry.kept import Kept
-from sampan.registry.metadata import Metadata
+from sampan.registry.metadata import ALL, Metadata
 from sampan.spec.digest import Digest
 
 T = TypeVar("T")
@@ -29,7 +29,8 @@ class Lists:
 
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
-        self.kept = Kept()
+        # What other processes change is asked each time.
+        self.kept = Kept(0) if metadata.shared else Kept()
         metadata.forget = self.kept.forget
 
     def repositories(self, after: str, count: int) -> Page[str]:
@@ -39,7 +40,7 @@ class Lists:
 
     def search(self, term: str, count: int) -> list[str]:
         """Return up to `count` repositories with a term in their names."""
-        query = "SELECT name FROM repositories WHERE instr(name, ?) ORDER BY name LIMIT ?"
+        query = "SELECT name FROM repositories WHERE instr(name, ?) > 0 ORDER BY name LIMIT ?"
         return [name for (name,) in self._metadata.rows(query, term.lower(), count)]
 
     def tags(self, repository: str, after: str, count: int | None) -> Page[str]:
@@ -47,7 +48,7 @@ class Lists:
         if not self._metadata.row("SELECT 1 FROM repositories WHERE name = ?", repository):
             raise RegistryError("NAME_UNKNOWN", {"name": repository})
         query = "SELECT name FROM tags WHERE repository = ? AND name > ? ORDER BY name LIMIT ?"
-        limit = -1 if count is None else count + 1
+        limit = ALL if count is None else count + 1
         found = [name for (name,) in self._metadata.rows(query, repository, after, limit)]
         return page_of(found, len(found) if count is None else count)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from sampan.registry import documents, inventory, names, paths
 from sampan.registry.blobs import TOUCH_SECONDS
 from sampan.registry.drivers.driver import Driver, File
 from sampan.registry.errors import Item, RegistryError
-from sampan.registry.metadata import Metadata
+from sampan.registry.metadata import Database, Metadata
 from sampan.registry.quotas import Quotas
 from sampan.spec.digest import Digest, algorithm
 
@@ -141,12 +140,13 @@ class Manifests:
                 self._quotas.admit_tags(database, repository, tags)
                 staged.publish()
                 database.execute(
-                    "INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)",
+                    inventory.PUT_BLOB,
                     (digest, len(content), time.time()),
                 )
                 inventory.record_manifest(database, repository, digest, len(content), parsed)
                 database.executemany(
-                    "INSERT OR REPLACE INTO tags VALUES (?, ?, ?, ?)",
+                    "INSERT INTO tags VALUES (?, ?, ?, ?) ON CONFLICT (repository, name)"
+                    " DO UPDATE SET digest = excluded.digest, moved = excluded.moved",
                     [(repository, tag, digest, time.time()) for tag in tags],
                 )
             # Others may see it already; who pushed it is told after this.
@@ -192,9 +192,7 @@ class Manifests:
             )
             return Digest(row[0])
 
-    def _demand(
-        self, database: sqlite3.Connection, repository: str, parsed: documents.Parts
-    ) -> None:
+    def _demand(self, database: Database, repository: str, parsed: documents.Parts) -> None:
         """Raise MANIFEST_BLOB_UNKNOWN if something is missing that has to be there.
 
         Rows are not enough: a collection whose rows came back, because the disk was full, has

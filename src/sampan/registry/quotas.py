@@ -7,14 +7,13 @@ within the change that adds something, so nobody gets past it.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from sampan.errors import InvalidArgument
 from sampan.registry.errors import RegistryError
-from sampan.registry.metadata import Metadata, Row
+from sampan.registry.metadata import Database, Metadata, Row
 from sampan.registry.patterns import Pattern
 from sampan.spec.digest import Digest
 
@@ -123,9 +122,7 @@ class Quotas:
                     raise _denied(repository, quota, used, more)
         raise RegistryError("DENIED", {"name": repository}, message="the quota is used up")
 
-    def admit(
-        self, database: sqlite3.Connection, repository: str, digest: Digest, size: int
-    ) -> None:
+    def admit(self, database: Database, repository: str, digest: Digest, size: int) -> None:
         """Raise DENIED if a repository must not have this content too; within a change."""
         ask = _within(database)
         for quota in self._of(repository):
@@ -135,9 +132,7 @@ class Quotas:
             if used + size > quota.size:
                 raise _denied(repository, quota, used, size)
 
-    def admit_tags(
-        self, database: sqlite3.Connection, repository: str, tags: Sequence[str]
-    ) -> None:
+    def admit_tags(self, database: Database, repository: str, tags: Sequence[str]) -> None:
         """Raise DENIED if a repository must not have these tags too; within a change."""
         for quota in self._of(repository):
             if quota.tags is None:
@@ -168,7 +163,7 @@ class Quotas:
         return found
 
 
-def _within(database: sqlite3.Connection) -> Ask:
+def _within(database: Database) -> Ask:
     """Return what asks for one row within a change."""
 
     def ask(query: str, *values: object) -> Row | None:

@@ -25,6 +25,7 @@ from sampan.registry.metadata import Metadata
 from sampan.registry.quotas import Quotas
 from sampan.registry.retention import Retention
 from sampan.registry.scrub import Scrubber
+from sampan.registry.sqlite import SqliteMetadata
 from sampan.registry.uploads import Uploads
 
 OWN = "sampan"  # our folder in a data directory, beside `docker`
@@ -39,7 +40,7 @@ class Registry:
     ) -> None:
         self.driver = driver
         self.own_folder = database.parent  # for files that are no part of the layout
-        self.metadata = Metadata(database)
+        self.metadata: Metadata = SqliteMetadata(database)
         try:
             take_inventory(driver.survey(paths.ROOT), self.metadata)
         except BaseException:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import re
-import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from sampan.errors import InvalidArgument
 from sampan.registry import paths
 from sampan.registry.drivers.driver import Driver
 from sampan.registry.gc import Bin, Collector
-from sampan.registry.metadata import Metadata
+from sampan.registry.metadata import Database, Metadata
 from sampan.registry.patterns import Pattern, any_matches
 from sampan.spec.digest import Digest
 
@@ -184,7 +183,7 @@ class Retention:
                 log.info("tag %s of %s is removed: %s", tag.name, name, tag.digest)
 
 
-def _is_as_it_was(database: sqlite3.Connection, name: str, tag: Tag) -> bool:
+def _is_as_it_was(database: Database, name: str, tag: Tag) -> bool:
     query = "SELECT digest, moved FROM tags WHERE repository = ? AND name = ?"
     row: tuple[str, float] | None = database.execute(query, (name, tag.name)).fetchone()
     return row == (tag.digest, tag.moved)
