@@ -72,6 +72,7 @@ class Collector:
         self._driver = driver
         self._metadata = metadata
         self._level = logging.INFO if told else logging.DEBUG
+        self.allowed: Callable[[], None] = lambda: None  # raises OSError if others are here too
 
     def collect(
         self,
@@ -84,7 +85,9 @@ class Collector:
         """Remove unused blobs; with `untagged` first the manifests that no tag leads to.
 
         `among` tells whose blobs: those that another repository has, too, stay.
+        Raises OSError where that is not allowed.
         """
+        self.allowed()
         found = Collected()
         if untagged:
             for (repository,) in self._metadata.rows("SELECT name FROM repositories"):

@@ -16,7 +16,7 @@ import msgspec
 
 from sampan.errors import InvalidArgument
 from sampan.registry import documents, paths
-from sampan.registry.drivers.driver import Survey
+from sampan.registry.drivers.driver import Survey, size_or_none
 from sampan.registry.errors import RegistryError
 from sampan.registry.metadata import Database, Metadata
 from sampan.registry.names import ALGORITHMS, is_tag
@@ -84,7 +84,7 @@ def _blobs(driver: Survey, database: Database) -> AbstractSet[str]:
             for digits in driver.list(f"{paths.BLOBS}/{algorithm}/{prefix}"):
                 digest = _digest(f"{algorithm}:{digits}")
                 if digest and digits.startswith(prefix):
-                    size = _size(driver, paths.blob(digest))
+                    size = size_or_none(driver, paths.blob(digest))
                     if size is not None:
                         found[digest] = size
     database.executemany("DELETE FROM blobs WHERE digest = ?", [(d,) for d in have.keys() - found])
@@ -220,12 +220,5 @@ def _digest(text: str) -> Digest | None:
         return None
 
 
-def _size(driver: Survey, path: str) -> int | None:
-    try:
-        return driver.size(path)
-    except FileNotFoundError:
-        return None
-
-
 def _exists(driver: Survey, path: str) -> bool:
-    return _size(driver, path) is not None
+    return size_or_none(driver, path) is not None

@@ -198,24 +198,22 @@ class Manifests:
         Rows are not enough: a collection whose rows came back, because the disk was full, has
         removed the files.
         """
-        missing: list[Item] = []
+        known: dict[Digest, int | None] = {}
         for parts, table in ((parsed.blobs, "links"), (parsed.manifests, "manifests")):
             query = (
                 f"SELECT blobs.size FROM {table} JOIN blobs USING (digest)"  # noqa: S608
                 " WHERE repository = ? AND digest = ?"
             )
             for digest, demanded in parts.items():
-                if not demanded:
-                    continue
-                row = database.execute(query, (repository, digest)).fetchone()
-                if row is None or not self._has(paths.blob(digest), row[0]):
-                    missing.append(Item("MANIFEST_BLOB_UNKNOWN", {"digest": digest}))
+                if demanded:
+                    row = database.execute(query, (repository, digest)).fetchone()
+                    known[digest] = row[0] if row else None
+        found = self._driver.sizes([paths.blob(digest) for digest in known])
+        missing = [
+            Item("MANIFEST_BLOB_UNKNOWN", {"digest": digest})
+            for (digest, size), there in zip(known.items(), found, strict=True)
+            if size is None or there != size
+        ]
         if missing:
             first, *rest = missing[:NAMED]
             raise RegistryError(first.code, first.detail, more=rest)
-
-    def _has(self, path: str, size: int) -> bool:
-        try:
-            return self._driver.size(path) == size
-        except FileNotFoundError:
-            return False

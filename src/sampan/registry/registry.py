@@ -22,6 +22,7 @@ from sampan.registry.inventory import take_inventory, upload_folders
 from sampan.registry.lists import Lists
 from sampan.registry.manifests import Manifests
 from sampan.registry.metadata import Metadata
+from sampan.registry.presence import Presence
 from sampan.registry.quotas import Quotas
 from sampan.registry.retention import Retention
 from sampan.registry.scrub import Scrubber
@@ -86,9 +87,11 @@ class Registry:
             undo.callback(os.close, _lock(own / "lock", str(state)))
             try:
                 driver.check()
+                presence = undo.enter_context(Presence(driver))
                 registry = cls(driver, own / DATABASE, validation)
             except OSError as error:
                 raise Unavailable(f"{driver.bucket.name} cannot be used: {error}") from error
+            registry.collector.allowed = presence.demand_alone
             registry._undo.push(undo.pop_all())
         return registry
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, Unavailable
 from sampan.registry.audit import verify as verify_audit
 from sampan.registry.configuration.document import Checked, load
 from sampan.registry.configuration.nodes import size
@@ -77,9 +77,12 @@ def garbage_collect(options: argparse.Namespace, path: Path) -> int:
     if settings.storage_kind(checked) == "inmemory":
         raise InvalidArgument("a registry in memory has no garbage when it is not running")
     with settings.open_registry(checked) as registry:
-        found = registry.collector.collect(
-            0, untagged=options.delete_untagged, dry_run=options.dry_run
-        )
+        try:
+            found = registry.collector.collect(
+                0, untagged=options.delete_untagged, dry_run=options.dry_run
+            )
+        except OSError as error:
+            raise Unavailable(f"garbage is not collected: {error.strerror or error}") from error
     if not options.quiet:
         for repository, digest in found.manifests:
             sys.stdout.write(f"manifest eligible for deletion: {repository}@{digest}\n")

@@ -129,6 +129,9 @@ class Driver(Survey, Protocol):
     def stage(self, files: Sequence[File]) -> Staged:
         """Prepare small files; they have their names once they are published."""
 
+    def sizes(self, paths: Sequence[str]) -> list[int | None]:
+        """Return the sizes of several files; None where there is none."""
+
     def modified(self, path: str) -> float:
         """Return when a file was last written, in seconds since the epoch."""
 
@@ -161,3 +164,11 @@ class Driver(Survey, Protocol):
 
     def close(self) -> None:
         """Give up what the driver holds."""
+
+
+def size_or_none(survey: Survey, path: str) -> int | None:
+    """Return the size of a file; None if it is not there."""
+    try:
+        return survey.size(path)
+    except FileNotFoundError:
+        return None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
-from sampan.registry.drivers.driver import File
+from sampan.registry.drivers.driver import File, size_or_none
 
 TEMPORARY = ".tmp"
 READ = 64 << 10  # bytes of a small file at once
@@ -92,6 +92,9 @@ class FilesystemDriver:
 
     def size(self, path: str) -> int:
         return os.stat(self._at(path)).st_size
+
+    def sizes(self, paths: Sequence[str]) -> list[int | None]:
+        return [size_or_none(self, path) for path in paths]
 
     def modified(self, path: str) -> float:
         return os.stat(self._at(path)).st_mtime

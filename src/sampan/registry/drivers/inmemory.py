@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Self
 
-from sampan.registry.drivers.driver import File
+from sampan.registry.drivers.driver import File, size_or_none
 
 
 class _File:
@@ -57,6 +57,9 @@ class InMemoryDriver:
     def size(self, path: str) -> int:
         with self._lock:
             return len(self._file(path).data)
+
+    def sizes(self, paths: Sequence[str]) -> list[int | None]:
+        return [size_or_none(self, path) for path in paths]
 
     def modified(self, path: str) -> float:
         with self._lock:

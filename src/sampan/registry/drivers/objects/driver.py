@@ -10,10 +10,11 @@ import builtins
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from typing import Self, TypeVar
 
-from sampan.registry.drivers.driver import File, Move, Writer
+from sampan.registry.drivers.driver import File, Move, Writer, size_or_none
 from sampan.registry.drivers.objects.bucket import Bucket, Entry, groups
 from sampan.registry.drivers.objects.content import ObjectContent
 from sampan.registry.drivers.objects.parts import PartsWriter, parts, version_of
@@ -79,6 +80,9 @@ class ObjectDriver:
 
     def size(self, path: str) -> int:
         return sum(entry.size for entry in self._stored(path))
+
+    def sizes(self, paths: Sequence[str]) -> builtins.list[int | None]:
+        return list(self._side_by_side(partial(size_or_none, self), paths))
 
     def modified(self, path: str) -> float:
         return max(entry.modified for entry in self._stored(path))

@@ -1,0 +1,78 @@
+"""Who else works on a bucket: each registry leaves a note there, and renews it as long as it lives.
+
+Rows are a registry's own, so it does not know what clients of another have pushed or were promised.
+So nobody may collect garbage who is not alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import secrets
+import socket
+import threading
+from typing import Self
+
+from sampan.registry.drivers.driver import Driver
+
+log = logging.getLogger(__name__)
+FOLDER = "sampan/registries"
+BEAT_SECONDS = 60.0
+DEAD_SECONDS = 5 * BEAT_SECONDS  # without a beat
+
+
+class Presence:
+    """Our note in a bucket."""
+
+    def __init__(self, driver: Driver) -> None:
+        host = re.sub(r"[^\w.-]", "_", socket.gethostname(), flags=re.ASCII)
+        self.name = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._driver = driver
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._live, name="presence", daemon=True)
+
+    def _beat(self) -> None:
+        self._driver.write([(f"{FOLDER}/{self.name}", self.name.encode())])
+
+    def _live(self) -> None:
+        while not self._ends.wait(BEAT_SECONDS):
+            try:
+                self._beat()
+            except OSError as error:
+                log.warning("other registries are not told of this one: %s", error)
+
+    def others(self) -> list[str]:
+        """Return the names of those who live. Times are the storage's, by its own clock."""
+        self._beat()
+        found = {}
+        for name in self._driver.list(FOLDER):
+            try:
+                found[name] = self._driver.modified(f"{FOLDER}/{name}")
+            except FileNotFoundError:
+                continue  # it has just ended
+        now = found.pop(self.name)
+        dead = [name for name, beat in found.items() if now - beat > DEAD_SECONDS]
+        self._driver.delete(*(f"{FOLDER}/{name}" for name in dead))
+        return sorted(found.keys() - dead)
+
+    def demand_alone(self) -> None:
+        """Raise OSError if another registry works here."""
+        if others := self.others():
+            raise OSError(
+                errno.EBUSY, f"another registry works on the same storage: {', '.join(others)}"
+            )
+
+    def __enter__(self) -> Self:
+        self._beat()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+        try:
+            self._driver.delete(f"{FOLDER}/{self.name}")
+        except OSError as error:  # it counts as dead in a while
+            log.warning("other registries are not told that this one has ended: %s", error)
