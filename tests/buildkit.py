@@ -377,7 +377,6 @@ async def ask(
     named = {"name": tags} if tags else {}
     outputs = [(kind, {}) if isinstance(kind, str) else kind for kind in kinds]
     exporters = [control_pb2.Exporter(Type=kind, Attrs=named | more) for kind, more in outputs]
-    asked = {name: value for name, value in (attributes or {}).items() if "attest:" in name}
     pb = control_pb2
     status = asyncio.ensure_future(
         one.stream("Status", pb.StatusRequest(Ref=ref), pb.StatusResponse)
@@ -390,7 +389,7 @@ async def ask(
                 Session=known,
                 Exporters=exporters,
                 Cache=cache,
-                FrontendAttrs=asked,
+                FrontendAttrs=attributes,
                 Entitlements=allow,
             ),
             pb.SolveResponse,

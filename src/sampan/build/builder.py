@@ -20,11 +20,12 @@ from collections.abc import (
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
 from sampan.build.arguments import Arguments, platform_arguments
+from sampan.build.attesting.materials import Materials, Witness
 from sampan.build.cache import Cache, Record
 from sampan.build.context import hide_ignored, read_context, read_page, take_dockerfile
 from sampan.build.contexts import Contexts
@@ -83,6 +84,8 @@ class Built:
     platform: Platform = field(default_factory=Platform.host)  # that it is for
     steps: Mapping[str, Step] = field(default_factory=dict)  # by the keys of records
     inline: bool = False  # its configuration tells of the steps
+    materials: Materials = field(default_factory=Materials)
+    recipe: Recipe | None = None
 
 
 class Builder:
@@ -173,6 +176,11 @@ class Builder:
                 return
             await self._finish(options, built, say)
 
+    @property
+    def worker(self) -> Worker:
+        """Who does the work."""
+        return self._worker
+
     def imports(self) -> Imports:
         """Return caches that are stored elsewhere, none yet, for one build."""
         return Imports(self._worker)
@@ -221,6 +229,8 @@ class Builder:
             violations=[*violations, *missing],
             platform=_platform(options, state),
             steps=solver.steps,
+            materials=build.materials,
+            recipe=recipe,
             inline=options.arguments.get(_INLINE) in ("1", "true"),
         )
 
@@ -289,7 +299,9 @@ class Builder:
         self, options: BuildOptions, dockerfile: Dockerfile, context: Tree, clients: Clients
     ) -> Build:
         epoch = _epoch(options.arguments.get(_EPOCH))
-        contexts = Contexts(self._worker, self.cache, clients, options, epoch)
+        materials = Materials()
+        worker = cast("Worker", Witness(self._worker, materials))
+        contexts = Contexts(worker, self.cache, clients, options, epoch)
         contexts.names.override(dockerfile)
         target = dockerfile.target(options.target)
         _add_labels(target, options.labels)
@@ -298,20 +310,21 @@ class Builder:
         arguments = Arguments(options.arguments, automatic, Shell(dockerfile.source.escape))
         arguments.declare_top(dockerfile.arguments)
         return Build(
-            worker=self._worker,
+            worker=worker,
             cache=self.cache,
             options=options,
             dockerfile=dockerfile,
             plan=plan(dockerfile, target, arguments.from_variables()),
             arguments=arguments,
             context=context,
-            sources=Sources(self._worker, context.spool),
+            sources=Sources(worker, context.spool, materials),
             mounting=Mounting(self._worker, self.cache, context, clients),
             contexts=contexts,
             clients=clients,
             entitlements=self.entitlements(options.entitlements),
             epoch=epoch,
             imports=self.imports(),
+            materials=materials,
         )
 
     async def _squashed(self, build: Build, state: State) -> State:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
+from sampan.build.attesting.materials import Materials
 from sampan.build.git import is_repository, parse_repository
 from sampan.build.places import locate
 from sampan.build.selecting import Chosen, choose, is_wild
@@ -33,8 +34,9 @@ _READ: Final = 1 << 18
 class Sources:
     """The sources of one build; what was fetched once is not fetched again."""
 
-    def __init__(self, worker: Worker, spool: Spool) -> None:
+    def __init__(self, worker: Worker, spool: Spool, materials: Materials | None = None) -> None:
         self._worker, self._spool = worker, spool
+        self._materials = materials or Materials()
         self._packed: dict[tuple[str, str], Tree] = {}
 
     async def choose(self, source: str, wanted: Wanted, context: Tree) -> Sequence[Chosen]:
@@ -167,6 +169,7 @@ class Sources:
             raise InvalidArgument(
                 f"digest mismatch {url}: sha256:{file.digest.hex()} (expected: {checksum})"
             )
+        self._materials.pages[url] = f"sha256:{file.digest.hex()}"
         chosen = Chosen(name or b"download", file, self._spool)
         if wanted.instruction.unpack:
             return await self._worker.call(partial(self._unpacked, chosen))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sampan.build.arguments import Arguments
+from sampan.build.attesting.materials import Materials
 from sampan.build.cache import Cache, Record, key_of
 from sampan.build.contexts import Contexts
 from sampan.build.display import Speaker, Voices
@@ -73,6 +74,7 @@ class Build:
     # each is known by its time.
     cache_times: frozenset[str] | None = None
     imports: Imports = field(kw_only=True)
+    materials: Materials = field(default_factory=Materials)
 
     def now(self) -> int:
         """Return the time of what is made now, in nanoseconds."""
@@ -295,6 +297,7 @@ class _StageRun:
         step = running.step_of(state, it, command, build.options)
         build.entitlements.check(network=step.network, insecure=step.privileged)
         step.devices = await build.entitlements.found(it.devices, build.worker.devices)
+        build.materials.network |= step.network != "none"
         mounts = await self._mounts(state, it)
         key = running.key_of_run(step, command, mounts.keys)
         async with build.cache.turn(key):
@@ -312,6 +315,7 @@ class _StageRun:
     async def _mounts(self, state: State, it: model.Run) -> Prepared:
         scope = metadata.Scope(self._shell, state)
         wishes = [read_mount(text, scope.word) for text in it.mounts]
+        self._build.materials.note_mounts(wishes)
         mounting = self._build.mounting
         prepared = await mounting.prepare(wishes, state.run.working_dir, self._diff_ids)
         if content := running.executable(it):

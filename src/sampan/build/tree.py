@@ -129,6 +129,15 @@ class Spool:
             done = offset + length
         yield from _zeros(file.size - done, most)
 
+    def digest(self, file: File) -> bytes:
+        """Return the SHA-256 of a content, with the zeros of a sparse one."""
+        if file.sparse is None:
+            return file.digest
+        digest = hashlib.sha256()
+        for piece in self.whole(file, _FLUSH):
+            digest.update(piece)
+        return digest.digest()
+
 
 def _zeros(count: int, most: int) -> Iterator[bytes]:
     while count > 0:

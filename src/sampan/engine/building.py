@@ -123,7 +123,7 @@ class Building:
         meant = parse_any(name)
         if not pull or not isinstance(meant, Reference):
             try:
-                return _base(await self._images.resolve(name, platform))
+                return self._named(name, await self._images.resolve(name, platform))
             except NotFound:
                 if not isinstance(meant, Reference):
                     raise
@@ -132,7 +132,11 @@ class Building:
         messages = self._images.pull(reference, platform=platform, credentials=credentials)
         async for message in messages:
             say(message)
-        return _base(await self._images.resolve(name, platform))
+        return self._named(name, await self._images.resolve(name, platform))
+
+    def _named(self, name: str, image: Image) -> BaseImage:
+        digest = self._images.store.target_for(name, image) or ""
+        return BaseImage(id=image.id, config=image.config, digest=digest)
 
     async def load(self, archive: AsyncIterable[bytes]) -> BaseImage:
         """Return the one image of an archive; its layers are kept for the cache."""

@@ -26,6 +26,7 @@ class BaseImage(msgspec.Struct, kw_only=True):
 
     id: str
     config: ImageConfig
+    digest: str = ""  # of the manifest or index that its name means; "" if nobody knows one
 
 
 class Limits(msgspec.Struct, kw_only=True):

@@ -12,12 +12,14 @@ from typing import Final
 
 from grpclib.server import Stream
 
+from sampan.api.buildkit.attesting import attested
 from sampan.api.buildkit.caching import Caching, exports_of, with_steps
 from sampan.api.buildkit.calls import Metadata, Service, both_ways, streaming, unary
 from sampan.api.buildkit.exporting import EXPORTERS, HandingOut
 from sampan.api.buildkit.jobs import Job, Jobs
 from sampan.api.buildkit.options import foreign, is_ours, wish_of
 from sampan.api.buildkit.sessions import Session, Tunnel
+from sampan.build.attesting.wishes import attestations_of
 from sampan.build.cache import Record
 from sampan.build.exporting.outputs import Outputs, Result
 from sampan.build.pruning import PruneWish
@@ -132,7 +134,11 @@ class Control:
         response: dict[str, str] = {}
         if result.built:
             caches = exports_of(request.Cache.Exports)
+            builder, attributes = self._jobs.builder, request.FrontendAttrs
+            wishes = attestations_of(attributes)
             result = with_steps(result, caches)
+            if request.Exporters:
+                result = await attested(builder, job, result, wishes, attributes)
             outputs = Outputs(self._jobs.builder, self._jobs.outlet)
             for number, exporter in enumerate(request.Exporters):
                 handing = HandingOut(outputs, job, number, exporter.Attrs)
@@ -195,6 +201,7 @@ def _check(request: pb.SolveRequest) -> None:
         if exporter.Type not in EXPORTERS:
             raise Unsupported(f'exporter "{exporter.Type}" could not be found')
     exports_of(request.Cache.Exports)
+    attestations_of(request.FrontendAttrs)
 
 
 def _filters(texts: Iterable[str]) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ class Job:
     returned: asyncio.Future[Returned]
     policed: bool = False  # the client wants to be asked about sources
     results: dict[str, Built] = field(default_factory=dict)
+    started: int = field(default_factory=time.time_ns)
     views: dict[str, View] = field(default_factory=dict)
     entitlements: Sequence[str] = ()  # that the client grants
     imports: Sequence[CacheOptionsEntry] = ()  # caches to use, unless the front end names others

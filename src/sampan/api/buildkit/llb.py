@@ -31,6 +31,9 @@ CAPABILITIES: Final = (
     "meta.ignorecache",
     "constraints",
     "platform",
+    "exporter.image.attestations",
+    "exporter.image.annotations",
+    "exporter.multiple",
 )
 _RESULT: Final = "sampan-result://"
 _GIT: Final = "git://"

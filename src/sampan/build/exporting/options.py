@@ -44,7 +44,7 @@ class Wishes:
     tar: bool = True
     oci: bool = True  # media types
     artifact: bool = True  # the form of attestations
-    inline: bool = True  # attestations that nobody asked for
+    inline: bool = False  # attestations that nobody has asked for, too
     compression: Compression = GZIP
     annotations: Sequence[Annotation] = ()
     plain: bool = True  # nothing is said of manifests
@@ -75,19 +75,21 @@ def wishes_of(kind: str, attributes: Mapping[str, str]) -> Wishes:
         raise InvalidArgument(
             'exporter option "oci-artifact=true" conflicts with "oci-mediatypes=false"'
         )
+    push = boolean(attributes, "push", default=False)
+    is_image = kind not in ("oci", "docker")
     annotations = _annotations(attributes)
     if not oci and any(one.target != "manifest" for one in annotations):
         raise InvalidArgument('cannot export annotations with "oci-mediatypes=false"')
     return Wishes(
         names=[name for name in attributes.get("name", "").split(",") if name],
-        push=boolean(attributes, "push", default=False),
+        push=push,
         by_digest=boolean(attributes, "push-by-digest", default=False),
         store=boolean(attributes, "store", default=True),
         canonical=boolean(attributes, "name-canonical", default=False),
         tar=boolean(attributes, "tar", default=True),
         oci=oci,
         artifact=artifact,
-        inline=boolean(attributes, "attestation-inline", default=kind not in ("oci", "docker")),
+        inline=oci and boolean(attributes, "attestation-inline", default=push and is_image),
         compression=compression,
         annotations=annotations,
         plain=not annotations and compression == GZIP and "oci-mediatypes" not in attributes,

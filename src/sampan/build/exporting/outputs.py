@@ -12,17 +12,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
+from sampan.build.attesting.statements import Attestation, encode, package_url, subject
 from sampan.build.builder import Builder, Built
-from sampan.build.exporting.assembling import Assembly, Product, assemble
+from sampan.build.exporting.assembling import Assembly, Product, Stater, assemble
 from sampan.build.exporting.options import Wishes, boolean
 from sampan.build.exporting.outlet import Destination, Outlet, Packed
-from sampan.build.tree import Spool, Tree
+from sampan.build.tree import Spool, Tree, walk
 from sampan.build.worker import Clients
 from sampan.errors import InvalidArgument
 from sampan.spec.digest import chain_ids, parse_digest
 from sampan.spec.exports import Compression, LayerPlace
 from sampan.spec.image import Descriptor
+from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
+from sampan.storage.tar_fields import REGULAR
 
 Tell = Callable[[str], None]
 _PACKING: Final = 2  # layers that are compressed at once
@@ -34,6 +39,24 @@ class Result:
 
     built: Sequence[Built]
     is_index: bool = False  # whatever the number of platforms
+    attestations: Sequence[Sequence[Attestation]] = ()  # of each
+
+    @property
+    def makes_index(self) -> bool:
+        """There is more than one manifest, whatever an output wants."""
+        count = len(self.built)
+        return self.is_index or count > 1 or any(self.asked(number) for number in range(count))
+
+    def asked(self, number: int) -> list[Attestation]:
+        """Return what the client has asked to be said of a platform."""
+        known = self.attestations[number] if self.attestations else ()
+        return [one for one in known if not one.inline_only]
+
+    def attached(self, number: int, wishes: Wishes) -> Sequence[Attestation]:
+        """Return what an image says of a platform: where there is an index anyway, everything."""
+        if not self.attestations or not wishes.oci:
+            return ()
+        return self.attestations[number] if wishes.inline or self.makes_index else ()
 
     def now(self) -> int:
         """Return the time of what is made of it, in nanoseconds."""
@@ -50,7 +73,10 @@ class Outputs:
 
     def is_index(self, result: Result, wishes: Wishes) -> bool:
         """Tell whether an index is made, and not a manifest alone."""
-        return result.is_index or len(result.built) > 1
+        numbers = range(len(result.built))
+        if not wishes.oci and any(result.asked(number) for number in numbers):
+            raise InvalidArgument('cannot export attestations with "oci-mediatypes=false"')
+        return result.makes_index or any(result.attached(number, wishes) for number in numbers)
 
     def needs_manifest(self, result: Result, wishes: Wishes) -> bool:
         """Tell whether more is to be said of an image than its configuration.
@@ -59,7 +85,9 @@ class Outputs:
         """
         return self.is_index(result, wishes) or wishes.push or not wishes.plain
 
-    async def _product(self, built: Built) -> Product:
+    async def _product(
+        self, built: Built, attestations: Sequence[Attestation], wishes: Wishes
+    ) -> Product:
         state = built.state
         diff_ids = state.config.diff_ids
         if not state.config.history and not state.image:
@@ -68,16 +96,20 @@ class Outputs:
             LayerPlace(diff_id=diff_id, chain=chain)
             for diff_id, chain in zip(diff_ids, chain_ids(diff_ids), strict=True)
         ]
-        return Product(built.platform, await self.builder.config(built), layers)
+        stater = _stater(attestations, wishes.names)
+        return Product(built.platform, await self.builder.config(built), layers, stater)
 
-    async def _products(self, result: Result) -> list[Product]:
-        return [await self._product(built) for built in result.built]
+    async def _products(self, result: Result, wishes: Wishes) -> list[Product]:
+        return [
+            await self._product(built, result.attached(number, wishes), wishes)
+            for number, built in enumerate(result.built)
+        ]
 
     # --- images ----------------------------------------------------------------------------
 
     async def image(self, result: Result, wishes: Wishes, clients: Clients, tell: Tell) -> Assembly:
         """Store an image with its manifests under its names, and push it if that is wanted."""
-        products, index = await self._products(result), self.is_index(result, wishes)
+        products, index = await self._products(result, wishes), self.is_index(result, wishes)
         names = [Reference.parse(name).with_default_tag() for name in wishes.names]
         if wishes.push and not names:
             raise InvalidArgument("tag is needed when pushing to registry")
@@ -127,7 +159,7 @@ class Outputs:
         self, result: Result, wishes: Wishes, tell: Tell
     ) -> AsyncIterator[tuple[Assembly, Mapping[str, Packed]]]:
         """Have an image with all its layers in files."""
-        products, index = await self._products(result), self.is_index(result, wishes)
+        products, index = await self._products(result, wishes), self.is_index(result, wishes)
         wanted = {layer.diff_id: layer for product in products for layer in product.layers}
         async with AsyncExitStack() as stack:
             made = await self._pack(stack, wanted.values(), wishes.compression)
@@ -165,17 +197,21 @@ class Outputs:
     # --- files -----------------------------------------------------------------------------
 
     async def files(self, result: Result, attributes: Mapping[str, str]) -> Tree:
-        """Return the files of a result, those of several platforms in folders of their own."""
+        """Return the files of a result, those of several platforms in folders of their own.
+
+        What was asked to be said of them is beside them.
+        """
         split = boolean(attributes, "platform-split", default=result.is_index)
-        if not split and len(result.built) == 1:
-            return await self.builder.files(result.built[0])
         whole = Tree(Spool(self.builder.scratch()))
         try:
-            for built in result.built:
+            for number, built in enumerate(result.built):
                 tree = await self.builder.files(built, whole.spool)
-                name = str(built.platform).replace("/", "_") if split else ""
-                if name:
-                    whole.graft(name.encode(), tree.root)
+                marked = "" if split or not result.is_index else _flat(built.platform)
+                prefix = attributes.get("attestation-prefix", "")
+                for one in result.asked(number):
+                    _state(tree, one, prefix, marked)
+                if split:
+                    whole.graft(_flat(built.platform).encode(), tree.root)
                 else:
                     _lay(whole, tree)
         except BaseException:
@@ -184,13 +220,47 @@ class Outputs:
         return whole
 
 
+def _flat(platform: Platform) -> str:
+    return str(platform).replace("/", "_")
+
+
+def _state(tree: Tree, attestation: Attestation, prefix: str, marked: str) -> None:
+    """Put what is said of all files of a tree beside them."""
+    stem, dot, ending = f"{prefix}{attestation.filename}".rpartition(".")
+    name = f"{stem}.{marked}{dot}{ending}" if marked else f"{stem}{dot}{ending}"
+    if name.encode() in tree.root.children:
+        raise InvalidArgument(f"attestation file {name} is in the result already")
+    subjects = [
+        subject(path.decode("utf-8", "replace"), f"sha256:{tree.spool.digest(file).hex()}")
+        for path, file in walk(tree.root)
+        if file.kind == REGULAR
+    ]
+    statement = msgspec.json.format(encode(attestation.statement(subjects)), indent=2)
+    with tree.spool.lock:
+        tree.write(name.encode(), statement)
+
+
+def _stater(attestations: Sequence[Attestation], names: Sequence[str]) -> Stater | None:
+    """Return what makes statements about a manifest that has names."""
+    if not attestations:
+        return None
+
+    async def state(platform: Platform, manifest: Descriptor) -> Sequence[tuple[str, bytes]]:
+        subjects = [
+            subject(package_url(Reference.parse(name), platform), manifest.digest) for name in names
+        ]
+        return [(one.kind, encode(one.statement(subjects))) for one in attestations]
+
+    return state
+
+
 def _lay(whole: Tree, tree: Tree) -> None:
     """Put files beside those of other platforms; the same name twice is an error."""
     for name, file in tree.root.children.items():
         if name in whole.root.children:
             raise InvalidArgument(
-                f"cannot overwrite {name.decode(errors='replace')} from"
-                " another platform: use platform-split"
+                f"cannot overwrite {name.decode(errors='replace')} from another platform:"
+                " use platform-split"
             )
         whole.root.children[name] = file
 
