@@ -93,7 +93,7 @@ class PlainServer:
         """There are no certificates without TLS."""
 
     def move(self, listener: socket.socket) -> None:
-        raise NotImplementedError("only servers with certificates have to move")
+        raise InvalidArgument("a server without certificates keeps its socket")
 
     def stop(self) -> None:
         self._stopping.set()
