@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from sampan.build.attesting.materials import Materials
-from sampan.build.git import is_repository, parse_repository
+from sampan.build.git import is_repository, repository_of
 from sampan.build.places import locate
 from sampan.build.selecting import Chosen, choose, is_wild
 from sampan.build.tree import File, Spool, Tree
 from sampan.build.worker import Worker
-from sampan.errors import InvalidArgument, NotFound, Unsupported
+from sampan.errors import InvalidArgument, NotFound
+from sampan.spec.digest import parse_digest
 from sampan.storage.compression import plain_chunks
 from sampan.storage.tar_fields import REGULAR
 from sampan.storage.tar_reader import TarReader
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sampan.build.instructions.copy import Wanted
 
 _URL: Final = ("http://", "https://")
+_LIKE_A_PATH: Final = "github.com/"  # a repository as a context alone
 _READ: Final = 1 << 18
 
 
@@ -42,12 +44,18 @@ class Sources:
     async def choose(self, source: str, wanted: Wanted, context: Tree) -> Sequence[Chosen]:
         """Return what a source means. Raises NotFound for what is not there."""
         it = wanted.instruction
-        if it.add and is_repository(source):
+        if wanted.checksum and len(wanted.sources) != 1:
+            raise InvalidArgument("checksum can't be specified for multiple sources")
+        if is_repository(source) and not source.startswith(_LIKE_A_PATH):
+            if not it.add:
+                raise InvalidArgument("source can't be a git ref for COPY")
             return [await self._repository(source, wanted)]
-        if it.add and source.startswith(_URL):
-            return [await self._download(source, it.checksum, wanted)]
-        if it.checksum:
-            raise InvalidArgument("checksum can't be specified for local sources")
+        if source.startswith(_URL):
+            if not it.add:
+                raise InvalidArgument("source can't be a URL for COPY")
+            return [await self._download(source, wanted)]
+        if wanted.checksum:
+            raise InvalidArgument("checksum requires HTTP(S) or Git sources")
         if it.origin:
             tree, source = await self._state(wanted.origin, source)
             found = choose(tree, source, parents=it.parents)
@@ -134,18 +142,20 @@ class Sources:
         return Chosen(b"", tree.root, self._spool, contents=True, foreign=True)
 
     async def _repository(self, address: str, wanted: Wanted) -> Chosen:
-        if wanted.instruction.keep_git_dir:
-            raise Unsupported("ADD --keep-git-dir is not supported")
+        meant = repository_of(address, wanted.instruction.keep_git_dir, wanted.checksum)
         tree = Tree(self._spool)
 
         def read(fd: int) -> None:
             with self._spool.lock:
                 tree.read(_chunks(fd))
 
-        await self._worker.repository(parse_repository(address), read)
+        await self._worker.repository(meant, read)
         return Chosen(b"", tree.root, self._spool, contents=True)
 
-    async def _download(self, url: str, checksum: str, wanted: Wanted) -> Chosen:
+    async def _download(self, url: str, wanted: Wanted) -> Chosen:
+        checksum = parse_digest(wanted.checksum) if wanted.checksum else ""
+        if checksum and not checksum.startswith("sha256:"):
+            raise InvalidArgument("unsupported digest algorithm")
         name = posixpath.basename(unquote(urlsplit(url).path)).encode()
         if not name and wanted.destination.endswith("/"):
             raise InvalidArgument(f"cannot determine filename from url: {url}")

@@ -12,7 +12,9 @@ import re
 from typing import Final
 from urllib.parse import parse_qs
 
-from sampan.errors import InvalidArgument, Unsupported
+from msgspec.structs import replace
+
+from sampan.errors import InvalidArgument
 from sampan.spec.build import Repository
 
 _SCHEMES: Final = ("git://", "ssh://")
@@ -29,11 +31,10 @@ _WORDS: Final = {  # of queries: what they say, and how that begins
     "commit": ("checksum", ""),
 }
 _FALSE: Final = ("false", "0", "f")
-_ANY: Final = ("", "true", "1", "t", *_FALSE)
-_SWITCHES: Final = {  # and the values that change nothing here
-    "submodules": _FALSE,
-    "keep-git-dir": _FALSE,
-    "fetch-by-commit": _ANY,
+_TRUE: Final = ("", "true", "1", "t")
+_SWITCHES: Final = {"submodules": True, "keep-git-dir": False}  # and what they are by default
+_IGNORED: Final = {  # and the values that they may have
+    "fetch-by-commit": (*_TRUE, *_FALSE),
     "mtime": ("commit", "checkout"),
 }
 _REF: Final = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_./+-]*")
@@ -47,10 +48,7 @@ def is_repository(address: str) -> bool:
 
 
 def parse_repository(address: str) -> Repository:
-    """Return what an address means. Raises InvalidArgument for refs and folders that are none.
-
-    Raises Unsupported for what its query wants that is not there.
-    """
+    """Return what an address means. Raises InvalidArgument for refs and folders that are none."""
     whole, _, fragment = address.partition("#")
     url, _, query = whole.partition("?")
     ref, _, folder = fragment.partition(":")
@@ -67,7 +65,39 @@ def parse_repository(address: str) -> Repository:
     clean = posixpath.normpath("/" + folder).lstrip("/")
     if any(ord(letter) < 32 for letter in clean):
         raise InvalidArgument(f"invalid folder of a repository: {folder!r}")
-    return Repository(url=url, ref=ref, folder=clean, checksum=checksum)
+    submodules, keep_git = (
+        wanted.get(name, "true" if default else "false") not in _FALSE
+        for name, default in _SWITCHES.items()
+    )
+    return Repository(
+        url=url,
+        ref=ref,
+        folder=clean,
+        checksum=checksum,
+        submodules=submodules,
+        keep_git=keep_git,
+    )
+
+
+def repository_of(address: str, keep_git: bool | None, checksum: str) -> Repository:
+    """Return what ADD means by an address and its flags, of which it may say some itself."""
+    meant = parse_repository(address)
+    if keep_git is not None:
+        if "keep-git-dir" in _query(address) and keep_git != meant.keep_git:
+            raise InvalidArgument("inconsistent keep-git-dir configuration")
+        meant = replace(meant, keep_git=keep_git)
+    if checksum:
+        if meant.checksum not in ("", checksum):
+            raise InvalidArgument(f'checksum mismatch "{checksum}" != "{meant.checksum}"')
+        if not _CHECKSUM.fullmatch(checksum):
+            raise InvalidArgument(f"invalid checksum of a repository: {checksum!r}")
+        meant = replace(meant, checksum=checksum)
+    return meant
+
+
+def _query(address: str) -> dict[str, list[str]]:
+    query = address.partition("#")[0].partition("?")[2]
+    return parse_qs(query, keep_blank_values=True)
 
 
 def _wanted(query: str, wanted: dict[str, str]) -> dict[str, str]:
@@ -76,9 +106,11 @@ def _wanted(query: str, wanted: dict[str, str]) -> dict[str, str]:
         if len(values) > 1:
             raise InvalidArgument(f'query "{name}" has multiple values')
         [value] = values
-        if name in _SWITCHES:
-            if value.lower() not in _SWITCHES[name]:
-                raise Unsupported(f"{name}={value or 'true'} of a repository is not supported")
+        known = (*_TRUE, *_FALSE) if name in _SWITCHES else _IGNORED.get(name)
+        if known is not None:
+            if value.lower() not in known:
+                raise InvalidArgument(f'invalid {name} value: "{value}"')
+            wanted[name] = value.lower()
             continue
         if name not in _WORDS:
             raise InvalidArgument(f'unexpected query "{name}"')

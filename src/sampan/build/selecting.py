@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,17 +30,21 @@ class Chosen:
     contents: bool = False  # the contents of a folder, not the folder
     above: tuple[tuple[bytes, File], ...] = ()  # folders that --parents makes, with their names
     foreign: bool = False  # owners are those of where it comes from
+    whole: bool = False  # exclusions mean the whole name, not what is below it
 
     def entries(self, ignore: Ignore | None) -> Iterator[tuple[bytes, File]]:
         """Yield what is copied, by names relative to the destination."""
-        yield from self.above
         if not self.contents:
-            yield self.name, self.file
+            if not (ignore and ignore.hides(os.fsdecode(self.name))):
+                yield from self.above
+                yield self.name, self.file
             return
+        yield from self.above
         prefix = self.name + b"/" if self.name else b""
+        start = prefix if self.whole else b""
         hidden: set[bytes] = set()
         for path, file in walk(self.file):
-            if ignore and ignore.hides(os.fsdecode(path)):
+            if ignore and ignore.hides(os.fsdecode(start + path)):
                 if file.is_folder:
                     hidden.add(path)
                 continue
@@ -67,16 +71,37 @@ def is_wild(source: str) -> bool:
     return _WILD.search(source) is not None
 
 
-def matches(tree: Tree, source: str) -> list[tuple[bytes, File]]:
-    """Return what a source means in a tree, with the paths by which it was found."""
+def matches(tree: Tree, source: str, *, deep: bool = False) -> list[tuple[bytes, File]]:
+    """Return what a source means in a tree, with the paths by which it was found.
+
+    With `deep`, `**` means any number of folders.
+    """
     clean = posixpath.normpath("/" + source).lstrip("/")
     if not is_wild(clean):
         path = os.fsencode(clean)
         return [(path, tree.find(path))]
     found: list[tuple[bytes, File]] = [(b"", tree.root)]
-    for part in clean.split("/"):
-        found = [one for above in found for one in _below(tree, above, part)]
+    parts = clean.split("/")
+    for number, part in enumerate(parts):
+        if deep and part == "**":
+            last = number == len(parts) - 1
+            found = _unique(one for above in found for one in _all_below(above, files=last))
+        else:
+            found = _unique(one for above in found for one in _below(tree, above, part))
     return [(path, tree.find(path)) for path, _ in found]
+
+
+def _unique(found: Iterable[tuple[bytes, File]]) -> list[tuple[bytes, File]]:
+    return list(dict(found).items())
+
+
+def _all_below(above: tuple[bytes, File], *, files: bool) -> Iterator[tuple[bytes, File]]:
+    path, file = above
+    if file.is_folder and not files:
+        yield path, file
+    for name, one in walk(file, path):
+        if files or one.is_folder:
+            yield name, one
 
 
 def _below(tree: Tree, above: tuple[bytes, File], part: str) -> Iterator[tuple[bytes, File]]:
@@ -112,7 +137,7 @@ def with_parents(tree: Tree, source: str, path: bytes, file: File) -> Chosen:
     if file.is_folder:
         if name:
             above.append((name, file))
-        return Chosen(name, file, tree.spool, contents=True, above=tuple(above))
+        return Chosen(name, file, tree.spool, contents=True, above=tuple(above), whole=True)
     return Chosen(name, file, tree.spool, above=tuple(above))
 
 
@@ -121,7 +146,7 @@ def choose(tree: Tree, source: str, *, parents: bool) -> Sequence[Chosen]:
 
     Raises NotFound for a name that is not there.
     """
-    found = matches(tree, source)
+    found = matches(tree, source, deep=parents)
     if parents:
         return [with_parents(tree, source, path, file) for path, file in found]
     return [

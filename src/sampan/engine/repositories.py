@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from sampan.engine.blocking import blocking
-from sampan.engine.images.feeding import through_pipe
+from sampan.engine.images.feeding import from_pipe, through_pipe
 from sampan.errors import InvalidArgument, NotFound, Unsupported, Upstream
 from sampan.spec.build import Repository
 
@@ -23,19 +25,116 @@ T = TypeVar("T")
 _READ: Final = 256 << 10
 _SENTENCE: Final = 2000  # letters of what git says
 # Files are taken as they are, whatever .gitattributes of the repository says.
+_MODULES: Final = 128  # repositories of one address
+_DEPTH: Final = 10  # of submodules in submodules
+_OURS: Final = ("hooks", "branches", "info", "description", "FETCH_HEAD")  # nobody's `.git` has it
 _ATTRIBUTES: Final = "* -export-ignore -export-subst -text -ident -filter\n"
 
 
 async def archive_of(repository: Repository, read: Callable[[int], T]) -> T:
-    """Return what `read` makes of the archive of a commit. Raises Upstream, NotFound."""
+    """Return what `read` makes of the archive of a commit. Raises Upstream, NotFound.
+
+    It is called again for the archive of each submodule, and of the `.git` that was asked for, with
+    names that belong into the first.
+    """
     with tempfile.TemporaryDirectory(prefix="sampan-git-") as folder:
-        git = _Git(Path(folder))
+        return await _Cloning(Path(folder), read).add(repository, "", _DEPTH)
+
+
+class _Cloning(Generic[T]):
+    """A repository with its submodules, on the way to be read."""
+
+    def __init__(self, folder: Path, read: Callable[[int], T]) -> None:
+        self._folder, self._read = folder, read
+        self._count = 0
+
+    async def add(self, repository: Repository, prefix: str, depth: int) -> T:
+        """Read the archive of a commit below `prefix`, and those of its submodules."""
+        self._count += 1
+        if self._count > _MODULES or not depth:
+            raise InvalidArgument("the repository has too many submodules")
+        git = _Git(self._folder / str(self._count))
+        await blocking(git.folder.mkdir)
         await git.run("init", "-q", "--bare", ".")
         await blocking(_write, git.folder / "info/attributes", _ATTRIBUTES)
         commit = await git.fetch(repository)
         if not commit.startswith(repository.checksum):
             raise InvalidArgument(f"expected checksum to match {repository.checksum}, got {commit}")
-        return await through_pipe(git.archive(commit, repository.folder), read)
+        result = await through_pipe(git.archive(commit, repository.folder, prefix), self._read)
+        if repository.submodules:
+            for path, module in await submodules(git, repository, commit):
+                await self.add(module, f"{prefix}{path}/", depth - 1)
+        if repository.keep_git and not repository.folder:
+            await git.settle(repository, commit)
+            async with from_pipe(partial(_write_git, git.folder)) as pieces:
+                await through_pipe(pieces, self._read)
+        return result
+
+
+async def submodules(
+    git: _Git, repository: Repository, commit: str
+) -> list[tuple[str, Repository]]:
+    """Return the submodules of a commit, below the folder that is asked for, with their places."""
+    try:
+        said = await git.run(
+            *("config", "--blob", f"{commit}:.gitmodules", "-z", "--get-regexp"),
+            r"^submodule\..*\.(path|url)$",
+        )
+    except Upstream:
+        return []  # no such file, or nothing in it
+    known: dict[str, dict[str, str]] = {}
+    for entry in said.split("\0"):
+        key, _, value = entry.partition("\n")
+        name, _, field = key.removeprefix("submodule.").rpartition(".")
+        known.setdefault(name, {})[field] = value
+    found = []
+    start = f"{repository.folder}/" if repository.folder else ""
+    for module in known.values():
+        path, url = module.get("path", ""), module.get("url", "")
+        if not (path.startswith(start) and url):
+            continue
+        row = await git.run("--literal-pathspecs", "ls-tree", "-z", commit, "--", path)
+        fields, _, place = row.rstrip("\0").partition("\t")
+        if fields.startswith("160000 commit ") and place == path:  # else it is only talked about
+            wanted = Repository(url=module_url(repository.url, url), ref=fields.split(" ")[2])
+            found.append((path.removeprefix(start), wanted))
+    return found
+
+
+def module_url(parent: str, url: str) -> str:
+    """Return the address of a submodule, which may be relative to its parent's; InvalidArgument."""
+    if url.startswith(("./", "../")):
+        base = parent.rstrip("/")
+        for part in url.split("/"):
+            if part == "..":
+                above, slash, _ = base.rpartition("/")
+                base, colon, _ = (above, "", "") if slash else base.rpartition(":")
+                if not base or base.endswith(("/", ":")):
+                    raise InvalidArgument(f"invalid submodule: {url!r} leads out of {parent!r}")
+                base += colon
+            elif part != ".":
+                base += part if base.endswith(":") else f"/{part}"
+        url = base
+    if url.startswith("-") or any(ord(letter) < 33 for letter in url):
+        raise InvalidArgument(f"invalid submodule: {url!r}")
+    return url
+
+
+def _write_git(folder: Path, into: int) -> None:
+    """Write a repository to a pipe, as the `.git` of its working tree."""
+
+    def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        if entry.name.removeprefix(".git/") in _OURS:
+            return None
+        entry.uid = entry.gid = 0
+        entry.uname = entry.gname = ""
+        return entry
+
+    with (
+        open(into, "wb", closefd=False) as pipe,
+        tarfile.open(fileobj=pipe, mode="w|", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        archive.add(folder, ".git", filter=plain)
 
 
 def _write(path: Path, text: str) -> None:
@@ -96,11 +195,23 @@ class _Git:
             raise
         if process.returncode:
             raise Upstream(f"git {words[0]}: {_sentence(said)}")
-        return out.decode("ascii", "replace").strip()
+        return out.decode("utf-8", "surrogateescape").strip()
 
-    async def archive(self, commit: str, folder: str) -> AsyncIterator[bytes]:
+    async def settle(self, repository: Repository, commit: str) -> None:
+        """Make it what belongs to a working tree of a commit."""
+        await self.run("update-ref", "--no-deref", "HEAD", commit)
+        await self.run("read-tree", commit)
+        for name, value in (
+            ("core.bare", "false"),
+            ("remote.origin.url", repository.url),
+            ("remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"),
+        ):
+            await self.run("config", name, value)
+
+    async def archive(self, commit: str, folder: str, prefix: str = "") -> AsyncIterator[bytes]:
         """Yield the archive of a commit, or of a folder in it."""
-        process = await self._start("archive", "--format=tar", f"{commit}:{folder}")
+        words = ("archive", "--format=tar", f"--prefix={prefix}", f"{commit}:{folder}")
+        process = await self._start(*words)
         if process.stdout is None or process.stderr is None:
             raise Upstream("git has no output")
         try:

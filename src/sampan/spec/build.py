@@ -19,6 +19,8 @@ class Repository(msgspec.Struct, kw_only=True, frozen=True):
     ref: str = ""  # branch, tag or commit; "" is the default branch
     folder: str = ""  # relative; "" is the root
     checksum: str = ""  # what the id of the commit begins with
+    submodules: bool = True
+    keep_git: bool = False  # have a `.git`, too
 
 
 class BaseImage(msgspec.Struct, kw_only=True):

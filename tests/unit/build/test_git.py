@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sampan.build.git import is_repository, parse_repository
-from sampan.errors import InvalidArgument, Unsupported
+from sampan.errors import InvalidArgument
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,19 @@ def test_what_git_could_take_for_something_else_is_refused(address: str) -> None
         parse_repository(address)
 
 
-@pytest.mark.parametrize("query", ["submodules=true", "keep-git-dir=1", "keep-git-dir", "mtime=x"])
-def test_what_is_not_done_with_repositories_is_refused(query: str) -> None:
-    name = query.partition("=")[0]
-    with pytest.raises(Unsupported, match=f"{name}=.* of a repository is not supported"):
+@pytest.mark.parametrize(
+    ("query", "submodules", "keep_git"),
+    [("", True, False), ("submodules=false", False, False), ("submodules=1", True, False),
+     ("keep-git-dir", True, True), ("keep-git-dir=0&submodules=f", False, False)],
+)  # fmt: skip
+def test_queries_say_what_comes_along(query: str, submodules: bool, keep_git: bool) -> None:
+    found = parse_repository(f"https://host/x.git?{query}")
+    assert (found.submodules, found.keep_git) == (submodules, keep_git)
+
+
+@pytest.mark.parametrize("query", ["submodules=x", "keep-git-dir=2", "mtime=x"])
+def test_values_that_say_nothing_are_refused(query: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"invalid {query.partition('=')[0]} value"):
         parse_repository(f"https://host/x.git?{query}")
 
 

@@ -39,6 +39,7 @@ class Wanted:
     chmod: str
     exclude: Sequence[str]
     instruction: model.Copy
+    checksum: str = ""
     origin: str = ""  # chain id or name of the state that is copied from; "" is the context
     chosen: list[Chosen] = field(default_factory=list, compare=False)
 
@@ -77,6 +78,7 @@ def expand(scope: Scope, it: model.Copy) -> Wanted:
         chmod=scope.word(it.chmod),
         exclude=[scope.word(pattern) for pattern in it.exclude],
         instruction=it,
+        checksum=scope.word(it.checksum),
     )
 
 
@@ -87,7 +89,7 @@ def key_of_words(chain: str | None, wanted: Wanted) -> str:
     return key_of(
         "words of a copy",
         *(chain, wanted.origin, wanted.destination, wanted.chown, wanted.chmod),
-        *(json.dumps(lists), str(it.parents)),
+        *(json.dumps(lists), str(it.parents), *(["link"] if it.link else [])),
     )
 
 
@@ -107,10 +109,7 @@ class Copying:
         wanted, it = self._wanted, self._wanted.instruction
         try:
             for source in wanted.sources:
-                found = await sources.choose(source, wanted, context)
-                if not found:
-                    raise InvalidArgument(f"{wanted.name} failed: no source files were specified")
-                wanted.chosen.extend(found)
+                wanted.chosen.extend(await sources.choose(source, wanted, context))
         except NotFound as error:
             where = "" if it.origin else "file not found in build context or excluded by"
             where = f"{where} .dockerignore: " if where else ""
@@ -127,7 +126,15 @@ class Copying:
             )
         self._items = await self._worker.call(self._list)
         digest = await self._worker.call(lambda: digest_items(self._items))
-        return key_of("copy", self._chain, wanted.destination, str(self._is_folder), digest)
+        linked = ["link"] if self._is_linked else []
+        return key_of(
+            "copy", self._chain, wanted.destination, str(self._is_folder), digest, *linked
+        )
+
+    @property
+    def _is_linked(self) -> bool:
+        """Nothing of the state below is looked at: not what is a link there, nor what is not."""
+        return self._wanted.instruction.link and not self._wanted.chmod
 
     def _documents(self, context: Tree) -> None:
         tree = Tree(context.spool)
@@ -154,7 +161,8 @@ class Copying:
 
     async def make(self, epoch: int | None) -> str:
         """Make the layer; return its diff id."""
-        place = await locate(self._worker, self._chain, self._wanted.destination)
+        below = None if self._is_linked else self._chain
+        place = await locate(self._worker, below, self._wanted.destination)
         items = self._placed(place)
         return await self._worker.layer(self._chain, lambda into: write_layer(items, into, epoch))
 

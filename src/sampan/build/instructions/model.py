@@ -135,7 +135,7 @@ class Copy(Instruction):
     parents: bool = False
     exclude: Sequence[str] = ()
     checksum: str = ""
-    keep_git_dir: bool = False
+    keep_git_dir: bool | None = None  # None: the address may say it
     unpack: bool | None = None
 
 

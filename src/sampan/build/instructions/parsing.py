@@ -194,7 +194,7 @@ def _copy(it: _Input) -> model.Instruction:
         parents=flags.boolean("parents"),
         exclude=flags.all("exclude"),
         checksum=flags.one("checksum"),
-        keep_git_dir=flags.boolean("keep-git-dir"),
+        keep_git_dir=flags.boolean("keep-git-dir") if "keep-git-dir" in flags else None,
         unpack=flags.boolean("unpack") if "unpack" in flags else None,
         place=it.place,
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import os
 
 import pytest
+from msgspec.structs import replace
 
-from sampan.errors import InvalidArgument, Unsupported
+from sampan.errors import InvalidArgument
 from sampan.spec.build import Repository
 from tests import tarballs
 from tests.build_worker import Yard
@@ -81,6 +83,21 @@ def layer(yard: Yard, *lines: str, base: str = "box") -> dict[str, bytes]:
         ("COPY --parents dir/sub/e /x/", {"x": b"/", "x/dir": b"/", "x/dir/sub": b"/",
                                            "x/dir/sub/e": b"e"}),
         ("COPY --parents dir/./sub/e /home/", {"home/sub": b"/", "home/sub/e": b"e"}),
+        ("COPY --parents **/e /", {"dir": b"/", "dir/sub": b"/", "dir/sub/e": b"e"}),
+        ("COPY --parents ./dir/**/c /", {"dir": b"/", "dir/c": b"c"}),
+        ("COPY --parents dir/./**/[ce] /", {"c": b"c", "sub": b"/", "sub/e": b"e"}),
+        ("COPY --parents d*/./sub/** /", {"sub": b"/", "sub/e": b"e"}),
+        ("COPY --parents a.txt ./b.txt /home/", {"home/a.txt": b"a", "home/b.txt": b"b"}),
+        ("COPY --parents --exclude=dir/*.log dir /", {
+            "dir": b"/", "dir/c": b"c", "dir/sub": b"/", "dir/sub/e": b"e"}),
+        ("COPY --parents --exclude=*.log dir/d.log a.txt /", {
+            "dir": b"/", "dir/d.log": b"d", "a.txt": b"a"}),
+        ("COPY --exclude=a* *.txt /home/", {"home/b.txt": b"b"}),
+        ("COPY a.txt none* /home/", {"home/a.txt": b"a"}),
+        ("COPY --link a.txt /lib/x", {"lib": b"/", "lib/x": b"a"}),
+        ("COPY --link a.txt /home/", {"home": b"/", "home/a.txt": b"a"}),
+        ("COPY --link=false a.txt /lib/x", {"usr/lib/x": b"a"}),
+        ("COPY --link --chmod=600 a.txt /lib/x", {"usr/lib/x": b"a"}),
         ("COPY <<EOF /x\nhello\nEOF", {"x": b"hello\n"}),
         ("COPY <<one <<two /home/\n1\none\n2\ntwo", {"home/one": b"1\n", "home/two": b"2\n"}),
         ("COPY a.txt <<one /home/\n1\none", {"home/a.txt": b"a", "home/one": b"1\n"}),
@@ -122,12 +139,38 @@ def test_links_inside_of_folders_stay_links(yard: Yard) -> None:
         ("--chmod=755", (0, 0), 0o755),
         ("--chmod=u=rwX,go=rX", (0, 0), 0o644),
         ("--chmod=+x,o-r", (0, 0), 0o711),
+        ("--chmod=g=u", (0, 0), 0o660),
+        ("--chmod=go=u,o-w", (0, 0), 0o664),
+        ("--chmod=u+x-w,g+r+w", (0, 0), 0o560),
+        ("--chmod=000644", (0, 0), 0o644),
+        ("--chmod=4755", (0, 0), 0o4755),
+        ("--chmod=u+s,g+s,+t", (0, 0), 0o7600),
+        ("--chmod=a=", (0, 0), 0),
     ],
 )
 def test_owners_and_modes(yard: Yard, flags: str, owner: tuple[int, int], mode: int) -> None:
     yard.built(f"FROM box\nCOPY {flags} b.txt /x", *FILES)
     info, _ = yard.files()["/x"]
     assert ((info.uid, info.gid), info.mode) == (owner, mode)
+
+
+@pytest.mark.parametrize("mode", ["10000", "8", "rw", "u~x", "u=q", "", "+x,", "=", "u=gx"])
+def test_what_is_no_mode_is_said(yard: Yard, mode: str) -> None:
+    if mode in ("", "="):  # nothing is asked for, and nobody may do anything
+        yard.built(f"FROM box\nCOPY --chmod={mode} b.txt /x", *FILES)
+        return
+    with pytest.raises(InvalidArgument, match="should be octal string and between 0 and 07777"):
+        yard.built(f"FROM box\nCOPY --chmod={mode} b.txt /x", *FILES)
+
+
+def test_a_linked_copy_looks_at_nothing_below(yard: Yard) -> None:
+    before = "FROM box\nRUN write /other 1\n"
+    yard.built(f"{before}COPY --link a.txt /lib/x", *FILES)
+    first = yard.made.diff_ids[-1]
+    yard.built("FROM scratch\nCOPY --link a.txt /lib/x", *FILES)
+    assert yard.made.diff_ids[-1] == first
+    yard.built(f"{before}COPY a.txt /lib/x", *FILES)
+    assert yard.made.diff_ids[-1] != first
 
 
 def test_folders_that_are_made_belong_to_the_owner(yard: Yard) -> None:
@@ -188,8 +231,51 @@ def test_repositories_are_added_as_folders(yard: Yard) -> None:
     yard.worker.repositories[place] = tarballs.archive(tarballs.file("a/b", b"1"))
     yard.built("FROM scratch\nADD https://host/x.git#v1:sub /src")
     assert yard.content("/src/a/b") == b"1"
-    with pytest.raises(Unsupported, match="--keep-git-dir"):
-        yard.built("FROM scratch\nADD --keep-git-dir=true https://host/x.git#v1:sub /src")
+    with_git = replace(place, keep_git=True, checksum="1234567", submodules=False)
+    yard.worker.repositories[with_git] = tarballs.archive(tarballs.file(".git/HEAD"))
+    flags = "--keep-git-dir --checksum=1234567"
+    yard.built(f"FROM scratch\nADD {flags} https://host/x.git?submodules=0#v1:sub /src")
+    assert "/src/.git/HEAD" in yard.files()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("ADD --checksum=sha256:1 http://host/x /x", "invalid checksum digest length"),
+        ("ADD --checksum=x http://host/x /x", "invalid checksum digest format"),
+        (f"ADD --checksum=sha512:{'0' * 128} http://host/x /x", "unsupported digest algorithm"),
+        (f"ADD --checksum=sha256:{'0' * 64} http://host/x http://host/x /x/",
+         "checksum can't be specified for multiple sources"),
+        ("ADD --checksum=sha256:1 a.txt /x", r"checksum requires HTTP\(S\) or Git sources"),
+        ("COPY --checksum=sha256:1 a.txt /x", "unknown flag: --checksum"),
+        ("ADD --checksum=x https://host/x.git /x", "invalid checksum of a repository"),
+        ("ADD --checksum=1234567 https://host/x.git?checksum=7654321 /x",
+         'checksum mismatch "1234567" != "7654321"'),
+        ("ADD --keep-git-dir=false https://host/x.git?keep-git-dir=1 /x",
+         "inconsistent keep-git-dir configuration"),
+        ("COPY https://host/x.git /x", "source can't be a git ref for COPY"),
+        ("COPY http://host/x /x", "source can't be a URL for COPY"),
+        ("COPY --keep-git-dir a.txt /x", "unknown flag: --keep-git-dir"),
+        ("COPY --parents none/x /", "file does not exist"),
+        ("COPY --exclude a.txt /x", "missing a value on flag: --exclude"),
+    ],
+)  # fmt: skip
+def test_flags_that_do_not_fit_are_said(yard: Yard, line: str, message: str) -> None:
+    yard.worker.pages["http://host/x"] = b""
+    with pytest.raises(InvalidArgument, match=message):
+        yard.built(f"FROM box\n{line}", *FILES)
+
+
+def test_a_folder_may_be_called_like_a_repository(yard: Yard) -> None:
+    yard.built("FROM scratch\nCOPY github.com/a/b /x", tarballs.file("github.com/a/b", b"1"))
+    assert yard.content("/x") == b"1"
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"a\xe9 b", b"new\nline", b"tab\t"])
+def test_names_of_any_bytes_are_copied(yard: Yard, name: bytes) -> None:
+    text = os.fsdecode(name)
+    yard.built("FROM scratch\nCOPY d /x/\nCOPY d/* /y/", tarballs.raw(b"d/" + name, b"0", b"1"))
+    assert yard.content(f"/x/{text}") == yard.content(f"/y/{text}") == b"1"
 
 
 def test_sparse_and_large_files_arrive_whole(yard: Yard) -> None:
