@@ -17,6 +17,7 @@ import oss2.exceptions
 import requests
 from oss2.models import PartInfo
 
+from sampan.errors import InvalidArgument
 from sampan.registry.drivers.driver import Move, Writer
 from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry
 from sampan.registry.drivers.objects.options import MiB, Options
@@ -46,9 +47,12 @@ def bucket(options: Options) -> OssBucket:
         if key:
             extra["x-oss-server-side-encryption-key-id"] = key
     # Its checksum is written in Python: Content-MD5 says the same, and the server looks at it.
-    opened = oss2.Bucket(
-        oss2.Auth(*keys), endpoint, name, connect_timeout=CONNECT_SECONDS, enable_crc=False
-    )
+    try:
+        opened = oss2.Bucket(
+            oss2.Auth(*keys), endpoint, name, connect_timeout=CONNECT_SECONDS, enable_crc=False
+        )
+    except oss2.exceptions.ClientError as error:
+        raise InvalidArgument(f"{options.place}: {error.body}") from error
     return OssBucket(opened, options.number("chunksize", 10 * MiB, 5 * MiB), extra)
 
 

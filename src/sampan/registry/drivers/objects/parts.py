@@ -79,10 +79,12 @@ class PartsWriter:
             self._bucket.delete(group)
 
     def _load(self, part: Entry, count: int) -> None:
-        """Take the beginning of a part into the buffer."""
+        """Take the beginning of a part into the buffer, or nothing if that fails."""
+        found = bytearray()
         with ObjectContent(self._bucket, [part]) as content:
-            while len(self._buffer) < count:
-                self._buffer += content.read(len(self._buffer), count - len(self._buffer))
+            while len(found) < count:
+                found += content.read(len(found), count - len(found))
+        self._buffer = found
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self._buffer and self._parts and self._parts[-1].size < self._bucket.least:

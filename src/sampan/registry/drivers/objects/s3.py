@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ MOST_PARTS = 10_000
 MOST_COPY = 5 << 30  # bytes that one CopyObject copies
 MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 CONNECT_SECONDS, READ_SECONDS, TRIES = 10, 30, 3
+HOST_NAME = re.compile("[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")  # one that is a part of a certificate's
 LOG_LEVELS = (
     "off",
     "debug",
@@ -59,7 +61,8 @@ def bucket(options: Options) -> S3Bucket:
     v4 = options.flag("v4auth", True)
     if not v4 and not endpoint:
         raise InvalidArgument(f"{options.place}.v4auth: only other storages than Amazon's take v2")
-    style = "path" if options.flag("forcepathstyle", bool(endpoint)) else "auto"
+    name = options.text("bucket", needed=True)
+    in_path = options.flag("forcepathstyle", bool(endpoint)) or not HOST_NAME.fullmatch(name)
     agent = options.text("useragent")
     config = Config(
         **({"user_agent": agent} if agent else {}),
@@ -73,7 +76,7 @@ def bucket(options: Options) -> S3Bucket:
         use_dualstack_endpoint=options.flag("usedualstack", False) or None,
         use_fips_endpoint=options.flag("usefipsendpoint", False) or None,
         s3={
-            "addressing_style": style,
+            "addressing_style": "path" if in_path else "virtual",
             "use_accelerate_endpoint": options.flag("accelerate", False),
         },
     )
@@ -84,7 +87,7 @@ def bucket(options: Options) -> S3Bucket:
         options.number("multipartcopythresholdsize", 32 * MiB, 0, MOST_COPY),
     )
     chunk = options.number("chunksize", 10 * MiB, LEAST_PART, MOST_COPY)
-    return S3Bucket(*clients, options.text("bucket", needed=True), chunk, copying, _extra(options))
+    return S3Bucket(*clients, name, chunk, copying, _extra(options))
 
 
 def _demand_region(session: Session, region: str) -> None:

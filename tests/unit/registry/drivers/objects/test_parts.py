@@ -1,0 +1,82 @@
+"""A file that grows in parts is what was written to it, whatever fails and whoever goes on."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sampan.registry.drivers.objects.driver import ObjectDriver
+from sampan.registry.drivers.objects.parts import PARTS, PartsWriter, chain
+from tests.memory_bucket import MemoryBucket
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["write", "sync", "fail", "kill", "cut"]), st.integers(0, 25)),
+    max_size=30,
+)
+
+
+@given(STEPS)
+def test_what_was_acknowledged_is_there(steps: list[tuple[str, int]]) -> None:
+    bucket = MemoryBucket()
+    driver = ObjectDriver(bucket)
+    writer = driver.append("up/data", 0)
+    told = written = b""
+    for number, (step, count) in enumerate(steps):
+        if step == "write":
+            writer.write(bytes([number]) * count)
+            written += bytes([number]) * count
+            continue
+        if step == "fail":
+            bucket.fails = 9
+            with pytest.raises(OSError, match="away"):
+                writer.write(b"x" * 100)  # more than a part, so it is sent
+            bucket.fails = 0
+            written += b"x" * 100
+        if step in ("sync", "fail"):  # the next try is for what is left of the last
+            writer.sync()
+            told = driver.read("up/data")
+            assert told == written or (step == "fail" and told == written[:-100])
+            written = told
+            continue
+        # The registry is killed. What was told is there, and perhaps more; then it goes on.
+        found = driver.read("up/data") if bucket.objects else b""
+        assert written.startswith(found)
+        assert found.startswith(told)
+        told = written = found[:count] if step == "cut" else found
+        writer = driver.append("up/data", len(told))
+    writer.close()
+    assert driver.read("up/data") == written
+    with driver.move("up/data", "blob/data", writer.version) as moved:
+        moved.prepare()
+        moved.publish()
+    assert bucket.objects == {"blob/data": written}
+    driver.close()
+
+
+def test_a_version_is_another_when_somebody_else_writes() -> None:
+    bucket = MemoryBucket()
+    driver = ObjectDriver(bucket)
+    first = driver.append("up/data", 0)
+    first.write(b"12345")
+    first.close()
+    again = driver.append("up/data", 5)
+    assert again.version == first.version
+    other = driver.append("up/data", 5)
+    other.write(b"6")
+    other.close()
+    assert other.version != first.version
+    with pytest.raises(OSError, match="changed by others"):
+        driver.move("up/data", "blob/data", first.version)
+    driver.close()
+
+
+def test_only_parts_that_follow_each_other_count() -> None:
+    bucket = MemoryBucket()
+    for offset, size in ((0, 10), (10, 10), (15, 10), (25, 1), (20, 3)):
+        bucket.put(f"k{PARTS}{offset:020}", b"x" * size)
+    bucket.put(f"k{PARTS}notes", b"x")
+    found = chain(bucket.list("k.parts/"), "k.parts/")
+    assert [part.size for part in found] == [10, 10, 3]
+    with pytest.raises(OSError, match="has 23 bytes, not 24"):
+        PartsWriter(bucket, "k", 24)
