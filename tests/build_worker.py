@@ -21,7 +21,7 @@ from sampan.build.worker import Clients, Nobody
 from sampan.engine.images.feeding import from_pipe
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.build import BaseImage, BuildOptions, FoundDevice, Ran, Repository, RunStep
-from sampan.spec.digest import chain_id, digest_of
+from sampan.spec.digest import chain_id, chain_ids, digest_of
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.image import ImageConfig, RootFS, RunConfig
 from sampan.spec.platform import Platform
@@ -143,6 +143,12 @@ class FakeWorker:
 
     def layer_size(self, chain: str) -> int:
         return sum(len(content) for _, content in self.layers.get(chain, []))
+
+    def layers_of_images(self) -> set[str]:
+        return {chain for it in self.images.values() for chain in chain_ids(it.config.diff_ids)}
+
+    def space(self) -> tuple[int, int]:
+        return 1 << 40, 1 << 40
 
     def keep_layers(self, chains: Iterable[str]) -> None:
         self.kept.update(chains)

@@ -340,6 +340,14 @@ class Client:
         found: list[Any] = await method(request)
         return found
 
+    async def events(self, name: str, request: Any, reply: type) -> AsyncIterator[Any]:
+        """Yield answers as they come."""
+        method: Any = UnaryStreamMethod(self.channel, _CONTROL + name, type(request), reply)
+        async with method.open() as stream:
+            await stream.send_message(request, end=True)
+            async for message in stream:
+                yield message
+
 
 @contextlib.asynccontextmanager
 async def client(path: str) -> AsyncIterator[Client]:

@@ -19,7 +19,7 @@ from sampan.errors import InvalidArgument, Unsupported
 from sampan.http.request import Query, Request
 from sampan.http.response import Response, StreamingResponse
 from sampan.http.router import Routes
-from sampan.spec.build import BuildOptions, Limits
+from sampan.spec.build import BuildCachePruneReport, BuildOptions, GCPolicy, Limits
 from sampan.spec.docker.config import Ulimit
 from sampan.spec.reference import Reference
 
@@ -158,9 +158,17 @@ def _entitlements(query: Query) -> list[str]:
 
 @routes.on("POST", "/build/prune")
 async def prune(backend: Backend, request: Request) -> Response:
-    from sampan.build.pruning import PruneWish
+    from sampan.build.pruning import wish_of  # with the first build: see Backend.builder
 
     query = request.query
-    keep = query.integer("reserved-space") or query.integer("keep-storage") or 0
-    wish = PruneWish(all=query.boolean("all"), filters=parse_filters(request), keep=keep)
-    return json_response(200, await backend.builder.prune(wish))
+    policy = GCPolicy(
+        all=query.boolean("all"),
+        reserved=query.integer("reserved-space") or query.integer("keep-storage") or 0,
+        max_used=query.integer("max-used-space") or 0,
+        min_free=query.integer("min-free-space") or 0,
+    )
+    gone, freed = await backend.builder.prune(wish_of(parse_filters(request), policy))
+    report = BuildCachePruneReport(
+        caches_deleted=[one.id for one in gone] or None, space_reclaimed=freed
+    )
+    return json_response(200, report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sampan.engine.registries import RegistryQueries
     from sampan.engine.system import System
     from sampan.engine.volumes.volumes import Volumes
+    from sampan.spec.build import GCPolicy
 
 # (backend, request, **parameters of the path) -> Awaitable[Answer]
 Handler = Callable[..., Any]
@@ -32,13 +33,24 @@ class Backend:
     engine: Engine
     system: System
     build_entitlements: Collection[str] = ("network.host", "device")
+    build_policies: Sequence[GCPolicy] | None = None  # what is swept from the build cache
 
     @cached_property
     def builder(self) -> Builder:
         """Builds: loaded by the first, as nobody else needs their 4 MB."""
         from sampan.build.builder import Builder
 
-        return Builder(self.engine.building, self.engine.build_database, self.build_entitlements)
+        return Builder(
+            self.engine.building,
+            self.engine.build_database,
+            self.build_entitlements,
+            self.build_policies,
+        )
+
+    @property
+    def has_builder(self) -> bool:
+        """There were builds."""
+        return "builder" in self.__dict__
 
     @cached_property
     def buildkit(self) -> BuildKit:

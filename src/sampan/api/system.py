@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from sampan.api.codec import json_line, json_response
 from sampan.api.filters import parse_filters
@@ -15,6 +18,11 @@ from sampan.http.request import Request
 from sampan.http.response import Response, StreamingResponse
 from sampan.http.router import Routes
 from sampan.spec.docker.events import EventMessage, legacy
+from sampan.spec.docker.system import BuildCache
+from sampan.spec.image import timestamp
+
+if TYPE_CHECKING:
+    from sampan.build.pruning import Usage
 
 routes: Routes[Handler] = Routes()
 PING = [
@@ -52,7 +60,24 @@ async def disk_usage(backend: Backend, request: Request) -> Response:
     for kind in objects - OBJECTS:
         raise InvalidArgument(f"unknown object type: {kind}")
     usage = await backend.system.disk_usage(objects, verbose=request.query.boolean("verbose"))
+    if "build-cache" in objects and backend.has_builder:
+        usage.build_cache = [_cached(one) for one in backend.builder.usages()]
     return json_response(200, shaped("DiskUsage", usage, request.version))
+
+
+def _cached(one: Usage) -> BuildCache:
+    record = one.record
+    return BuildCache(
+        id=one.id,
+        parents=list(one.parents) or msgspec.UNSET,
+        type=one.type,
+        description=record.description,
+        shared=one.shared,
+        size=one.size,
+        created_at=timestamp(record.created),
+        last_used_at=timestamp(record.used),
+        usage_count=record.uses,
+    )
 
 
 @routes.on("GET", "/plugins")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from base64 import b64encode
 from collections.abc import (
     AsyncGenerator,
@@ -26,7 +27,8 @@ import msgspec
 
 from sampan.build.arguments import Arguments, platform_arguments
 from sampan.build.attesting.materials import Materials, Witness
-from sampan.build.cache import Cache, Record
+from sampan.build.cache import Cache
+from sampan.build.conditions import read_conditions
 from sampan.build.context import hide_ignored, read_context, read_page, take_dockerfile
 from sampan.build.contexts import Contexts
 from sampan.build.display import Display, Say, Voices
@@ -36,13 +38,14 @@ from sampan.build.entitlements import SUPPORTED, Entitlements
 from sampan.build.fetching import Sources
 from sampan.build.git import is_repository, parse_repository
 from sampan.build.graph import plan
+from sampan.build.history import Memory
 from sampan.build.instructions.model import Label, Place
 from sampan.build.kept import KeptContexts
 from sampan.build.layer import Item, write_layer
 from sampan.build.linting import Checks, Violation, lint, undefined
 from sampan.build.mounting import Mounting
 from sampan.build.outline import Outline, Target, outline, targets
-from sampan.build.pruning import PruneWish, to_prune
+from sampan.build.pruning import PruneWish, Usage, default_policies, to_prune, usages
 from sampan.build.remotecache.importing import Imports
 from sampan.build.remotecache.records import INLINE, Blob, Step, write_inline
 from sampan.build.rewriting import Squashing
@@ -52,13 +55,14 @@ from sampan.build.state import State
 from sampan.build.tree import Spool, Tree, walk
 from sampan.build.worker import Clients, Nobody, Worker
 from sampan.errors import InvalidArgument, NotFound
-from sampan.spec.build import BuildCachePruneReport, BuildOptions
+from sampan.spec.build import BuildOptions, GCPolicy
 from sampan.spec.digest import chain_id
 from sampan.spec.docker.images import ErrorDetail, ProgressMessage
 from sampan.spec.image import Descriptor, History, RootFS
 from sampan.spec.names import short_id
 from sampan.spec.platform import Platform
 
+log = logging.getLogger(__name__)
 Messages = AsyncGenerator[ProgressMessage, None]
 _INLINE: Final = "BUILDKIT_INLINE_CACHE"
 _EPOCH: Final = "SOURCE_DATE_EPOCH"
@@ -92,11 +96,17 @@ class Builder:
     """The builds of one engine, and their cache."""
 
     def __init__(
-        self, worker: Worker, database: Database, supported: Collection[str] = SUPPORTED
+        self,
+        worker: Worker,
+        database: Database,
+        supported: Collection[str] = SUPPORTED,
+        policies: Sequence[GCPolicy] | None = None,
     ) -> None:
         self._worker, self.cache = worker, Cache(database, worker)
         self.contexts = KeptContexts(worker.scratch)
+        self.history = Memory(database, worker)
         self._supported = supported  # entitlements that clients may grant
+        self._policies = policies  # what is swept after builds; None is what Docker does
 
     def entitlements(self, granted: Sequence[str]) -> Entitlements:
         """Return what a client grants; InvalidArgument for what it may not."""
@@ -221,6 +231,7 @@ class Builder:
             await self.cache.note_uses(solver.used | build.contexts.used)
         if options.squash:
             state = await self._squashed(build, state)
+        await self._sweep()
         missing = checks.apply(undefined(name, place) for name, place in solver.undefined)
         return Built(
             state,
@@ -389,22 +400,46 @@ class Builder:
         items = [Item(path, file, tree.spool) for path, file in walk(tree.root)]
         return self._worker.written(lambda into: write_layer(items, into, epoch))
 
-    def size(self, record: Record) -> int:
-        """Return the bytes of the layer of a record."""
-        return self._worker.layer_size(record.chain) if record.chain else 0
+    # --- the cache -------------------------------------------------------------------------
 
-    async def prune(self, wish: PruneWish) -> BuildCachePruneReport:
-        """Forget records, and remove the layers that only they held."""
-        records = to_prune(self.cache.records(), wish, self._worker.layer_size)
-        sizes = {it.chain: self._worker.layer_size(it.chain) for it in records if it.chain}
-        gone = await self.cache.remove(record.key for record in records)
-        await self._worker.collect()
-        freed = sum(size for chain, size in sizes.items() if not self._worker.has_layer(chain))
-        if not wish.filters and self.contexts.size > wish.keep:
-            freed += self.contexts.drop()
-        return BuildCachePruneReport(
-            caches_deleted=[record.key[:25] for record in gone] or None, space_reclaimed=freed
+    def usages(self) -> list[Usage]:
+        """Return the records of the cache, oldest use first."""
+        return usages(
+            self.cache.records(), self._worker.layer_size, self._worker.layers_of_images()
         )
+
+    async def prune(self, wish: PruneWish) -> tuple[list[Usage], int]:
+        """Forget records, and remove the layers that only they held.
+
+        Returns what has gone, and the bytes that are free now.
+        """
+        gone = await self._prune(wish)
+        freed = sum(one.size for one in gone if not self._worker.has_layer(one.record.chain))
+        keep = max(wish.reserved, wish.max_used)
+        if not wish.conditions and not wish.keep_duration and self.contexts.size > keep:
+            freed += self.contexts.drop()
+        return gone, freed
+
+    async def _prune(self, wish: PruneWish) -> list[Usage]:
+        found = to_prune(self.usages(), wish, self._worker.space()[0])
+        if not found:
+            return []
+        gone = {it.key for it in await self.cache.remove(one.record.key for one in found)}
+        await self._worker.collect()
+        return [one for one in found if one.record.key in gone]
+
+    async def _sweep(self) -> None:
+        """Keep the cache as small as the policies want it, if it has grown."""
+        if not self.cache.has_grown:
+            return
+        self.cache.has_grown = False
+        policies = self._policies
+        if policies is None:
+            policies = default_policies(self._worker.space()[1])
+        for policy in policies:
+            wish = PruneWish.of(policy, read_conditions(policy.filters))
+            if gone := await self._prune(wish):
+                log.info("%d records are swept from the build cache", len(gone))
 
 
 def _checks(dockerfile: Dockerfile, options: BuildOptions) -> Checks:

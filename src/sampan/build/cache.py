@@ -69,6 +69,7 @@ class Cache:
             connection.execute(_SCHEMA)
             rows = connection.execute(f"SELECT {_FIELDS} FROM build_cache").fetchall()  # noqa: S608
         self._records = {row[0]: Record(*row) for row in rows}
+        self.has_grown = True  # by layers, as far as anybody has looked
         self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
         worker.keep_layers(record.chain for record in self._records.values() if record.chain)
 
@@ -104,6 +105,7 @@ class Cache:
         record = replace(record, description=record.description[:_DESCRIPTION])
         old = self._records.get(record.key)
         if record.chain:
+            self.has_grown = True
             self._worker.keep_layers([record.chain])
         self._records[record.key] = record
         if old and old.chain:

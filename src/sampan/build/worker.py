@@ -6,7 +6,7 @@ dictionary.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
@@ -116,6 +116,12 @@ class Worker(Protocol):
 
     def layer_size(self, chain: str) -> int:
         """Return the bytes of the files of a layer."""
+
+    def layers_of_images(self) -> Collection[str]:
+        """Return the layers that images have."""
+
+    def space(self) -> tuple[int, int]:
+        """Return the bytes of the disk that layers are on: those free, and all."""
 
     def keep_layers(self, chains: Iterable[str]) -> None:
         """Keep layers for the cache, until they are released."""

@@ -48,7 +48,10 @@ COMMANDS = {
 } | {"import": "import_"}
 _IMAGE_VERBS = ("build", "history", "import", "load", "pull", "push", "save", "tag")
 GROUPS: dict[str, tuple[str, dict[str, str]]] = {
-    "builder": ("Work with builds", {"build": "build", "prune": "builder.prune"}),
+    "builder": (
+        "Work with builds",
+        {"build": "build", "du": "builder.du", "prune": "builder.prune"},
+    ),
     "container": (
         "Work with containers",
         {

@@ -42,8 +42,11 @@ def prune_images(cli: Invocation, filters: Filters, all: bool) -> int:
     return int(answer.get("SpaceReclaimed") or 0)
 
 
-def prune_build_cache(cli: Invocation, filters: Filters, all: bool, keep: int = 0) -> int:
-    answer = cli.client.system.prune_build_cache(all, with_default_filters(cli, filters), keep)
+def prune_build_cache(
+    cli: Invocation, filters: Filters, all: bool, keep: int = 0, most: int = 0, free: int = 0
+) -> int:
+    given = with_default_filters(cli, filters)
+    answer = cli.client.system.prune_build_cache(all, given, keep, most, free)
     _list(cli, "Deleted build cache objects:", answer.get("CachesDeleted"))
     return int(answer.get("SpaceReclaimed") or 0)
 

@@ -40,9 +40,13 @@ class System:
         answer: dict[str, Any] = self._client.call("POST", "/auth", document=login) or {}
         return answer
 
-    def df(self, verbose: bool = False) -> dict[str, Any]:
-        """Return what images, containers, volumes and the build cache take on disk."""
-        document: dict[str, Any] = self._client.call("GET", "/system/df", {"verbose": verbose})
+    def df(self, verbose: bool = False, kind: str = "") -> dict[str, Any]:
+        """Return what images, containers, volumes and the build cache take on disk.
+
+        `kind` (image, container, volume, build-cache) asks for one of them alone.
+        """
+        query = {"verbose": verbose, "type": kind or None}
+        document: dict[str, Any] = self._client.call("GET", "/system/df", query)
         return document
 
     def check(self, repair: bool = False) -> dict[str, Any]:
@@ -73,11 +77,21 @@ class System:
         all: bool = False,
         filters: Mapping[str, Iterable[str]] | None = None,
         keep: int = 0,
+        max_used: int = 0,
+        min_free: int = 0,
     ) -> dict[str, Any]:
         """Remove unused build cache, but `keep` bytes of it.
 
+        `max_used` is how much may stay at most, `min_free` how much of the disk is to be free.
         The answer has `CachesDeleted` and `SpaceReclaimed`.
         """
-        query = {"all": all, "filters": filters_of(filters), "keep-storage": keep or None}
+        query = {
+            "all": all,
+            "filters": filters_of(filters),
+            "keep-storage": keep or None,  # until API 1.47, and understood by all
+            "reserved-space": keep or None,
+            "max-used-space": max_used or None,
+            "min-free-space": min_free or None,
+        }
         answer: dict[str, Any] = self._client.call("POST", "/build/prune", query)
         return answer

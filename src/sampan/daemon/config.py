@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sampan.daemon import network_options, registries
+from sampan.daemon.build_options import gc_policies
 from sampan.daemon.flags import UsageError, parse_bytes, parse_flags
 from sampan.daemon.options import BY_FLAG, BY_KEY, FIXED, NOT_IN_FILE, OPTIONS, REFUSED, Option
 from sampan.errors import Unsupported
@@ -135,10 +136,11 @@ def _typed(option: Option, value: Any) -> Any:
         "pools": (list,),
         "map": (dict,),
         "registries": (dict,),
+        "builder": (dict,),
     }
     kinds = wanted.get(option.kind, (str,))
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        kind = "map" if option.kind == "registries" else option.kind
+        kind = "map" if option.kind in ("registries", "builder") else option.kind
         raise UsageError(
             f"invalid JSON: {option.file_key} must be {kind}, not {json.dumps(value)[:60]}"
         )
@@ -148,6 +150,8 @@ def _typed(option: Option, value: Any) -> Any:
         except ValueError as error:
             raise UsageError(f"{option.file_key}: {error}") from error
     items: Any = value
+    if option.kind == "builder":
+        gc_policies(items)  # what cannot be is told now
     if option.kind == "registries":
         return registries.checked_table(items)
     if option.kind == "list" and not all(isinstance(item, str) for item in items):

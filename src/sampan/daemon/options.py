@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["bool", "str", "int", "list", "map", "bytes", "ip", "pools", "registries"]
+Kind = Literal["bool", "str", "int", "list", "map", "bytes", "ip", "pools", "registries", "builder"]
 DEFAULT_CONFIG_FILE = "/etc/sampan/daemon.json"
 
 
@@ -34,6 +34,13 @@ OPTIONS = (
     Option("bip", "str", "", "IPv4 address/prefix of the default bridge"),
     Option("bip6", "str", "", "IPv6 address/prefix of the default bridge"),
     Option("bridge", "str", "", "default bridge (made if it is missing), or none", "b"),
+    Option(
+        "builder-gc",
+        "builder",
+        {},
+        'what is swept from the build cache: {"policy": [{"maxUsedSpace": "10GB"}]}',
+        key="builder.gc",
+    ),
     Option(
         "builder-device",
         "bool",
@@ -237,7 +244,7 @@ BY_FLAG = {option.flag: option for option in OPTIONS}
 BY_SHORT = {option.short: option for option in OPTIONS if option.short}
 BY_KEY = {option.file_key: option for option in OPTIONS}
 ALIASES = {"graph": "data-root"}
-ONLY_IN_FILE = frozenset({"registries"})
+ONLY_IN_FILE = frozenset({"builder-gc", "registries"})
 NOT_IN_FILE = frozenset({"config-file", "doctor", "format", "validate", "version", "help"})
 
 # The only value that an option may have, and why.

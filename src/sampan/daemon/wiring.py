@@ -13,6 +13,7 @@ from typing import Any
 from sampan.api.handler import Backend
 from sampan.build.earlier import were_builds
 from sampan.daemon import certificates
+from sampan.daemon.build_options import gc_policies
 from sampan.daemon.cgroups import placement
 from sampan.daemon.config import Config
 from sampan.daemon.flags import UsageError
@@ -87,7 +88,8 @@ class Daemon:
         self.system = System(
             system_options(config, self._degraded, self._confinement), _inventory(self.engine)
         )
-        self.backend = Backend(self.engine, self.system, _entitlements(config))
+        policies = gc_policies(config["builder-gc"])
+        self.backend = Backend(self.engine, self.system, _entitlements(config), policies)
 
     def use_helper(self, name: str, sock: socket.socket) -> None:
         """Use the socket that the supervisor handed over."""

@@ -15,6 +15,7 @@ from collections.abc import (
     AsyncIterable,
     AsyncIterator,
     Callable,
+    Collection,
     Coroutine,
     Iterable,
     Mapping,
@@ -168,6 +169,15 @@ class Building:
     def layer_size(self, chain: str) -> int:
         """Return the bytes of the files of a layer."""
         return self._layers.size(chain)
+
+    def layers_of_images(self) -> Collection[str]:
+        """Return the layers that images have."""
+        return {chain for image in self._images.store.images.values() for chain in image.chains}
+
+    def space(self) -> tuple[int, int]:
+        """Return the bytes of the disk that layers are on: those free, and all."""
+        status = os.statvfs(self._images.store.content.folder)
+        return status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
 
     def keep_layers(self, chains: Iterable[str]) -> None:
         """Keep layers for the cache, until they are released."""

@@ -118,6 +118,17 @@ class BuildOptions(msgspec.Struct, kw_only=True):
     limits: Limits = msgspec.field(default_factory=Limits)
 
 
+class GCPolicy(msgspec.Struct, kw_only=True, frozen=True):
+    """What is swept from the build cache by itself; see build.pruning.PruneWish."""
+
+    all: bool = False
+    filters: tuple[str, ...] = ()
+    keep_duration: int = 0  # nanoseconds
+    reserved: int = 0  # bytes
+    max_used: int = 0
+    min_free: int = 0
+
+
 class BuildCachePruneReport(msgspec.Struct, rename="pascal", kw_only=True):
     """The answer to POST /build/prune."""
 

@@ -101,7 +101,7 @@ class FakeBackend:
         self.events, self.system = Noun("subscribe"), Noun("version")
         self.networks, self.volumes, self.plugging = Noun(), Noun(), Noun()
         self.engine = Noun()
-        self.builder = Noun("build")
+        self.builder, self.has_builder = Noun("build", "usages"), False
 
 
 class Api:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from sampan.errors import InvalidArgument
-from sampan.spec.build import BuildCachePruneReport, BuildOptions, Limits
+from sampan.spec.build import BuildOptions, Limits
 from sampan.spec.docker.config import Ulimit
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.reference import Reference
@@ -55,6 +55,7 @@ def test_the_query_becomes_options(with_api: With) -> None:
             labels={"l": "m"},
             platform="linux/arm64",
             network="host",
+            entitlements=["network.host"],
             tags=["docker.io/library/x:latest", "docker.io/library/y:1"],
             extra_hosts=["a:1", "b:2"],
             cache_from=["x"],
@@ -124,11 +125,11 @@ def test_a_fault_before_the_first_message_is_a_status(with_api: With) -> None:
 
 def test_a_prune_says_what_it_wants_in_either_spelling(with_api: With) -> None:
     async def client(api: Any, backend: Any) -> None:
-        backend.builder.answers["prune"] = BuildCachePruneReport(space_reclaimed=5)
+        backend.builder.answers["prune"] = [], 5
         text = quote('{"until":{"24h":true}}')
         reply = await api.ask("POST", f"/build/prune?all=1&keep-storage=7&filters={text}")
         assert reply.json == {"CachesDeleted": None, "SpaceReclaimed": 5}
         [(_, (wish,), _)] = backend.builder.calls
-        assert (wish.all, wish.keep, wish.filters) == (True, 7, {"until": ["24h"]})
+        assert (wish.all, wish.reserved, wish.keep_duration) == (True, 7, 24 * 3600 * 10**9)
 
     with_api(client)

@@ -14,7 +14,7 @@ from sampan.build.instructions.metadata import is_signal
 from sampan.build.pruning import PruneWish
 from sampan.build.worker import Clients
 from sampan.errors import InvalidArgument, NotFound
-from sampan.spec.build import BuildOptions, Limits
+from sampan.spec.build import BuildOptions, GCPolicy, Limits
 from sampan.spec.docker.images import ProgressMessage
 from tests import tarballs
 from tests.build_worker import Yard
@@ -173,10 +173,22 @@ def test_a_pruned_cache_holds_no_layers(yard: Yard) -> None:
     async def prune() -> Any:
         return await yard.builder.prune(PruneWish(all=True))
 
-    report = asyncio.run(prune())
-    assert report.space_reclaimed == len(b"yes")
-    assert len(report.caches_deleted) == 2
+    gone, freed = asyncio.run(prune())
+    assert freed == len(b"yes")
+    assert len(gone) == 2
     assert yard.builder.cache.records() == []
+
+
+def test_a_cache_that_has_grown_is_swept_after_a_build(yard: Yard) -> None:
+    policies = [GCPolicy(all=True, max_used=5)]
+    yard.builder = Builder(yard.worker, yard.database, policies=policies)
+    yard.built("FROM box\nRUN write /x 12345\n", tags=[])
+    yard.built("FROM box\nRUN write /y 54321\n", tags=[])
+    layers = [one for one in yard.builder.usages() if one.size]
+    assert [one.record.description for one in layers] == ["/bin/sh -c write /y 54321"]
+    yard.builder = Builder(yard.worker, yard.database, policies=[])
+    yard.built("FROM box\nRUN write /z 12345\n", tags=[])
+    assert len([one for one in yard.builder.usages() if one.size]) == 2
 
 
 # --- stages --------------------------------------------------------------------------------

@@ -7,44 +7,113 @@ import time
 import pytest
 
 from sampan.build.cache import Record
-from sampan.build.pruning import PruneWish, to_prune
+from sampan.build.conditions import read_conditions
+from sampan.build.pruning import PruneWish, selected, to_prune, usages, wish_of
 from sampan.errors import InvalidArgument
+from sampan.spec.build import GCPolicy
 
 HOUR = 3600 * 10**9
 NOW = time.time_ns()
 
 
-def record(name: str, hours: float, chain: str = "") -> Record:
+def record(name: str, hours: float, chain: str | None = None, parent: str = "") -> Record:
     used = int(NOW - hours * HOUR)
-    return Record(name, chain or f"chain-{name}", "diff", "", used, used, 1, f"RUN {name}")
+    chain = f"chain-{name}" if chain is None else chain
+    return Record(name, chain, "diff", parent, used, used, 1, f"RUN {name}")
 
 
-RECORDS = [record("a", 48), record("b", 2), record("c", 1, "chain-b"), record("d", 0)]
+RECORDS = [
+    record("a", 48),
+    record("b", 2),
+    record("c", 1, "chain-b"),
+    record("d", 0, parent="chain-a"),
+    record("e", 0, ""),
+    record("i", 0),
+]
+FOUND = usages(RECORDS, lambda _: 100, {"chain-i"})
 
 
-def pruned(**options: object) -> str:
-    wish = PruneWish(**options)  # type: ignore[arg-type]
-    return "".join(one.key for one in to_prune(RECORDS, wish, lambda _: 100))
+def pruned(wish: PruneWish, free: int = 0) -> str:
+    return "".join(one.record.key for one in to_prune(FOUND, wish, free))
+
+
+def test_layers_are_counted_once_and_have_parents() -> None:
+    assert [one.size for one in FOUND] == [100, 100, 0, 100, 0, 100]
+    assert [list(one.parents) for one in FOUND] == [[], [], [], ["a"], [], []]
+    assert [one.shared for one in FOUND] == [False] * 5 + [True]
+    assert [one.type for one in FOUND][-2:] == ["internal", "regular"]
 
 
 @pytest.mark.parametrize(
-    ("options", "gone"),
+    ("filters", "gone"),
     [
         ({}, "abcd"),
-        ({"filters": {"until": ["24h"]}}, "a"),
-        ({"filters": {"unused-for": ["90m"]}}, "ab"),
-        ({"filters": {"id": ["b"]}}, "b"),
-        ({"filters": {"description": ["RUN c"]}}, "c"),
-        ({"filters": {"type": ["internal"]}}, ""),
-        ({"keep": 1000}, ""),
-        ({"keep": 200}, "a"),
-        ({"keep": 100}, "ab"),
+        ({"until": ["24h"]}, "a"),
+        ({"unused-for": ["90m"]}, "ab"),
+        ({"until": [time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(NOW / 10**9 - 5400))]}, "ab"),
+        ({"id": ["b"]}, "b"),
+        ({"parent": ["a"]}, "d"),
+        ({"description": ["RUN c"]}, "c"),
+        ({"type": ["internal"]}, ""),
+        ({"shared": []}, ""),
+        ({"private": []}, "abcd"),
+        ({"inuse": []}, ""),
+        ({"mutable": ["true"]}, ""),
+        ({"immutable": ["true"], "id": ["a"]}, "a"),
     ],
 )
-def test_filters_and_a_size_to_keep(options: dict[str, object], gone: str) -> None:
-    assert pruned(**options) == gone
+def test_filters_of_the_classic_api(filters: dict[str, list[str]], gone: str) -> None:
+    assert pruned(wish_of(filters, GCPolicy())) == gone
 
 
-def test_unknown_filters_are_refused() -> None:
-    with pytest.raises(InvalidArgument, match="invalid filter 'x'"):
-        pruned(filters={"x": ["y"]})
+@pytest.mark.parametrize(
+    ("texts", "gone"),
+    [
+        ([], "abcdei"),
+        ([""], "abcdei"),
+        (["id~=b"], "b"),
+        (["id==a", "id==b"], "ab"),
+        (["type==regular,description!=RUN a"], "bcdi"),
+        (["shared"], "i"),
+        (["shared==false,type==regular"], "abcd"),
+        (["id~=^a$"], "a"),
+    ],
+)
+def test_filters_of_buildkit(texts: list[str], gone: str) -> None:
+    assert pruned(PruneWish(all=True, conditions=read_conditions(texts))) == gone
+
+
+@pytest.mark.parametrize(
+    ("sizes", "free", "gone"),
+    [
+        ({"max_used": 1000}, 0, ""),
+        ({"max_used": 300}, 0, "a"),
+        ({"max_used": 200}, 0, "ab"),
+        ({"reserved": 300}, 0, "a"),
+        ({"reserved": 1000, "max_used": 100}, 0, ""),
+        ({"min_free": 500}, 500, ""),
+        ({"min_free": 500}, 400, "a"),
+        ({"min_free": 500, "reserved": 1000}, 0, ""),
+        ({"max_used": 300, "min_free": 500}, 350, "ab"),
+        ({"min_free": 5000, "keep_duration": 24 * HOUR}, 0, "a"),
+    ],
+)
+def test_sizes_that_stay(sizes: dict[str, int], free: int, gone: str) -> None:
+    assert pruned(PruneWish(**sizes), free) == gone  # type: ignore[arg-type]
+
+
+def test_records_are_selected_by_age() -> None:
+    assert [one.record.key for one in selected(FOUND, [], 90 * 60 * 10**9)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "sentence"),
+    [
+        ({"x": ["y"]}, "invalid filter 'x'"),
+        ({"until": ["1h"], "unused-for": ["1h"]}, "conflicting filters"),
+        ({"id": ["a", "b"]}, '"id" filter expects only one value'),
+    ],
+)
+def test_what_cannot_be_is_refused(filters: dict[str, list[str]], sentence: str) -> None:
+    with pytest.raises(InvalidArgument, match=sentence):
+        wish_of(filters, GCPolicy())

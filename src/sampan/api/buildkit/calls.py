@@ -52,13 +52,17 @@ def unary(call: Unary, request: type, reply: type) -> Handler:
     return Handler(answer, Cardinality.UNARY_UNARY, request, reply)
 
 
-def streaming(call: Streaming, request: type, reply: type) -> Handler:
-    """Return a method that answers as often as it likes."""
+def streaming(
+    call: Streaming, request: type, reply: type, head: Callable[[], Metadata] = dict
+) -> Handler:
+    """Return a method that answers as often as it likes; `head` goes before all answers."""
 
     async def answer(stream: Stream[Any, Any]) -> None:
         message = await stream.recv_message()
         if message is None:
             raise GRPCError(Status.INVALID_ARGUMENT, "a message was expected")
+        if fields := head():
+            await stream.send_initial_metadata(metadata=fields)
         try:
             async for result in call(message, _plain(stream)):
                 await stream.send_message(result)

@@ -6,7 +6,7 @@ daemon/internal/builder-next (worker labels, the exporter `moby`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Final
 
@@ -16,13 +16,15 @@ from sampan.api.buildkit.attesting import attested
 from sampan.api.buildkit.caching import Caching, exports_of, with_steps
 from sampan.api.buildkit.calls import Metadata, Service, both_ways, streaming, unary
 from sampan.api.buildkit.exporting import EXPORTERS, HandingOut
+from sampan.api.buildkit.history import Chronicle
 from sampan.api.buildkit.jobs import Job, Jobs
 from sampan.api.buildkit.options import foreign, is_ours, wish_of
 from sampan.api.buildkit.sessions import Session, Tunnel
 from sampan.build.attesting.wishes import attestations_of
-from sampan.build.cache import Record
+from sampan.build.conditions import read_conditions
 from sampan.build.exporting.outputs import Outputs, Result
-from sampan.build.pruning import PruneWish
+from sampan.build.pruning import PruneWish, Usage, selected
+from sampan.engine.undisturbed import waited_for
 from sampan.errors import InvalidArgument, SampanError, Unsupported
 from sampan.spec.buildkit import control_pb2 as pb
 from sampan.spec.buildkit import solver_pb2
@@ -30,6 +32,7 @@ from sampan.spec.platform import Platform
 
 _SERVICE: Final = "/moby.buildkit.v1.Control/"
 _EXPOSED: Final = "x-docker-expose-session-"
+_CLOCK: Final = "buildkit-current-timestamp"
 _HOST_GATEWAY: Final = "org.mobyproject.buildkit.worker.moby.host-gateway-ip"
 _VERSION: Final = "v0.25.0"  # of BuildKit's protocol: what clients may expect of us
 
@@ -39,6 +42,7 @@ class Control:
 
     def __init__(self, jobs: Jobs, host_gateway: str) -> None:
         self._jobs, self._host_gateway = jobs, host_gateway
+        self.chronicle = Chronicle(jobs, jobs.builder.history)
 
     def service(self) -> Service:
         """Return the table of its methods."""
@@ -53,6 +57,17 @@ class Control:
                 f"{_SERVICE}Session": both_ways(self.session, pb.BytesMessage, pb.BytesMessage),
                 f"{_SERVICE}DiskUsage": unary(
                     self.disk_usage, pb.DiskUsageRequest, pb.DiskUsageResponse
+                ),
+                f"{_SERVICE}ListenBuildHistory": streaming(
+                    self.listen_build_history,
+                    pb.BuildHistoryRequest,
+                    pb.BuildHistoryEvent,
+                    _now,
+                ),
+                f"{_SERVICE}UpdateBuildHistory": unary(
+                    self.update_build_history,
+                    pb.UpdateBuildHistoryRequest,
+                    pb.UpdateBuildHistoryResponse,
                 ),
                 f"{_SERVICE}Prune": streaming(self.prune, pb.PruneRequest, pb.UsageRecord),
             }
@@ -96,9 +111,24 @@ class Control:
             self._jobs.builder.intake(),
         ):
             try:
-                return await self._result(job, request)
+                return await self._remembered(job, request)
             finally:
                 await job.end()  # before anything that its workers use may go
+
+    async def _remembered(self, job: Job, request: pb.SolveRequest) -> pb.SolveResponse:
+        if request.Internal:
+            return await self._result(job, request)
+        self.chronicle.begin(request)
+        error: BaseException | None = None
+        response = pb.SolveResponse()
+        try:
+            response = await self._result(job, request)
+        except BaseException as fault:
+            error = fault
+            raise
+        finally:
+            await waited_for(self.chronicle.end(job, response.ExporterResponse, error))
+        return response
 
     async def _result(self, job: Job, request: pb.SolveRequest) -> pb.SolveResponse:
         job.imports = list(request.Cache.Imports)
@@ -151,6 +181,10 @@ class Control:
         self, request: pb.StatusRequest, _: Metadata
     ) -> AsyncIterator[pb.StatusResponse]:
         """Tell how a build goes, from its beginning to its end."""
+        if self._jobs.running(request.Ref) is None and await self.chronicle.knows(request.Ref):
+            async for batch in self.chronicle.replay(request.Ref):
+                yield batch
+            return
         job = await self._jobs.find(request.Ref)
         async for batch in job.progress.follow():
             yield batch
@@ -163,29 +197,41 @@ class Control:
         shared_key = str(fields.get(f"{_EXPOSED}sharedkey", "")) if fields else ""
         await self._jobs.sessions.keep(named, methods, Tunnel(stream), shared_key)
 
+    async def listen_build_history(
+        self, request: pb.BuildHistoryRequest, _: Metadata
+    ) -> AsyncIterator[pb.BuildHistoryEvent]:
+        """Tell of builds that run and that have ended."""
+        async for event in self.chronicle.listen(request):
+            yield event
+
+    async def update_build_history(
+        self, request: pb.UpdateBuildHistoryRequest, _: Metadata
+    ) -> pb.UpdateBuildHistoryResponse:
+        """Forget a build, or pin it."""
+        await self.chronicle.update(request)
+        return pb.UpdateBuildHistoryResponse()
+
     # --- the cache -------------------------------------------------------------------------
 
-    async def disk_usage(self, _: pb.DiskUsageRequest, __: Metadata) -> pb.DiskUsageResponse:
+    async def disk_usage(self, request: pb.DiskUsageRequest, _: Metadata) -> pb.DiskUsageResponse:
         """Return the records of the build cache."""
-        builder = self._jobs.builder
-        records = builder.cache.records()
-        return pb.DiskUsageResponse(
-            record=[_usage(record, builder.size(record)) for record in records]
-        )
+        conditions = read_conditions(request.filter)
+        found = selected(self._jobs.builder.usages(), conditions, request.ageLimit)
+        return pb.DiskUsageResponse(record=[_usage(one) for one in found])
 
     async def prune(self, request: pb.PruneRequest, _: Metadata) -> AsyncIterator[pb.UsageRecord]:
         """Forget records; tell which."""
-        builder = self._jobs.builder
-        known = {record.key: (record, builder.size(record)) for record in builder.cache.records()}
-        filters = _filters(request.filter)
-        if request.keepDuration:
-            filters["until"] = [f"{request.keepDuration}ns"]
-        keep = request.reservedSpace or request.maxUsedSpace
-        await builder.prune(PruneWish(all=request.all, filters=filters, keep=keep))
-        left = {record.key for record in builder.cache.records()}
-        for key, (record, size) in known.items():
-            if key not in left:
-                yield _usage(record, size)
+        wish = PruneWish(
+            request.all,
+            read_conditions(request.filter),
+            request.keepDuration,
+            request.reservedSpace,
+            request.maxUsedSpace,
+            request.minFreeSpace,
+        )
+        gone, _freed = await self._jobs.builder.prune(wish)
+        for one in gone:
+            yield _usage(one)
 
 
 def _check(request: pb.SolveRequest) -> None:
@@ -204,29 +250,25 @@ def _check(request: pb.SolveRequest) -> None:
     attestations_of(request.FrontendAttrs)
 
 
-def _filters(texts: Iterable[str]) -> dict[str, list[str]]:
-    """Return `name==value,…` as our filters; clients that want none send an empty one."""
-    filters: dict[str, list[str]] = {}
-    for one in ",".join(texts).split(","):
-        if one:
-            name, _equals, value = one.partition("=")
-            filters.setdefault(name.rstrip("=~!"), []).append(value.lstrip("="))
-    return filters
+def _now() -> Metadata:
+    return {_CLOCK: datetime.now(UTC).isoformat().replace("+00:00", "Z")}
 
 
 def _version() -> pb.BuildkitVersion:
     return pb.BuildkitVersion(package="sampan", version=_VERSION)
 
 
-def _usage(record: Record, size: int) -> pb.UsageRecord:
+def _usage(one: Usage) -> pb.UsageRecord:
     return pb.UsageRecord(
-        ID=record.key[:25],
-        Size=size,
-        CreatedAt=_moment(record.created),
-        LastUsedAt=_moment(record.used),
-        UsageCount=record.uses,
-        Description=record.description,
-        RecordType="regular",
+        ID=one.id,
+        Size=one.size,
+        CreatedAt=_moment(one.record.created),
+        LastUsedAt=_moment(one.record.used),
+        UsageCount=one.record.uses,
+        Description=one.record.description,
+        RecordType=one.type,
+        Shared=one.shared,
+        Parents=one.parents,
     )
 
 

@@ -59,6 +59,7 @@ class Job:
     session: asyncio.Future[Session]
     returned: asyncio.Future[Returned]
     policed: bool = False  # the client wants to be asked about sources
+    attributes: dict[str, str] = field(default_factory=dict)  # of all that it has built
     results: dict[str, Built] = field(default_factory=dict)
     started: int = field(default_factory=time.time_ns)
     views: dict[str, View] = field(default_factory=dict)
@@ -133,6 +134,10 @@ class Jobs:
             loop.call_later(_MEMORY, self._jobs.pop, ref)
             await job.end()
 
+    def running(self, ref: str) -> Job | None:
+        """Return a job that has not been forgotten, if there is one."""
+        return self._jobs.get(ref)
+
     async def find(self, ref: str) -> Job:
         """Return a job, waiting for it a little; raises NotFound."""
         if not ref:
@@ -156,6 +161,7 @@ class Jobs:
         caches = imports_of(attributes, job.imports)
         if job.policed and not wish.remote:  # buildx always asks for it with a remote context
             raise Unsupported("source policies are not supported")
+        job.attributes.update(attributes)
         key = "" if wish.remote else session.shared_key
         with self.builder.contexts.transfer(key and f"{key}/{wish.context_name}") as transfer:
             material = Material(self.builder, job.progress, session, wish, transfer)

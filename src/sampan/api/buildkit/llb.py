@@ -34,6 +34,7 @@ CAPABILITIES: Final = (
     "exporter.image.attestations",
     "exporter.image.annotations",
     "exporter.multiple",
+    "gc.freespacefilter",
 )
 _RESULT: Final = "sampan-result://"
 _GIT: Final = "git://"

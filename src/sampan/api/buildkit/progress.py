@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -32,6 +32,8 @@ class Progress:
         self._told: list[pb.StatusResponse] = []
         self._more = asyncio.Event()
         self._vertices = 0
+        self.steps: dict[str, tuple[bool, bool]] = {}  # by digest: was cached, has completed
+        self.warned = 0
         self.ended = False
         self.followers = 0
 
@@ -56,6 +58,9 @@ class Progress:
 
     def tell(self, message: pb.StatusResponse) -> None:
         """Add to the story."""
+        self.warned += len(message.warnings)
+        for one in message.vertexes:
+            self.steps[one.digest] = one.cached, one.HasField("completed") and not one.error
         self._told.append(message)
         self._wake()
 
@@ -63,6 +68,11 @@ class Progress:
         """Say that nothing more will come."""
         self.ended = True
         self._wake()
+
+    def all(self) -> Iterator[pb.StatusResponse]:
+        """Yield all that was told, several things at once."""
+        for at in range(0, len(self._told), _BATCH):
+            yield _merged(self._told[at : at + _BATCH])
 
     def _wake(self) -> None:
         self._more.set()
@@ -77,16 +87,20 @@ class Progress:
                 more = self._more
                 if batch := self._told[at : at + _BATCH]:
                     at += len(batch)
-                    merged = pb.StatusResponse()
-                    for one in batch:
-                        merged.MergeFrom(one)
-                    yield merged
+                    yield _merged(batch)
                 elif self.ended:
                     return
                 else:
                     await more.wait()
         finally:
             self.followers -= 1
+
+
+def _merged(batch: Sequence[pb.StatusResponse]) -> pb.StatusResponse:
+    merged = pb.StatusResponse()
+    for one in batch:
+        merged.MergeFrom(one)
+    return merged
 
 
 class Vertex:

@@ -182,6 +182,21 @@ class SystemVersion(msgspec.Struct, rename="pascal", kw_only=True):
     build_time: str
 
 
+class BuildCache(msgspec.Struct, rename="pascal", kw_only=True):
+    """A record of the build cache, in the body of GET /system/df."""
+
+    id: str = msgspec.field(name="ID")
+    parents: list[str] | msgspec.UnsetType = msgspec.UNSET
+    type: str
+    description: str
+    in_use: bool = False
+    shared: bool
+    size: int
+    created_at: str
+    last_used_at: str | None
+    usage_count: int
+
+
 class DiskUsage(msgspec.Struct, rename="pascal", kw_only=True):
     """The body of GET /system/df; a kind that was not asked for is null or 0."""
 
@@ -189,5 +204,5 @@ class DiskUsage(msgspec.Struct, rename="pascal", kw_only=True):
     images: list[Any] | None = None
     containers: list[Any] | None = None
     volumes: list[Volume] | None = None
-    build_cache: list[Any] | None = None
+    build_cache: list[BuildCache] | None = None
     storage: list[StorageItem] | msgspec.UnsetType = msgspec.UNSET  # Sampan's own
