@@ -41,6 +41,7 @@ from sampan.registryd import (
     settings,
     sockets,
     token_settings,
+    web,
 )
 from sampan.registryd.certificates import Certificates
 from sampan.registryd.mail import Post
@@ -83,21 +84,15 @@ async def serve(checked: Checked) -> None:
         works: list[Coroutine[Any, Any, None]] = []
         figures: list[Collector] = []
         stack.callback(_drop, works)
-        served: ASGIApp | None = None
+        application = None
         issuer = None
         if token_settings.is_wanted(checked):
             issuer = stack.enter_context(token_settings.issuer(checked))
             works.append(_tend(issuer, lifetime))
         health = Health()
         if settings.has_storage(checked):
-            served, health = await _registry(checked, stack, works, figures, audit)
-        if issuer:
-            tokens = TokenApplication(issuer, token_settings.path(checked), served)
-            stack.callback(tokens.close)
-            served = tokens
-        if audit and served:
-            served = Audited(served, audit)
-        assert served, "a configuration without storage and tokens is refused"
+            application, health = await _registry(checked, stack, works, figures, audit)
+        served = _faces(checked, stack, application, issuer, audit)
         if not checked.get("log.accesslog.disabled", False):
             served = AccessLog(served, sys.stdout)
         served = await _debug(checked, stack, health, served, figures)
@@ -123,6 +118,28 @@ async def serve(checked: Checked) -> None:
         log.info("listening on %s%s", sockets.name_of(listener), kind)
         await server.ended()
     log.info("the registry has ended")
+
+
+def _faces(
+    checked: Checked,
+    stack: AsyncExitStack,
+    application: Application | None,
+    issuer: Issuer | None,
+    audit: AuditLog | None,
+) -> ASGIApp:
+    """Return what is served: a registry, a token service, or both; and pages for browsers."""
+    served: ASGIApp | None = application
+    if issuer:
+        tokens = TokenApplication(issuer, token_settings.path(checked), served)
+        stack.callback(tokens.close)
+        served = tokens
+    assert served, "a configuration without storage and tokens is refused"
+    if audit:
+        served = Audited(served, audit)
+    if application and (pages := web.pages(checked, application, served, issuer)):
+        stack.callback(pages.close)
+        served = pages
+    return served
 
 
 def _drop(works: list[Coroutine[Any, Any, None]]) -> None:

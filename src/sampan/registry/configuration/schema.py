@@ -330,6 +330,7 @@ ROOT = Section(
         "policy": Section({"repository": Section({"classes": Many(Text())})}),
         "catalog": Section({"maxentries": Integer(1)}),
         "tags": Section({"maxtags": Integer(1)}),
+        "web": Section({"enabled": Boolean()}),
         "tokens": TOKENS,
         "quotas": QUOTAS,
         "retention": RETENTION,
