@@ -20,7 +20,15 @@ from sampan.build.builder import Builder
 from sampan.build.worker import Clients, Nobody
 from sampan.engine.images.feeding import from_pipe
 from sampan.errors import InvalidArgument, NotFound
-from sampan.spec.build import BaseImage, BuildOptions, FoundDevice, Ran, Repository, RunStep
+from sampan.spec.build import (
+    BaseImage,
+    BuildOptions,
+    FoundDevice,
+    MountedCache,
+    Ran,
+    Repository,
+    RunStep,
+)
 from sampan.spec.digest import chain_id, chain_ids, digest_of
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.image import ImageConfig, RootFS, RunConfig
@@ -64,6 +72,7 @@ class FakeWorker:
         self.running = self.reads = 0
         self.archives: dict[str, bytes] = {}  # by diff id
         self.configs: dict[str, bytes] = {}  # of images that were built
+        self.caches: dict[str, MountedCache] = {}
         self.mounted: list[list[str]] = []  # layers of temporary images
 
     def have(self, name: str, *files: bytes, **config: Any) -> str:
@@ -234,6 +243,12 @@ class FakeWorker:
 
     async def devices(self, name: str) -> Sequence[FoundDevice]:
         return [FoundDevice(name=name)] if name.startswith("example.com/") else []
+
+    async def mounted_caches(self, names: Sequence[str]) -> dict[str, MountedCache]:
+        return {name: self.caches[name] for name in names if name in self.caches}
+
+    async def remove_mounted_cache(self, name: str) -> bool:
+        return self.caches.pop(name, None) is not None
 
     async def run(
         self,

@@ -402,11 +402,12 @@ class Builder:
 
     # --- the cache -------------------------------------------------------------------------
 
-    def usages(self) -> list[Usage]:
+    async def usages(self) -> list[Usage]:
         """Return the records of the cache, oldest use first."""
-        return usages(
-            self.cache.records(), self._worker.layer_size, self._worker.layers_of_images()
-        )
+        names = [record.key for record in self.cache.records() if record.is_mount]
+        mounts = await self._worker.mounted_caches(names)
+        in_images = self._worker.layers_of_images()
+        return usages(self.cache.records(), self._worker.layer_size, in_images, mounts)
 
     async def prune(self, wish: PruneWish) -> tuple[list[Usage], int]:
         """Forget records, and remove the layers that only they held.
@@ -414,16 +415,20 @@ class Builder:
         Returns what has gone, and the bytes that are free now.
         """
         gone = await self._prune(wish)
-        freed = sum(one.size for one in gone if not self._worker.has_layer(one.record.chain))
+        has_layer = self._worker.has_layer
+        freed = sum(one.size for one in gone if not has_layer(one.record.chain))
         keep = max(wish.reserved, wish.max_used)
         if not wish.conditions and not wish.keep_duration and self.contexts.size > keep:
             freed += self.contexts.drop()
         return gone, freed
 
     async def _prune(self, wish: PruneWish) -> list[Usage]:
-        found = to_prune(self.usages(), wish, self._worker.space()[0])
+        found = to_prune(await self.usages(), wish, self._worker.space()[0])
         if not found:
             return []
+        for one in [one for one in found if one.record.is_mount]:
+            if not await self._worker.remove_mounted_cache(one.record.key):
+                found.remove(one)
         gone = {it.key for it in await self.cache.remove(one.record.key for one in found)}
         await self._worker.collect()
         return [one for one in found if one.record.key in gone]

@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS {CACHE_TABLE} (
     description TEXT NOT NULL
 )"""
 _FIELDS: Final = "key, chain, diff_id, parent, created, used, uses, description"
+MOUNT: Final = "sampan-build-cache-"  # the names of volumes that commands share begin like this
 _DESCRIPTION: Final = 1000  # letters
 
 
@@ -44,6 +45,11 @@ class Record:
     used: int  # last time
     uses: int
     description: str
+
+    @property
+    def is_mount(self) -> bool:
+        """It is a folder of RUN --mount=type=cache; its key is the name of the volume."""
+        return self.key.startswith(MOUNT)
 
     @property
     def is_layer(self) -> bool:
@@ -111,6 +117,13 @@ class Cache:
         if old and old.chain:
             self._worker.release_layers([old.chain])
         await self._worker.call(lambda: self._write([record]))
+
+    async def note_mount(self, volume: str, name: str) -> None:
+        """Remember that a folder, which Dockerfiles call `name`, is shared by commands."""
+        now = time.time_ns()
+        known = self.find(volume)
+        self.has_grown = True
+        await self.add(known or Record(volume, "", "", "", now, now, 1, f"cached mount {name}"))
 
     async def note_uses(self, keys: Iterable[str]) -> None:
         """Make durable which records were used."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -80,7 +81,11 @@ def write_layer(
 def _entry(item: Item, epoch: int | None) -> Entry:
     file = item.file
     uid, gid = item.owner or (file.uid, file.gid)
-    mtime = file.mtime if epoch is None else min(file.mtime, epoch * 10**9)
+    mtime = file.mtime
+    if epoch is not None:
+        # Storage drivers differ in the times that they give to removed files.
+        removed = posixpath.basename(item.path).startswith(_WHITEOUT)
+        mtime = epoch * 10**9 if removed else min(mtime, epoch * 10**9)
     return Entry(
         item.path + (b"/" if file.is_folder else b""),
         file.kind,

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from sampan.build.borrowing import Borrowing
-from sampan.build.cache import Cache, key_of
+from sampan.build.cache import MOUNT, Cache, key_of
 from sampan.build.instructions.model import Mount as Wish
 from sampan.build.layer import Item, digest_items, write_layer
 from sampan.build.places import locate
@@ -24,8 +24,8 @@ from sampan.spec.build import OwnedFolder, RunStep
 from sampan.spec.digest import chain_id
 from sampan.spec.docker.config import ImageOptions, Mount, TmpfsOptions, VolumeOptions
 
-CACHE_LABEL: Final = "org.sampan.build.cache"  # of volumes; its value is the id of the cache
 _MODE: Final = 0o755
+CACHE_LABEL: Final = "org.sampan.build.cache"  # of volumes; its value is the id of the cache
 DiffIds = Callable[[str], Awaitable[Sequence[str]]]
 
 
@@ -121,11 +121,12 @@ class Mounting:
         if wish.origin:
             raise Unsupported("RUN --mount=type=cache,from=… is not supported")
         cache = wish.id or target
-        name = f"sampan-build-cache-{hashlib.sha256(cache.encode()).hexdigest()[:32]}"
+        name = f"{MOUNT}{hashlib.sha256(cache.encode()).hexdigest()[:32]}"
 
         async def make(stack: AsyncExitStack, step: RunStep) -> None:
             if wish.sharing != "shared":
                 await stack.enter_async_context(self._cache.turn(f"mount {cache}"))
+            await self._cache.note_mount(name, cache)
             options = VolumeOptions(no_copy=True, labels={CACHE_LABEL: cache})
             step.mounts.append(
                 Mount(

@@ -17,7 +17,7 @@ from sampan.build.cache import Record
 from sampan.build.conditions import Condition, Fields, of, of_switch, passes
 from sampan.build.instructions.durations import duration
 from sampan.errors import InvalidArgument
-from sampan.spec.build import GCPolicy
+from sampan.spec.build import GCPolicy, MountedCache
 from sampan.spec.image import nanoseconds
 
 _ID: Final = 25  # letters, as many as BuildKit's have
@@ -27,7 +27,7 @@ _NAMES: Final = (
 ).split()
 _GB: Final = 10**9
 _OLD: Final = 60 * 24 * 3600 * 10**9  # nanoseconds
-REGULAR, INTERNAL = "regular", "internal"
+REGULAR, INTERNAL, MOUNTED = "regular", "internal", "exec.cachemount"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +38,18 @@ class Usage:
     size: int  # bytes of its layer; 0 for all but one of several records of a layer
     shared: bool  # an image has the layer, too
     parents: Sequence[str]  # ids
+    in_use: bool = False
 
     @property
     def id(self) -> str:
-        """What clients call it."""
-        return self.record.key[:_ID]
+        """What clients call it; a folder of RUN --mount=type=cache by the name of its volume."""
+        return self.record.key if self.record.is_mount else self.record.key[:_ID]
 
     @property
     def type(self) -> str:
-        """What it is: a layer, or only the time of a step that has none."""
+        """What it is: a layer, a shared folder, or only the time of a step that has none."""
+        if self.record.is_mount:
+            return MOUNTED
         return REGULAR if self.record.is_layer else INTERNAL
 
     def fields(self) -> Fields:
@@ -58,9 +61,9 @@ class Usage:
             "parents": lambda one: any(one.is_met(it) for it in parents or [""]),
             "type": of(self.type),
             "description": of(self.record.description),
-            "inuse": of_switch(False),
-            "mutable": of_switch(False),
-            "immutable": of_switch(True),
+            "inuse": of_switch(self.in_use),
+            "mutable": of_switch(self.record.is_mount),
+            "immutable": of_switch(not self.record.is_mount),
             "shared": of_switch(self.shared),
             "private": of_switch(not self.shared),
             "dangling": of_switch(not self.shared),
@@ -105,9 +108,12 @@ class PruneWish:
 
 
 def usages(
-    records: Sequence[Record], size: Callable[[str], int], in_images: Collection[str]
+    records: Sequence[Record],
+    size: Callable[[str], int],
+    in_images: Collection[str],
+    mounts: Mapping[str, MountedCache] | None = None,
 ) -> list[Usage]:
-    """Return records as clients see them, in the same order."""
+    """Return records as clients see them, in the same order; `mounts` are by their keys."""
     ids: dict[str, list[str]] = {}
     for record in records:
         if record.chain:
@@ -115,6 +121,10 @@ def usages(
     seen: set[str] = set()
     found = []
     for record in records:
+        if record.is_mount:
+            mount = (mounts or {}).get(record.key, MountedCache(size=0))
+            found.append(Usage(record, mount.size, False, (), in_use=mount.in_use))
+            continue
         chain = record.chain
         own = size(chain) if chain and chain not in seen else 0
         seen.add(chain)
@@ -138,6 +148,7 @@ def selected(
 def to_prune(found: Sequence[Usage], wish: PruneWish, free: int = 0) -> list[Usage]:
     """Return the records that go, of those given oldest use first. Raises InvalidArgument."""
     wanted = selected(found, wish.conditions, wish.keep_duration)
+    wanted = [one for one in wanted if not one.in_use]
     if not wish.all:
         wanted = [one for one in wanted if not one.shared and one.type != INTERNAL]
     if not wish.is_limited:

@@ -14,7 +14,7 @@ from sampan.build.state import State
 from sampan.build.tree import Tree
 from sampan.distribution.credentials import Credentials
 from sampan.errors import NotFound
-from sampan.spec.build import BaseImage, FoundDevice, Ran, Repository, RunStep
+from sampan.spec.build import BaseImage, FoundDevice, MountedCache, Ran, Repository, RunStep
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
@@ -189,6 +189,12 @@ class Worker(Protocol):
 
     def temporary_image(self, diff_ids: Sequence[str]) -> AbstractAsyncContextManager[str]:
         """Have an image of layers that are there; give its id."""
+
+    async def mounted_caches(self, names: Sequence[str]) -> dict[str, MountedCache]:
+        """Return those that are there of the folders that commands of builds share."""
+
+    async def remove_mounted_cache(self, name: str) -> bool:
+        """Remove such a folder; False if a container has it."""
 
     # --- threads ---------------------------------------------------------------------------
 

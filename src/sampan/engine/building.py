@@ -39,10 +39,20 @@ from sampan.engine.images.model import Image
 from sampan.engine.oci.cdi import DeviceNames
 from sampan.engine.repositories import archive_of
 from sampan.engine.undisturbed import waited_for
-from sampan.errors import InvalidArgument, NotFound, SampanError, Unsupported
+from sampan.engine.volumes.volumes import Volumes
+from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError, Unsupported
 from sampan.http.urls import Url
 from sampan.rpc import Fd
-from sampan.spec.build import BaseImage, FoundDevice, Limits, OwnedFolder, Ran, Repository, RunStep
+from sampan.spec.build import (
+    BaseImage,
+    FoundDevice,
+    Limits,
+    MountedCache,
+    OwnedFolder,
+    Ran,
+    Repository,
+    RunStep,
+)
 from sampan.spec.digest import EMPTY_LAYER, Digest
 from sampan.spec.docker.config import Config, DeviceRequest, HostConfig, LogConfig
 from sampan.spec.docker.containers import CreateRequest
@@ -92,7 +102,9 @@ class Building:
         mounter: Mounter,
         lender: Lender,
         device_names: DeviceNames,
+        volumes: Volumes,
     ) -> None:
+        self._volumes = volumes
         self._images, self._containers = images, containers
         self._mounter, self._lender, self._device_names = mounter, lender, device_names
         self._layers = images.store.layers
@@ -372,6 +384,22 @@ class Building:
             return ""
         await self._layers.commit(staged, Digest(parent) if parent else None, lease=False)
         return staged.diff_id
+
+    async def mounted_caches(self, names: Sequence[str]) -> dict[str, MountedCache]:
+        """Return those that are there of the folders that commands of builds share."""
+        sizes = await self._volumes.sizes(names)
+        return {
+            name: MountedCache(size=size, in_use=bool(self._volumes.users(name)))
+            for name, size in sizes.items()
+        }
+
+    async def remove_mounted_cache(self, name: str) -> bool:
+        """Remove such a folder; False if a container has it."""
+        try:
+            await self._volumes.remove(name, force=True)
+        except Conflict:
+            return False
+        return True
 
     @asynccontextmanager
     async def temporary_image(self, diff_ids: Sequence[str]) -> AsyncIterator[str]:

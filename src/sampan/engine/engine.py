@@ -160,7 +160,9 @@ class Engine:
         )
 
     def _building(self, mounter: Mounter, lender: Lender, options: EngineOptions) -> Building:
-        return Building(self.images, self.containers, mounter, lender, options.device_names)
+        return Building(
+            self.images, self.containers, mounter, lender, options.device_names, self.volumes
+        )
 
     def _images(self, mounter: Mounter, data_root: Path, options: EngineOptions) -> Images:
         root = image_root(data_root, self.storage.info, self._database)

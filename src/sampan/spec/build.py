@@ -92,6 +92,13 @@ class Ran(msgspec.Struct, kw_only=True):
     diff_id: str = ""  # of the layer with what it changed; "" if it changed nothing, or failed
 
 
+class MountedCache(msgspec.Struct, kw_only=True, frozen=True):
+    """A folder of `RUN --mount=type=cache`: a volume."""
+
+    size: int  # bytes
+    in_use: bool = False
+
+
 class BuildOptions(msgspec.Struct, kw_only=True):
     """What a client asks for, but the context."""
 

@@ -184,11 +184,11 @@ def test_a_cache_that_has_grown_is_swept_after_a_build(yard: Yard) -> None:
     yard.builder = Builder(yard.worker, yard.database, policies=policies)
     yard.built("FROM box\nRUN write /x 12345\n", tags=[])
     yard.built("FROM box\nRUN write /y 54321\n", tags=[])
-    layers = [one for one in yard.builder.usages() if one.size]
+    layers = [one for one in asyncio.run(yard.builder.usages()) if one.size]
     assert [one.record.description for one in layers] == ["/bin/sh -c write /y 54321"]
     yard.builder = Builder(yard.worker, yard.database, policies=[])
     yard.built("FROM box\nRUN write /z 12345\n", tags=[])
-    assert len([one for one in yard.builder.usages() if one.size]) == 2
+    assert len([one for one in asyncio.run(yard.builder.usages()) if one.size]) == 2
 
 
 # --- stages --------------------------------------------------------------------------------

@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from sampan.build.cache import Record
+from sampan.build.cache import MOUNT, Record
 from sampan.build.conditions import read_conditions
 from sampan.build.pruning import PruneWish, selected, to_prune, usages, wish_of
 from sampan.errors import InvalidArgument
-from sampan.spec.build import GCPolicy
+from sampan.spec.build import GCPolicy, MountedCache
 
 HOUR = 3600 * 10**9
 NOW = time.time_ns()
@@ -117,3 +117,17 @@ def test_records_are_selected_by_age() -> None:
 def test_what_cannot_be_is_refused(filters: dict[str, list[str]], sentence: str) -> None:
     with pytest.raises(InvalidArgument, match=sentence):
         wish_of(filters, GCPolicy())
+
+
+def test_shared_folders_are_records_that_change_and_stay_while_a_step_has_them() -> None:
+    names = [f"{MOUNT}{number}" for number in range(3)]
+    records = [record(name, 1, "") for name in names]
+    mounts = {names[0]: MountedCache(size=7), names[1]: MountedCache(size=8, in_use=True)}
+    found = usages(records, lambda _: 100, (), mounts)
+    assert [(one.id, one.size, one.type) for one in found] == [
+        (name, size, "exec.cachemount") for name, size in zip(names, (7, 8, 0), strict=True)
+    ]
+    assert [one.id for one in to_prune(found, PruneWish())] == [names[0], names[2]]
+    conditions = read_conditions(["mutable"])
+    assert len(selected(found, conditions)) == 3
+    assert selected(FOUND, conditions) == []

@@ -42,7 +42,7 @@ def test_a_container_that_starts_is_removed_when_it_has() -> None:
     async def run() -> list[str]:
         containers: Any = SlowToStart()
         nothing: Any = SimpleNamespace(store=SimpleNamespace(layers=None))
-        building = Building(nothing, containers, nothing, nothing, nothing)
+        building = Building(nothing, containers, nothing, nothing, nothing, nothing)
         step = RunStep(
             chain=None, architecture="amd64", os="linux", variant="", command=["x"], env=[],
             user="", working_dir="/", network="", extra_hosts=[], security_opt=[],

@@ -216,7 +216,7 @@ class Control:
     async def disk_usage(self, request: pb.DiskUsageRequest, _: Metadata) -> pb.DiskUsageResponse:
         """Return the records of the build cache."""
         conditions = read_conditions(request.filter)
-        found = selected(self._jobs.builder.usages(), conditions, request.ageLimit)
+        found = selected(await self._jobs.builder.usages(), conditions, request.ageLimit)
         return pb.DiskUsageResponse(record=[_usage(one) for one in found])
 
     async def prune(self, request: pb.PruneRequest, _: Metadata) -> AsyncIterator[pb.UsageRecord]:
@@ -262,6 +262,8 @@ def _usage(one: Usage) -> pb.UsageRecord:
     return pb.UsageRecord(
         ID=one.id,
         Size=one.size,
+        Mutable=one.record.is_mount,
+        InUse=one.in_use,
         CreatedAt=_moment(one.record.created),
         LastUsedAt=_moment(one.record.used),
         UsageCount=one.record.uses,

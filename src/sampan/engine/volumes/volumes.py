@@ -324,6 +324,14 @@ class Volumes:
             found.append(shown)
         return found
 
+    async def sizes(self, names: Sequence[str]) -> dict[str, int]:
+        """Return the bytes of those that are there of some local volumes."""
+        known = [name for name in names if name in self._rows]
+        if not known:
+            return {}
+        found = await in_own_thread(self._keeper.volume_usage, known)
+        return {name: max(found[name].size, 0) for name in known if name in found}
+
     async def storage(self) -> StorageItem:
         """Return what volumes occupy on the disk; a volume that nobody has can be reclaimed."""
         names = [row.name for row in self._rows.values() if row.driver == LOCAL]
