@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sampan.registry import paths
+from sampan.registry.addresses import Addresses
 from sampan.registry.drivers.driver import Content, Driver, File, Staged
 from sampan.registry.errors import RegistryError
 from sampan.registry.inventory import PUT_BLOB
@@ -30,6 +31,7 @@ class Blobs:
 
     def __init__(self, driver: Driver, metadata: Metadata, quotas: Quotas) -> None:
         self._driver = driver
+        self.addresses = Addresses(driver.url)
         self._metadata = metadata
         self._quotas = quotas
 
@@ -72,9 +74,10 @@ class Blobs:
             )
         return content
 
-    def url(self, repository: str, digest: Digest, method: str) -> str:
+    def url(self, repository: str, digest: Digest, method: str, client: str) -> str:
         """Return where a client gets a blob by itself; empty: only here. Raises BLOB_UNKNOWN."""
-        return self._driver.url(paths.blob(self.find(repository, digest).digest), method)
+        found = self.find(repository, digest)
+        return self.addresses.url(paths.blob(found.digest), method, client)
 
     def mount(
         self, repository: str, digest: Digest, source: str, may_read: Callable[[str], bool]

@@ -12,6 +12,7 @@ from typing import Self
 
 from sampan.errors import Conflict, Unavailable
 from sampan.registry import documents, paths
+from sampan.registry.addresses import Addresses
 from sampan.registry.blobs import Blobs
 from sampan.registry.drivers.driver import Driver
 from sampan.registry.drivers.filesystem import FilesystemDriver
@@ -102,6 +103,11 @@ class Registry:
         registry = cls(InMemoryDriver(), Path(folder, DATABASE), validation)
         registry._undo.callback(shutil.rmtree, folder, ignore_errors=True)
         return registry
+
+    def use(self, addresses: Addresses) -> None:
+        """Send clients to other addresses than the storage's own; they are closed with us."""
+        self._undo.callback(addresses.close)
+        self.blobs.addresses = addresses
 
     def purge_uploads(self, before: float, dry_run: bool = False) -> list[str]:
         """End the uploads that were begun before a time; return their ids."""

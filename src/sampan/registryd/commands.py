@@ -15,7 +15,6 @@ from sampan.errors import InvalidArgument, Unavailable
 from sampan.registry.audit import verify as verify_audit
 from sampan.registry.configuration.document import Checked, load
 from sampan.registry.configuration.nodes import size
-from sampan.registry.drivers.choice import OBJECTS
 from sampan.registry.quotas import in_words
 from sampan.registryd import control, governing, settings, token_settings, upstreams
 from sampan.registryd.serve import configure_logs
@@ -55,8 +54,7 @@ def verify(options: argparse.Namespace, path: Path) -> int:
             token_settings.lifetime(checked)
             governing.quotas(checked)
             upstreams.places(checked)
-            if settings.storage_kind(checked) in OBJECTS:
-                settings.open_storage(checked).close()
+            settings.try_storage(checked)
             governing.retaining(checked)
             governing.scrubbing(checked)
             governing.audit_key(checked)

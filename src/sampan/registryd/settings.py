@@ -19,12 +19,14 @@ from sampan.registry.configuration.nodes import seconds
 from sampan.registry.configuration.schema import DRIVERS
 from sampan.registry.documents import PlatformRules, UrlRules, Validation
 from sampan.registry.drivers.choice import OBJECTS, open_objects
+from sampan.registry.drivers.driver import Driver
+from sampan.registry.drivers.inmemory import InMemoryDriver
 from sampan.registry.drivers.objects.driver import ObjectDriver
 from sampan.registry.health import Check, answers, connects, file_is_absent
 from sampan.registry.notifications import Endpoint
 from sampan.registry.registry import OWN, Registry
 from sampan.registry.service import Service
-from sampan.registryd import governing
+from sampan.registryd import governing, middlewares
 from sampan.registryd.mail import LEVELS, Mailbox
 
 DEFAULT_ROOT = "/var/lib/registry"
@@ -76,7 +78,12 @@ def open_registry(checked: Checked) -> Registry:
     else:
         state = Path(checked.get("storage.state.directory", DEFAULT_ROOT))
         found = Registry.on_objects(open_storage(checked), state, rules)
-    found.quotas.define(limits)
+    try:
+        found.quotas.define(limits)
+        found.use(middlewares.addresses(checked, found.driver))
+    except BaseException:
+        found.close()
+        raise
     return found
 
 
@@ -93,6 +100,16 @@ def open_storage(checked: Checked) -> ObjectDriver:
     """Open the object storage of a configuration, without asking whether it is there."""
     kind = storage_kind(checked)
     return open_objects(kind, checked.get(f"storage.{kind}", {}))
+
+
+def try_storage(checked: Checked) -> None:
+    """Look whether the storage's options will do, without asking it; raise InvalidArgument."""
+    is_away = storage_kind(checked) in OBJECTS
+    driver: Driver = open_storage(checked) if is_away else InMemoryDriver()
+    try:
+        middlewares.addresses(checked, driver).close()
+    finally:
+        driver.close()
 
 
 def validation(checked: Checked) -> Validation:
@@ -123,7 +140,7 @@ def service(checked: Checked) -> Service:
         host=str(checked.get("http.host", "")).rstrip("/"),
         relative_urls=checked.get("http.relativeurls", False),
         headers=headers,
-        redirect=storage_kind(checked) in OBJECTS
+        redirect=(storage_kind(checked) in OBJECTS or middlewares.are_wanted(checked))
         and not checked.get("storage.redirect.disable", False),
         deletes=checked.get("storage.delete.enabled", False),
         read_only=checked.get("storage.maintenance.readonly.enabled", False),

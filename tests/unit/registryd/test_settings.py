@@ -181,3 +181,20 @@ def test_scrubbing_and_the_audit_log_are_read(tmp_path: Path) -> None:
         text = f"audit: {{path: {tmp_path}/log, keyfile: {tmp_path}/{name}}}"
         with pytest.raises(InvalidArgument, match=why):
             governing.audit(checked(text))
+
+
+def test_middlewares_are_those_that_are_configured(caplog: pytest.LogCaptureFixture) -> None:
+    text = """
+middleware:
+  storage:
+    - {name: redirect, options: {baseurl: 'https://cdn.test'}}
+    - {name: rewrite, disabled: true, options: {host: other}}
+    - {name: cloudfront}
+"""
+    with settings.open_registry(checked(text)) as registry:
+        assert registry.blobs.addresses.url("a", "GET", "") == "https://cdn.test/a"
+    assert "cloudfront works with the storage s3 only" in caplog.text
+    assert settings.service(checked(text)).redirect
+    wrong = checked("middleware: {storage: [{name: redirect}]}")
+    with pytest.raises(InvalidArgument, match=r"middleware\.storage\[0\]\.options\.baseurl"):
+        settings.try_storage(wrong)

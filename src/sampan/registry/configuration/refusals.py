@@ -8,6 +8,7 @@ from typing import Any
 
 from sampan.registry.configuration.nodes import Problem
 
+MIDDLEWARES = ("cloudfront", "redirect", "rewrite")
 CLIENT_AUTH = "require-and-verify-client-cert"
 
 
@@ -25,7 +26,8 @@ def refusals(document: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(f"log.hooks[{number}]", "this version knows hooks of the type mail only")
     for kind, listed in section("middleware").items():
         for number, item in enumerate(listed or []):
-            if not item.get("disabled"):
+            known = MIDDLEWARES if kind == "storage" else ()
+            if not item.get("disabled") and item.get("name") not in known:
                 path = f"middleware.{kind}[{number}]"
                 yield Problem(path, f"this version has no middleware {item.get('name')}")
     for kind, key in (("bugsnag", "apikey"), ("newrelic", "licensekey")):

@@ -104,7 +104,10 @@ async def _open(call: Call, digest: Digest) -> Content | Response:
 async def _away(call: Call, digest: Digest) -> Response | None:
     """Return an answer that leads to the storage; None if the storage has no address for it."""
     method = call.request.method
-    url = await call.run(call.registry.blobs.url, call.repository, digest, method)
+    peer = call.request.client
+    client = call.request.headers.get("x-forwarded-for", peer.host if peer else "")
+    client = client.partition(",")[0].strip()
+    url = await call.run(call.registry.blobs.url, call.repository, digest, method, client)
     if not url:
         return None
     if method == "GET":

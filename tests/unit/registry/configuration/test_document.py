@@ -112,7 +112,7 @@ def test_what_is_wrong_is_told_with_its_place(text: str, told: str) -> None:
     ("text", "place"),
     [
         ("log: {hooks: [{type: pager}]}", "log.hooks[0]"),
-        ("middleware: {storage: [{name: redirect}]}", "middleware.storage[0]"),
+        ("middleware: {storage: [{name: scan}]}", "middleware.storage[0]"),
         ("reporting: {bugsnag: {apikey: x}}", "reporting.bugsnag"),
         ("compatibility: {schema1: {enabled: true}}", "compatibility.schema1"),
         ("policy: {repository: {classes: [image]}}", "policy.repository.classes"),

@@ -156,6 +156,6 @@ def test_oss_is_reached_where_the_options_say() -> None:
 def test_files_of_swift_are_below_its_prefix() -> None:
     driver = open_objects("swift", {**SWIFT, "prefix": "/a/b/"})
     assert isinstance(driver.bucket, SwiftBucket)
-    assert (driver._key("k"), driver.bucket.segments) == ("a/b/files/k", "a/b/segments")
+    assert (driver.key("k"), driver.bucket.segments) == ("a/b/files/k", "a/b/segments")
     driver.close()
     assert opened("swift").segments == "segments"

@@ -35,7 +35,8 @@ class ObjectDriver:
         self._root = f"{root.strip('/')}/" if root.strip("/") else ""
         self._threads = ThreadPoolExecutor(THREADS, "objects")
 
-    def _key(self, path: str) -> str:
+    def key(self, path: str) -> str:
+        """Return the whole key of a file."""
         return self._root + path
 
     def read(self, path: str) -> bytes:
@@ -61,18 +62,18 @@ class ObjectDriver:
             yield from self._threads.map(work, batch)
 
     def survey(self, path: str) -> Listing:
-        return Listing(self, self.bucket.list(f"{self._key(path)}/"), self._root)
+        return Listing(self, self.bucket.list(f"{self.key(path)}/"), self._root)
 
     def write(self, files: Sequence[tuple[str, bytes]]) -> None:
         for path, content in files:
-            self.bucket.put(self._key(path), content)
+            self.bucket.put(self.key(path), content)
 
     def stage(self, files: Sequence[File]) -> StagedObjects:
         return StagedObjects(self, files)
 
     def _stored(self, path: str) -> Entries:
         """Return the object of a file, or its parts if it is growing."""
-        key = self._key(path)
+        key = self.key(path)
         try:
             return [self.bucket.head(key)]
         except FileNotFoundError:
@@ -88,16 +89,16 @@ class ObjectDriver:
         return max(entry.modified for entry in self._stored(path))
 
     def list(self, path: str) -> builtins.list[str]:
-        return sorted(self.bucket.names(f"{self._key(path)}/"))
+        return sorted(self.bucket.names(f"{self.key(path)}/"))
 
     def open(self, path: str) -> ObjectContent:
         return ObjectContent(self.bucket, self._stored(path))
 
     def url(self, path: str, method: str) -> str:
-        return self.bucket.url(self._key(path), method)
+        return self.bucket.url(self.key(path), method)
 
     def append(self, path: str, offset: int) -> Writer:
-        key = self._key(path)
+        key = self.key(path)
         return self.bucket.append(key, offset) or PartsWriter(self.bucket, key, offset)
 
     def move(self, source: str, target: str, version: str = "") -> ObjectMove:
@@ -112,7 +113,7 @@ class ObjectDriver:
 
     def join(self, source: Sequence[Entry], target: str) -> Move:
         """Return the copying of objects into a file."""
-        return self.bucket.join(source, self._key(target), self._threads)
+        return self.bucket.join(source, self.key(target), self._threads)
 
     def settle(self, paths: Sequence[str]) -> None:
         """What was answered is stored."""
@@ -139,7 +140,7 @@ class ObjectDriver:
 
     def _below(self, path: str) -> Sequence[str]:
         """Return the keys of a folder, or else of a file, which may be gone."""
-        key = self._key(path)
+        key = self.key(path)
         return [entry.key for entry in self.bucket.list(f"{key}/")] or [key]
 
     def check(self) -> None:
