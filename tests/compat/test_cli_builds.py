@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pexpect
+import pyte
 import pytest
 
 from tests.daemon import REPOSITORY, Daemon
-from tests.session import eventually
+from tests.session import PATIENCE, eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.compat, pytest.mark.slow]
 DEPRECATED = re.compile(r"DEPRECATED: The legacy builder.*\n( {12}.*\n)*\n*")
@@ -127,3 +130,62 @@ def test_the_example_of_two_stages_is_built_and_answers(daemon: Daemon, program:
     run(daemon, program, "rm", "-f", "pages")
     for volume in daemon.request("GET", "/volumes").json["Volumes"] or []:
         daemon.request("DELETE", f"/volumes/{volume['Name']}")
+
+
+def test_the_progress_of_a_build_is_drawn_on_a_terminal(daemon: Daemon, context: Path) -> None:
+    (context / "Dockerfile").write_text(
+        "FROM busybox\nRUN echo begun; while [ ! -e /tmp/x ]; do read line </dev/null; "
+        "n=$((n+1)); [ $n -gt 200000 ] && touch /tmp/x; done; echo ended\nCOPY kept /\n"
+    )
+    screen = pyte.Screen(100, 30)
+    stream = pyte.ByteStream(screen)
+    command = [daemon.programs["sampan"], "build", "-t", "made:1", str(context)]
+    child = pexpect.spawn(
+        command[0], command[1:], env=daemon.environment, dimensions=(30, 100), timeout=PATIENCE
+    )
+    seen: list[str] = []
+    while True:
+        try:
+            stream.feed(child.read_nonblocking(1 << 16, timeout=PATIENCE))
+        except pexpect.EOF:
+            break
+        seen.append("\n".join(line.rstrip() for line in screen.display))
+    child.close()
+    assert child.exitstatus == 0
+    running = [one for one in seen if re.search(r" => \[2/3\] RUN.* \d+\.\ds\n => => # begun", one)]
+    assert running, seen[-3:]
+    last = seen[-1]
+    assert re.search(r"\[\+\] Building \d+\.\ds \(5/5\) FINISHED", last)
+    assert "# begun" not in last
+    assert "transferring context:" in last
+    assert not screen.cursor.hidden
+
+
+@pytest.mark.parametrize("kind", ["plain", "rawjson", "quiet"])
+def test_the_progress_may_be_of_another_kind(daemon: Daemon, context: Path, kind: str) -> None:
+    result = subprocess.run(
+        [daemon.programs["sampan"], "build", "--progress", kind, "-t", "made:1", str(context),
+         "--metadata-file", str(context.parent / "meta"),
+         "--iidfile", str(context.parent / "id")],
+        env=daemon.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )  # fmt: skip
+    image = daemon.request("GET", "/images/made:1/json").json["Id"]
+    assert (context.parent / "id").read_text() == image
+    assert json.loads((context.parent / "meta").read_text()) == {
+        "containerimage.config.digest": image,
+        "containerimage.digest": image,
+        "image.name": "made:1",
+    }
+    assert result.stdout == (f"{image}\n" if kind == "quiet" else "")
+    if kind == "plain":
+        assert re.search(r"#\d+ \[\d/\d\] COPY \. /files/\n#\d+ (DONE \d|CACHED)", result.stderr)
+        assert f"writing image {image}" in result.stderr
+    elif kind == "rawjson":
+        documents = [json.loads(line) for line in result.stderr.splitlines()]
+        names = [one["name"] for it in documents for one in it.get("vertexes", ())]
+        assert names[-1] == "exporting to image"
+    else:
+        assert result.stderr == ""

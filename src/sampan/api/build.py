@@ -5,7 +5,8 @@ Source: moby daemon/server/router/build/build_routes.go.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from sampan.api.codec import decode, json_response
@@ -24,6 +25,7 @@ from sampan.spec.docker.config import Ulimit
 from sampan.spec.reference import Reference
 
 if TYPE_CHECKING:
+    from sampan.build.display import Say, Telling
     from sampan.build.tree import Tree
     from sampan.build.worker import Clients
 
@@ -57,8 +59,17 @@ async def build(backend: Backend, request: Request) -> StreamingResponse:
     context = await _context(backend, request, options)
     request.cancel_when_client_leaves()
     clients = _Client(credentials_by_registry(request), session)
-    messages = backend.builder.build(options, context, clients)
+    messages = backend.builder.build(options, context, clients, _telling(query))
     return StreamingResponse(200, lines(await begun(messages)))
+
+
+def _telling(query: Query) -> Callable[[Say], Telling] | None:
+    """Return how the build is told: as our command line draws it, or as Docker's classic one."""
+    if not query.boolean("trace"):
+        return None
+    from sampan.api.buildkit.tracing import Tracing  # protobuf costs memory
+
+    return partial(Tracing, "build")
 
 
 async def _session(backend: Backend, name: str) -> Clients:

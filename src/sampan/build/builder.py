@@ -31,7 +31,7 @@ from sampan.build.cache import Cache
 from sampan.build.conditions import read_conditions
 from sampan.build.context import hide_ignored, read_context, read_page, take_dockerfile
 from sampan.build.contexts import Contexts
-from sampan.build.display import Display, Say, Voices
+from sampan.build.display import Classic, Say, Telling, Voices
 from sampan.build.dockerfile import Dockerfile, Stage, parse_dockerfile
 from sampan.build.earlier import Database
 from sampan.build.entitlements import SUPPORTED, Entitlements
@@ -59,7 +59,6 @@ from sampan.spec.build import BuildOptions, GCPolicy
 from sampan.spec.digest import chain_id
 from sampan.spec.docker.images import ErrorDetail, ProgressMessage
 from sampan.spec.image import Descriptor, History, RootFS
-from sampan.spec.names import short_id
 from sampan.spec.platform import Platform
 
 log = logging.getLogger(__name__)
@@ -151,14 +150,21 @@ class Builder:
         """Put what a client sends into a tree; see `load`."""
         return await self._worker.feed(chunks, lambda fd: read_page(tree, fd, name))
 
-    async def build(self, options: BuildOptions, context: Tree, clients: Clients) -> Messages:
-        """Build an image and yield what Docker's classic builder says.
+    async def build(
+        self,
+        options: BuildOptions,
+        context: Tree,
+        clients: Clients,
+        telling: Callable[[Say], Telling] | None = None,
+    ) -> Messages:
+        """Build an image and yield what Docker's classic builder says, or what `telling` makes.
 
         Raises InvalidArgument for what is wrong with the Dockerfile. A step that fails is told in
         the last message. Closing before the end stops the build and leaves nothing.
         """
         queue: asyncio.Queue[ProgressMessage | None] = asyncio.Queue()
-        work = self._build(options, context, clients, queue.put_nowait)
+        told = (telling or partial(Classic, options))(queue.put_nowait)
+        work = self._build(options, context, clients, queue.put_nowait, told)
         task = asyncio.ensure_future(work)
         task.add_done_callback(lambda _: queue.put_nowait(None))
         try:
@@ -173,18 +179,17 @@ class Builder:
             context.spool.close()
 
     async def _build(
-        self, options: BuildOptions, context: Tree, clients: Clients, say: Say
+        self, options: BuildOptions, context: Tree, clients: Clients, say: Say, told: Telling
     ) -> None:
         named = await self._worker.call(partial(take_dockerfile, context, options.dockerfile))
-        display = partial(Display, say, options)
         async with self.intake():
             try:
-                built = await self.solve(options, Recipe(*named), context, clients, display)
+                built = await self.solve(options, Recipe(*named), context, clients, told.voices)
             except StepFailed as failure:
                 detail = ErrorDetail(code=failure.code, message=str(failure))
                 say(ProgressMessage(error_detail=detail, error=str(failure)))
                 return
-            await self._finish(options, built, say)
+            await self._finish(options, built, told)
 
     @property
     def worker(self) -> Worker:
@@ -377,21 +382,16 @@ class Builder:
                 imports.add_inline(await self._worker.config(image.id), layers, None)
         return frozenset(found)
 
-    async def _finish(self, options: BuildOptions, built: Built, say: Say) -> None:
+    async def _finish(self, options: BuildOptions, built: Built, told: Telling) -> None:
         """Store the image, give it its names, and say so."""
-        if built.unused:
-            listed = " ".join(built.unused)
-            _text(say, options, f"[Warning] One or more build-args [{listed}] were not consumed\n")
-        image = await self.store(built)
-        if options.quiet:
-            say(ProgressMessage(stream=f"{image}\n"))
-        _text(say, options, f"Successfully built {short_id(image)}\n")
-        for name in options.tags:
-            shown = await self.tag(image, name)
-            _text(say, options, f"Successfully tagged {shown}\n")
-        for one in built.violations:
-            if one.rule == "NoEmptyContinuation":  # all that the classic builder warns of
-                _text(say, options, f"[WARNING]: {one}\n")
+        names: list[str] = []
+        with told.exporting() as say:
+            image = await self.store(built)
+            say(f"writing image {image}")
+            for name in options.tags:
+                names.append(await self.tag(image, name))
+                say(f"naming to {names[-1]}")
+        told.finished(built, image, names)
 
     def archive(
         self, tree: Tree, epoch: int | None
@@ -451,11 +451,6 @@ def _checks(dockerfile: Dockerfile, options: BuildOptions) -> Checks:
     """Return which checks count: the client's word goes before that of the file."""
     given = options.arguments.get("BUILDKIT_DOCKERFILE_CHECK")
     return Checks.parse(given or dockerfile.source.directives.get("check", ""))
-
-
-def _text(say: Say, options: BuildOptions, text: str) -> None:
-    if not options.quiet:
-        say(ProgressMessage(stream=text))
 
 
 def _add_labels(stage: Stage, labels: Mapping[str, str]) -> None:

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sampan.spec.build import BuildOptions
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.names import short_id
 
+if TYPE_CHECKING:
+    from sampan.build.builder import Built
+
+_RED = "\x1b[91m"  # moby pkg/streamformatter: what a command writes to stderr
+_PLAIN = "\x1b[0m"
 Say = Callable[[ProgressMessage], None]
+Exporting = Callable[[str], None]  # hears of what is done with an image
 
 
 class Speaker(Protocol):
@@ -23,7 +29,10 @@ class Speaker(Protocol):
         """Hand on how far something is."""
 
     def text(self, text: str) -> None:
-        """Tell what a command has written."""
+        """Tell what is done."""
+
+    def output(self, stream: int, data: bytes) -> None:
+        """Tell what a command has written to 1 or 2."""
 
     def step(self, number: int, text: str) -> None:
         """Tell that a step begins; the one before has ended."""
@@ -61,6 +70,52 @@ class Voices(Protocol):
 
     def source(self, name: str) -> AbstractContextManager[Say]:
         """Tell of something that is fetched for several stages, and of how far it is."""
+
+
+class Telling(Protocol):
+    """How a client of the classic endpoint hears of a build."""
+
+    def voices(self, steps: int) -> Voices:
+        """Return who listens to a build of so many steps."""
+
+    def exporting(self) -> AbstractContextManager[Exporting]:
+        """Tell that the image is stored and named."""
+
+    def finished(self, built: Built, image: str, names: list[str]) -> None:
+        """Tell what came of it."""
+
+
+class Classic:
+    """Tells a build as Docker's classic builder does."""
+
+    def __init__(self, options: BuildOptions, say: Say) -> None:
+        self._options, self._say = options, say
+
+    def voices(self, steps: int) -> Voices:
+        """Return who listens to a build of so many steps."""
+        return Display(self._say, self._options, steps)
+
+    def exporting(self) -> AbstractContextManager[Exporting]:
+        """Tell nothing."""
+        return nullcontext(lambda _: None)
+
+    def finished(self, built: Built, image: str, names: list[str]) -> None:
+        """Tell what came of it."""
+        if built.unused:
+            listed = " ".join(built.unused)
+            self._text(f"[Warning] One or more build-args [{listed}] were not consumed\n")
+        if self._options.quiet:
+            self._say(ProgressMessage(stream=f"{image}\n"))
+        self._text(f"Successfully built {short_id(image)}\n")
+        for name in names:
+            self._text(f"Successfully tagged {name}\n")
+        for one in built.violations:
+            if one.rule == "NoEmptyContinuation":  # all that the classic builder warns of
+                self._text(f"[WARNING]: {one}\n")
+
+    def _text(self, text: str) -> None:
+        if not self._options.quiet:
+            self._say(ProgressMessage(stream=text))
 
 
 class Display:
@@ -133,6 +188,11 @@ class Voice:
     def text(self, text: str) -> None:
         """Say text."""
         self.say(ProgressMessage(stream=text))
+
+    def output(self, stream: int, data: bytes) -> None:
+        """Say what a command has written; errors are red."""
+        text = data.decode("utf-8", "replace")
+        self.text(text if stream == 1 else f"{_RED}{text}{_PLAIN}")
 
     def step(self, number: int, text: str) -> None:
         """Say that a step begins."""

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from sampan.build.arguments import Arguments
 from sampan.build.attesting.materials import Materials
@@ -39,9 +38,6 @@ from sampan.spec.build import BuildOptions, RunStep
 from sampan.spec.digest import chain_id
 from sampan.spec.image import ImageConfig, timestamp
 from sampan.spec.platform import Platform
-
-_RED: Final = "\x1b[91m"  # moby pkg/streamformatter: what a command writes to stderr
-_PLAIN: Final = "\x1b[0m"
 
 
 class StepFailed(Exception):
@@ -333,13 +329,9 @@ class _StageRun:
             container = id
             self._voice.running(id)
 
-        def output(stream: int, data: bytes) -> None:
-            text = data.decode("utf-8", "replace")
-            self._voice.text(text if stream == 1 else f"{_RED}{text}{_PLAIN}")
-
         if places or build.epoch is not None:
             change = Rewriting(build.context.spool, places, build.epoch)
-        ran = await build.worker.run(step, started, output, change)
+        ran = await build.worker.run(step, started, self._voice.output, change)
         if ran.exit_code:
             raise StepFailed(command.text, ran.exit_code)
         self._voice.removed(container)

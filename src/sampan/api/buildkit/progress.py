@@ -27,8 +27,8 @@ _CUT: Final = b"[output clipped, log limit 4MiB reached]\n"
 class Progress:
     """What has happened in a build."""
 
-    def __init__(self, ref: str) -> None:
-        self._ref = ref
+    def __init__(self, ref: str, hear: Callable[[pb.StatusResponse], None] | None = None) -> None:
+        self._ref, self._hear = ref, hear  # who hears of it keeps it, we do not
         self._told: list[pb.StatusResponse] = []
         self._more = asyncio.Event()
         self._vertices = 0
@@ -61,6 +61,9 @@ class Progress:
         self.warned += len(message.warnings)
         for one in message.vertexes:
             self.steps[one.digest] = one.cached, one.HasField("completed") and not one.error
+        if self._hear is not None:
+            self._hear(message)
+            return
         self._told.append(message)
         self._wake()
 
@@ -208,6 +211,11 @@ class Voice:
         """Log output."""
         if self._vertex:
             self._vertex.log(text.encode("utf-8", "surrogateescape"))
+
+    def output(self, stream: int, data: bytes) -> None:
+        """Log what a command has written."""
+        if self._vertex:
+            self._vertex.log(data, stream)
 
     def say(self, message: ProgressMessage) -> None:
         """Tell how far a layer of the base image is."""

@@ -10,7 +10,7 @@ from sampan.cli.invocation import Exit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from sampan.cli.invocation import Invocation
@@ -43,12 +43,16 @@ class Options:
     label: list[str] = flag("", "Label of the image", kind="list", check=checks.label)
     memory: int = flag("m", "Memory limit", kind="bytes")
     memory_swap: int = flag("", "Limit of memory and swap together, -1 for none", kind="swap")
+    metadata_file: str = flag("", "File that receives what is known of the image", default="")
     network: str = flag("", "Network of RUN", default="default")
     no_cache: bool = flag("", "Run every step again")
     platform: str = flag(
         "",
         "Platform of the image, os[/arch[/variant]]",
         default=os.environ.get("DOCKER_DEFAULT_PLATFORM", ""),
+    )
+    progress: str = flag(
+        "", "How progress is shown: auto, plain, tty, quiet or rawjson", default=""
     )
     pull: bool = flag("", "Look for newer base images in any case")
     quiet: bool = flag("q", "Print the image's id alone")
@@ -74,9 +78,10 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
     from contextlib import ExitStack
 
     from sampan.cli.building.context import open_context
-    from sampan.cli.building.request import logins, query_of
-    from sampan.cli.progress import show
+    from sampan.cli.building.display import chosen
+    from sampan.cli.building.request import query_of
 
+    kind = chosen(cli, options.progress)
     with open_context(operands[0], options.file) as context, ExitStack() as stack:
         query = query_of(options, context)
         if options.secret or options.ssh:
@@ -84,12 +89,38 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
 
             query["session"] = stack.enter_context(lending(cli, options.secret, options.ssh))
         body = context.compressed() if options.compress else context.pieces()
-        messages = cli.client.images.build(query, body, logins(cli))
-        auxiliary: list[Any] = []
-        show(_checked(messages), cli.out, auxiliary)
+        image = _build(cli, options, kind, query, body)
     if options.iidfile:
-        _write_id(options.iidfile, cli, options, auxiliary)
+        _write(options.iidfile, _id(image))
+    if options.metadata_file:
+        _write(options.metadata_file, _metadata(image))
     return 0
+
+
+def _build(
+    cli: Invocation, options: Options, kind: str, query: dict[str, object], body: Iterator[bytes]
+) -> dict[str, Any]:
+    """Build; return what the daemon says of the image."""
+    from sampan.cli.building import display
+    from sampan.cli.building.request import logins
+    from sampan.cli.progress import show
+
+    images = cli.client.images
+    if kind == "classic":
+        auxiliary: list[Any] = []
+        show(_checked(images.build(query, body, logins(cli))), cli.out, auxiliary)
+        ids = [one for one in auxiliary if isinstance(one, dict) and one.get("ID")]
+        return {**(ids[-1] if ids else {}), "Names": options.tag}  # it has no other
+
+    def start(take: Callable[[dict[str, Any]], None]) -> Iterator[dict[str, Any]]:
+        counted = display.counted(body, take) if not query["remote"] else body
+        return _checked(images.build({**query, "trace": True}, counted, logins(cli)))
+
+    kind = "quiet" if options.quiet else kind
+    image = display.shown(cli, kind, start)
+    if kind == "quiet":
+        cli.out.line(_id(image))
+    return image
 
 
 def _checked(messages: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -103,9 +134,23 @@ def _checked(messages: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield message
 
 
-def _write_id(path: str, cli: Invocation, options: Options, auxiliary: list[Any]) -> None:
-    ids = [one.get("ID") for one in auxiliary if isinstance(one, dict) and one.get("ID")]
-    if not ids:
+def _id(image: dict[str, Any]) -> str:
+    if not image.get("ID"):
         raise Exit(1, "the daemon did not say which image it has built")
-    with open(path, "w", encoding="ascii") as file:
-        file.write(str(ids[-1]))
+    return str(image["ID"])
+
+
+def _metadata(image: dict[str, Any]) -> str:
+    """Return what `--metadata-file` gets, by BuildKit's names."""
+    from sampan.client import documents
+
+    digest, names = _id(image), image.get("Names") or []
+    document = {"containerimage.config.digest": digest, "containerimage.digest": digest}
+    if names:
+        document["image.name"] = ",".join(map(str, names))
+    return documents.encode(document).decode() + "\n"
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
