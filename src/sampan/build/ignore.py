@@ -48,10 +48,13 @@ class Pattern:
             raise InvalidArgument('illegal exclusion pattern: "!"')
         if len(self.text) > _MAX_PATTERN:
             raise InvalidArgument("a pattern is too long")
+        _check_beginning(self.text)
         self._kind, self._glob = _compiled(self.text)
 
     def matches(self, path: str) -> bool:
         """Tell whether exactly this path is meant."""
+        if self._kind == "bad":
+            raise InvalidArgument("syntax error in pattern")
         if self._kind == "exact":
             return path == self.text
         if self._kind == "prefix":
@@ -63,7 +66,7 @@ class Pattern:
 
 
 def _compiled(text: str) -> tuple[str, Glob | None]:
-    """Return how a pattern is matched: "exact", "prefix", "suffix" or "glob"."""
+    """Return how a pattern is matched: "exact", "prefix", "suffix", "glob", "bad" not at all."""
     tokens: list[Token] = []
     optional: list[tuple[int, int]] = []
     kind, at = "exact", 0
@@ -90,31 +93,31 @@ def _compiled(text: str) -> tuple[str, Glob | None]:
             kind = "glob"
         elif letter == "[":
             accepts, at = _class(text, at)
+            if accepts is None:
+                return "bad", None
             tokens.append(Token(accepts))
             kind = "glob"
         elif letter == "\\":
-            if at >= len(text):
-                raise InvalidArgument("syntax error in pattern")
-            tokens.append(Token(text[at]))
+            tokens.append(Token(text[at : at + 1] or letter))
+            kind = "glob" if at < len(text) else kind
             at += 1
-            kind = "glob"
         else:
             tokens.append(Token(letter))
     return kind, Glob(tokens, optional) if kind == "glob" else None
 
 
-def _class(text: str, at: int) -> tuple[Accepts, int]:
-    """Read what stands in brackets: letters and ranges, with `^` all others."""
+def _class(text: str, at: int) -> tuple[Accepts | None, int]:
+    """Read what stands in brackets: letters and ranges, with `^` all others; None if it is bad."""
     negated = text.startswith("^", at)
     at += negated
     ranges: list[tuple[str, str]] = []
-    while True:
-        if text.startswith("]", at) and ranges:
-            break
+    while not (text.startswith("]", at) and ranges):
         low, at = _class_letter(text, at)
         high = low
-        if text.startswith("-", at):
+        if text.startswith("-", at) and text[at + 1 : at + 2] != "]":
             high, at = _class_letter(text, at + 1)
+        if not low or not high or high < low:
+            return None, at
         ranges.append((low, high))
 
     def accepts(letter: str) -> bool:
@@ -124,15 +127,40 @@ def _class(text: str, at: int) -> tuple[Accepts, int]:
 
 
 def _class_letter(text: str, at: int) -> tuple[str, int]:
-    letter = text[at : at + 1]
-    if letter in ("", "-", "]"):
-        raise InvalidArgument("syntax error in pattern")
-    if letter == "\\":
-        at += 1
-        letter = text[at : at + 1]
-        if not letter:
+    at += text.startswith("\\", at)
+    return text[at : at + 1], at + 1
+
+
+def _check_beginning(text: str) -> None:
+    """Raise InvalidArgument where a pattern, up to its first star, breaks the rules of Go's Match.
+
+    Docker matches every pattern with "." for its errors; what is behind a star is not reached.
+    """
+    text, at = text.lstrip("*"), 0
+    while at < len(text) and text[at] != "*":
+        if text[at] == "[":
+            at = _check_class(text, at + 1)
+        elif text[at:] == "\\":
             raise InvalidArgument("syntax error in pattern")
-    return letter, at + 1
+        else:
+            at += 2 if text[at] == "\\" else 1
+
+
+def _check_class(text: str, at: int) -> int:
+    at += text.startswith("^", at)
+    empty = True
+    while empty or not text.startswith("]", at):
+        for _ in range(2):  # the ends of a range
+            if text[at : at + 1] in ("", "-", "]") or text[at:] == "\\":
+                raise InvalidArgument("syntax error in pattern")
+            at += 2 if text[at] == "\\" else 1
+            empty = False
+            if not text.startswith("-", at):
+                break
+            at += 1
+        if at >= len(text):
+            raise InvalidArgument("syntax error in pattern")
+    return at + 1
 
 
 class Ignore:

@@ -6,7 +6,7 @@ frontend/dockerfile/shell/lex.go (rules and messages).
 
 from __future__ import annotations
 
-import string
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,7 +14,7 @@ from typing import Final
 from sampan.build.globs import Glob, Token, any_letter
 from sampan.errors import InvalidArgument
 
-_NAME: Final = frozenset(string.ascii_letters + string.digits + "_")
+_MODIFIERS: Final = frozenset("+-?#%")
 _SPECIAL: Final = frozenset("@*#?-$!0")
 _WILD: Final = frozenset("*?\\")
 _DEPTH: Final = 50  # of substitutions inside substitutions
@@ -52,7 +52,11 @@ class Shell:
         Raises InvalidArgument for quotes and braces that do not end, and for `${name?message}`.
         """
         reader = _Reader(self, text, variables)
-        result = reader.until("")
+        try:
+            result = reader.until("")
+        except InvalidArgument as error:
+            shown = json.dumps(text, ensure_ascii=False)
+            raise InvalidArgument(f"failed to process {shown}: {error}") from error
         return Expanded(result, reader.words.all(), reader.used, reader.unset, reader.missing)
 
     def word(self, text: str, variables: Mapping[str, str]) -> str:
@@ -66,7 +70,6 @@ class _Words:
     def __init__(self) -> None:
         self._done: list[str] = []
         self._letters: list[str] = []
-        self._open = False
 
     def plain(self, text: str) -> None:
         for letter in text:
@@ -77,12 +80,11 @@ class _Words:
 
     def raw(self, text: str) -> None:
         self._letters.append(text)
-        self._open = True
 
     def _end(self) -> None:
-        if self._open:
-            self._done.append("".join(self._letters))
-        self._letters, self._open = [], False
+        if word := "".join(self._letters):
+            self._done.append(word)
+        self._letters = []
 
     def all(self) -> list[str]:
         self._end()
@@ -133,15 +135,27 @@ class _Reader:
             value = self._dollar()
             self._note(value)
             return value
+        if self._text.startswith("<<", self._at):
+            return self._heredoc()
         self._at += 1
         if letter != self._shell.escape:
             self._note(letter)
             return letter
         kept = letter if self._raw_escapes else ""
         escaped = self._next()
-        if not self._depth and escaped:
+        if not self._depth and kept + escaped:
             self.words.raw(kept + escaped)
         return kept + escaped
+
+    def _heredoc(self) -> str:
+        """Take `<<` with the blanks after it: what it names is the same word."""
+        start = self._at
+        self._at += 2
+        while self._peek() and self._peek() in "\t\r ":
+            self._at += 1
+        if not self._depth:
+            self.words.raw(self._text[start : self._at])
+        return self._text[start : self._at]
 
     def _note(self, text: str) -> None:
         if not self._depth:  # inside of braces nothing is a word of its own yet
@@ -156,6 +170,7 @@ class _Reader:
     def _single(self) -> str:
         end = self._text.find("'", self._at + 1)
         if end < 0:
+            self._at = len(self._text)
             raise InvalidArgument(
                 "unexpected end of statement while looking for matching single-quote"
             )
@@ -189,13 +204,13 @@ class _Reader:
     def _name(self) -> str:
         """Take the name of a variable: letters, digits and _, or one special letter."""
         start, letter = self._at, self._peek()
-        if letter.isascii() and letter.isdigit():
-            while self._peek() and self._peek() in string.digits:
+        if letter.isdecimal():
+            while self._peek().isdecimal():
                 self._at += 1
         elif letter and letter in _SPECIAL:
             self._at += 1
         else:
-            while self._peek() and self._peek() in _NAME:
+            while self._peek().isalpha() or self._peek().isdecimal() or self._peek() == "_":
                 self._at += 1
         return self._text[start : self._at]
 
@@ -254,12 +269,15 @@ class _Reader:
         if empty_is_unset:
             modifier = self._next()
         shown = ":" * empty_is_unset + modifier
-        if modifier not in ("+", "-", "?", "#", "%") or (empty_is_unset and modifier in "#%"):
-            raise InvalidArgument(f"unsupported modifier ({shown}) in substitution")
-        word = self._until_brace("}", raw_escapes=modifier in "#%")
+        unsupported = InvalidArgument(f"unsupported modifier ({shown}) in substitution")
+        if (modifier not in _MODIFIERS and not empty_is_unset) or shown in (":#", ":%"):
+            raise unsupported
+        word = self._until_brace("}", raw_escapes=modifier in ("#", "%"))
         value = self._value(name)
         if value is None and self._shell.keep_unset:
-            return self._text[start : self._at]
+            return f"${{{name}{shown}{word}}}"
+        if modifier not in _MODIFIERS:
+            raise unsupported
         if modifier in "#%":
             self._look(len(value or "") * len(word) >> 10)  # a place of a pattern is one bit
         return _modified(name, value, modifier, word, empty_is_unset=empty_is_unset)
@@ -271,9 +289,10 @@ class _Reader:
         try:
             return self.until(stop, raw_escapes=raw_escapes)
         except InvalidArgument as error:
-            if "looking for matching " + stop in str(error):
-                raise InvalidArgument("syntax error: missing '}'") from error
-            raise
+            if self._at < len(self._text):
+                raise
+            missing = "'/' in ${}" if stop == "/" else "'}'"
+            raise InvalidArgument(f"syntax error: missing {missing}") from error
 
     def _replaced(self, name: str, start: int) -> str:
         every = self._peek() == "/"
@@ -281,8 +300,9 @@ class _Reader:
         pattern = self._until_brace("/", raw_escapes=True)
         replacement = self._until_brace("}", raw_escapes=True)
         value = self._value(name)
-        if value is None:
-            return self._unset_text(start)
+        if value is None and self._shell.keep_unset:
+            return f"${{{name}/{'/' * every}{pattern}/{replacement}}}"
+        value = value or ""
         is_wild = bool(_WILD & set(pattern))
         if is_wild:
             longest = len(value) if "*" in pattern else min(len(value), len(pattern))
@@ -309,7 +329,7 @@ def _modified(
         if given:
             return value or ""
         what = "empty" if value == "" else "unset"
-        raise InvalidArgument(f"{name}: {word or f'not allowed to be {what}'}")
+        raise InvalidArgument(f"{name}: {word or f'is not allowed to be {what}'}")
     longest = word.startswith(modifier)
     pattern = word[1:] if longest else word
     if modifier == "#":
@@ -330,7 +350,11 @@ def _tokens(pattern: str) -> list[Token]:
         elif letter == "?":
             tokens.append(Token(any_letter))
         elif letter == "\\":
-            tokens.append(Token(next(letters, "\\")))
+            following = next(letters, "\ufffd")
+            if following not in "*?\\}/":
+                fault = f"invalid escape '\\{following}'"
+                raise InvalidArgument(f"invalid pattern ({pattern}) in substitution: {fault}")
+            tokens.append(Token(following))
         else:
             tokens.append(Token(letter))
     return tokens
@@ -355,6 +379,8 @@ def replaced(value: str, pattern: str, replacement: str, *, every: bool) -> str:
     if not _WILD & set(pattern):
         return value.replace(pattern, replacement, -1 if every else 1)
     glob, result, at = Glob(_tokens(pattern)), [], 0
+    if not value:
+        return replacement if glob.matches("") else ""
     while at < len(value):
         length = max(glob.ends(value[at:]), default=0)
         if not length:

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from sampan.build import words
 from sampan.build.shell import Shell
 from sampan.errors import InvalidArgument
 
 _DIRECTIVE: Final = re.compile(r"#[ \t]*([a-zA-Z][a-zA-Z0-9]*)[ \t]*=[ \t]*(.*?)[ \t\r]*")
 _DIRECTIVES: Final = ("syntax", "escape", "check")
-_HEREDOC: Final = re.compile(r"([0-9]*)<<(-?)([^<]*)")
+_HEREDOC: Final = re.compile(r"([0-9]*)<<(-?)\s*([^<]*)")
 _WITH_HEREDOCS: Final = frozenset(("ADD", "COPY", "RUN"))
 _MAX_LINE: Final = 65535
 _MAX_TEXT: Final = 16 << 20
@@ -45,6 +46,7 @@ class Node:
     last: int
     heredocs: list[Heredoc] = field(default_factory=list)
     original: str = ""  # the joined line
+    tail: str = ""  # blanks at its end
 
     @property
     def name(self) -> str:
@@ -58,6 +60,7 @@ class Source:
 
     name: str  # of the file, for messages
     lines: list[str]
+    ends: list[str] = field(default_factory=list)  # of the lines, which here-documents keep
     nodes: list[Node] = field(default_factory=list)
     escape: str = "\\"
     directives: dict[str, str] = field(default_factory=dict)
@@ -87,7 +90,8 @@ def read_source(content: bytes, name: str = "Dockerfile") -> Source:
     lines = text.split("\n")
     if lines and not lines[-1]:
         lines.pop()
-    source = Source(name, [line.removesuffix("\r") for line in lines])
+    ends = ["\r\n" if line.endswith("\r") else "\n" for line in lines]
+    source = Source(name, [line.removesuffix("\r") for line in lines], ends)
     start = _read_directives(source)
     _Splitter(source, start).run()
     if not source.nodes:
@@ -154,15 +158,17 @@ class _Splitter:
                 following = self._line()
             if following is None:
                 break
-            last = self._at
             pieces.append(following)
+        last = self._at
         if empty:
             self._source.empty_continuations.append(last)
-        whole = "".join(pieces).strip()
-        if not whole:
-            return
+        text = "".join(pieces)
+        whole = text.strip()
         try:
             node = cut(whole, first, last)
+            node.tail = text[len(text.rstrip()) :]
+            if node.name in ("ENV", "LABEL") and node.rest:
+                words.pairs(node.name, node.rest, self._source.escape)
             self._heredocs(node)
         except InvalidArgument as error:
             if "\n" in str(error):  # it says where
@@ -171,7 +177,7 @@ class _Splitter:
         self._source.nodes.append(node)
 
     def _heredocs(self, node: Node) -> None:
-        for begun in heredocs_of(node.name, node.rest, self._source.escape):
+        for begun in heredocs_of(node.name, node.rest):
             node.heredocs.append(self._heredoc(begun, node))
         node.last = max(node.last, self._at if node.heredocs else 0)
 
@@ -180,9 +186,8 @@ class _Splitter:
         while (line := self._line()) is not None:
             plain = line.lstrip("\t") if begun.chomp else line
             if plain == begun.name:
-                content = "".join(f"{one}\n" for one in lines)
-                return Heredoc(begun.name, content, begun.expand, begun.fd)
-            lines.append(plain)
+                return Heredoc(begun.name, "".join(lines), begun.expand, begun.fd)
+            lines.append(plain + self._source.ends[self._at - 1])
         raise self._source.located(InvalidArgument("unterminated heredoc"), node.first, node.last)
 
 
@@ -194,26 +199,26 @@ class _Begun:
     fd: int
 
 
-def heredocs_of(keyword: str, rest: str, escape: str = "\\") -> Sequence[_Begun]:
+def heredocs_of(keyword: str, rest: str) -> Sequence[_Begun]:
     """Return the here-documents that an instruction announces."""
     if keyword == "ONBUILD":
         inner, _, rest = rest.partition(" ")
         keyword = inner.upper()
     if keyword not in _WITH_HEREDOCS or "<<" not in rest:
         return []
-    raw = Shell(escape, raw_quotes=True, raw_escapes=True, keep_unset=True)
+    raw = Shell(raw_quotes=True, raw_escapes=True, keep_unset=True)
     try:
         words = raw.expand(rest, {}).words
     except InvalidArgument:
         return []  # quotes that a shell may understand
-    return [begun for word in words if (begun := _begun(word, escape))]
+    return [begun for word in words if (begun := _begun(word))]
 
 
-def _begun(word: str, escape: str) -> _Begun | None:
+def _begun(word: str) -> _Begun | None:
     match = _HEREDOC.fullmatch(word)
     if match is None or not match[3]:
         return None
-    names = Shell(escape, keep_unset=True).expand(match[3], {}).words
+    names = Shell(keep_unset=True).expand(match[3], {}).words
     if len(names) != 1 or not names[0]:
         return None
     quoted = any(letter in match[3] for letter in "'\"")

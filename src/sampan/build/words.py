@@ -5,6 +5,7 @@ Source: moby buildkit frontend/dockerfile/parser/line_parsers.go (rules and mess
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Final
 
@@ -51,7 +52,9 @@ def quoted_words(text: str, escape: str = "\\") -> list[str]:
     quote, at = "", 0
     while at < len(text):
         letter = text[at]
-        if letter == escape and quote != "'" and at + 1 < len(text):
+        if letter == escape and quote != "'" and at + 1 == len(text):
+            break  # it has nothing to take the meaning of
+        if letter == escape and quote != "'":
             word.append(letter + text[at + 1])
             at += 2
             continue
@@ -84,7 +87,8 @@ def pairs(name: str, text: str, escape: str = "\\") -> tuple[list[tuple[str, str
         key, equals, given = word.partition("=")
         if not equals:
             raise InvalidArgument(
-                f'Syntax error - can\'t find = in "{word}". Must be of the form: name=value'
+                f"Syntax error - can't find = in {json.dumps(word, ensure_ascii=False)}."
+                " Must be of the form: name=value"
             )
         if not key:
             raise InvalidArgument(f"{name} names can not be blank")

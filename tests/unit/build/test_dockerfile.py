@@ -56,7 +56,7 @@ def test_a_stage_is_found_by_its_name_and_by_its_number() -> None:
         ("FROM a\nFOO", 2, "unknown instruction: FOO"),
         ("FROM a\nRUNN x", 2, "unknown instruction: RUNN (did you mean RUN?)"),
         ("FROM a\n\n\nCOPY x", 4, "COPY requires at least two arguments"),
-        ("FROM a\nCOPY", 2, "COPY requires at least one argument"),
+        ("FROM a\nCOPY", 2, "COPY requires at least two arguments"),
         ('FROM a\nADD ["x"]', 2, "ADD requires at least two arguments"),
         ("FROM a\nCOPY --from=x --from=y a b", 2, "duplicate flag specified: --from"),
         ("FROM a\nCOPY --link=maybe a b", 2, "expecting boolean value for flag --link, not: maybe"),
@@ -64,7 +64,7 @@ def test_a_stage_is_found_by_its_name_and_by_its_number() -> None:
         ("FROM a\nADD --from=x a b", 2, "unknown flag: --from"),
         ("FROM a\nRUN", 2, "RUN requires at least one argument"),
         ("FROM a\nRUN []", 2, "RUN requires at least one argument"),
-        ("FROM a\nRUN --network=some x", 2, 'invalid network mode: "some"'),
+        ("FROM a\nRUN --network=some x", 2, 'invalid network mode "some"'),
         ("FROM a\nRUN --security=none x", 2, 'security "none" is not valid'),
         ("FROM a\nCMD [1]", 2, "arrays must be comprised of strings only"),
         ("FROM a\nENV", 2, "ENV requires at least one argument"),
@@ -88,7 +88,7 @@ def test_a_stage_is_found_by_its_name_and_by_its_number() -> None:
         ("FROM a\nHEALTHCHECK TEST x", 2, 'Unknown type "TEST" in HEALTHCHECK (try CMD)'),
         ("FROM a\nHEALTHCHECK NONE x", 2, "HEALTHCHECK NONE takes no arguments"),
         ("FROM a\nHEALTHCHECK CMD", 2, "Missing command after HEALTHCHECK CMD"),
-        ("FROM a\nHEALTHCHECK --interval=5 CMD x", 2, 'time: invalid duration "5"'),
+        ("FROM a\nHEALTHCHECK --interval=5 CMD x", 2, 'time: missing unit in duration "5"'),
         ("FROM a\nHEALTHCHECK --timeout=1us CMD x", 2, 'Interval "timeout" cannot be less'),
         ("FROM a\nHEALTHCHECK --retries=x CMD x", 2, 'parsing "x": invalid syntax'),
         ("FROM a\nONBUILD", 2, "ONBUILD requires at least one argument"),
@@ -126,7 +126,7 @@ def test_the_lines_around_a_fault_are_shown_and_the_faulty_ones_marked() -> None
     ]
 
 
-@pytest.mark.parametrize("text", [b"", b"\n\n", b"# only a comment\n", b"\\\n"])
+@pytest.mark.parametrize("text", [b"", b"\n\n", b"# only a comment\n"])
 def test_a_file_without_instructions_is_refused(text: bytes) -> None:
     with pytest.raises(InvalidArgument, match="file with no instructions"):
         parse_dockerfile(text)

@@ -98,7 +98,8 @@ def test_flags_come_before_the_rest(text: str, flags: list[str], rest: str) -> N
         ("RUN 3<<EOF\na\nEOF", "a\n", True),
         ("RUN cat <<EOF > /x\n# no comment\n\\\nEOF", "# no comment\n\\\n", True),
         ("ONBUILD RUN <<EOF\na\nEOF", "a\n", True),
-        ("run <<EOF\r\na\r\nEOF\r\n", "a\n", True),
+        ("run <<EOF\r\na\r\nEOF\r\n", "a\r\n", True),
+        ("RUN a << EOF\nb\nEOF", "b\n", True),
     ],
 )
 def test_documents_are_read(text: str, content: str, expand: bool) -> None:
@@ -113,7 +114,7 @@ def test_several_documents_follow_each_other() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["CMD <<EOF", "RUN a << EOF", "RUN <<", "RUN 'a <<EOF'", "RUN a<<<EOF", "RUN '<<EOF"]
+    "text", ["CMD <<EOF", "RUN <<", "RUN 'a <<EOF'", "RUN a<<<EOF", "RUN '<<EOF"]
 )
 def test_other_uses_of_the_sign_are_no_documents(text: str) -> None:
     [node] = read(text).nodes

@@ -7,7 +7,7 @@ from typing import Final
 
 from sampan.errors import InvalidArgument
 
-_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([^0-9.]*)")
 _UNITS: Final = {
     "ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9,
     "m": 60 * 10**9, "h": 3600 * 10**9,
@@ -18,21 +18,26 @@ _LETTERS: Final = 64
 
 def duration(text: str) -> int:
     """Return nanoseconds; InvalidArgument in Go's words for what is no duration."""
-    if text == "0":
+    plain = text[1:] if text[:1] in ("+", "-") else text
+    if plain == "0":
         return 0
     at, total = 0, 0
-    while len(text) <= _LETTERS and (match := _PART.match(text, at)):
+    while len(text) <= _LETTERS and (match := _PART.match(plain, at)):
+        if not match[2]:
+            raise InvalidArgument(f'time: missing unit in duration "{text}"')
+        if match[2] not in _UNITS:
+            raise InvalidArgument(f'time: unknown unit "{match[2]}" in duration "{text}"')
         whole, _, fraction = match[1].partition(".")
         unit = _UNITS[match[2]]
         total += int(whole or 0) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
         at = match.end()
-    if not text or at != len(text) or total >= _LONGEST:
+    if not plain or at != len(plain) or total >= _LONGEST:
         raise InvalidArgument(f'time: invalid duration "{text}"')
-    return total
+    return -total if text[0] == "-" else total
 
 
 def check_interval(name: str, nanoseconds: int) -> int:
     """Return the time of a health check; InvalidArgument if it is too short."""
-    if 0 < nanoseconds < 10**6:
+    if nanoseconds and nanoseconds < 10**6:
         raise InvalidArgument(f'Interval "{name}" cannot be less than 1ms')
     return nanoseconds

@@ -6,9 +6,9 @@ Source: moby buildkit frontend/dockerfile/instructions/bflag.go (rules and messa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Literal
 
+from sampan.build.instructions.suggesting import hint
 from sampan.errors import InvalidArgument
 
 Kind = Literal["bool", "string", "strings"]
@@ -27,9 +27,7 @@ class Flags:
     def _take(self, name: str, value: str | None) -> None:
         kind = self._known.get(name)
         if kind is None:
-            close = get_close_matches(name[:64], self._known, 1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise InvalidArgument(f"unknown flag: --{name}{hint}")
+            raise InvalidArgument(f"unknown flag: --{name}{hint(name, self._known)}")
         if name in self._values and kind != "strings":
             raise InvalidArgument(f"duplicate flag specified: --{name}")
         if kind == "bool":

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from sampan.build.instructions.model import Mount
+from sampan.build.instructions.suggesting import hint
 from sampan.build.instructions.words import boolean
 from sampan.errors import InvalidArgument
 from sampan.spec.sizes import parse_size
@@ -55,10 +56,11 @@ def read_mount(text: str, expand: Callable[[str], str] = str) -> Mount:
     _, kind = given.pop("type", ("", "bind"))
     kind = (kind or "").lower()
     if kind not in _TYPES:
-        raise InvalidArgument(f'unsupported mount type "{kind}"')
+        raise InvalidArgument(f'unsupported mount type "{kind}"{hint(kind, _TYPES)}')
     for key, (part, value) in given.items():
         if key not in _FIELDS:
-            raise InvalidArgument(f"unexpected key '{key}' in '{part}'")
+            meant = hint(key, [*_FIELDS, *_ALIASES, "type"])
+            raise InvalidArgument(f"unexpected key '{key}' in '{part}'{meant}")
         types, refusal = _ONLY.get(key, (_TYPES, ""))
         if kind not in types:
             raise InvalidArgument(refusal.format(kind))

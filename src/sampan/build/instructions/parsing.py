@@ -5,9 +5,9 @@ Source: moby buildkit frontend/dockerfile/instructions/parse.go (rules and messa
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Final
 
 from sampan.build import words
@@ -15,10 +15,13 @@ from sampan.build.instructions import model
 from sampan.build.instructions.devices import read_device
 from sampan.build.instructions.durations import check_interval, duration
 from sampan.build.instructions.flags import Flags, Kind
+from sampan.build.instructions.suggesting import hint
 from sampan.build.source import Node, Source, cut, heredocs_of
 from sampan.errors import InvalidArgument
 from sampan.spec.image import Healthcheck
 
+_NUMBER: Final = re.compile("[+-]?[0-9]+")
+_DIGITS: Final = 20
 _STAGE_NAME: Final = re.compile(r"[a-z][a-z0-9-_.]*")
 _COPY_FLAGS: Final[Mapping[str, Kind]] = {
     "from": "string", "chown": "string", "chmod": "string", "link": "bool", "parents": "bool",
@@ -72,9 +75,9 @@ def parse(source: Source, node: Node) -> model.Instruction:
 def _parse(source: Source, node: Node) -> model.Instruction:
     parser = _PARSERS.get(node.name)
     if parser is None:
-        close = get_close_matches(node.name[:64], _PARSERS, 1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise InvalidArgument(f"unknown instruction: {node.keyword}{hint}")
+        names = _PARSERS if node.keyword.isupper() else map(str.lower, _PARSERS)
+        meant = hint(node.keyword, names)
+        raise InvalidArgument(f"unknown instruction: {node.keyword}{meant}")
     return parser(_Input(source, node))
 
 
@@ -86,8 +89,8 @@ def _from(it: _Input) -> model.Instruction:
         name = given[2].lower()
         if not _STAGE_NAME.fullmatch(name):
             raise InvalidArgument(
-                f'invalid name for build stage: "{given[2]}", name can\'t start with a number or'
-                " contain symbols"
+                f"invalid name for build stage: {json.dumps(given[2], ensure_ascii=False)}, name"
+                " can't start with a number or contain symbols"
             )
     elif len(given) != 1:
         raise InvalidArgument("FROM requires either one or three arguments")
@@ -95,7 +98,6 @@ def _from(it: _Input) -> model.Instruction:
 
 
 def _arg(it: _Input) -> model.Instruction:
-    it.flags({})
     it.at_least_one()
     variables: list[tuple[str, str | None]] = []
     for word in words.quoted_words(it.rest, it.escape):
@@ -127,7 +129,7 @@ def _run(it: _Input) -> model.Instruction:
     flags = it.flags(_RUN_FLAGS)
     network = flags.one("network", "default")
     if network not in ("default", "none", "host"):
-        raise InvalidArgument(f'invalid network mode: "{network}"')
+        raise InvalidArgument(f'invalid network mode "{network}"')
     security = flags.one("security", "sandbox")
     if security not in ("sandbox", "insecure"):
         raise InvalidArgument(f'security "{security}" is not valid')
@@ -169,19 +171,17 @@ def _copy(it: _Input) -> model.Instruction:
     add = it.node.name == "ADD"
     flags = it.flags(_ADD_FLAGS if add else _COPY_FLAGS)
     given = words.json_or_words(it.rest)
-    if not given:
-        raise InvalidArgument(f"{it.node.name} requires at least one argument")
-    if len(given) == 1:
+    if len(given) < 2:
         raise InvalidArgument(
             f"{it.node.name} requires at least two arguments, but only one was provided."
             " Destination could not be determined"
         )
     *sources, destination = given
+    if heredocs_of("COPY", destination):
+        raise InvalidArgument(f"{it.node.name} cannot accept a heredoc as a destination")
     begun = {heredoc.name for heredoc in it.node.heredocs}
     if begun:
-        sources = [word for word in sources if not heredocs_of("COPY", word, it.escape)]
-    if not destination:
-        raise InvalidArgument(f"{it.node.name} destination can not be blank")
+        sources = [word for word in sources if not heredocs_of("COPY", word)]
     return model.Copy(
         sources=sources,
         destination=destination,
@@ -227,7 +227,6 @@ def _workdir(it: _Input) -> model.Instruction:
 
 
 def _stopsignal(it: _Input) -> model.Instruction:
-    it.flags({})
     return model.StopSignal(signal=it.exactly_one(), place=it.place)
 
 
@@ -245,12 +244,11 @@ def _shell(it: _Input) -> model.Instruction:
 
 def _healthcheck(it: _Input) -> model.Instruction:
     it.at_least_one()
-    kind, _, rest = it.rest.partition(" ")
-    kind, rest = kind.upper(), rest.strip()
+    kind, *more = it.rest.split(None, 1)
+    kind, rest = kind.upper(), "".join(more).strip()
     if kind == "NONE":
         if rest:
             raise InvalidArgument("HEALTHCHECK NONE takes no arguments")
-        it.flags({})
         return model.HealthCheck(check=Healthcheck(test=["NONE"]), place=it.place)
     if kind != "CMD":
         raise InvalidArgument(f'Unknown type "{kind}" in HEALTHCHECK (try CMD)')
@@ -277,8 +275,12 @@ def _interval(flags: Flags, name: str) -> int:
 def _retries(text: str) -> int:
     if not text:
         return 0
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+    if not _NUMBER.fullmatch(text):
         raise InvalidArgument(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    if len(text) > _DIGITS or abs(int(text)) >= 1 << 31:
+        raise InvalidArgument(f'strconv.ParseInt: parsing "{text}": value out of range')
+    if int(text) < 0:
+        raise InvalidArgument(f"--retries cannot be negative ({int(text)})")
     return int(text)
 
 
@@ -290,8 +292,11 @@ def _onbuild(it: _Input) -> model.Instruction:
         raise InvalidArgument("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
     if trigger.name in ("MAINTAINER", "FROM"):
         raise InvalidArgument(f"{trigger.name} isn't allowed as an ONBUILD trigger")
+    if trigger.name in ("ENV", "LABEL") and trigger.rest:
+        words.pairs(trigger.name, trigger.rest, it.escape)
     documents = "".join(f"\n{one.content}{one.name}" for one in it.node.heredocs)
-    return model.OnBuild(trigger=it.rest + documents, place=it.place)
+    end = "" if documents else it.node.tail
+    return model.OnBuild(trigger=it.rest + end + documents, place=it.place)
 
 
 _PARSERS: Final[Mapping[str, Callable[[_Input], model.Instruction]]] = {
