@@ -121,13 +121,16 @@ class Mounting:
         if wish.origin:
             raise Unsupported("RUN --mount=type=cache,from=… is not supported")
         cache = wish.id or target
+        source = "/" + posixpath.normpath("/" + wish.source).lstrip("/")
         name = f"{MOUNT}{hashlib.sha256(cache.encode()).hexdigest()[:32]}"
 
         async def make(stack: AsyncExitStack, step: RunStep) -> None:
             if wish.sharing != "shared":
                 await stack.enter_async_context(self._cache.turn(f"mount {cache}"))
             await self._cache.note_mount(name, cache)
-            options = VolumeOptions(no_copy=True, labels={CACHE_LABEL: cache})
+            options = VolumeOptions(
+                no_copy=True, labels={CACHE_LABEL: cache}, subpath=source.lstrip("/")
+            )
             step.mounts.append(
                 Mount(
                     type="volume",
@@ -142,7 +145,8 @@ class Mounting:
                 owned = OwnedFolder(path=target, mode=mode, uid=wish.uid, gid=wish.gid)
                 step.folders.append(owned)
 
-        prepared.keys.append(key_of("cache", cache, target))
+        part = [] if source == "/" else [source]
+        prepared.keys.append(key_of("cache", cache, target, *part))
         prepared.targets.append(target)
         prepared.makers.append(make)
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
@@ -40,9 +40,7 @@ def unary(call: Unary, request: type, reply: type) -> Handler:
     """Return a method that answers once."""
 
     async def answer(stream: Stream[Any, Any]) -> None:
-        message = await stream.recv_message()
-        if message is None:
-            raise GRPCError(Status.INVALID_ARGUMENT, "a message was expected")
+        message = await _message(stream)
         try:
             result = await call(message, _plain(stream))
         except (SampanError, StepFailed) as error:
@@ -58,9 +56,7 @@ def streaming(
     """Return a method that answers as often as it likes; `head` goes before all answers."""
 
     async def answer(stream: Stream[Any, Any]) -> None:
-        message = await stream.recv_message()
-        if message is None:
-            raise GRPCError(Status.INVALID_ARGUMENT, "a message was expected")
+        message = await _message(stream)
         if fields := head():
             await stream.send_initial_metadata(metadata=fields)
         try:
@@ -70,6 +66,16 @@ def streaming(
             raise told(error) from error
 
     return Handler(answer, Cardinality.UNARY_STREAM, request, reply)
+
+
+async def _message(stream: Stream[Any, Any]) -> Any:
+    try:
+        message = await stream.recv_message()
+    except DecodeError as error:
+        raise GRPCError(Status.INVALID_ARGUMENT, f"a message cannot be read: {error}") from None
+    if message is None:
+        raise GRPCError(Status.INVALID_ARGUMENT, "a message was expected")
+    return message
 
 
 def both_ways(
@@ -83,6 +89,8 @@ def both_ways(
             await call(stream)
         except SampanError as error:
             raise told(error) from error
+        except DecodeError as error:
+            raise GRPCError(Status.INVALID_ARGUMENT, f"a message cannot be read: {error}") from None
 
     return Handler(answer, Cardinality.STREAM_STREAM, request, reply)
 
