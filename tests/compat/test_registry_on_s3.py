@@ -80,6 +80,12 @@ def test_an_upload_outlives_kills(storage: dict[str, Any]) -> None:
         assert blob(hub, f"a/blobs/{digest(content)}") == content
         hub.restart()
         assert blob(hub, f"a/blobs/{digest(content)}") == content
+        hub.kill()
+        command = [*OURS, "garbage-collect", hub.folder / "config.yml"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+        assert f"blob eligible for deletion: {digest(content)}" in done.stdout
+        hub.start()
+        assert hub.ask("GET", f"/v2/a/blobs/{digest(content)}").status == 404
 
 
 def test_a_bucket_moves_between_docker_registry_and_ours(

@@ -137,6 +137,20 @@ def test_a_join_that_fails_can_be_tried_again_and_leaves_nothing(
     assert shop.get(f"/v2/team/app/blobs/{sha(blob)}").body == blob
 
 
+def test_blobs_are_kept_as_the_options_say(options: dict[str, Any], tmp_path: Path) -> None:
+    given = {**options, "encrypt": True, "keyid": "key", "storageclass": "STANDARD_IA"}
+    driver = open_objects("s3", given)
+    with Registry.on_objects(driver, tmp_path) as registry, serving(registry) as shop:
+        bucket: Any = driver.bucket
+        for blob in (b"", b"small", os.urandom(6 * MB)):  # one part, and several
+            shop.push_blob("team/app", blob)
+            found = bucket.client.head_object(Bucket=bucket.bucket, Key=_path(blob))
+            assert found["ServerSideEncryption"] == "aws:kms"
+            assert found["SSEKMSKeyId"].endswith("key")
+            assert found["StorageClass"] == "STANDARD_IA"
+            assert shop.get(f"/v2/team/app/blobs/{sha(blob)}").body == blob
+
+
 def _path(blob: bytes) -> str:
     digits = sha(blob).partition(":")[2]
     return f"docker/registry/v2/blobs/sha256/{digits[:2]}/{digits}/data"

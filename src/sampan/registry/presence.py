@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import re
 import secrets
 import socket
 import threading
+from pathlib import Path
 from typing import Self
 
 from sampan.registry.drivers.driver import Driver
@@ -23,12 +23,27 @@ BEAT_SECONDS = 60.0
 DEAD_SECONDS = 5 * BEAT_SECONDS  # without a beat
 
 
+def own_name(path: Path) -> str:
+    """Return the name that a registry has in its notes, which is kept in a file.
+
+    So the note of one that was killed is that of the next on the same state.
+    """
+    try:
+        kept = path.read_text("ascii").strip()
+    except FileNotFoundError:
+        kept = ""
+    if not re.fullmatch(r"[\w.-]{1,128}", kept, re.ASCII):
+        host = re.sub(r"[^\w.-]", "_", socket.gethostname(), flags=re.ASCII)
+        kept = f"{host[:64]}-{secrets.token_hex(8)}"
+        path.write_text(f"{kept}\n", "ascii")
+    return kept
+
+
 class Presence:
     """Our note in a bucket."""
 
-    def __init__(self, driver: Driver) -> None:
-        host = re.sub(r"[^\w.-]", "_", socket.gethostname(), flags=re.ASCII)
-        self.name = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+    def __init__(self, driver: Driver, name: str) -> None:
+        self.name = name
         self._driver = driver
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._live, name="presence", daemon=True)

@@ -23,7 +23,7 @@ from sampan.registry.inventory import take_inventory, upload_folders
 from sampan.registry.lists import Lists
 from sampan.registry.manifests import Manifests
 from sampan.registry.metadata import Metadata
-from sampan.registry.presence import Presence
+from sampan.registry.presence import Presence, own_name
 from sampan.registry.quotas import Quotas
 from sampan.registry.retention import Retention
 from sampan.registry.scrub import Scrubber
@@ -32,6 +32,7 @@ from sampan.registry.uploads import Uploads
 
 OWN = "sampan"  # our folder in a data directory, beside `docker`
 DATABASE = "registry.db"
+NAME = "name"  # by which other registries on the same bucket know this one
 
 
 class Registry:
@@ -88,7 +89,7 @@ class Registry:
             undo.callback(os.close, _lock(own / "lock", str(state)))
             try:
                 driver.check()
-                presence = undo.enter_context(Presence(driver))
+                presence = undo.enter_context(Presence(driver, own_name(own / NAME)))
                 registry = cls(driver, own / DATABASE, validation)
             except OSError as error:
                 raise Unavailable(f"{driver.bucket.name} cannot be used: {error}") from error

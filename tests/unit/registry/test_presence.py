@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sampan.registry import presence
 from sampan.registry.drivers.inmemory import InMemoryDriver
-from sampan.registry.presence import Presence
+from sampan.registry.presence import Presence, own_name
 
 
 def test_those_who_live_are_known_to_each_other() -> None:
     driver = InMemoryDriver()
-    with Presence(driver) as first:
+    with Presence(driver, "first") as first:
         first.demand_alone()
-        with Presence(driver) as second:
+        with Presence(driver, "second") as second:
             assert first.others() == [second.name]
             with pytest.raises(OSError, match=second.name):
                 first.demand_alone()
@@ -24,11 +26,18 @@ def test_those_who_live_are_known_to_each_other() -> None:
 def test_those_who_were_killed_count_as_dead_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = InMemoryDriver()
     driver.write([(f"{presence.FOLDER}/killed", b"")])
-    with Presence(driver) as found:
+    with Presence(driver, "me") as found:
         assert found.others() == ["killed"]
         monkeypatch.setattr(presence, "DEAD_SECONDS", -1.0)
         assert found.others() == []
         assert driver.list(presence.FOLDER) == [found.name]
+
+
+def test_a_name_is_kept(tmp_path: Path) -> None:
+    kept = own_name(tmp_path / "name")
+    assert own_name(tmp_path / "name") == kept
+    (tmp_path / "name").write_text("../../docker")
+    assert own_name(tmp_path / "name") not in (kept, "../../docker")
 
 
 def test_a_beat_that_fails_is_told_and_tried_again(
@@ -36,7 +45,7 @@ def test_a_beat_that_fails_is_told_and_tried_again(
 ) -> None:
     driver = InMemoryDriver()
     monkeypatch.setattr(presence, "BEAT_SECONDS", 0.001)
-    with Presence(driver) as found:
+    with Presence(driver, "me") as found:
         with monkeypatch.context() as patched:
             patched.setattr(found, "_beat", _fail)
             while "not told of this one" not in caplog.text:
