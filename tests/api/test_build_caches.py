@@ -17,7 +17,7 @@ from sampan.spec.buildkit.control_pb2 import CacheOptions, CacheOptionsEntry
 from tests import buildkit, tarballs
 from tests.buildkit import Folders, Result
 from tests.daemon import Daemon
-from tests.registries import Registry, registry
+from tests.registries import OURS, Registry, registry
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 RECIPE = (
@@ -37,7 +37,8 @@ def clean(daemon: Daemon) -> Iterator[Daemon]:
 
 @pytest.fixture(scope="module")
 def hub(shared_daemon: Daemon) -> Iterator[Registry]:
-    with registry(shared_daemon.namespace) as running:
+    """Our own registry; tests/api/test_build_outputs.py has Debian's."""
+    with registry(shared_daemon.namespace, program=OURS) as running:
         yield running
 
 

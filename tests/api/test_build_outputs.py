@@ -6,8 +6,10 @@ import asyncio
 import base64
 import io
 import json
+import os
 import subprocess
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from tests import buildkit
 from tests.buildkit import Folders, Output, Result
 from tests.daemon import Daemon
 from tests.registries import Registry, registry
+from tests.session import eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 RECIPE = "FROM busybox\nCOPY sub /sub\nRUN echo made >/made\nLABEL a=b"
@@ -187,6 +190,56 @@ def test_a_pushed_image_has_the_digest_that_is_told(
     assert clean.request("POST", f"/images/create?{query}").status == 200
     pulled = clean.request("GET", f"/images/{name}/json").json
     assert pulled["Id"] == image["Id"]
+
+
+def test_an_image_may_be_pushed_without_a_tag_and_not_be_kept(
+    clean: Daemon, hub: Registry, folder: Path
+) -> None:
+    name = f"{hub.address}/bare"
+    by_digest = ("moby", {"push": "true", "push-by-digest": "true", "store": "false"})
+    made = build(clean, folder, RECIPE, name, by_digest)
+    digest = made.response["containerimage.digest"]
+    assert in_registry(clean, hub, f"bare@{digest}")["schemaVersion"] == 2
+    with pytest.raises(subprocess.CalledProcessError):
+        in_registry(clean, hub, "bare:latest")
+    assert clean.request("GET", f"/images/{name}/json").status == 404
+    named = ("moby", {"name-canonical": "true", "compression": "zstd"})
+    made = build(clean, folder, RECIPE, name, named)
+    digest = made.response["containerimage.digest"]
+    image = clean.request("GET", f"/images/{name}/json").json
+    assert image["RepoDigests"] == [f"{name}@{digest}"]
+
+
+def test_a_client_that_leaves_an_output_leaves_nothing(clean: Daemon, folder: Path) -> None:
+    (folder / "Dockerfile").write_text("FROM busybox\nCOPY sub /sub")
+    served = _Silent({"context": folder, "dockerfile": folder})
+
+    def open_files() -> int:
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in clean.processes())
+
+    build(clean, folder, RECIPE, "made", "moby")  # what is loaded once is there
+    before = open_files()
+
+    async def leave() -> None:
+        task = asyncio.ensure_future(buildkit.build(clean.socket, served, "made", ["oci"]))
+        await asyncio.to_thread(served.begun.wait)
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(leave())
+    eventually(lambda: open_files() <= before)
+
+
+class _Silent(Folders):
+    """A client that asks for an archive, and does not read it."""
+
+    def __init__(self, folders: dict[str, Path]) -> None:
+        super().__init__(folders)
+        self.begun = threading.Event()
+
+    async def take(self, stream: Any) -> None:
+        self.begun.set()
+        await asyncio.Event().wait()
 
 
 def test_a_push_shows_the_passwords_of_the_client(clean: Daemon, folder: Path) -> None:

@@ -110,7 +110,10 @@ def parts(document: Document, media_type: str, validation: Validation) -> Parts:
     manifests: dict[Digest, bool] = {}
     if document.is_index:
         for child in document.manifests or []:
-            manifests[_digest(child)] = validation.platforms.demand(child.platform)
+            # BuildKit's older form of a cache is an index of layers.
+            is_manifest = child.media_type in ("", *MANIFESTS, *INDEXES)
+            found = manifests if is_manifest else blobs
+            found[_digest(child)] = validation.platforms.demand(child.platform)
     else:
         for descriptor in [*([document.config] if document.config else []), *_layers(document)]:
             digest = _digest(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from sampan.registry import paths
 from sampan.registry.gc import Collected
 from sampan.registry.registry import Registry
 from sampan.spec.digest import Digest
-from sampan.spec.image import MEDIA_INDEX, MEDIA_MANIFEST
+from sampan.spec.image import MEDIA_INDEX, MEDIA_LAYER, MEDIA_MANIFEST
 from tests.own_registry import Shop, index, manifest, serving, sha
 
 NOW, LONG = -1.0, 3600.0  # delays: what was promised just now is old already, or is not
@@ -134,6 +135,21 @@ def test_the_parts_of_a_tagged_index_stay(shop: Shop) -> None:
     assert collect(shop, untagged=True).manifests == [("team/app", lonely)]
     assert shop.get(f"/v2/team/app/manifests/{child}").status == 200
     assert shop.get(f"/v2/team/app/blobs/{sha(b'layer')}").status == 200
+
+
+def test_the_layers_of_a_cache_that_buildkit_stores_as_an_index_stay(shop: Shop) -> None:
+    layer = {"mediaType": MEDIA_LAYER, "digest": shop.push_blob("team/app", b"layer"), "size": 5}
+    kind = "application/vnd.buildkit.cacheconfig.v0"
+    records = {"mediaType": kind, "digest": shop.push_blob("team/app", b"{}"), "size": 2}
+    document = {"schemaVersion": 2, "mediaType": MEDIA_INDEX, "manifests": [layer, records]}
+    content = json.dumps(document).encode()
+    assert shop.put("team/app", "cache", content, MEDIA_INDEX).status == 201
+    assert collect(shop, untagged=True) == Collected()
+    assert shop.get(f"/v2/team/app/blobs/{layer['digest']}").body == b"layer"
+    other = {**layer, "digest": sha(b"other")}
+    content = json.dumps({**document, "manifests": [other]}).encode()
+    refused = shop.put("team/app", "cache", content, MEDIA_INDEX)
+    assert (refused.status, refused.code) == (400, "MANIFEST_BLOB_UNKNOWN")
 
 
 def test_much_garbage_goes_in_steps(shop: Shop) -> None:

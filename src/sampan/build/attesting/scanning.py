@@ -34,7 +34,7 @@ _SLSA: Final = "https://slsa.dev/provenance/"
 _NAME: Final = "sbom"
 _SOURCE: Final = f"/run/src/core/{_NAME}"
 _OUT: Final = "/run/out"
-_LIMIT: Final = 40 << 20  # bytes of one statement
+_LIMIT: Final = 40 << 20  # bytes of all statements
 _MOST: Final = 64  # statements
 Output = Callable[[int, bytes], None]
 
@@ -42,7 +42,7 @@ Output = Callable[[int, bytes], None]
 class _Statement(msgspec.Struct):
     predicate_type: str = msgspec.field(name="predicateType", default="")
     subject: list[dict[str, Any]] | None = None
-    predicate: Any = None
+    predicate: msgspec.Raw = msgspec.Raw(b"null")  # as it is: millions of objects otherwise
 
 
 class _Written:
@@ -140,6 +140,8 @@ def statements_in(tree: Tree) -> list[Attestation]:
         return []
     if len(found.children) > _MOST:
         raise InvalidArgument(f"the scanner has written more than {_MOST} files")
+    if sum(file.size for file in found.children.values()) > _LIMIT:
+        raise InvalidArgument(f"the scanner has written more than {_LIMIT} bytes")
     names = sorted(found.children, key=lambda name: (name.split(b".")[0] != b"sbom", name))
     return [_statement(tree, name, found.children[name]) for name in names]
 
@@ -148,8 +150,6 @@ def _statement(tree: Tree, name: bytes, file: File) -> Attestation:
     shown = name.decode("utf-8", "replace")
     if file.kind != REGULAR:
         raise InvalidArgument(f"{shown} of the scanner is not a regular file")
-    if file.size > _LIMIT:
-        raise InvalidArgument(f"{shown} of the scanner exceeds {_LIMIT} bytes")
     try:
         statement = msgspec.json.decode(tree.spool.read(file), type=_Statement)
     except (msgspec.DecodeError, RecursionError) as error:

@@ -120,7 +120,9 @@ class Outputs:
 
         async def make(layer: LayerPlace) -> Descriptor:
             if places:
-                return await places[0].layer(layer, wishes.compression)
+                form = await places[0].layer(layer, wishes.compression)
+                tell(f"pushing layer {form.digest}")
+                return form
             return await self.outlet.measured(layer, wishes.compression)
 
         assembly = await assemble(products, wishes, make, index=index)

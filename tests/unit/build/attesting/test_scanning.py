@@ -33,7 +33,7 @@ def test_the_core_statement_comes_first() -> None:
     found = statements_in(tree)
     tree.spool.close()
     assert [one.filename for one in found] == ["sbom.spdx.json", "a.json", "z.json"]
-    assert found[1].predicate == {"n": 1}
+    assert bytes(found[1].predicate) == b'{"n": 1}'
     assert [list(one.subjects) for one in found] == [[], own, []]
 
 
@@ -59,6 +59,13 @@ def test_a_generator_may_say_nothing() -> None:
 def test_what_is_no_statement_is_refused(member: bytes) -> None:
     tree = written(member)
     with pytest.raises(InvalidArgument):
+        statements_in(tree)
+    tree.spool.close()
+
+
+def test_they_are_not_too_large() -> None:
+    tree = written(tarballs.file("run/out/x", b" " * (40 << 20) + b"{}"))
+    with pytest.raises(InvalidArgument, match="more than 41943040 bytes"):
         statements_in(tree)
     tree.spool.close()
 
