@@ -22,6 +22,7 @@ from sampan.registry.auth.access import Access, NoAccess, Scope
 from sampan.registry.endpoints import blobs, lists, manifests, uploads
 from sampan.registry.endpoints.call import Call, Emit
 from sampan.registry.errors import RegistryError
+from sampan.registry.metadata import DatabaseAway
 from sampan.registry.registry import Registry
 from sampan.registry.service import GROUPS, HANDLER, USER, Service
 
@@ -153,6 +154,9 @@ class Application:
             return await self._serve(request)
         except RegistryError as error:
             return failure(error)
+        except DatabaseAway as error:
+            log.error("%s %s: %s", request.method, request.url.path, error)
+            return failure(RegistryError("UNAVAILABLE", message=f"database: {error}"))
         except OSError as error:
             return failure(_of_storage(request, error))
         except sqlite3.OperationalError as error:

@@ -44,7 +44,11 @@ class Metadata(Protocol):
     """The database of a registry. Reads go on beside the one writer."""
 
     forget: Callable[[Set[str]], None]  # is told which lists a change makes wrong
-    shared: bool  # other processes change it too
+    shared: bool  # other processes may change it too
+    alone: bool  # none of them was there at the start, so the rows have to be compared with files
+
+    def ready(self) -> None:
+        """Let others begin who wait for the rows to be right."""
 
     def change(self) -> AbstractContextManager[Database]:
         """Be the only one who changes the registry, its files too; undone if it raises."""

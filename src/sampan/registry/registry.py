@@ -6,11 +6,13 @@ import fcntl
 import os
 import shutil
 import tempfile
+import uuid
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from sampan.errors import Conflict, Unavailable
+from sampan.errors import Conflict, InvalidArgument, Unavailable
 from sampan.registry import documents, paths
 from sampan.registry.addresses import Addresses
 from sampan.registry.blobs import Blobs
@@ -22,7 +24,7 @@ from sampan.registry.gc import Collector
 from sampan.registry.inventory import take_inventory, upload_folders
 from sampan.registry.lists import Lists
 from sampan.registry.manifests import Manifests
-from sampan.registry.metadata import Metadata
+from sampan.registry.metadata import DatabaseAway, Metadata
 from sampan.registry.presence import Presence, own_name
 from sampan.registry.quotas import Quotas
 from sampan.registry.retention import Retention
@@ -35,23 +37,43 @@ DATABASE = "registry.db"
 NAME = "name"  # by which other registries on the same bucket know this one
 
 
+@dataclass(frozen=True)
+class Shared:
+    """Rows in a PostgreSQL that several registries on one storage share."""
+
+    address: str
+    worker: str  # what this one is called among them
+
+    def folder(self, own: Path) -> Path:
+        """Return where this one has its own files in a folder of all."""
+        return own / "workers" / self.worker
+
+
 class Registry:
     """Blobs, uploads, manifests, lists and the collector of one storage."""
 
     def __init__(
-        self, driver: Driver, database: Path, validation: documents.Validation | None = None
+        self,
+        driver: Driver,
+        database: Path,
+        validation: documents.Validation | None = None,
+        shared: Shared | None = None,
     ) -> None:
+        """The rows are in the file `database`, unless they are `shared`."""
         self.driver = driver
         self.own_folder = database.parent  # for files that are no part of the layout
-        self.metadata: Metadata = SqliteMetadata(database)
+        self.metadata = _open_rows(driver, database, shared)
         try:
-            take_inventory(driver.survey(paths.ROOT), self.metadata)
+            if self.metadata.alone:
+                with self.metadata.change():  # nobody writes to what is looked at
+                    take_inventory(driver.survey(paths.ROOT), self.metadata)
+            self.metadata.ready()
         except BaseException:
             self.metadata.close()
             raise
         self.quotas = Quotas(self.metadata)
         self.blobs = Blobs(driver, self.metadata, self.quotas)
-        self.uploads = Uploads(driver, self.blobs, self.quotas)
+        self.uploads = Uploads(driver, self.blobs, self.quotas, self.metadata.hold)
         rules = validation or documents.Validation()
         self.manifests = Manifests(driver, self.metadata, rules, self.quotas)
         self.lists = Lists(self.metadata)
@@ -62,21 +84,34 @@ class Registry:
         self._undo.callback(self.metadata.close)
 
     @classmethod
-    def on_filesystem(cls, root: str, validation: documents.Validation | None = None) -> Self:
+    def on_filesystem(
+        cls,
+        root: str,
+        validation: documents.Validation | None = None,
+        shared: Shared | None = None,
+    ) -> Self:
         """Open the registry in a folder; raise Conflict if another process has it open."""
         with ExitStack() as undo:
             own = Path(root, OWN)
             own.mkdir(parents=True, exist_ok=True)
-            undo.callback(os.close, _lock(own / "lock", root))
-            driver = FilesystemDriver(root)
+            undo.callback(os.close, _lock(own / "lock", root, bool(shared)))
+            if shared:
+                own = shared.folder(own)
+                own.mkdir(parents=True, exist_ok=True)
+                undo.callback(os.close, _lock(own / "lock", f"{root} as {shared.worker}"))
+            driver = FilesystemDriver(root, alone=not shared)
             undo.callback(driver.close)
-            registry = cls(driver, own / DATABASE, validation)
+            registry = cls(driver, own / DATABASE, validation, shared)
             registry._undo.push(undo.pop_all())
         return registry
 
     @classmethod
     def on_objects(
-        cls, driver: ObjectDriver, state: Path, validation: documents.Validation | None = None
+        cls,
+        driver: ObjectDriver,
+        state: Path,
+        validation: documents.Validation | None = None,
+        shared: Shared | None = None,
     ) -> Self:
         """Open the registry in a bucket; its rows are in the folder `state`.
 
@@ -90,10 +125,11 @@ class Registry:
             try:
                 driver.check()
                 presence = undo.enter_context(Presence(driver, own_name(own / NAME)))
-                registry = cls(driver, own / DATABASE, validation)
+                registry = cls(driver, own / DATABASE, validation, shared)
             except OSError as error:
                 raise Unavailable(f"{driver.bucket.name} cannot be used: {error}") from error
-            registry.collector.allowed = presence.demand_alone
+            if not shared:  # else the others know the same rows
+                registry.collector.allowed = presence.demand_alone
             registry._undo.push(undo.pop_all())
         return registry
 
@@ -126,10 +162,35 @@ class Registry:
         self.close()
 
 
-def _lock(path: Path, root: str) -> int:
+def _open_rows(driver: Driver, database: Path, shared: Shared | None) -> Metadata:
+    if shared is None:
+        return SqliteMetadata(database)
+    try:
+        from sampan.registry.postgresql import PostgresMetadata
+    except ImportError as error:
+        raise InvalidArgument(
+            f"metadata.postgresql: {error.name} is missing: install sampan[registry-postgresql]"
+        ) from error
+    try:
+        return PostgresMetadata(shared.address, _storage_id(driver))
+    except DatabaseAway as error:
+        raise Unavailable(f"metadata.postgresql: {error}") from error
+
+
+def _storage_id(driver: Driver) -> str:
+    """Return what tells a storage from others, whatever it is called where."""
+    path = f"{OWN}/id"
+    try:
+        return driver.read(path).decode("ascii", "replace")
+    except FileNotFoundError:
+        driver.write([(path, str(uuid.uuid4()).encode())])
+    return driver.read(path).decode("ascii", "replace")
+
+
+def _lock(path: Path, root: str, shared: bool = False) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         raise Conflict(f"another process works on the registry in {root}") from None

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sampan.registry.metadata import Row
-from sampan.registry.schema import SCHEMA, SCHEMA_VERSION
+from sampan.registry.schema import SCHEMA_VERSION, SQLITE
 
 # What lists show, told to whoever keeps answers: a repository, or "" for the catalog.
 _WATCHED = (("tags", "repository"), ("repositories", "name"))
@@ -24,6 +24,7 @@ class SqliteMetadata:
     """Each thread reads on a connection of its own."""
 
     shared = False
+    alone = True
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -64,7 +65,7 @@ class SqliteMetadata:
         tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
         script = [f"DROP TABLE {name};" for (name,) in self._writer.execute(tables).fetchall()]
         self._writer.executescript(
-            f"BEGIN; {''.join(script)} {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            f"BEGIN; {''.join(script)} {SQLITE} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
 
     @contextmanager
@@ -102,6 +103,9 @@ class SqliteMetadata:
         """Return the first row of an answer; None if there is none."""
         found = self.rows(query, *values)
         return found[0] if found else None
+
+    def ready(self) -> None:
+        """Nobody waits."""
 
     @contextmanager
     def hold(self, what: str) -> Iterator[bool]:

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, Self
@@ -47,10 +47,14 @@ class _Session:
     version: str = ""
 
 
+Hold = Callable[[str], AbstractContextManager[bool]]  # keeps other processes away
+
+
 class Uploads:
     """The uploads of all repositories."""
 
-    def __init__(self, driver: Driver, blobs: Blobs, quotas: Quotas) -> None:
+    def __init__(self, driver: Driver, blobs: Blobs, quotas: Quotas, hold: Hold) -> None:
+        self._hold = hold
         self._quotas = quotas
         self._driver = driver
         self._blobs = blobs
@@ -87,14 +91,12 @@ class Uploads:
         with self._lock:
             session = self._sessions.setdefault(key, _Session())
         if not session.lock.acquire(blocking=False):
-            raise RegistryError(
-                "BLOB_UPLOAD_INVALID",
-                {"upload": key},
-                message="another request is writing to this upload",
-                status=409,
-            )
+            raise _taken(key)
         try:
-            yield session
+            with self._hold(key) as got:
+                if not got:
+                    raise _taken(key)
+                yield session
         finally:
             session.lock.release()
 
@@ -201,6 +203,15 @@ class Uploads:
             except FileNotFoundError:
                 continue
         return time.time() if self._driver.list(folder) else None
+
+
+def _taken(key: str) -> RegistryError:
+    return RegistryError(
+        "BLOB_UPLOAD_INVALID",
+        {"upload": key},
+        message="another request is writing to this upload",
+        status=409,
+    )
 
 
 class Receiver:

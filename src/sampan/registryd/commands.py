@@ -56,6 +56,7 @@ def verify(options: argparse.Namespace, path: Path) -> int:
             upstreams.places(checked)
             settings.try_storage(checked)
             governing.retaining(checked)
+            governing.shared(checked)
             governing.scrubbing(checked)
             governing.audit_key(checked)
         except InvalidArgument as error:
@@ -74,6 +75,11 @@ def garbage_collect(options: argparse.Namespace, path: Path) -> int:
         raise InvalidArgument("a token service alone has no garbage")
     if settings.storage_kind(checked) == "inmemory":
         raise InvalidArgument("a registry in memory has no garbage when it is not running")
+    if governing.shared(checked):
+        raise InvalidArgument(
+            "registries that share a database collect while they serve: enable"
+            " storage.maintenance.garbagecollection"
+        )
     with settings.open_registry(checked) as registry:
         try:
             found = registry.collector.collect(

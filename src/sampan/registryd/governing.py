@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,13 @@ from sampan.registry.configuration.document import Checked
 from sampan.registry.configuration.nodes import seconds, size
 from sampan.registry.patterns import Pattern
 from sampan.registry.quotas import Quota
+from sampan.registry.registry import Shared
 from sampan.registry.retention import Rule, tag_pattern
 
 DAY = 86400.0
 SHORTEST = 60.0  # seconds
 KEY_BYTES = 16
+_WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def quotas(checked: Checked) -> list[Quota]:
@@ -36,6 +40,17 @@ def quotas(checked: Checked) -> list[Quota]:
         except InvalidArgument as error:
             raise InvalidArgument(f"quotas[{number}]: {error}") from error
     return found
+
+
+def shared(checked: Checked) -> Shared | None:
+    """Return where the rows are that several registries share; None: in a file of this one."""
+    address = checked.get("metadata.postgresql")
+    if not address:
+        return None
+    worker = str(checked.get("metadata.worker") or socket.gethostname())
+    if not _WORKER.fullmatch(worker):
+        raise InvalidArgument(f"metadata.worker: {worker[:64]!r} is no name for a registry")
+    return Shared(str(address), worker)
 
 
 @dataclass(frozen=True)

@@ -70,14 +70,15 @@ def open_registry(checked: Checked) -> Registry:
     kind = storage_kind(checked)
     rules = validation(checked)
     limits = governing.quotas(checked)
+    shared = governing.shared(checked)
     if kind == "inmemory":
         found = Registry.in_memory(rules)
     elif kind == "filesystem":
         root = str(checked.get("storage.filesystem.rootdirectory", DEFAULT_ROOT))
-        found = Registry.on_filesystem(root, rules)
+        found = Registry.on_filesystem(root, rules, shared)
     else:
         state = Path(checked.get("storage.state.directory", DEFAULT_ROOT))
-        found = Registry.on_objects(open_storage(checked), state, rules)
+        found = Registry.on_objects(open_storage(checked), state, rules, shared)
     try:
         found.quotas.define(limits)
         found.use(middlewares.addresses(checked, found.driver))
@@ -93,7 +94,9 @@ def own_folder(checked: Checked) -> Path | None:
     if kind in ("", "inmemory"):
         return None
     key = "filesystem.rootdirectory" if kind == "filesystem" else "state.directory"
-    return Path(str(checked.get(f"storage.{key}", DEFAULT_ROOT)), OWN)
+    own = Path(str(checked.get(f"storage.{key}", DEFAULT_ROOT)), OWN)
+    shared = governing.shared(checked)
+    return shared.folder(own) if shared and kind == "filesystem" else own
 
 
 def open_storage(checked: Checked) -> ObjectDriver:

@@ -89,6 +89,8 @@ def _relations(document: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("auth", f"must provide exactly one type. Provided: [{' '.join(kinds)}]")
     if look_up(document, "auth.token") is not None:
         yield from _token(document)
+    if look_up(document, "metadata.postgresql") and "inmemory" in drivers:
+        yield Problem("metadata.postgresql", "a registry in memory has nothing to share")
     path = look_up(document, "tokens.path", "/auth/token")
     if not (str(path).startswith("/") and len(str(path)) > 1) or str(path).endswith("/"):
         yield Problem("tokens.path", "must begin with a slash and not end with one")

@@ -251,6 +251,7 @@ SCRUB = Section(  # ours
 AUDIT = Section(  # ours
     {"path": Text(needed=True), "keyfile": Text(), "ignore": Many(Text())}
 )
+METADATA = Section({"postgresql": Text(needed=True), "worker": Text()})  # ours
 TOKENS = Section(  # ours
     {
         "directory": Text(needed=True),
@@ -334,6 +335,7 @@ ROOT = Section(
         "tokens": TOKENS,
         "quotas": QUOTAS,
         "retention": RETENTION,
+        "metadata": METADATA,
         "audit": AUDIT,
         "scrub": SCRUB,
     }

@@ -19,9 +19,11 @@ TRASH = "sampan/trash"  # below the root, outside of the layout: docker-registry
 class FilesystemDriver:
     """Keeps a registry below `root`, which is made if it is missing."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, alone: bool = True) -> None:
+        """`alone`: no other process works there, so what is on its way out can be removed."""
         self.root = root
-        shutil.rmtree(self._at(TRASH), ignore_errors=True)
+        if alone:
+            shutil.rmtree(self._at(TRASH), ignore_errors=True)
         os.makedirs(self._at(TRASH), exist_ok=True)
 
     def _at(self, path: str) -> str:
