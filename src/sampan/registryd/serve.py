@@ -30,7 +30,7 @@ from sampan.registry.health import Health
 from sampan.registry.metrics import Metrics
 from sampan.registry.notifications import Endpoint, Notifier
 from sampan.registry.registry import Registry
-from sampan.registry.server import Server, make_server
+from sampan.registry.server import make_server
 from sampan.registry.tokens.application import TokenApplication
 from sampan.registry.tokens.issuer import Issuer
 from sampan.registryd import (
@@ -43,8 +43,8 @@ from sampan.registryd import (
     token_settings,
     web,
 )
-from sampan.registryd.certificates import Certificates
 from sampan.registryd.mail import Post
+from sampan.registryd.tls import Tls
 from sampan.registryd.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 DEFAULT_ADDRESS = ":5000"
 OUTBOX = "notifications.db"
-LOOK_SECONDS = 60.0  # between looks at the files of certificates
+LEAST_TEND_SECONDS = 60.0
 FIRST_PURGE_SECONDS = 3600.0  # the first purge is somewhere within, so that replicas spread
 
 
@@ -72,12 +72,11 @@ async def serve(checked: Checked) -> None:
         if mailboxes:
             stack.enter_context(Post(mailboxes))
         lifetime = token_settings.lifetime(checked)
-        certificates = _certificates(checked)
-        if certificates:
-            stack.enter_context(certificates)
         address = str(checked.get("http.addr", DEFAULT_ADDRESS))
         listener = sockets.listen(address, checked.get("http.net", "tcp"), os.environ)
         stack.callback(listener.close)
+        tls = Tls()
+        await tls.prepare(checked, stack, listener)
         audit = governing.audit(checked)
         if audit:
             stack.callback(audit.close)
@@ -100,8 +99,8 @@ async def serve(checked: Checked) -> None:
             make_server(
                 served,
                 listener,
-                tls=certificates.tls if certificates else None,
-                http2=_http2(checked),
+                tls=tls.certificates.tls if tls.certificates else None,
+                http2=tls.http2(checked),
                 drain_seconds=int(seconds(checked.get("http.draintimeout", 0))),
             )
         )
@@ -109,12 +108,13 @@ async def serve(checked: Checked) -> None:
         while works:
             background.start(works.pop())
         loop = asyncio.get_running_loop()
-        if certificates:
-            background.start(_renew(server, certificates))
-            loop.add_signal_handler(signal.SIGHUP, _renew_now, server, certificates)
+        if tls.certificates:
+            for work in tls.works(server):
+                background.start(work)
+            loop.add_signal_handler(signal.SIGHUP, tls.hang_up, server)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.stop)
-        kind = ", tls" if certificates else ""
+        kind = ", tls" if tls.certificates else ""
         log.info("listening on %s%s", sockets.name_of(listener), kind)
         await server.ended()
     log.info("the registry has ended")
@@ -254,38 +254,6 @@ def _tell_failure(task: asyncio.Task[None]) -> None:
         log.error("a task beside the requests has failed", exc_info=error)
 
 
-def _http2(checked: Checked) -> bool:
-    """With TLS HTTP/2 is offered unless it is disabled; without, where h2c is enabled."""
-    if checked.get("http.tls.certificate"):
-        return not checked.get("http.http2.disabled", False)
-    return bool(checked.get("http.h2c.enabled", False))
-
-
-def _certificates(checked: Checked) -> Certificates | None:
-    paths = settings.certificate_paths(checked)
-    if paths is None:
-        return None
-    minimum = checked.get("http.tls.minimumtls") or "tls1.2"
-    minimum = "tls1.3" if minimum == "tls1.3" else "tls1.2"
-    return Certificates(*paths, checked.get("http.tls.clientcas", []), minimum)
-
-
-def _renew_now(server: Server, certificates: Certificates) -> None:
-    try:
-        server.renew(certificates.read())
-    except InvalidArgument as error:
-        log.error("certificates are not read anew: %s", error)
-    else:
-        log.info("certificates were read anew")
-
-
-async def _renew(server: Server, certificates: Certificates) -> None:
-    while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        if certificates.changed():
-            _renew_now(server, certificates)
-
-
 async def _tend(issuer: Issuer, lifetime: float) -> None:
     """Make and remove signing keys when it is time."""
     while True:
@@ -293,7 +261,7 @@ async def _tend(issuer: Issuer, lifetime: float) -> None:
             await asyncio.to_thread(issuer.keys.tend)
         except (OSError, InvalidArgument) as error:
             log.error("keys of the token service are not renewed: %s", error)
-        await asyncio.sleep(max(lifetime, LOOK_SECONDS))
+        await asyncio.sleep(max(lifetime, LEAST_TEND_SECONDS))
 
 
 async def _purge(registry: Registry, application: Application, purging: settings.Purging) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from sampan.registry.configuration.nodes import Problem
 from sampan.registry.configuration.refusals import refusals
 
 VERSION = "0.1"
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9-]{1,63}")
 LIMIT = 1 << 20  # bytes of a configuration
 
 
@@ -98,8 +100,10 @@ def _relations(document: Mapping[str, Any]) -> Iterator[Problem]:
     if isinstance(tls, dict):
         if bool(tls.get("certificate")) != bool(tls.get("key")):
             yield Problem("http.tls", "certificate and key go together")
-        if tls.get("clientcas") and not tls.get("certificate"):
+        ordered = look_up(tls, "letsencrypt.hosts")
+        if tls.get("clientcas") and not (tls.get("certificate") or ordered):
             yield Problem("http.tls.clientcas", "needs a certificate of the server")
+        yield from _letsencrypt(document, tls.get("letsencrypt"))
     prefix = look_up(document, "http.prefix", "")
     if prefix and not (str(prefix).startswith("/") and str(prefix).endswith("/")):
         yield Problem("http.prefix", "must begin and end with a slash")
@@ -108,6 +112,23 @@ def _relations(document: Mapping[str, Any]) -> Iterator[Problem]:
         for key in ("age", "interval", "dryrun"):
             if key not in purging:
                 yield Problem(f"storage.maintenance.uploadpurging.{key}", "is required")
+
+
+def _letsencrypt(document: Mapping[str, Any], given: Any) -> Iterator[Problem]:
+    if not isinstance(given, dict) or not any(given.values()):
+        return
+    place = "http.tls.letsencrypt"
+    if look_up(document, "http.tls.certificate"):
+        yield Problem(place, "cannot go with a certificate")
+    for key in ("cachefile", "hosts"):
+        if not given.get(key):
+            yield Problem(f"{place}.{key}", "is required")
+    if look_up(document, "http.net") == "unix":
+        yield Problem(place, "needs a socket of TCP, where the ACME server can come to")
+    hosts = given.get("hosts")
+    for number, host in enumerate(hosts if isinstance(hosts, list) else []):
+        if not _HOST.fullmatch(str(host)):
+            yield Problem(f"{place}.hosts[{number}]", f"{str(host)!r} is no name of a host")
 
 
 def _token(document: Mapping[str, Any]) -> Iterator[Problem]:

@@ -51,9 +51,6 @@ def refusals(document: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _tls(tls: Mapping[str, Any]) -> Iterator[Problem]:
-    letsencrypt = tls.get("letsencrypt") or {}
-    if any(letsencrypt.values()):
-        yield Problem("http.tls.letsencrypt", "this version does not ask for certificates")
     if tls.get("ciphersuites"):
         yield Problem(
             "http.tls.ciphersuites", "cannot be chosen: all that the server speaks are AEAD suites"

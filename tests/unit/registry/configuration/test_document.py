@@ -116,7 +116,6 @@ def test_what_is_wrong_is_told_with_its_place(text: str, told: str) -> None:
         ("reporting: {bugsnag: {apikey: x}}", "reporting.bugsnag"),
         ("compatibility: {schema1: {enabled: true}}", "compatibility.schema1"),
         ("policy: {repository: {classes: [image]}}", "policy.repository.classes"),
-        ("http: {tls: {letsencrypt: {email: x}}}", "http.tls.letsencrypt"),
         (
             "http: {tls: {certificate: x, key: y, ciphersuites: [TLS_X]}}",
             "http.tls.ciphersuites",
