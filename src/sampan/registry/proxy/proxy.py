@@ -59,10 +59,10 @@ class Proxy:
     def _sweep(self) -> None:
         """Throw away what transfers have left that a kill has ended.
 
-        On files of this machine we are alone; elsewhere another registry's may be under way.
+        On files of this machine we may know that we are alone; elsewhere another registry's may be under way.
         """
         registry = self._shared.registry
-        is_alone = isinstance(registry.driver, FilesystemDriver)
+        is_alone = isinstance(registry.driver, FilesystemDriver) and registry.metadata.alone
         before = time.time() + (DAY if is_alone else -DAY)
         for name in list(upload_folders(registry.driver)):
             if self.places.of(name) is not None:
