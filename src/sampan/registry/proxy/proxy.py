@@ -59,7 +59,7 @@ class Proxy:
     def _sweep(self) -> None:
         """Throw away what transfers have left that a kill has ended.
 
-        On files of this machine we may know that we are alone; elsewhere another registry's may be under way.
+        Who is not alone on a storage leaves what may be under way elsewhere.
         """
         registry = self._shared.registry
         is_alone = isinstance(registry.driver, FilesystemDriver) and registry.metadata.alone
