@@ -210,6 +210,21 @@ def test_an_image_may_be_pushed_without_a_tag_and_not_be_kept(
     assert image["RepoDigests"] == [f"{name}@{digest}"]
 
 
+def test_layers_keep_the_form_that_they_have_unless_they_are_forced(
+    clean: Daemon, hub: Registry, folder: Path
+) -> None:
+    base = f"{hub.address}/forms/base"
+    build(clean, folder, RECIPE, base, ("moby", {"push": "true"}))
+    recipe, name = f"FROM {base}\nRUN echo top >/top", f"{hub.address}/forms/top"
+    kinds = []
+    for force in ("false", "true"):
+        attributes = {"push": "true", "compression": "zstd", "force-compression": force}
+        made = build(clean, folder, recipe, name, ("moby", attributes))
+        manifest = in_registry(clean, hub, f"forms/top@{made.response['containerimage.digest']}")
+        kinds.append([one["mediaType"].rpartition("+")[2] for one in manifest["layers"]])
+    assert kinds == [["gzip"] * 3 + ["zstd"], ["zstd"] * 4]
+
+
 def test_a_client_that_leaves_an_output_leaves_nothing(clean: Daemon, folder: Path) -> None:
     (folder / "Dockerfile").write_text("FROM busybox\nCOPY sub /sub")
     served = _Silent({"context": folder, "dockerfile": folder})

@@ -50,6 +50,10 @@ class Exporting:
     def __init__(self, images: Images) -> None:
         self._images, self._store = images, images.store
 
+    def is_stored(self, layer: LayerPlace) -> bool:
+        """Tell whether some registry has a layer, in whatever form."""
+        return bool(self._store.layers.sources(layer.diff_id))
+
     async def measured(self, layer: LayerPlace, form: Compression) -> Descriptor:
         """Return what a layer is in some form; one that lies in a registry is not compressed."""
         if not form.force:
@@ -126,7 +130,8 @@ class Destination:
         self, layer: LayerPlace, form: Compression, wanted: Descriptor | None = None
     ) -> Descriptor:
         """Have a layer there, `wanted` or else in some form; return what it is."""
-        if wanted is None and form != GZIP:
+        other = form != GZIP and (form.force or not self._exporting.is_stored(layer))
+        if wanted is None and other:
             return await self._packed(layer, form)
         cargo = Cargo(parse_digest(layer.diff_id), Digest(layer.chain), wanted)
         shipped = await self._shipping.layer(cargo, _ignore)
