@@ -179,5 +179,5 @@ def test_our_command_line_grants(daemon: Daemon, tmp_path: Path) -> None:
         )  # fmt: skip
 
     assert "network.host is not allowed" in sampan().stderr
-    assert network_of(daemon) in sampan("--allow", "network.host").stdout
-    assert network_of(daemon) in sampan("--network", "host").stdout
+    assert network_of(daemon) in sampan("--allow", "network.host").stderr
+    assert network_of(daemon) in sampan("--network", "host").stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -94,7 +95,7 @@ def build(daemon: Daemon, folder: Path, *lines: str) -> str:
         text=True,
         check=False,
     )
-    return done.stdout + done.stderr
+    return re.sub(r"(?m)^#\d+ \d+\.\d+ ", "", done.stdout + done.stderr)
 
 
 def test_submodules_come_along(clean: Daemon, web: str, tmp_path: Path) -> None:
