@@ -204,6 +204,7 @@ def test_one_process_is_registry_and_token_service(namespace: str, images: str) 
     set_up(config)
     port = 5987  # the realm names it; the namespace is ours
     auth = trust(folder, f"http://127.0.0.1:{port}{PATH}")
+    more["audit"] = {"path": str(folder / "audit.log")}
     with registry(namespace, program=OURS, port=port, more={**more, **auth}) as hub:
         there = f"docker://{hub.address}/captain/app:1"
         copy = ["skopeo", "copy", "--src-tls-verify=false", "--dest-tls-verify=false"]
@@ -215,4 +216,12 @@ def test_one_process_is_registry_and_token_service(namespace: str, images: str) 
             hub.site.ask("GET", f"{PATH}?service=our+registry", headers=WRONG)
         reply = hub.site.ask("GET", f"{PATH}?service=our+registry", headers=WRONG)
         assert reply.status == 429
+        told = [json.loads(line) for line in (folder / "audit.log").read_text().splitlines()]
+        found = {(line["action"], line["result"], line.get("user", "")) for line in told}
+        assert {
+            ("token", "done", "captain"),
+            ("token", "done", "sailor"),
+            ("token", "refused", "captain"),
+            ("push", "done", "captain"),
+        } <= found
     shutil.rmtree(folder)

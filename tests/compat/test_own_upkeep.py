@@ -100,3 +100,21 @@ def test_a_registry_that_was_killed_leaves_nothing_in_the_way(hub: Registry) -> 
     assert run(hub, "quotas") == []
     hub.start()
     assert run(hub, "retention") == ["nothing to remove"]
+
+
+def test_it_is_done_by_itself(tmp_path: Path) -> None:
+    rule = {"repositories": ["**"], "keeplast": 1}
+    more = {
+        "retention": {"interval": "50ms", "rules": [rule]},
+        "scrub": {"enabled": True, "interval": "50ms", "rate": "0"},
+        "audit": {"path": str(tmp_path / "audit.log")},
+    }
+    with registry(program=OURS, more=more) as hub:
+        for tag in ("1", "2"):
+            push(hub, "team/app", tag, image(small_layer(tag)))
+        eventually(lambda: hub.tags("team/app") == ["2"])
+        (path, *_) = hub.storage.glob("docker/registry/v2/blobs/*/*/*/data")
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+        eventually(lambda: '"action":"scrub"' in (tmp_path / "audit.log").read_text())
+        assert f"sha256:{path.parent.name} is damaged" in hub.log
+        assert run(hub, "audit") == ["ok"]

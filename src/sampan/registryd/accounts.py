@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sampan.errors import InvalidArgument, SampanError
+from sampan.errors import InvalidArgument
 from sampan.registry.auth import htpasswd
 from sampan.registry.configuration.document import Checked, load
 from sampan.registry.tokens.accounts import Accounts
@@ -201,9 +201,9 @@ def run(options: Options, path: Path) -> int:
     wrong = [str(problem) for problem in checked.problems if not problem.unknown]
     if wrong:
         raise InvalidArgument(f"{path}: {wrong[0]}")
-    try:
-        with Accounts(token_settings.directory(checked) / token_settings.ACCOUNTS) as accounts:
-            actions[options.action](accounts, checked, options, options.words)
-    except OSError as error:
-        raise SampanError(f"{error.filename}: {error.strerror}") from error
+    with (
+        token_settings.readable(checked),
+        Accounts(token_settings.directory(checked) / token_settings.ACCOUNTS) as accounts,
+    ):
+        actions[options.action](accounts, checked, options, options.words)
     return 0

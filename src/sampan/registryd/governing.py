@@ -123,9 +123,11 @@ def audit(checked: Checked) -> AuditLog | None:
     path = checked.get("audit.path")
     if not path:
         return None
-    return AuditLog(
-        Path(str(path)), audit_key(checked), [str(name) for name in checked.get("audit.ignore", [])]
-    )
+    ignored = [str(name) for name in checked.get("audit.ignore", [])]
+    try:
+        return AuditLog(Path(str(path)), audit_key(checked), ignored)
+    except OSError as error:
+        raise InvalidArgument(f"audit.path: {path}: {error.strerror}") from error
 
 
 def audit_key(checked: Checked) -> bytes:

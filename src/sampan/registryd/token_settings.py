@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, Unavailable
 from sampan.registry.configuration.document import Checked
 from sampan.registry.configuration.nodes import seconds
 from sampan.registry.tokens.accounts import Accounts
@@ -63,9 +64,22 @@ def sessions(checked: Checked, accounts: Accounts) -> Sessions:
 
 
 @contextmanager
+def readable(checked: Checked) -> Iterator[None]:
+    """Raise Unavailable for a directory that cannot be used."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise Unavailable(f"tokens.directory: {directory(checked)}: {reason}") from error
+
+
+@contextmanager
 def issuer(checked: Checked) -> Iterator[Issuer]:
     """Open a token service."""
-    with Accounts(directory(checked) / ACCOUNTS) as accounts:
+    with ExitStack() as stack:
+        with readable(checked):
+            accounts = stack.enter_context(Accounts(directory(checked) / ACCOUNTS))
+            ring = key_ring(checked)
         terms = Terms(
             str(checked.get("tokens.issuer")),
             [str(name) for name in checked.get("tokens.services")],
@@ -76,5 +90,4 @@ def issuer(checked: Checked) -> Iterator[Issuer]:
             Attempts(checked.get("tokens.attempts.name", NAME_ATTEMPTS), NAME_SECONDS),
             Attempts(checked.get("tokens.attempts.address", ADDRESS_ATTEMPTS), ADDRESS_SECONDS),
         )
-        ring = key_ring(checked)
         yield Issuer(terms, accounts, ring, sessions(checked, accounts), throttle)

@@ -51,7 +51,10 @@ class Upkeep:
         if not lock.acquire(blocking=False):
             raise Conflict(f"{kind}: the registry is at it already")
         try:
-            yield
+            with self._registry.metadata.hold(kind) as got:
+                if not got:
+                    raise Conflict(f"{kind}: another registry on this storage is at it already")
+                yield
         finally:
             lock.release()
 

@@ -10,6 +10,7 @@ from sampan.registryd.main import main
 
 FILE = """
 version: 0.1
+http: {{addr: "127.0.0.1:0"}}
 tokens: {{directory: {}, issuer: desk, services: [hub]}}
 """
 
@@ -119,3 +120,15 @@ def test_a_wrong_section_is_refused(
 ) -> None:
     config.write_text(f"version: 0.1\n{more}\n")
     assert any(complaint in row[0] for row in run(capsys, "verify", status=1))
+
+
+def test_a_directory_that_cannot_be_used_is_named(config: Path, capsys: Output) -> None:
+    config.with_name("tokens").write_text("no folder")
+    (complaint,) = run(capsys, "user", "ls", status=1)
+    assert complaint[0].startswith("sampan-registry: tokens.directory: ")
+    assert main(["serve", str(config)]) == 1
+    assert "tokens.directory" in capsys.readouterr().err
+    config.with_name("tokens").unlink()
+    config.with_name("tokens").mkdir()
+    config.with_name("tokens").joinpath("accounts.db").write_text("no database " * 100)
+    assert "not a database" in run(capsys, "user", "ls", status=1)[0][0]

@@ -113,6 +113,8 @@ class KeyRing:
     def current(self) -> SigningKey:
         """Return the key that signs: the newest that everybody has had time to hear of."""
         keys = self.published()
+        if not keys:
+            raise OSError(f"{self._folder} has no signing key")
         known = [key for key in keys if key.made <= time.time() - ANNOUNCED]
         return known[-1] if known else keys[0]
 
@@ -147,7 +149,7 @@ class KeyRing:
     def tend(self) -> None:
         """Make a new key if it is time, and remove those that verify nothing any more."""
         with self._changing():
-            keys = self._read()
+            keys = self._read() or [self._make_key()]  # somebody may have removed them all
             moment = time.time()
             if self._interval and keys[-1].made + self._interval < moment:
                 keys.append(self._make_key())
@@ -160,7 +162,7 @@ class KeyRing:
             for key in gone:
                 _remove(key)
                 log.info("signing key %s is removed", key.id)
-            if gone or len(keys) != len(self._keys):
+            if gone or [key.path for key in keys] != [key.path for key in self._keys]:
                 self._publish()
 
     def _publish(self) -> None:

@@ -127,3 +127,13 @@ def test_trusted_files_that_break_are_kept_as_they_were(
     assert trusted.key({"kid": kid})
     path.write_text(good)
     assert trusted.key({"kid": kid})
+
+
+def test_keys_that_were_removed_are_made_anew(tmp_path: Path, clock: Clock) -> None:
+    made = ring(tmp_path)
+    first = made.current().id
+    for path in tmp_path.glob("signing-*"):
+        path.unlink()
+    made.tend()
+    assert made.current().id != first
+    verified(made.sign({}, True), Trusted.read(str(tmp_path / "root.pem"), ""))
