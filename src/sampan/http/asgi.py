@@ -4,6 +4,9 @@ An application finds `SENDFILE` among the extensions of a request, and may send,
 
     {"type": SENDFILE, "file": descriptor, "offset": 0, "count": bytes}
 
+and, where a request's body has a length, `POUR`: a function that gives the body to another one, in
+a thread (see `LengthBody.pour`), in the place of receiving it.
+
 Only heads go through h11; bodies go from the socket to the application as they are.
 """
 
@@ -15,14 +18,14 @@ import os
 import re
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import h11
 
 from sampan.errors import InvalidArgument
-from sampan.http.bodies import Body, ChunkedBody, LengthBody
+from sampan.http.bodies import Body, ChunkedBody, CutOff, LengthBody, Sink
 from sampan.http.connection import (
     BODILESS,
     REASONS,
@@ -34,7 +37,7 @@ from sampan.http.limits import Limits
 from sampan.http.request import Request
 from sampan.http.response import Response
 from sampan.http.server import Server
-from sampan.http.stream import Stream, ready
+from sampan.http.stream import SocketStream, Stream, ready
 
 log = logging.getLogger(__name__)
 Message = MutableMapping[str, Any]
@@ -42,6 +45,7 @@ Application = Callable[
     [Any, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
 ]
 SENDFILE = "sampan.sendfile"
+POUR = "sampan.pour"
 THREADS = 8  # that wait for the disks from which files are sent
 STEP = 4 << 20  # bytes that a thread sends before others have their turn
 STALL_SECONDS = 300.0  # that a client may let a file wait
@@ -147,14 +151,30 @@ class AsgiConnection(Connection):
             "headers": list(head.headers),
             "client": self._client,
             "server": self._server,
-            "extensions": {SENDFILE: {}},
+            "extensions": self._extensions(),
         }
 
-    async def _receive(self) -> Message:
+    def _extensions(self) -> dict[str, Any]:
+        pours = isinstance(self._body, LengthBody) and isinstance(self._stream, SocketStream)
+        return {SENDFILE: {}, **({POUR: self._pour} if pours else {})}
+
+    async def _go_on(self) -> None:
         if self._waits:
             self._waits = False
             await self._stream.send(_CONTINUE)
+
+    async def _pour(self, sink: Sink, threads: Executor, idle_seconds: float) -> None:
+        assert isinstance(self._body, LengthBody)
         try:
+            await self._go_on()
+            await self._body.pour(sink, threads, idle_seconds)
+        except CutOff:
+            self._keep, self._gone = False, True
+            raise
+
+    async def _receive(self) -> Message:
+        try:
+            await self._go_on()
             data = await self._body.read()
         except OSError:
             self._keep, self._gone = False, True

@@ -6,13 +6,22 @@ malformed InvalidArgument.
 
 from __future__ import annotations
 
+import asyncio
 import re
+import select
+import socket
+from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Protocol
 
 from sampan.errors import InvalidArgument
-from sampan.http.stream import Stream
+from sampan.http.stream import SocketStream, Stream
 
 PIECE = 256 << 10  # bytes that are read at once
+BUFFER = 512 << 10  # bytes that a thread receives before it passes them on
+TURN = 8 << 20  # bytes that a thread receives before others have their turn
+BREATH = 2  # milliseconds that a thread waits for more than it has
+Sink = Callable[[memoryview], None]
 _LINE = 4096  # bytes of a chunk's size with its extensions, or of a trailer
 _TRAILERS = 64
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?", re.ASCII)
@@ -27,6 +36,10 @@ class Body(Protocol):
 
     async def read(self) -> bytes:
         """Return the next bytes; none at the end."""
+
+
+class CutOff(ConnectionResetError):
+    """The client went away amid a body."""
 
 
 class LengthBody:
@@ -45,9 +58,80 @@ class LengthBody:
             return b""
         data = await self._stream.receive(min(self._left, PIECE))
         if not data:
-            raise ConnectionResetError("the body is cut off")
+            raise CutOff("the body is cut off")
         self._left -= len(data)
         return data
+
+    async def pour(self, sink: Sink, threads: Executor, idle_seconds: float) -> None:
+        """Give the rest of the body to `sink`, in a thread: from a plain socket to its buffer.
+
+        The bytes are valid during the call only. Raises CutOff, TimeoutError if nothing comes for
+        too long, and what `sink` raises.
+        """
+        loop = asyncio.get_running_loop()
+        assert isinstance(self._stream, SocketStream)
+        async with asyncio.timeout(idle_seconds):
+            early = await self.read()
+        drain = _Drain(self._stream.sock, sink)
+        step: asyncio.Future[int]
+        step = loop.run_in_executor(threads, drain.pass_on, early)
+        while True:
+            try:
+                self._left -= await asyncio.shield(step)
+            except asyncio.CancelledError:
+                await asyncio.wait([step])  # nobody may close what a thread still uses
+                raise
+            if not self._left:
+                return
+            async with asyncio.timeout(idle_seconds):
+                await self._stream.readable()
+            step = loop.run_in_executor(threads, drain, min(self._left, TURN))
+
+
+class _Drain:
+    """What a thread does with the bytes that have arrived."""
+
+    def __init__(self, sock: socket.socket, sink: Sink) -> None:
+        self._sock = sock
+        self._sink = sink
+        self._buffer = memoryview(bytearray(BUFFER))
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+
+    def pass_on(self, early: bytes) -> int:
+        """Begin with what was read already; it is not counted."""
+        if early:
+            self._sink(memoryview(early))
+        return 0
+
+    def __call__(self, most: int) -> int:
+        """Receive up to `most` bytes without waiting for long; return how many."""
+        taken = 0
+        while taken < most:
+            count = self._receive(most - taken)
+            if not count:
+                break
+            self._sink(self._buffer[:count])
+            taken += count
+        return taken
+
+    def _receive(self, most: int) -> int:
+        filled, most = 0, min(most, BUFFER)
+        while filled < most:
+            try:
+                count = self._sock.recv_into(self._buffer[filled:most])
+            except BlockingIOError:
+                if filled and self._poll.poll(BREATH):
+                    continue
+                break
+            except OSError:
+                count = 0
+            if not count:
+                if filled:
+                    break  # what came before counts; the next call finds the end again
+                raise CutOff("the body is cut off")
+            filled += count
+        return filled
 
 
 class ChunkedBody:
@@ -81,7 +165,7 @@ class ChunkedBody:
     async def _more(self) -> None:
         data = await self._stream.receive(PIECE)
         if not data:
-            raise ConnectionResetError("the body is cut off")
+            raise CutOff("the body is cut off")
         self._buffer, self._at = self._buffer[self._at :] + data, 0
 
     async def _line(self) -> bytes:

@@ -238,7 +238,7 @@ class Receiver:
         """Take no more than so many bytes in all; then `refuse` raises what is answered."""
         self._room, self._refuse = room, refuse
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append. What was not written entirely is not counted."""
         if self._room is not None and self._refuse and self.offset + len(data) > self._room:
             self._refuse(self.offset + len(data))

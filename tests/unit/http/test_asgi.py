@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sampan.http.asgi import SENDFILE, AsgiServer
+from sampan.http.asgi import POUR, SENDFILE, AsgiServer
+from sampan.http.bodies import CutOff
 from sampan.http.limits import Limits
 from tests.unit.http.conftest import QUICK, Connect, serve_while
 
@@ -25,6 +27,7 @@ class Demo:
         self.scopes: list[Any] = []
         self.bodies: list[bytes] = []
         self.gone = 0
+        self.full = False
         self.file = file
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -51,6 +54,33 @@ class Demo:
             if not message["more_body"]:
                 break
         self.bodies.append(body)
+        await self.ok(scope, receive, send)
+
+    async def pour(self, scope: Any, receive: Any, send: Any) -> None:
+        """Take the body in a thread."""
+        if POUR not in scope["extensions"]:
+            await self.read(scope, receive, send)
+            return
+        body = bytearray()
+
+        def sink(piece: memoryview) -> None:
+            if self.full:
+                raise OSError(28, "No space left on device")
+            body.extend(piece)
+
+        with ThreadPoolExecutor(1) as threads:
+            try:
+                await scope["extensions"][POUR](sink, threads, 0.2)
+            except CutOff:
+                self.gone += 1
+                self.bodies.append(bytes(body))
+                return
+            except OSError as error:  # TimeoutError is one
+                self.bodies.append(bytes(body))
+                await self.start(send, 507 if error.errno else 408)
+                await send({"type": "http.response.body"})
+                return
+        self.bodies.append(bytes(body))
         await self.ok(scope, receive, send)
 
     async def pieces(self, scope: Any, receive: Any, send: Any) -> None:
@@ -135,16 +165,17 @@ def test_an_application_is_told_what_was_asked() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"content", os.urandom(700_000)])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_bodies_arrive_whole_and_connections_go_on(body: bytes, chunked: bool) -> None:
+@pytest.mark.parametrize("path", [b"/read", b"/pour"])
+def test_bodies_arrive_whole_and_connections_go_on(path: bytes, body: bytes, chunked: bool) -> None:
     async def script(connect: Connect, demo: Demo) -> None:
         peer = connect()
         for _ in range(2):
             if chunked:
                 size = b"%x\r\n" % len(body)
                 wire = size + body + b"\r\n0\r\n\r\n" if body else b"0\r\n\r\n"
-                await peer.send(PUT % b"/read" + b"Transfer-Encoding: chunked\r\n\r\n" + wire)
+                await peer.send(PUT % path + b"Transfer-Encoding: chunked\r\n\r\n" + wire)
             else:
-                await peer.send(PUT % b"/read" + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+                await peer.send(PUT % path + b"Content-Length: %d\r\n\r\n" % len(body) + body)
             assert b"OK" in await peer.until(b"\r\n\r\nOK")
         assert demo.bodies == [body, body]
 
@@ -206,10 +237,11 @@ def test_the_wait_for_100_continue_ends_when_the_body_is_wanted() -> None:
     async def script(connect: Connect, demo: Demo) -> None:
         peer = connect()
         expect = b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"
-        await peer.send(PUT % b"/read" + expect)
-        await peer.until(b"HTTP/1.1 100 Continue\r\n\r\n")
-        await peer.send(b"ab")
-        await peer.until(b"OK")
+        for path in (b"/read", b"/pour"):
+            await peer.send(PUT % path + expect)
+            await peer.until(b"HTTP/1.1 100 Continue\r\n\r\n")
+            await peer.send(b"ab")
+            await peer.until(b"OK")
         await peer.send(PUT % b"/ok" + expect)
         refused = await peer.rest()
         assert b"100 Continue" not in refused
@@ -239,6 +271,35 @@ def test_a_body_that_is_cut_off_is_told_and_not_answered(wire: bytes) -> None:
         peer.sock.shutdown(1)
         assert await peer.rest() == b""
         assert (demo.gone, demo.bodies) == (1, [])
+
+    serve(script)
+
+
+def test_what_came_before_the_end_of_a_poured_body_counts() -> None:
+    async def script(connect: Connect, demo: Demo) -> None:
+        peer = connect()
+        await peer.send(PUT % b"/pour" + b"Content-Length: 9\r\n\r\nabc")
+        await peer.send(b"de")
+        peer.sock.shutdown(1)
+        assert await peer.rest() == b""
+        assert (demo.gone, demo.bodies) == (1, [b"abcde"])
+
+    serve(script)
+
+
+def test_a_poured_body_that_stops_or_finds_no_room_is_answered() -> None:
+    async def script(connect: Connect, demo: Demo) -> None:
+        stalled = connect()
+        await stalled.send(PUT % b"/pour" + b"Content-Length: 9\r\n\r\nabc")
+        assert (await stalled.rest()).startswith(b"HTTP/1.1 408 ")
+        demo.full = True
+        refused = connect()
+        await refused.send(PUT % b"/pour" + b"Content-Length: 3\r\n\r\nabc")
+        await refused.until(b"HTTP/1.1 507 ")
+        demo.full = False
+        await refused.send(PUT % b"/pour" + b"Content-Length: 3\r\n\r\nxyz")
+        await refused.until(b"OK")
+        assert demo.bodies == [b"abc", b"", b"xyz"]
 
     serve(script)
 

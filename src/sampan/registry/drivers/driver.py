@@ -42,7 +42,8 @@ class Writer(Protocol):
         Empty where nobody else can.
         """
 
-    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append. Whoever calls may use the bytes for something else afterwards."""
 
     def sync(self) -> None:
         """Return when all that was written outlasts a power failure."""

@@ -7,8 +7,11 @@ import contextlib
 import re
 from collections.abc import AsyncIterator
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from sampan.http.asgi import POUR
+from sampan.http.bodies import CutOff
 from sampan.registry import names
 from sampan.registry.auth.access import Scope
 from sampan.registry.endpoints.blobs import OCTETS
@@ -158,12 +161,28 @@ def _content_range(call: Call) -> int | None:
 
 
 async def _receive(call: Call, receiver: Receiver) -> None:
-    """Write the body as it comes: one piece is written and hashed while the next arrives."""
+    """Write the body as it comes."""
+    pour = call.request.scope.get("extensions", {}).get(POUR)
+    idle = call.service.idle_seconds
+    try:
+        if pour:
+            await pour(receiver.write, call.threads, idle)
+        else:
+            await _write_pieces(call, receiver, idle)
+    except CutOff:
+        raise ClientDisconnect from None
+    except TimeoutError:
+        raise RegistryError(
+            "BLOB_UPLOAD_INVALID", message="the client sent nothing for too long", status=408
+        ) from None
+
+
+async def _write_pieces(call: Call, receiver: Receiver, idle: float) -> None:
+    """Write and hash one piece while the next arrives. Raises TimeoutError."""
     loop = asyncio.get_running_loop()
     writing: asyncio.Future[None] | None = None
     pieces: list[bytes] = []
     size = 0
-    idle = call.service.idle_seconds
     try:
         async with asyncio.timeout(idle) as deadline:
             async for chunk in call.request.stream():
@@ -175,10 +194,6 @@ async def _receive(call: Call, receiver: Receiver) -> None:
                     writing = loop.run_in_executor(call.threads, receiver.write, b"".join(pieces))
                     pieces, size = [], 0
                     deadline.reschedule(loop.time() + idle)
-    except TimeoutError:
-        raise RegistryError(
-            "BLOB_UPLOAD_INVALID", message="the client sent nothing for too long", status=408
-        ) from None
     finally:
         # Also what came before a broken connection is kept: the client can go on from there.
         if writing:
