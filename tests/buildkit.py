@@ -23,7 +23,7 @@ from grpclib.server import Stream
 
 from sampan.http.grpc import connected, serve
 from sampan.http.stream import SocketStream
-from sampan.spec.buildkit import control_pb2, gateway_pb2, session_pb2, solver_pb2
+from sampan.spec.buildkit import control_pb2, errors_pb2, gateway_pb2, session_pb2, solver_pb2
 from sampan.spec.buildkit.session_pb2 import Packet
 from tests.buildkit_stores import Stores
 
@@ -430,6 +430,9 @@ async def _drive(
     except GRPCError as error:
         decision = pb.ReturnRequest()
         decision.error.code, decision.error.message = error.status.value, error.message or ""
+        for detail in error.details or ():
+            assert isinstance(detail, errors_pb2.Source)
+            decision.error.details.add().Pack(detail)
     await one.gateway("Return", decision, pb.ReturnResponse, ref)
     return dict(decision.result.metadata)
 

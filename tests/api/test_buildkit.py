@@ -137,8 +137,40 @@ def test_the_dockerfile_may_be_elsewhere(clean: Daemon, folder: Path, tmp_path: 
     (other / "Recipe").write_text("FROM scratch\nCOPY sub /sub\nCOPY tool /")
     (other / "Recipe.dockerignore").write_text("tool")
     served = Folders({"context": folder, "dockerfile": other})
-    with pytest.raises(GRPCError, match=r"(?s)stat tool: file does not exist.*Recipe:3"):
+    with pytest.raises(GRPCError, match="stat tool: file does not exist") as raised:
         asyncio.run(buildkit.build(clean.socket, served, "made", filename="Recipe"))
+    assert place_of(raised.value) == ("Recipe", "COPY tool /", [3])
+
+
+def place_of(error: GRPCError) -> tuple[str, str, list[int]]:
+    """Return which file and lines an error is said to come from, and the first of them."""
+    [source] = error.details or ()
+    lines = [it.start.line for it in source.ranges]
+    text = source.info.data.decode().splitlines()[lines[0] - 1]
+    return source.info.filename, text, lines
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sentence", "lines"),
+    [
+        ("FROM busybox\n\nNONE\n", "on line 3: unknown instruction: NONE", [3]),
+        ("FROM busybox\nCOPY <<E /x\n1\n", "on line 2: unterminated heredoc", [2]),
+        ("FROM busybox\nRUN true\nRUN exit \\\n  3\n",
+         'process "/bin/sh -c exit   3" did not complete successfully: exit code: 3', [3, 4]),
+        ("FROM busybox\nENV A=${B\nRUN true", "syntax error: missing '}'", [2]),
+        ("FROM busybox\nCOPY --from=busybox /none /", "COPY failed: stat /none: file does not"
+         " exist", [2]),
+        ("FROM $NONE\n", "base name ($NONE) should not be blank", [1]),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_with_its_lines(
+    clean: Daemon, folder: Path, recipe: str, sentence: str, lines: list[int]
+) -> None:
+    with pytest.raises(GRPCError) as raised:
+        build(clean, folder, recipe, "made")
+    assert (raised.value.message or "").endswith(sentence)
+    assert place_of(raised.value)[2] == lines
+    assert place_of(raised.value)[1] == recipe.splitlines()[lines[0] - 1]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from sampan.build.faults import fault_of, mark
 from sampan.build.instructions.model import Arg, From, Instruction, Place
 from sampan.build.instructions.parsing import parse
 from sampan.build.source import Source, read_source
@@ -63,7 +64,7 @@ class Dockerfile:
     def located(self, error: Exception, place: Place) -> InvalidArgument:
         """Return an error with its place in the file."""
         if "\n---" in str(error) or not place.first:
-            return InvalidArgument(str(error))
+            return mark(InvalidArgument(str(error)), fault_of(error))
         return self.source.located(error, place.first, place.last)
 
 

@@ -16,6 +16,7 @@ from sampan.build.contexts import Contexts
 from sampan.build.display import Speaker, Voices
 from sampan.build.dockerfile import Dockerfile, Stage, parse_triggers
 from sampan.build.entitlements import Entitlements
+from sampan.build.faults import mark
 from sampan.build.fetching import Sources
 from sampan.build.graph import Needed, Plan, stage_from
 from sampan.build.instructions import copy as copying
@@ -191,8 +192,13 @@ class _StageRun:
             place, source = it.place, self._build.dockerfile.source
             if not place.first or "\n---" in str(error):
                 raise
-            excerpt = source.excerpt(place.first, place.last)
-            raise type(error)(f"{error}\n{excerpt}") from error
+            located = type(error)(f"{error}\n{source.excerpt(place.first, place.last)}")
+            raise mark(located, source.fault(str(error), place.first, place.last)) from error
+        except StepFailed as error:
+            if it.place.first:
+                source = self._build.dockerfile.source
+                mark(error, source.fault(error.sentence, it.place.first, it.place.last))
+            raise
         self._voice.result(state.id())
         return state
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sampan.build import words
+from sampan.build.faults import Fault, mark
 from sampan.build.shell import Shell
 from sampan.errors import InvalidArgument
 
@@ -69,7 +70,13 @@ class Source:
     def located(self, error: Exception, first: int, last: int = 0) -> InvalidArgument:
         """Return an error with its place and the lines around it, as BuildKit shows them."""
         message = f"dockerfile parse error on line {first}: {error}"
-        return InvalidArgument(f"{message}\n{self.excerpt(first, last or first)}")
+        located = InvalidArgument(f"{message}\n{self.excerpt(first, last or first)}")
+        return mark(located, self.fault(message, first, last or first))
+
+    def fault(self, sentence: str, first: int, last: int) -> Fault:
+        """Return what is wrong with some lines, for clients that show them by themselves."""
+        content = "".join(map(str.__add__, self.lines, self.ends))
+        return Fault(sentence, self.name, content.encode("utf-8", "replace"), first, last)
 
     def excerpt(self, first: int, last: int) -> str:
         """Return the lines around a place; those meant are marked."""
@@ -91,6 +98,8 @@ def read_source(content: bytes, name: str = "Dockerfile") -> Source:
     if lines and not lines[-1]:
         lines.pop()
     ends = ["\r\n" if line.endswith("\r") else "\n" for line in lines]
+    if lines and not text.endswith("\n"):
+        ends[-1] = ends[-1].removesuffix("\n")
     source = Source(name, [line.removesuffix("\r") for line in lines], ends)
     start = _read_directives(source)
     _Splitter(source, start).run()

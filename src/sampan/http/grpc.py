@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from google.protobuf.any_pb2 import Any as Any_
 from google.protobuf.message import Message
+from google.rpc import status_pb2
 from grpclib import client, const, server
 from grpclib.client import Handler
 from grpclib.const import Status
@@ -139,6 +141,21 @@ def _bound_messages(connection: Connection) -> None:
     connection.create_stream = bounded  # type: ignore[method-assign]
 
 
+class _Details(ProtoStatusDetailsCodec):
+    """Sends details that came from a peer as they are: whatever they are of."""
+
+    def encode(
+        self, status: Status, message: str | None, details: Sequence[Message] | None
+    ) -> bytes:
+        told = status_pb2.Status(code=status.value, message=message or "")
+        for detail in details or ():
+            if isinstance(detail, Any_):
+                told.details.append(detail)
+            else:
+                told.details.add().Pack(detail)
+        return bytes(told.SerializeToString())
+
+
 class _Methods(dict[str, const.Handler]):
     """The methods of all services; the others are refused in a form that Go's clients read.
 
@@ -161,9 +178,7 @@ async def serve(stream: Duplex, services: Collection[IServable]) -> None:
 
     HTTP/2 begins with the next byte of the stream ("prior knowledge").
     """
-    host = server.Server(
-        services, codec=ProtoCodec(), status_details_codec=ProtoStatusDetailsCodec()
-    )
+    host = server.Server(services, codec=ProtoCodec(), status_details_codec=_Details())
     host._mapping = _Methods(host._mapping)
     protocol = host._protocol_factory()
     try:

@@ -11,8 +11,10 @@ from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 
+from sampan.build.faults import Fault, fault_of
 from sampan.build.solver import StepFailed
 from sampan.errors import Forbidden, SampanError, Unauthorized, Unavailable, Unsupported
+from sampan.spec.buildkit import errors_pb2, solver_pb2
 
 # Of all other errors clients show the sentence alone, as of BuildKit's own.
 _STATUS: Final[dict[type[SampanError], Status]] = {
@@ -21,6 +23,8 @@ _STATUS: Final[dict[type[SampanError], Status]] = {
     Unavailable: Status.UNAVAILABLE,
     Unsupported: Status.UNIMPLEMENTED,
 }
+_LANGUAGE: Final = "Dockerfile"
+_LINES: Final = 1000  # that are marked at most
 Metadata = dict[str, str]
 Unary = Callable[[Any, Metadata], Awaitable[Message]]
 Streaming = Callable[[Any, Metadata], AsyncIterator[Message]]
@@ -96,10 +100,22 @@ def both_ways(
 
 
 def told(error: SampanError | StepFailed) -> GRPCError:
-    """Return an error as a client shows it."""
-    if isinstance(error, StepFailed):
-        return GRPCError(Status.UNKNOWN, error.sentence)
-    return GRPCError(_STATUS.get(type(error), Status.UNKNOWN), str(error))
+    """Return an error as a client shows it: with the lines of the Dockerfile by themselves."""
+    status = _STATUS.get(type(error), Status.UNKNOWN) if isinstance(error, SampanError) else None
+    sentence = error.sentence if isinstance(error, StepFailed) else str(error)
+    fault = fault_of(error)
+    if fault is None:
+        return GRPCError(status or Status.UNKNOWN, sentence)
+    return GRPCError(status or Status.UNKNOWN, fault.sentence, [_source(fault)])
+
+
+def _source(fault: Fault) -> errors_pb2.Source:
+    info = solver_pb2.SourceInfo(filename=fault.name, data=fault.content, language=_LANGUAGE)
+    lines = [
+        solver_pb2.Range(start=solver_pb2.Position(line=it), end=solver_pb2.Position(line=it))
+        for it in range(fault.first, min(fault.last, fault.first + _LINES) + 1)
+    ]
+    return errors_pb2.Source(info=info, ranges=lines)
 
 
 def _plain(stream: Stream[Any, Any]) -> Metadata:

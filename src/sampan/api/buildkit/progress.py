@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
+from sampan.build.faults import sentence_of
 from sampan.errors import SampanError
 from sampan.spec.buildkit import control_pb2 as pb
 from sampan.spec.docker.images import ProgressMessage
@@ -247,7 +248,7 @@ class Voice:
     def fail(self, error: BaseException) -> None:
         """Complete the last vertex with an error."""
         if self._vertex:
-            self._vertex.end(str(error) or "context canceled")
+            self._vertex.end(sentence_of(error) or "context canceled")
 
 
 def _pulled(vertex: Vertex, message: ProgressMessage) -> None:

@@ -1,0 +1,31 @@
+"""What BuildKit's checks find in a Dockerfile, written so that it can be compared with a table."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from sampan.build.builder import Recipe
+from sampan.build.tree import Spool, Tree
+from sampan.errors import InvalidArgument
+from sampan.spec.build import BuildOptions
+from tests.build_worker import Yard
+
+
+def checked(text: str) -> list[Any] | str:
+    """Return rules, messages and lines, sorted; the message if the file is refused."""
+    return asyncio.run(_checked(text))
+
+
+async def _checked(text: str) -> list[Any] | str:
+    yard = Yard()
+    for name in "abcd":
+        yard.worker.have(name, env=["PATH=/bin"])
+    tree = Tree(Spool(yard.worker.scratch()))
+    try:
+        found = await yard.builder.check(BuildOptions(), Recipe(text.encode(), "Dockerfile"), tree)
+    except InvalidArgument as error:
+        return str(error).partition("\n")[0]
+    finally:
+        tree.spool.close()
+    return sorted([one.rule, one.message, [one.first, one.last]] for one in found)
