@@ -192,3 +192,40 @@ def test_figures_of_the_cache_are_told(namespace: str, upstream: Registry) -> No
         text = Site(namespace, port=5001).ask("GET", "/metrics").body.decode()
         name = f'{{type="manifest",upstream="{upstream.address}"}}'
         assert f"registry_proxy_misses_total{name} 1.0" in text
+
+
+def test_our_engine_has_a_mirror_for_each_registry_in_one_cache() -> None:
+    here = scratch()
+    here.chmod(0o755)
+    settings = here / "daemon.json"
+    one, two, cache = (f"http://127.0.0.1:{port}" for port in (5001, 5002, 5000))
+    mirrors = {
+        "127.0.0.1:5001": {"mirrors": [f"{cache}/one"]},
+        "127.0.0.1:5002": {"mirrors": [f"{cache}/two"]},
+    }
+    settings.write_text(json.dumps({"registries": mirrors}))
+    upstreams = [{"remoteurl": one, "prefix": "one"}, {"remoteurl": two, "prefix": "two"}]
+    shared = busybox(small_layer("shared"))
+    more = {"proxy": {"upstreams": upstreams}}
+    with (
+        running(f"--config-file={settings}") as daemon,
+        registry(daemon.namespace, port=5001) as first,
+        registry(daemon.namespace, port=5002) as second,
+        registry(daemon.namespace, port=5000, program=OURS, more=more) as hub,
+    ):
+
+        def docker(*words: str) -> None:
+            command = [*daemon.enter, daemon.programs["docker"], *words]
+            subprocess.run(command, env=daemon.environment, check=True, timeout=60)
+
+        for found in (first, second):
+            push(found, "team/app", "1", shared)
+            found.forget()
+            docker("pull", f"{found.address}/team/app:1")
+            docker("image", "prune", "-af")
+        names = hub.ask("GET", "/v2/_catalog").json["repositories"]
+        assert names == ["one/team/app", "two/team/app"]
+        assert [access for access in second.accesses("/blobs/") if access.method == "GET"] == []
+        push(hub, "mine/app", "1", shared)
+        assert hub.tags("mine/app") == ["1"]
+    shutil.rmtree(here)

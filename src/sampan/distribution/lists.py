@@ -13,9 +13,12 @@ from sampan.distribution.session import Session, expect
 from sampan.distribution.transport import Call
 from sampan.errors import InvalidArgument, Upstream
 from sampan.http.urls import Url
+from sampan.spec.image import Descriptor
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 _PAGE_BYTES = 8 << 20
+_BYTES = 64 << 20  # of all pages
 _PAGES = 1000
 _ITEMS = 200_000
 
@@ -32,12 +35,19 @@ class Catalog(msgspec.Struct):
     repositories: list[str] | None = None
 
 
+class Referrers(msgspec.Struct):
+    """A page of what is attached to a manifest."""
+
+    manifests: list[Descriptor] | None = None
+
+
 async def all_pages(
-    session: Session, path: str, page: type[T], items: Callable[[T], list[str] | None], what: str
-) -> list[str]:
+    session: Session, path: str, page: type[T], items: Callable[[T], list[Item] | None], what: str
+) -> list[Item]:
     """Return all items of a list. Raises Refusal, FailedRequest; Upstream if it does not end."""
     where: str | Url = path
-    found: list[str] = []
+    found: list[Item] = []
+    size = 0
     for _ in range(_PAGES):
         async with await session.send(where, Call("GET")) as answer:
             await expect(answer, 200)
@@ -48,7 +58,8 @@ async def all_pages(
             where = answer.url.join(following) if following else ""
         except (msgspec.DecodeError, RecursionError, InvalidArgument) as error:
             raise Upstream(f"invalid list of {what}: {plain(str(error))}") from None
-        if len(found) > _ITEMS:
+        size += len(content)
+        if len(found) > _ITEMS or size > _BYTES:
             break
         if not where:
             return found

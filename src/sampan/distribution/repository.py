@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from sampan.distribution.downloads import Download, Into, WrongContent, wrong_content
 from sampan.distribution.foreign import fetch_foreign
-from sampan.distribution.lists import Tags, all_pages
+from sampan.distribution.lists import Referrers, Tags, all_pages
 from sampan.distribution.manifests import (
     ACCEPT,
     MANIFEST_BYTES,
@@ -224,6 +224,27 @@ class Repository:
     async def _tags(self, session: Session) -> list[str]:
         path = f"{self._path(session)}/tags/list"
         return await all_pages(session, path, Tags, lambda page: page.tags, "tags")
+
+    async def referrers(self, digest: Digest) -> list[Descriptor]:
+        """Return descriptors of what is attached to a manifest; that need not be there itself.
+
+        Registries without that part of the API have an index under a tag instead (OCI
+        distribution specification, "Referrers Tag Schema").
+        """
+        return await self._pull(digest, lambda session: self._referrers(session, digest))
+
+    async def _referrers(self, session: Session, digest: Digest) -> list[Descriptor]:
+        def items(page: Referrers) -> list[Descriptor] | None:
+            return page.manifests
+
+        path = self._path(session)
+        for place in (f"referrers/{digest}", f"manifests/{digest.replace(':', '-', 1)}"):
+            try:
+                return await all_pages(session, f"{path}/{place}", Referrers, items, "referrers")
+            except Refusal as error:
+                if error.status != 404:
+                    raise
+        return []
 
     # --- endpoints and errors ----------------------------------------------------------------
 

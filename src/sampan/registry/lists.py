@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -9,7 +10,7 @@ import msgspec
 
 from sampan.registry.errors import RegistryError
 from sampan.registry.kept import Kept
-from sampan.registry.metadata import ALL, Metadata
+from sampan.registry.metadata import ALL, Metadata, Row
 from sampan.spec.digest import Digest
 
 T = TypeVar("T")
@@ -61,20 +62,30 @@ class Lists:
             " WHERE repository = ? AND subject = ? AND digest > ? AND ? IN ('', artifact_type)"
             " ORDER BY digest"
         )
-        items: list[dict[str, Any]] = []
-        total = 0
-        for row in self._metadata.rows(query, repository, subject, after, artifact_type):
-            digest, media_type, size, kind, annotations = row
-            item: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": size}
-            if kind:
-                item["artifactType"] = kind
-            if annotations:
-                item["annotations"] = msgspec.json.decode(annotations)
-            total += len(annotations or "") + len(kind) + 300
-            if items and total > REFERRERS_PAGE:
-                return Page(items, items[-1]["digest"])
-            items.append(item)
-        return Page(items)
+        rows = self._metadata.rows(query, repository, subject, after, artifact_type)
+        return page_of_referrers(map(_descriptor, rows))
+
+
+def _descriptor(row: Row) -> dict[str, Any]:
+    digest, media_type, size, kind, annotations = row
+    item: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": size}
+    if kind:
+        item["artifactType"] = kind
+    if annotations:
+        item["annotations"] = msgspec.json.decode(annotations)
+    return item
+
+
+def page_of_referrers(found: Iterable[dict[str, Any]]) -> Page[dict[str, Any]]:
+    """Return as many descriptors as a client reads at once; they are in the order of digests."""
+    items: list[dict[str, Any]] = []
+    total = 0
+    for item in found:
+        total += len(msgspec.json.encode(item))
+        if items and total > REFERRERS_PAGE:
+            return Page(items, items[-1]["digest"])
+        items.append(item)
+    return Page(items)
 
 
 def page_of(found: list[str], count: int) -> Page[str]:

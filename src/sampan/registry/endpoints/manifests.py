@@ -8,6 +8,7 @@ from starlette.responses import Response
 from sampan.registry import names
 from sampan.registry.endpoints.call import Call, Event, empty
 from sampan.registry.errors import RegistryError
+from sampan.registry.lists import page_of_referrers
 from sampan.spec.image import DOCUMENT_LIMIT, MEDIA_INDEX
 
 
@@ -110,7 +111,14 @@ async def referrers(call: Call) -> Response:
     digest = call.digest_group()
     wanted = call.query("artifactType")
     after = call.query("last")
-    page = await call.run(call.registry.lists.referrers, call.repository, digest, wanted, after)
+    there = await call.cached.referrers(digest) if call.cached else None
+    if there is None:
+        lists = call.registry.lists
+        page = await call.run(lists.referrers, call.repository, digest, wanted, after)
+    else:
+        found = [one for one in there if wanted in ("", one.artifact_type) and one.digest > after]
+        found.sort(key=lambda one: one.digest)
+        page = page_of_referrers(map(msgspec.to_builtins, found))
     headers = {"Content-Type": MEDIA_INDEX}
     if wanted:
         headers["OCI-Filters-Applied"] = "artifactType"

@@ -224,6 +224,17 @@ class CachedRepository:
             log.warning("tags of %s are those that are here: %s", self._name, error)
             return None
 
+    async def referrers(self, digest: Digest) -> list[Descriptor] | None:
+        """Return what is attached to a manifest there; None if the upstream cannot be asked."""
+        if self._is_down():
+            return None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await (await self._remote()).referrers(digest)
+        except (SampanError, TimeoutError) as error:
+            log.warning("referrers of %s are those that are here: %s", digest, error)
+            return None
+
     # --- blobs -------------------------------------------------------------------------------
 
     async def open(self, digest: Digest, *, to_read: bool = True) -> Content | Arriving:

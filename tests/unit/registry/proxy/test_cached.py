@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from sampan.registry.proxy import cached
+from sampan.spec.image import MEDIA_MANIFEST
 from tests.caching import Cache, caching, upstream
 from tests.lying_registry import (
+    Answer,
     Lie,
     LyingRegistry,
     body,
@@ -316,3 +319,33 @@ def test_a_digest_in_a_header_that_is_wrong_is_found_out(liar: LyingRegistry, ca
     other = "sha256:" + "1" * 64
     liar.lie("HEAD", "/manifests/1", header(Docker_Content_Digest=other))
     assert cache.manifest("app", "1").status == 404
+
+
+def test_what_is_attached_is_what_the_upstream_says(liar: LyingRegistry, cache: Cache) -> None:
+    subject, one, two = ("sha256:" + digit * 64 for digit in "123")
+
+    def listed(*items: tuple[str, str]) -> bytes:
+        found = [
+            {"mediaType": MEDIA_MANIFEST, "digest": digest, "size": 7, "artifactType": kind}
+            for digest, kind in items
+        ]
+        return json.dumps({"schemaVersion": 2, "manifests": found}).encode()
+
+    liar.lie("GET", f"/referrers/{subject}?page=2", lambda *_: Answer(body=listed((one, "a/a"))))
+    more = {"Link": f'</v2/app/referrers/{subject}?page=2>; rel="next"'}
+    liar.lie("GET", f"/referrers/{subject}", lambda *_: Answer(200, more, listed((two, "b/b"))))
+    answer = cache.get(f"/v2/app/referrers/{subject}")
+    assert [item["digest"] for item in answer.json["manifests"]] == [one, two]
+    answer = cache.get(f"/v2/app/referrers/{subject}?artifactType=b/b")
+    assert [item["digest"] for item in answer.json["manifests"]] == [two]
+    assert answer.json["manifests"][0]["artifactType"] == "b/b"
+    liar.be_honest()
+    liar.lie("GET", "/referrers/", status(404, ""))
+    assert cache.get(f"/v2/app/referrers/{subject}").json["manifests"] == []
+    tag = subject.replace(":", "-")
+    liar.lie("GET", f"/manifests/{tag}", lambda *_: Answer(body=listed((one, "a/a"))))
+    answer = cache.get(f"/v2/app/referrers/{subject}")
+    assert [item["digest"] for item in answer.json["manifests"]] == [one]
+    liar.be_honest()
+    liar.lie("", "", no_answer)
+    assert cache.get(f"/v2/app/referrers/{subject}").status == 200
