@@ -274,7 +274,7 @@ def test_a_daemon_that_is_killed_in_the_middle_leaves_no_secret(
 
 def test_owners_are_those_of_the_user_namespace_of_a_step(tmp_path: Path, content: bytes) -> None:
     recipe = (
-        "FROM busybox\nUSER 5:6\n"
+        "FROM busybox\nRUN --mount=target=/c,rw echo >>/c/Dockerfile && rm /c/subid\nUSER 5:6\n"
         "RUN --mount=type=secret,id=a,uid=5,gid=6 --mount=type=ssh,uid=5 cat /run/secrets/a"
         " && stat -c '%u %g %a' /run/secrets/a $SSH_AUTH_SOCK && cut -c1-30 /proc/self/uid_map\n"
     )

@@ -206,6 +206,35 @@ def test_cve_2025_4953_what_a_step_writes_to_a_mount_stays_nowhere(builder: Daem
     assert "new" not in said.rpartition("Read-only")[2].replace("/b/new", "")
 
 
+def test_cve_2025_4953_what_a_step_may_write_to_a_mount_stays_nowhere_either(
+    builder: Daemon,
+) -> None:
+    said, error = build(
+        builder,
+        "FROM busybox AS base\nRUN mkdir -p /b/sub && echo 1 >/b/f\n"
+        "FROM busybox\n"
+        "RUN --mount=target=/c,rw --mount=from=base,source=/b,target=/b,rw"
+        " --mount=target=/one,source=old,rw --mount=type=cache,target=/c/sub"
+        " --mount=type=tmpfs,target=/b/sub --mount=type=secret,id=none"
+        " ls -a /c | tr '\\n' ' '; grep -c -E ' (/c/sub|/b/sub|/c|/b|/one) ' /proc/mounts;"
+        " echo new >/c/old; touch /c/new; rm /b/f; touch /b/new; echo new >/one\n"
+        "RUN --mount=target=/c,rw --mount=from=base,source=/b,target=/b,rw"
+        " --mount=target=/one,source=old,rw ls /c /b; cat /c/old /one\n"
+        "RUN --mount=target=/c --mount=from=base,source=/b,target=/b ls /c /b; cat /c/old\n"
+        "RUN ls -d /c /b /one 2>&1; true\n",
+        tarballs.file("old", b"old\n"),
+        tarballs.folder("sub"),
+    )
+    assert not error, said
+    assert "\n. .. Dockerfile old sub 5\n" in said
+    later = said[said.index("Step 5/7") :]
+    assert later.count("/b:\nf\nsub\n") == 2
+    assert "new" not in later
+    assert later.count("old\n") >= 3
+    assert "ls: /c: No such file" in later
+    assert builder.request("GET", "/system/check").json["Problems"] in (None, [])
+
+
 @pytest.mark.parametrize("kind", ["tmpfs", "cache", "secret,id=none", "bind"])
 def test_cve_2024_23652_places_of_mounts_are_removed_in_the_layer_alone(
     builder: Daemon, kind: str, tmp_path: Path

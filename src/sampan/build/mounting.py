@@ -9,6 +9,7 @@ import hashlib
 import posixpath
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Final
 
 from sampan.build.borrowing import Borrowing
@@ -17,14 +18,16 @@ from sampan.build.instructions.model import Mount as Wish
 from sampan.build.layer import Item, digest_items, write_layer
 from sampan.build.places import locate
 from sampan.build.prepared import Prepared, place_of
-from sampan.build.tree import File, Tree, walk
+from sampan.build.tree import File, Tree, folder, walk
 from sampan.build.worker import Clients, Worker
 from sampan.errors import InvalidArgument, NotFound, Unsupported
 from sampan.spec.build import OwnedFolder, RunStep
 from sampan.spec.digest import chain_id
 from sampan.spec.docker.config import ImageOptions, Mount, TmpfsOptions, VolumeOptions
+from sampan.spec.loan import LentCopy
 
 _MODE: Final = 0o755
+_BELOW: Final = b"bind"
 CACHE_LABEL: Final = "org.sampan.build.cache"  # of volumes; its value is the id of the cache
 DiffIds = Callable[[str], Awaitable[Sequence[str]]]
 
@@ -55,13 +58,13 @@ class Mounting:
         return prepared
 
     async def _bind(self, wish: Wish, target: str, of: DiffIds, prepared: Prepared) -> None:
-        if not wish.read_only:
-            raise Unsupported("RUN --mount=type=bind,rw is not supported")
+        writable = [] if wish.read_only else ["rw"]
         source = posixpath.normpath("/" + wish.source).lstrip("/")
         if wish.origin:
             diff_ids = await of(wish.origin)
-            prepared.keys.append(key_of("bind", chain_id(diff_ids), source, target))
-            self._image(prepared, target, source, lambda: _ready(diff_ids))
+            prepared.keys.append(key_of("bind", chain_id(diff_ids), source, target, *writable))
+            give = self._image if wish.read_only else self._copy
+            give(prepared, target, source, lambda: _ready(diff_ids))
             return
         try:
             file = self._context.find(source.encode("utf-8", "surrogateescape"))
@@ -69,15 +72,22 @@ class Mounting:
             raise InvalidArgument(f"failed to mount {wish.source}: {error}") from error
         items = await self._worker.call(lambda: _items(file, self._context))
         digest = await self._worker.call(lambda: digest_items(items))
-        prepared.keys.append(key_of("bind", digest, target))
+        prepared.keys.append(key_of("bind", digest, target, *writable))
         if not items:
-            _tmpfs(Wish(type="tmpfs", read_only=True), target, prepared)
+            _tmpfs(Wish(type="tmpfs", read_only=wish.read_only), target, prepared)
             return
+        if not wish.read_only:  # a snapshot has other things in its root, too
+            below = [replace(item, path=_BELOW + b"/" + item.path) for item in items]
+            items = [Item(_BELOW, folder(file.mode), owner=(0, 0)), *below]
 
         async def layer() -> Sequence[str]:
             return [await self._worker.layer(None, lambda into: write_layer(items, into))]
 
-        self._image(prepared, target, "" if file.is_folder else "file", layer)
+        part = "" if file.is_folder else "file"
+        if wish.read_only:
+            self._image(prepared, target, part, layer)
+        else:
+            self._copy(prepared, target, f"{_BELOW.decode()}/{part}".rstrip("/"), layer)
 
     def _image(
         self,
@@ -93,6 +103,27 @@ class Mounting:
             step.mounts.append(
                 Mount(type="image", source=name, target=target, image_options=options)
             )
+
+        prepared.targets.append(target)
+        prepared.makers.append(make)
+
+    def _copy(
+        self,
+        prepared: Prepared,
+        target: str,
+        subpath: str,
+        layers: Callable[[], Awaitable[Sequence[str]]],
+    ) -> None:
+        """Have files that the step may change: what it does to them is gone with it."""
+
+        async def make(stack: AsyncExitStack, step: RunStep) -> None:
+            diff_ids = await layers()
+            chain = chain_id(diff_ids)
+            if chain is None:
+                raise InvalidArgument(f"failed to mount {target}: there are no files")
+            await stack.enter_async_context(self._worker.temporary_image(diff_ids))
+            copy = LentCopy(target=target, chain=chain, subpath=subpath)
+            step.loan.copies.append(copy)
 
         prepared.targets.append(target)
         prepared.makers.append(make)

@@ -21,7 +21,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -345,13 +345,17 @@ class Building:
         attachment = await self._containers.attach(id, query)
         if attachment.socket is None:
             raise InvalidArgument("the step has no output")
-        with attachment.socket as sock, closing(Borrowed(self._lender, loan)) as borrowed:
-            # What starts cannot be removed.
-            await waited_for(self._containers.start(id, borrowed if loan else None))
-            waiter = self._containers.waiter(id)
-            async with forwarded(borrowed.agents):
-                await _copy_frames(sock, output)
-                return (await waiter.wait()).status_code
+        borrowed = Borrowed(self._lender, self._mounter, loan)
+        try:
+            with attachment.socket as sock:
+                # What starts cannot be removed.
+                await waited_for(self._containers.start(id, borrowed if loan else None))
+                waiter = self._containers.waiter(id)
+                async with forwarded(borrowed.agents):
+                    await _copy_frames(sock, output)
+                    return (await waiter.wait()).status_code
+        finally:
+            await self._surely(borrowed.leave())
 
     async def _own(self, id: str, folder: OwnedFolder) -> None:
         """Give a folder of a container, a cache that is mounted there, its owner and mode."""

@@ -1,4 +1,4 @@
-"""What a step of a build gets that is not to be stored, logged or shown: it lives in memory alone.
+"""What a step of a build gets for its one start: what is not to be stored, logged or shown.
 
 Contents are in no `repr`, and nothing here can be encoded.
 """
@@ -31,13 +31,23 @@ class LentAgent:
     forward: Callable[[int], Awaitable[None]]  # serves a connection, by its descriptor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LentCopy:
+    """Files that the step may change as it likes: nobody has the changes."""
+
+    target: str
+    chain: str  # the layers that they are in
+    subpath: str  # in the root of those
+
+
 @dataclass(slots=True, kw_only=True)
 class Loan:
     """All that one step gets."""
 
     files: list[LentFile] = field(default_factory=list)
     agents: list[LentAgent] = field(default_factory=list)
+    copies: list[LentCopy] = field(default_factory=list)
     env: list[str] = field(default_factory=list, repr=False)  # NAME=value
 
     def __bool__(self) -> bool:
-        return bool(self.files or self.agents or self.env)
+        return bool(self.files or self.agents or self.copies or self.env)

@@ -58,6 +58,21 @@ def test_other_stages_are_mounted(yard: Yard) -> None:
     assert len(yard.worker.mounted[-1]) == 2
 
 
+def test_what_a_step_may_change_is_a_copy(yard: Yard) -> None:
+    yard.built(
+        "FROM box AS a\nRUN write /dir/f 1\n"
+        "FROM box\nRUN --mount=target=/c,source=src,rw --mount=target=/f,source=src/f,rw"
+        " --mount=from=a,source=/dir,target=/d,rw write /x y",
+        tarballs.file("src/f", b"1"),
+    )
+    step = yard.worker.steps[-1]
+    assert step.mounts == []
+    assert [(copy.target, copy.subpath) for copy in step.loan.copies] == [
+        ("/c", "bind"), ("/f", "bind/file"), ("/d", "dir"),
+    ]  # fmt: skip
+    assert set(yard.files()) & {"/c", "/f", "/d", "/bind"} == set()
+
+
 def test_caches_are_volumes_with_names_of_their_own(yard: Yard) -> None:
     yard.built(
         "FROM box\nRUN --mount=type=cache,target=/c write /x y\n"
@@ -91,7 +106,6 @@ def test_secrets_that_no_client_has_are_left_out_unless_they_are_required(yard: 
     [
         ("target=/x,source=none", "failed to mount none: file does not exist"),
         ("target=/x,source=../../none", "failed to mount ../../none: file does not exist"),
-        ("target=/x,rw", "type=bind,rw is not supported"),
         ("type=cache,target=/x,from=box", "type=cache,from=… is not supported"),
     ],
 )

@@ -166,7 +166,7 @@ class Lifecycle:
             if record.host_config.links:
                 await self._networks.link(record.id, self._links.peers(record))
             if borrowed:
-                await borrowed.make(record.id_maps)
+                await borrowed.make(record.id_maps, spaces.user)
             root = await mounting
             started = await blocking(
                 self._spawner.start,
