@@ -101,6 +101,8 @@ class Retention:
         removed = Removed()
         for (name,) in self._metadata.rows("SELECT name FROM repositories ORDER BY name"):
             rule = next((r for r in self.rules if any_matches(r.repositories, name)), None)
+            if rule:
+                self._find_ages(name)
             if rule and dry_run:
                 with self._undone():
                     self._apply(removed, name, rule, _Untouched())
@@ -135,21 +137,26 @@ class Retention:
             self._untag(removed, name, lonely, bin, told)
 
     def _tags(self, name: str) -> list[Tag]:
-        """Return the tags of a repository. The file says when it was moved, if the row does not."""
         with self._metadata.change() as database:
-            tags = [Tag(*row) for row in database.execute(_TAGS, (name,)).fetchall()]
-            for number, tag in enumerate(tags):
-                if not tag.moved:
-                    try:
-                        moved = self._driver.modified(paths.tag_current(name, tag.name))
-                    except FileNotFoundError:
-                        moved = time.time()
-                    tags[number] = Tag(tag.name, tag.digest, moved)
-                    database.execute(
-                        "UPDATE tags SET moved = ? WHERE repository = ? AND name = ?",
-                        (moved, name, tag.name),
-                    )
-        return tags
+            return [Tag(*row) for row in database.execute(_TAGS, (name,)).fetchall()]
+
+    def _find_ages(self, name: str) -> None:
+        """Ask the files when tags were moved whose rows were made anew, and do not say."""
+        found = []
+        for row in self._metadata.rows(_TAGS, name):
+            tag = Tag(*row)
+            if not tag.moved:
+                try:
+                    moved = self._driver.modified(paths.tag_current(name, tag.name))
+                except FileNotFoundError:
+                    moved = time.time()
+                found.append((moved, name, tag.name))
+        if found:
+            with self._metadata.change() as database:
+                database.executemany(
+                    "UPDATE tags SET moved = ? WHERE repository = ? AND name = ? AND moved = 0",
+                    found,
+                )
 
     def _lonely(self, name: str, rule: Rule) -> list[Tag]:
         """Return the tags of what is attached to a manifest that is not there (any more)."""

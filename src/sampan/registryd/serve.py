@@ -181,7 +181,7 @@ async def _registry(
     works.append(upkeep.keep_reading(application.threads))
     works.append(health.watch(application.threads))
     works.append(_purge(registry, application, settings.purging(checked)))
-    works.append(_collect(registry, application, collecting))
+    works.append(_collect(registry, application, collecting, audit))
     return application, health
 
 
@@ -282,7 +282,10 @@ async def _purge(registry: Registry, application: Application, purging: settings
 
 
 async def _collect(
-    registry: Registry, application: Application, collecting: settings.Collecting
+    registry: Registry,
+    application: Application,
+    collecting: settings.Collecting,
+    audit: AuditLog | None,
 ) -> None:
     """Collect garbage while clients push and pull."""
     if not collecting.enabled:
@@ -299,3 +302,6 @@ async def _collect(
             log.error("garbage is not collected: %s", error)
         else:
             log.info("collected %d blobs, %d bytes", len(found.blobs), found.bytes)
+            if audit and (found.blobs or found.manifests):
+                counted = {"blobs": len(found.blobs), "manifests": len(found.manifests)}
+                audit.write("collect", result="done", **counted, bytes=found.bytes)

@@ -5,6 +5,7 @@ Commands write to it beside the service, which sees every change with the next r
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 import threading
@@ -62,6 +63,7 @@ class Accounts:
         self._lock = threading.RLock()
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         path.chmod(0o600)
+        own_like_folder(path)
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA foreign_keys = ON")
         self._nobody = _hash(secrets.token_hex(16))
@@ -254,6 +256,13 @@ class Accounts:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def own_like_folder(path: Path) -> None:
+    """Give a file to the owner of its folder: root's commands must not shut a service out."""
+    if os.geteuid() == 0:
+        folder = path.parent.stat()
+        os.chown(path, folder.st_uid, folder.st_gid)
 
 
 def _hash(password: str) -> str:

@@ -29,6 +29,7 @@ from cryptography.x509.oid import NameOID
 
 from sampan.errors import InvalidArgument
 from sampan.registry.auth.token import LEEWAY, key_ids
+from sampan.registry.tokens.accounts import own_like_folder
 
 log = logging.getLogger(__name__)
 ANNOUNCED = 600.0  # seconds that a new key is published before it signs
@@ -251,4 +252,5 @@ def _write(path: Path, content: bytes, mode: int) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    own_like_folder(temporary)
     os.rename(temporary, path)
