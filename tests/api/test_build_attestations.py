@@ -183,6 +183,10 @@ def test_a_generator_says_what_is_in_an_image(
     assert sbom["subject"] == provenance["subject"]
     assert f"[linux/amd64] generating sbom using {generator}" in made.names
     assert b"scanning" in made.logs
+    materials = provenance["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert [one["uri"].partition("?")[0] for one in materials] == [
+        "pkg:docker/busybox@latest", "pkg:docker/generator@latest",
+    ]  # fmt: skip
     beside = json.loads((files / "sbom.spdx.json").read_text())
     assert beside["predicate"] == sbom["predicate"]
     assert "made" in [subject["name"] for subject in beside["subject"]]

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import cast
 
 from sampan.api.buildkit.clients import SessionClient
 from sampan.api.buildkit.jobs import Job
+from sampan.build.attesting.materials import Witness
 from sampan.build.attesting.provenance import Request, provenance
 from sampan.build.attesting.scanning import Scanner
 from sampan.build.attesting.statements import Attestation
 from sampan.build.attesting.wishes import AttestationWishes
 from sampan.build.builder import Builder, Built
 from sampan.build.exporting.outputs import Result
+from sampan.build.worker import Worker
 
 
 async def attested(
@@ -37,7 +40,8 @@ async def _of(
 ) -> list[Attestation]:
     found: list[Attestation] = []
     if wishes.sbom is not None:
-        scanner = Scanner(builder.worker, wishes.sbom, SessionClient(await job.client()))
+        worker = cast("Worker", Witness(builder.worker, built.materials))  # it is a material
+        scanner = Scanner(worker, wishes.sbom, SessionClient(await job.client()))
         name = f"[{built.platform}] generating sbom using {wishes.sbom.generator}"
         with job.progress.during(name) as vertex:
             found += await scanner.scan(

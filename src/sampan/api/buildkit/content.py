@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -59,10 +59,11 @@ class ClientStore:
     async def whole(self, digest: str, limit: int) -> bytes:
         """Return a small blob; NotFound, InvalidArgument if it is large or another one."""
         content = bytearray()
-        async for piece in self._pieces(parse_digest(digest)):
-            content += piece
-            if len(content) > limit:
-                raise InvalidArgument(f"the client's blob {digest} is larger than {limit}")
+        async with aclosing(self._pieces(parse_digest(digest))) as pieces:
+            async for piece in pieces:
+                content += piece
+                if len(content) > limit:
+                    raise InvalidArgument(f"the client's blob {digest} is larger than {limit}")
         raw = bytes(content)
         if digest_of(raw) != digest:
             raise InvalidArgument(f"the client has another content for {digest}")
@@ -71,12 +72,13 @@ class ClientStore:
     async def read(self, descriptor: Descriptor) -> AsyncGenerator[bytes, None]:
         """Yield a blob; InvalidArgument, at the end, if it is not what it should be."""
         digest, size = hashlib.sha256(), 0
-        async for piece in self._pieces(descriptor.digest):
-            size += len(piece)
-            if size > descriptor.size:
-                break
-            digest.update(piece)
-            yield piece
+        async with aclosing(self._pieces(descriptor.digest)) as pieces:
+            async for piece in pieces:
+                size += len(piece)
+                if size > descriptor.size:
+                    break
+                digest.update(piece)
+                yield piece
         if size != descriptor.size or f"sha256:{digest.hexdigest()}" != descriptor.digest:
             raise InvalidArgument(f"the client has another content for {descriptor.digest}")
 

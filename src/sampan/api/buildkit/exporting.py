@@ -82,7 +82,9 @@ class HandingOut:
                 )
             tell = _teller(vertex)
             async with self.outputs.packed(result, wishes, tell) as (assembly, layers):
-                created = {"org.opencontainers.image.created": timestamp(result.now())}
+                created = {
+                    "org.opencontainers.image.created": timestamp(result.now() // 10**9 * 10**9)
+                }
                 described = _described(assembly, created)
                 if wishes.tar:
                     parts = archive(assembly, layers, names, described, docker=kind == "docker")

@@ -61,7 +61,7 @@ def _predicate(
     if is_local:
         parameters["locals"] = [{"name": "context"}, {"name": "dockerfile"}]
     metadata: dict[str, Any] = {
-        "invocationID": request.id,
+        "invocationId": request.id,
         "startedOn": timestamp(request.started),
         "finishedOn": timestamp(request.finished),
         "buildkit_metadata": _details(wish, request.attributes, built),
@@ -192,7 +192,7 @@ def _older(new: Mapping[str, Any]) -> dict[str, Any]:
     if "path" in source:
         source["entryPoint"] = source.pop("path")
     told = {
-        "buildInvocationID": metadata["invocationID"],
+        "buildInvocationID": metadata["invocationId"],
         "buildStartedOn": metadata["startedOn"],
         "buildFinishedOn": metadata["finishedOn"],
         "completeness": {

@@ -18,7 +18,7 @@ from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
 
 _STATEMENT: Final = "https://in-toto.io/Statement/v1"
-_KEPT: Final = "$&+=:@"  # what Go leaves as it is in a part of a path
+_KEPT: Final = "$&+="  # what package URLs leave as it is in a part of a path
 Subject = dict[str, Any]
 
 

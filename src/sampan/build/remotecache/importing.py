@@ -136,7 +136,7 @@ class Imports:
                     await self.worker.bring(chain, diff_ids[-1], pieces)
             except SampanError as error:
                 log.warning("layer %s of a cache is not used: %s", diff_ids[-1], error)
-                del self._steps[key]
+                self._steps.pop(key, None)  # another platform may have been faster
                 return None
         return Record(key, whole, diff_ids[-1], chain or "", known.created, 0, 0, "")
 

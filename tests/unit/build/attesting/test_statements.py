@@ -16,7 +16,7 @@ DIGEST = "sha256:" + "a" * 64
         ("busybox", AMD, "pkg:docker/busybox@latest?platform=linux%2Famd64"),
         ("busybox:1", None, "pkg:docker/busybox@1"),
         ("me/app:1", None, "pkg:docker/me/app@1"),
-        ("localhost:5000/a/b:2", None, "pkg:docker/localhost:5000/a/b@2"),
+        ("localhost:5000/a/b:2", None, "pkg:docker/localhost%3A5000/a/b@2"),
         (f"golang:1@{DIGEST}", AMD,
          f"pkg:docker/golang@1?digest={DIGEST}&platform=linux%2Famd64"),
         (f"golang@{DIGEST}", None, f"pkg:docker/golang?digest={DIGEST}"),
