@@ -75,19 +75,13 @@ class Uploads:
         """Return how many bytes have been received; raise BLOB_UPLOAD_UNKNOWN."""
         folder = paths.upload(repository, key)
         try:
-            return self._driver.size(f"{folder}/data")
-        except FileNotFoundError:
-            pass
-        try:  # the first byte makes the file
-            self._driver.size(f"{folder}/startedat")
+            return self._driver.grown(f"{folder}/data", f"{folder}/startedat")
         except FileNotFoundError:
             raise RegistryError("BLOB_UPLOAD_UNKNOWN", {"upload": key}) from None
-        return 0
 
     @contextmanager
-    def _session(self, repository: str, key: str) -> Iterator[_Session]:
-        """Be the only one who works on an upload."""
-        self.offset(repository, key)
+    def _session(self, repository: str, key: str) -> Iterator[tuple[_Session, int]]:
+        """Be the only one who works on an upload; yield what is known, and its offset."""
         with self._lock:
             session = self._sessions.setdefault(key, _Session())
         if not session.lock.acquire(blocking=False):
@@ -96,7 +90,12 @@ class Uploads:
             with self._hold(key) as got:
                 if not got:
                     raise _taken(key)
-                yield session
+                try:
+                    offset = self.offset(repository, key)
+                except RegistryError:
+                    self._forget(key)
+                    raise
+                yield session, offset
         finally:
             session.lock.release()
 
@@ -114,9 +113,8 @@ class Uploads:
         bytes, unless content of this digest is there. The receiver has to be closed.
         """
         life = self._session(repository, key)
-        session = life.__enter__()
+        session, offset = life.__enter__()
         try:
-            offset = self.offset(repository, key)
             if start is not None and start != offset:
                 raise RegistryError("RANGE_INVALID", {"offset": offset})
             room = self._quotas.room(repository, digest)

@@ -95,6 +95,12 @@ class FilesystemDriver:
     def size(self, path: str) -> int:
         return os.stat(self._at(path)).st_size
 
+    def grown(self, path: str, note: str) -> int:
+        size = size_or_none(self, path)
+        if size is None:
+            self.size(note)  # raises FileNotFoundError
+        return size or 0
+
     def sizes(self, paths: Sequence[str]) -> list[int | None]:
         return [size_or_none(self, path) for path in paths]
 

@@ -58,6 +58,12 @@ class InMemoryDriver:
         with self._lock:
             return len(self._file(path).data)
 
+    def grown(self, path: str, note: str) -> int:
+        size = size_or_none(self, path)
+        if size is None:
+            self.size(note)  # raises FileNotFoundError
+        return size or 0
+
     def sizes(self, paths: Sequence[str]) -> list[int | None]:
         return [size_or_none(self, path) for path in paths]
 

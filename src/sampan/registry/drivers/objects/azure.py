@@ -168,7 +168,8 @@ class AzureBucket:
     def list(self, prefix: str) -> Iterator[Entry]:
         with self.calling() as container:
             for found in container.list_blobs(name_starts_with=prefix):
-                yield Entry(found.name, found.size, found.last_modified.timestamp(), found.etag)
+                etag = '"' + found.etag.strip('"') + '"'  # lists have it bare, all others quoted
+                yield Entry(found.name, found.size, found.last_modified.timestamp(), etag)
 
     def names(self, prefix: str) -> Iterator[str]:
         with self.calling() as container:

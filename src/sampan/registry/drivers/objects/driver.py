@@ -17,13 +17,14 @@ from typing import Self, TypeVar
 from sampan.registry.drivers.driver import File, Move, Writer, size_or_none
 from sampan.registry.drivers.objects.bucket import Bucket, Entry, groups
 from sampan.registry.drivers.objects.content import ObjectContent
-from sampan.registry.drivers.objects.parts import PartsWriter, parts, version_of
+from sampan.registry.drivers.objects.parts import PartsWriter, growing, parts, version_of
 from sampan.registry.drivers.objects.survey import Listing
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 Entries = Sequence[Entry]
+SMALL = 1 << 20  # bytes
 THREADS = 16  # requests at once for one thing that takes many
 
 
@@ -82,6 +83,14 @@ class ObjectDriver:
     def size(self, path: str) -> int:
         return sum(entry.size for entry in self._stored(path))
 
+    def grown(self, path: str, note: str) -> int:
+        key = self.key(path)
+        entries = builtins.list(self.bucket.list(f"{key.rpartition('/')[0]}/"))
+        found = growing(entries, key)
+        if not found and self.key(note) not in [entry.key for entry in entries]:
+            raise FileNotFoundError(2, "No such object", key)
+        return sum(part.size for part in found)
+
     def sizes(self, paths: Sequence[str]) -> builtins.list[int | None]:
         return list(self._side_by_side(partial(size_or_none, self), paths))
 
@@ -106,7 +115,10 @@ class ObjectDriver:
 
     def source(self, path: str, version: str) -> Entries:
         """Return what a file consists of, if it still has the version that is expected."""
-        found = self._stored(path)
+        key = self.key(path)
+        found = growing(self.bucket.list(key), key)
+        if not found:
+            raise FileNotFoundError(2, "No such object", key)
         if version and version not in (version_of(found), found[0].etag):
             raise OSError(f"{path} was changed by others")
         return found
@@ -188,12 +200,10 @@ class ObjectMove:
         self._done = False
 
     def prepare(self) -> None:
-        try:
-            there = self._driver.size(self._target)
-        except FileNotFoundError:
-            there = -1
         # What is there already is kept as a rule: whoever publishes nevertheless has to wait.
-        if there != sum(part.size for part in self._source):
+        # What is small is copied sooner than looked for.
+        size = sum(part.size for part in self._source)
+        if size > SMALL and size_or_none(self._driver, self._target) != size:
             self._join.prepare()
 
     def publish(self) -> None:

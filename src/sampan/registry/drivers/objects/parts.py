@@ -26,6 +26,16 @@ def parts(bucket: Bucket, key: str) -> list[Entry]:
     return found
 
 
+def growing(entries: Iterable[Entry], key: str) -> list[Entry]:
+    """Return what a growing file consists of: its object, or its parts; nothing if there is none.
+
+    `entries` are in the order of their keys, and may be others too.
+    """
+    listed = list(entries)
+    whole = [entry for entry in listed if entry.key == key]
+    return whole or chain((e for e in listed if e.key.startswith(key + PARTS)), key + PARTS)
+
+
 def chain(entries: Iterable[Entry], prefix: str) -> list[Entry]:
     """Return the parts that follow each other from the beginning on."""
     found: list[Entry] = []

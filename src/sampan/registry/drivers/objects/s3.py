@@ -216,9 +216,7 @@ class S3Bucket:
 
     def put(self, key: str, content: bytes | bytearray) -> Entry:
         with told():
-            done = self.client.put_object(
-                Bucket=self.bucket, Key=key, Body=bytes(content), **self.extra
-            )
+            done = self.client.put_object(Bucket=self.bucket, Key=key, Body=content, **self.extra)
         return Entry(key, len(content), etag=done["ETag"].strip('"'))
 
     def list(self, prefix: str) -> Iterator[Entry]:
