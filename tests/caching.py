@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from sampan.http.urls import Url
 from sampan.registry.application import Application
 from sampan.registry.auth.access import Access
+from sampan.registry.endpoints.call import Event
 from sampan.registry.proxy.proxy import Proxy
 from sampan.registry.proxy.upstreams import Places, Upstream, own_namespaces
 from sampan.registry.registry import Registry
@@ -108,6 +109,7 @@ def caching(
     local: tuple[str, ...] = (),
     service: Service | None = None,
     access: Access | None = None,
+    tell: Callable[[Event], None] | None = None,
 ) -> Iterator[Cache]:
     """Serve a cache of some upstreams, in memory or below a folder."""
     found = [one if isinstance(one, Upstream) else upstream(one) for one in upstreams]
@@ -119,7 +121,7 @@ def caching(
     cache = Cache(application, loop)
 
     async def enter() -> Proxy:
-        return await Proxy(registry, application.threads, Places(found, local)).__aenter__()
+        return await Proxy(registry, application.threads, Places(found, local), tell).__aenter__()
 
     try:
         cache.proxy = application.proxy = cache.run(enter())

@@ -152,20 +152,19 @@ class Notifier:
                 thread.join()
         self._outbox.close()
 
-    def __call__(self, call: Call, event: Event) -> None:
-        """Keep an event for those who want it."""
+    def __call__(self, call: Call | None, event: Event) -> None:
+        """Keep an event for those who want it; `call` is the request that caused it, if one did."""
         wanted = [endpoint.name for endpoint in self._endpoints if endpoint.wants(event)]
         if wanted:
             self._outbox.add(wanted, msgspec.json.encode({"events": [self._body(call, event)]}))
             for name in wanted:
                 self._news[name].set()
 
-    def _body(self, call: Call, event: Event) -> dict[str, Any]:
-        request = call.request
-        client = request.client
+    def _body(self, call: Call | None, event: Event) -> dict[str, Any]:
         what = "manifests" if event.tag or "manifest" in event.media_type else "blobs"
         what = "manifests" if event.media_type.endswith(("index.v1+json", "v2+json")) else what
-        address = call.url(f"v2/{event.repository}/{what}/{event.digest}") if event.digest else ""
+        path = f"v2/{event.repository}/{what}/{event.digest}"
+        address = call.url(path) if call and event.digest else ""
         target = {
             "mediaType": event.media_type,
             "size": event.size,
@@ -183,14 +182,8 @@ class Notifier:
             "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
             "action": event.action,
             "target": {name: value for name, value in target.items() if value not in ("", 0)},
-            "request": {
-                "id": str(uuid.uuid4()),
-                "addr": f"{client.host}:{client.port}" if client else "",
-                "host": request.headers.get("host", ""),
-                "method": request.method,
-                "useragent": request.headers.get("user-agent", ""),
-            },
-            "actor": {"name": call.grant.user} if call.grant.user else {},
+            "request": _request(call) if call else {},
+            "actor": {"name": call.grant.user} if call and call.grant.user else {},
             "source": self._source,
         }
 
@@ -262,6 +255,17 @@ def send(endpoint: Endpoint, body: bytes) -> str:
     finally:
         connection.close()
     return "" if 200 <= status < 400 else f"status {status}"
+
+
+def _request(call: Call) -> dict[str, str]:
+    request, client = call.request, call.request.client
+    return {
+        "id": str(uuid.uuid4()),
+        "addr": f"{client.host}:{client.port}" if client else "",
+        "host": request.headers.get("host", ""),
+        "method": request.method,
+        "useragent": request.headers.get("user-agent", ""),
+    }
 
 
 def _references(content: bytes) -> list[dict[str, Any]]:

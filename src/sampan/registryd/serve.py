@@ -11,7 +11,6 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Executor
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -168,7 +167,8 @@ async def _registry(
     application = Application(registry, settings.service(checked), access, notifier, health.sick)
     stack.callback(application.close)
     if cache:
-        proxy = await stack.enter_async_context(cache(registry, application.threads))
+        tell = partial(notifier, None) if notifier else None
+        proxy = await stack.enter_async_context(cache(registry, application.threads, tell=tell))
         application.proxy = proxy
         works.append(proxy.work())
         figures.append(proxy.figures)
@@ -185,7 +185,7 @@ async def _registry(
     return application, health
 
 
-def _cache(checked: Checked) -> Callable[[Registry, Executor], Proxy] | None:
+def _cache(checked: Checked) -> Callable[..., Proxy] | None:
     """Return what makes the cache of other registries; None if this is none."""
     if not checked.get("proxy"):
         return None

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sampan.errors import InvalidArgument
+from sampan.registry.endpoints.call import Event
 from sampan.registry.notifications import MEDIA_TYPE, Endpoint, Notifier, Outbox
 from sampan.registry.registry import Registry
 from sampan.spec.image import MEDIA_MANIFEST
@@ -182,3 +183,17 @@ def test_whoever_is_too_far_behind_loses_the_oldest(tmp_path: Path) -> None:
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(InvalidArgument, match="no http address"):
         Endpoint("x", url)
+
+
+def test_what_no_request_caused_is_told_without_one(tmp_path: Path, listener: Listener) -> None:
+    notifier = Notifier(tmp_path / "outbox.db", [Endpoint("x", listener.url)])
+    notifier.start()
+    try:
+        notifier(None, Event("push", "app", "sha256:" + "1" * 64, MEDIA_MANIFEST, 7, "1"))
+        eventually(lambda: len(listener.events) == 1)
+    finally:
+        notifier.close()
+    (event,) = listener.events
+    assert (event["request"], event["actor"]) == ({}, {})
+    assert event["target"]["tag"] == "1"
+    assert "url" not in event["target"]

@@ -19,6 +19,7 @@ from sampan.distribution.repository import Repository
 from sampan.errors import Forbidden, NotFound, SampanError, Unauthorized, Upstream
 from sampan.registry import names, paths
 from sampan.registry.drivers.driver import Content
+from sampan.registry.endpoints.call import Event
 from sampan.registry.errors import RegistryError
 from sampan.registry.proxy.arriving import Absent, Arriving
 from sampan.registry.proxy.figures import Figures
@@ -49,6 +50,7 @@ class Shared:
     tasks: Tasks = field(default_factory=Tasks)
     transfers: dict[Digest, list[Transfer]] = field(default_factory=dict)
     down: dict[str, float] = field(default_factory=dict)
+    tell: Callable[[Event], None] = lambda _: None  # of what changes here; it blocks
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -172,6 +174,7 @@ class CachedRepository:
         try:
             names.digest(digest)
             await self._shared.run(manifests.keep, self._name, digest, kind, fetched.content, tag)
+            await self._shared.run(self._tell, digest, kind, fetched.content, tag)
         except RegistryError as error:
             if error.items[0].code not in ("MANIFEST_INVALID", "DIGEST_INVALID"):
                 raise  # ours: a quota, say
@@ -200,7 +203,14 @@ class CachedRepository:
             manifests.keep(self._name, digest, stored.media_type, content, tag)
         except RegistryError:
             return False
+        self._tell(digest, stored.media_type, content, tag)
         return True
+
+    def _tell(self, digest: Digest, kind: str, content: bytes, tag: str) -> None:
+        """Tell that a manifest or a tag is new here."""
+        self._shared.tell(
+            Event("push", self._name, digest, kind, len(content), tag, content=content)
+        )
 
     def _untag(self, tag: str) -> None:
         try:

@@ -18,6 +18,7 @@ from typing import Self
 
 from sampan.distribution.registries import Registries
 from sampan.registry.drivers.filesystem import FilesystemDriver
+from sampan.registry.endpoints.call import Event
 from sampan.registry.inventory import upload_folders
 from sampan.registry.proxy.cached import CachedRepository, Shared
 from sampan.registry.proxy.expiry import HOUR, expire
@@ -33,9 +34,18 @@ DAY = 24 * HOUR
 class Proxy:
     """Owns the connections to upstreams and all that is under way."""
 
-    def __init__(self, registry: Registry, threads: Executor, places: Places) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        threads: Executor,
+        places: Places,
+        tell: Callable[[Event], None] | None = None,
+    ) -> None:
+        """`tell` is told, in a thread, of manifests and tags that are new here."""
         self.places = places
         self._shared = Shared(registry, threads, places)
+        if tell:
+            self._shared.tell = tell
         self._stack = AsyncExitStack()
 
     @property

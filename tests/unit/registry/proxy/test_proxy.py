@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sampan.registry.endpoints.call import Event
 from tests.caching import caching, upstream
 from tests.lying_registry import LyingRegistry, lying_registry
 from tests.remote_images import busybox, push, small_layer
@@ -53,3 +54,21 @@ def test_what_is_cached_can_be_removed(liar: LyingRegistry) -> None:
         assert cache.ask("DELETE", f"/v2/app/manifests/{shipped.digest}").status == 202
         assert cache.registry.lists.tags("app", "", None).items == []
         assert cache.manifest("app", "1").status == 200
+
+
+def test_what_is_new_here_is_told(liar: LyingRegistry) -> None:
+    told: list[Event] = []
+    one, two = busybox(), busybox(small_layer("two"))
+    push(liar, "app", "1", one)
+    with caching(liar, tell=told.append) as cache:
+        cache.manifest("app", "1")
+        cache.manifest("app", "1")
+        push(liar, "app", "1", two)
+        cache.manifest("app", "1")
+        push(liar, "app", "2", one)
+        cache.manifest("app", "2")
+    assert [(event.action, event.tag, event.digest) for event in told] == [
+        ("push", "1", one.digest),
+        ("push", "1", two.digest),
+        ("push", "2", one.digest),
+    ]
