@@ -59,8 +59,8 @@ class Postgres:
         )
         return done.returncode == 0
 
-    def stop(self, number: int = signal.SIGINT) -> None:
-        """End it with all its connections."""
+    def stop(self, number: int = signal.SIGQUIT) -> None:
+        """End it at once, with all its connections, as a crash does."""
         if self.process:
             self.process.send_signal(number)
             self.process.wait(PATIENCE)

@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from sampan.errors import Conflict, InvalidArgument, Unavailable
 from sampan.registry.metadata import DatabaseAway, Metadata
@@ -21,6 +23,7 @@ from sampan.registry.sqlite import SqliteMetadata
 from sampan.spec.image import MEDIA_INDEX, MEDIA_MANIFEST
 from tests.own_registry import Shop, index, manifest, serving, sha
 from tests.postgres import Postgres, postgres
+from tests.unit.registry.test_gc import AnyOrder
 
 BOTH = ["sqlite", "postgresql"]
 
@@ -280,6 +283,24 @@ def test_pushes_and_collections_of_several_lose_nothing(shared: Port) -> None:
         assert sha(shop.get(f"/v2/team/app/manifests/{number}").body) == digest
         assert shop.get(f"/v2/team/app/blobs/{sha(b'%d' % (number // 2))}").status == 200
     assert len(shops[0].tags("team/app")) == 16
+
+
+def test_any_order_of_pushes_deletes_collections_and_restarts_loses_nothing(
+    server: Postgres,
+) -> None:
+    class OnPostgres(AnyOrder):
+        address = ""
+
+        def _open(self) -> None:
+            self.address = self.address or server.database()
+            shared = Shared(self.address, "one")
+            self.registry = Registry.on_filesystem(self.root, shared=shared)
+            self.life = serving(self.registry)
+            self.shop = self.life.__enter__()
+
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        OnPostgres, settings=settings(AnyOrder.TestCase.settings, max_examples=4)
+    )
 
 
 def test_a_quota_is_one_for_all(shared: Port) -> None:
