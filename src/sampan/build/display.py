@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sampan.spec.build import BuildOptions
@@ -34,8 +35,12 @@ class Speaker(Protocol):
     def output(self, stream: int, data: bytes) -> None:
         """Tell what a command has written to 1 or 2."""
 
-    def step(self, number: int, text: str) -> None:
-        """Tell that a step begins; the one before has ended."""
+    def step(self, number: int, text: str, work: str = "") -> None:
+        """Tell that a step begins; the one before has ended.
+
+        `number` counts all steps of the build. `work` is what BuildKit calls the step; "" if it is
+        none to it, as it changes no more than the configuration.
+        """
 
     def result(self, image: str) -> None:
         """Tell which image a step has made; "" is nothing at all."""
@@ -59,13 +64,21 @@ class Speaker(Protocol):
         """Tell that the stage will never be there."""
 
 
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """One stage, as BuildKit counts."""
+
+    name: str  # "" if there is no other
+    works: int  # steps that change files
+
+
 class Voices(Protocol):
     """Who listens to a build."""
 
     def argument(self, number: int, text: str) -> None:
         """Tell of an ARG before the first FROM."""
 
-    def voice(self) -> Speaker:
+    def voice(self, chapter: Chapter) -> Speaker:
         """Return what one stage speaks by; the order of these calls is the order of the stages."""
 
     def source(self, name: str) -> AbstractContextManager[Say]:
@@ -131,7 +144,7 @@ class Display:
         if not self._quiet:
             self._say(ProgressMessage(stream=f"Step {number}/{self._steps} : {text}\n"))
 
-    def voice(self) -> Voice:
+    def voice(self, _: Chapter) -> Voice:
         """Return what one stage speaks by; the order of these calls is the order of the stages."""
         voice = Voice(self, len(self._voices))
         self._voices.append(voice)
@@ -194,7 +207,7 @@ class Voice:
         text = data.decode("utf-8", "replace")
         self.text(text if stream == 1 else f"{_RED}{text}{_PLAIN}")
 
-    def step(self, number: int, text: str) -> None:
+    def step(self, number: int, text: str, _: str = "") -> None:
         """Say that a step begins."""
         self.text(f"Step {number}/{self._display.steps} : {text}\n")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from sampan.build.arguments import Arguments
 from sampan.build.attesting.materials import Materials
 from sampan.build.cache import Cache, Record, key_of
+from sampan.build.chapters import SCRATCH, base_of, chapter_of, work_of
 from sampan.build.contexts import Contexts
 from sampan.build.display import Speaker, Voices
 from sampan.build.dockerfile import Dockerfile, Stage, parse_triggers
@@ -96,7 +97,8 @@ class Solver:
         try:
             async with asyncio.TaskGroup() as group:
                 for needed in stages:
-                    group.create_task(self._stage(needed, self.display.voice()))
+                    chapter = chapter_of(self._build.dockerfile, needed)
+                    group.create_task(self._stage(needed, self.display.voice(chapter)))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return self._states[self._build.plan.target.number].result()
@@ -130,23 +132,23 @@ class _StageRun:
         state = await self._begin(number)
         for it in stage.instructions:
             number += 1
-            self._voice.step(number, it.place.text)
+            self._voice.step(number, it.place.text, work_of(it))
             state = await self._step(state, it)
         self._voice.image(state.id())
         return state
 
     async def _begin(self, number: int) -> State:
         needed, begin = self._needed, self._needed.stage.begin
-        self._voice.step(number, begin.place.text)
+        self._voice.step(number, begin.place.text, base_of(needed))
         if needed.below is not None:
             state = await self._solver.state_of(needed.below)
         elif named := await self._context(needed.image):
             state = named
-        elif needed.image == "scratch":
+        elif needed.image == SCRATCH:
             state = State.empty(self._platform())
         else:
             state = await self._image(needed.image)
-        self._voice.result("" if needed.image == "scratch" else state.id())
+        self._voice.result("" if needed.image == SCRATCH else state.id())
         return await self._triggers(state)
 
     def _platform(self) -> Platform | None:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
+from sampan.build.display import Chapter
 from sampan.build.faults import sentence_of
 from sampan.errors import SampanError
 from sampan.spec.buildkit import control_pb2 as pb
@@ -174,16 +175,18 @@ class Vertices:
     `platform` says which build it is, of those for several.
     """
 
-    def __init__(self, progress: Progress, platform: str, steps: int) -> None:
-        self._progress, self._steps = progress, steps
+    def __init__(self, progress: Progress, platform: str, _: int = 0) -> None:
+        """The number of all steps means nothing here: see Chapter."""
+        self._progress = progress
         self._prefix = f"{platform} " if platform else ""
 
     def argument(self, number: int, text: str) -> None:
         """Nothing: it is no step of BuildKit's."""
 
-    def voice(self) -> Voice:
+    def voice(self, chapter: Chapter) -> Voice:
         """Return what one stage speaks by."""
-        return Voice(self._progress, self._prefix, self._steps)
+        prefix = self._prefix + (f"{chapter.name} " if chapter.name else "")
+        return Voice(self._progress, prefix, chapter.works)
 
     @contextmanager
     def source(self, name: str) -> Iterator[Callable[[ProgressMessage], None]]:
@@ -195,18 +198,22 @@ class Vertices:
 class Voice:
     """One stage; see build.display.Speaker."""
 
-    def __init__(self, progress: Progress, prefix: str, steps: int) -> None:
-        self._progress, self._prefix, self._steps = progress, prefix, steps
+    def __init__(self, progress: Progress, prefix: str, works: int) -> None:
+        self._progress, self._prefix = progress, prefix
+        self._works, self._number = works, 0
         self._vertex: Vertex | None = None
+        self._before: Vertex | None = None
 
-    def step(self, number: int, text: str) -> None:
-        """Begin a vertex."""
-        before = self._vertex
-        if before:
-            before.end()
-        self._vertex = self._progress.vertex(
-            f"[{self._prefix}{number}/{self._steps}] {text}", before
-        )
+    def step(self, _: int, text: str, work: str = "") -> None:
+        """Begin a vertex, if it is one of BuildKit's. Source: dockerfile2llb, prefixCommand."""
+        if self._vertex:
+            self._vertex.end()
+            self._before, self._vertex = self._vertex, None
+        if not work:
+            return
+        self._number += 1
+        count = f"{self._number:>{len(str(self._works))}}/{self._works}"
+        self._vertex = self._progress.vertex(f"[{self._prefix}{count}] {work}", self._before)
 
     def text(self, text: str) -> None:
         """Log output."""

@@ -8,6 +8,7 @@ import pytest
 
 from sampan.api.buildkit import progress as module
 from sampan.api.buildkit.progress import Progress, Vertices
+from sampan.build.display import Chapter
 from sampan.spec.buildkit.control_pb2 import StatusResponse, Vertex
 from sampan.spec.docker.images import ProgressDetail, ProgressMessage
 
@@ -50,17 +51,19 @@ def test_who_comes_early_and_who_comes_late_hear_the_same() -> None:
 
 def test_steps_follow_each_other_and_end_once() -> None:
     progress = Progress("r")
-    voice = Vertices(progress, "", 2).voice()
-    voice.step(1, "FROM a")
+    voice = Vertices(progress, "").voice(Chapter("", 2))
+    voice.step(1, "FROM a", "FROM docker.io/library/a:latest")
     voice.cached()
-    voice.step(2, "RUN b")
+    voice.step(2, "ENV c=d")
+    voice.text("nowhere")
+    voice.step(3, "RUN b", "RUN b")
     voice.text("output")
     voice.running("c")
     voice.end()
     voice.end()
     progress.end()
     whole = merged(progress)
-    first, second = last(whole)["[1/2] FROM a"], last(whole)["[2/2] RUN b"]
+    first, second = last(whole)["[1/2] FROM docker.io/library/a:latest"], last(whole)["[2/2] RUN b"]
     assert first.cached
     assert not second.cached
     assert list(second.inputs) == [first.digest]
@@ -72,22 +75,24 @@ def test_steps_follow_each_other_and_end_once() -> None:
 
 def test_a_step_that_fails_has_the_error_and_a_stopped_one_is_cancelled() -> None:
     progress = Progress("r")
-    failed, stopped, silent = (Vertices(progress, "", 2).voice() for _ in range(3))
-    failed.step(1, "RUN a")
-    stopped.step(2, "RUN b")
+    voices = Vertices(progress, "linux/arm64")
+    names = ("base", "stage-1", "")
+    failed, stopped, silent = (voices.voice(Chapter(name, 12)) for name in names)
+    failed.step(1, "RUN a", "RUN a")
+    stopped.step(2, "RUN b", "RUN b")
     failed.fail(ValueError("it broke"))
     stopped.fail(asyncio.CancelledError())
     silent.fail(ValueError())
     progress.end()
     found = last(merged(progress))
-    assert found["[1/2] RUN a"].error == "it broke"
-    assert found["[2/2] RUN b"].error == "context canceled"
+    assert found["[linux/arm64 base  1/12] RUN a"].error == "it broke"
+    assert found["[linux/arm64 stage-1  1/12] RUN b"].error == "context canceled"
 
 
 def test_layers_of_a_base_image_are_transfers() -> None:
     progress = Progress("r")
-    voice = Vertices(progress, "", 1).voice()
-    voice.step(1, "FROM a")
+    voice = Vertices(progress, "").voice(Chapter("", 1))
+    voice.step(1, "FROM a", "FROM a")
     detail = ProgressDetail(current=5, total=9)
     voice.say(ProgressMessage(id="abc", status="Downloading", progress_detail=detail))
     voice.say(ProgressMessage(status="no layer"))
