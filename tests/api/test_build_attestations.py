@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grpclib.client import UnaryStreamMethod
 from grpclib.exceptions import GRPCError
 
+from sampan.spec.buildkit import content_pb2, control_pb2
 from tests import buildkit
 from tests.buildkit import Folders, Output, Result
 from tests.daemon import Daemon
@@ -22,6 +24,7 @@ pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 RECIPE = "FROM busybox\nARG PASSWORD\nRUN --mount=type=secret,id=key echo made >/made"
 SPDX, SLSA = "https://spdx.dev/Document", "https://slsa.dev/provenance/v1"
 DEFAULT = {"attest:provenance": "mode=min,inline-only=true"}  # what buildx asks for by itself
+CONTENT = "/containerd.services.content.v1.Content/"
 SCAN = """#!/bin/sh
 set -e
 echo scanning
@@ -209,6 +212,34 @@ def test_each_platform_has_its_own_attestations(
     told = [one["predicate"]["name"] for [one] in statements(out)]
     assert told == ["amd64", "arm64"]
     assert (files / "linux_arm64" / "of-sbom.spdx.json").exists()
+
+
+def test_the_history_of_builds_has_the_provenance_of_each(clean: Daemon, folder: Path) -> None:
+    """Clients write it into their --metadata-file."""
+    build(clean, folder, "FROM scratch\nLABEL a=b", "made", "moby", platform="linux/arm64")
+
+    async def ask() -> Any:
+        async with buildkit.client(clean.socket) as client:
+            request = control_pb2.BuildHistoryRequest(EarlyExit=True, Limit=1)
+            [event] = await client.stream(
+                "ListenBuildHistory", request, control_pb2.BuildHistoryEvent
+            )
+            [entry] = event.record.Result.Attestations
+            asked = content_pb2.ReadContentRequest(digest=entry.digest, offset=1)
+            read: Any = UnaryStreamMethod(
+                client.channel, f"{CONTENT}Read", type(asked), content_pb2.ReadContentResponse
+            )
+            rest = b"".join([one.data for one in await read(asked)])
+            with pytest.raises(GRPCError, match="content x: not found"):
+                await client.call(
+                    f"{CONTENT}Info", content_pb2.InfoRequest(digest="x"), content_pb2.InfoResponse
+                )
+            assert len(rest) == entry.size - 1
+            assert entry.annotations["in-toto.io/predicate-type"].endswith("provenance/v0.2")
+            return json.loads(b"{" + rest)
+
+    told = asyncio.run(ask())
+    assert told["invocation"]["parameters"]["frontend"] == "dockerfile.v0"
 
 
 @pytest.mark.parametrize(

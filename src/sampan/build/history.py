@@ -8,7 +8,7 @@ Source: buildkit solver/llbsolver/history.go (limits), docker documentation,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
@@ -23,6 +23,14 @@ CREATE TABLE IF NOT EXISTS build_history (
     record BLOB NOT NULL,
     log BLOB NOT NULL
 )"""
+_ATTACHMENTS: Final = """
+CREATE TABLE IF NOT EXISTS build_attachments (
+    ref TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    content BLOB NOT NULL,
+    PRIMARY KEY (ref, digest)
+)"""
+_TIDY: Final = "DELETE FROM build_attachments WHERE ref NOT IN (SELECT ref FROM build_history)"
 _SWEEP: Final = """
 DELETE FROM build_history WHERE pinned = 0 AND ref NOT IN
     (SELECT ref FROM build_history WHERE pinned = 0 ORDER BY completed DESC LIMIT ?)"""
@@ -54,10 +62,18 @@ class Memory:
         self._database, self._caller, self._limit = database, caller, limit
         with database.transaction() as connection:
             connection.execute(_SCHEMA)
+            connection.execute(_ATTACHMENTS)
             connection.execute(_SWEEP, [limit])
+            connection.execute(_TIDY)
 
-    async def add(self, entry: Entry, log: bytes) -> None:
-        """Remember a build, and forget those that are too many."""
+    async def add(
+        self, entry: Entry, log: bytes, attachments: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Remember a build, and forget those that are too many.
+
+        `attachments` are documents that the record names, by their digests.
+        """
+        known = [(entry.ref, digest, it) for digest, it in (attachments or {}).items()]
 
         def write() -> None:
             row = entry.ref, entry.completed, entry.pinned, entry.record, log
@@ -65,7 +81,11 @@ class Memory:
                 connection.execute(
                     "INSERT OR REPLACE INTO build_history VALUES (?, ?, ?, ?, ?)", row
                 )
+                connection.executemany(
+                    "INSERT OR REPLACE INTO build_attachments VALUES (?, ?, ?)", known
+                )
                 connection.execute(_SWEEP, [self._limit])
+                connection.execute(_TIDY)
 
         await self._caller.call(write)
 
@@ -96,6 +116,18 @@ class Memory:
 
         return await self._caller.call(read)
 
+    async def attachment(self, digest: str) -> bytes | None:
+        """Return a document that the record of a build names, None if none does."""
+
+        def read() -> bytes | None:
+            with self._database.transaction() as connection:
+                row = connection.execute(
+                    "SELECT content FROM build_attachments WHERE digest = ?", [digest]
+                ).fetchone()
+            return None if row is None else bytes(row[0])
+
+        return await self._caller.call(read)
+
     async def remove(self, ref: str) -> bool:
         """Forget a build; tell whether it was there."""
         return await self._changed("DELETE FROM build_history WHERE ref = ?", [ref])
@@ -113,6 +145,8 @@ class Memory:
     async def _changed(self, statement: str, values: list[str | int]) -> bool:
         def change() -> bool:
             with self._database.transaction() as connection:
-                return connection.execute(statement, values).rowcount > 0
+                changed = connection.execute(statement, values).rowcount > 0
+                connection.execute(_TIDY)
+                return changed
 
         return await self._caller.call(change)

@@ -45,3 +45,22 @@ def test_the_oldest_go_but_those_that_are_pinned(monkeypatch: pytest.MonkeyPatch
         assert [one.record for one in await later.entries("r3")] == [b"record"]
 
     asyncio.run(main())
+
+
+def test_attachments_go_with_their_builds() -> None:
+    database = FakeDatabase()
+
+    async def main() -> None:
+        memory = Memory(database, Here(), limit=2)
+        for number in range(3):
+            documents = {"shared": b"s", f"own {number}": b"%d" % number}
+            await memory.add(Entry(f"r{number}", number, b"record"), b"log", documents)
+        assert await memory.attachment("own 0") is None
+        assert await memory.attachment("own 2") == b"2"
+        await memory.remove("r2")
+        assert await memory.attachment("own 2") is None
+        assert await memory.attachment("shared") == b"s"
+        await memory.remove("r1")
+        assert await memory.attachment("shared") is None
+
+    asyncio.run(main())

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
+import msgspec
+
 from sampan.api.buildkit.clients import SessionClient
 from sampan.api.buildkit.jobs import Job
 from sampan.build.attesting.materials import Witness
 from sampan.build.attesting.provenance import Request, provenance
 from sampan.build.attesting.scanning import Scanner
 from sampan.build.attesting.statements import Attestation
-from sampan.build.attesting.wishes import AttestationWishes
+from sampan.build.attesting.wishes import AttestationWishes, ProvenanceWish
 from sampan.build.builder import Builder, Built
 from sampan.build.exporting.outputs import Result
 from sampan.build.worker import Worker
@@ -29,6 +31,15 @@ async def attested(
     """Return a result with what is to be said of it."""
     told = [await _of(builder, job, built, wishes, attributes) for built in result.built]
     return replace(result, attestations=told)
+
+
+def remember(job: Job, result: Result, attributes: Mapping[str, str]) -> None:
+    """Note how results were made, for the history of builds."""
+    wish = ProvenanceWish(version="v0.2")
+    for built in result.built:
+        request = Request(job.ref, attributes, job.started, time.time_ns())
+        told = provenance(wish, request, built).predicate
+        job.provenance[str(built.platform)] = msgspec.json.encode(told)
 
 
 async def _of(

@@ -12,7 +12,7 @@ from typing import Final
 
 from grpclib.server import Stream
 
-from sampan.api.buildkit.attesting import attested
+from sampan.api.buildkit.attesting import attested, remember
 from sampan.api.buildkit.caching import Caching, exports_of, with_steps
 from sampan.api.buildkit.calls import Metadata, Service, both_ways, streaming, unary
 from sampan.api.buildkit.exporting import EXPORTERS, HandingOut
@@ -167,6 +167,7 @@ class Control:
             builder, attributes = self._jobs.builder, request.FrontendAttrs
             wishes = attestations_of(attributes)
             result = with_steps(result, caches)
+            remember(job, result, attributes)
             if request.Exporters:
                 result = await attested(builder, job, result, wishes, attributes)
             outputs = Outputs(self._jobs.builder, self._jobs.outlet)

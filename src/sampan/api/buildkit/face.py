@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sampan.api.buildkit.attachments import Attachments
 from sampan.api.buildkit.calls import Service
 from sampan.api.buildkit.control import Control
 from sampan.api.buildkit.gateway import Gateway
@@ -18,7 +19,9 @@ class BuildKit:
         self.sessions = Sessions()
         jobs = Jobs(builder, outlet, self.sessions)
         control = Control(jobs, host_gateway)
-        self._services = [control.service(), Gateway(jobs, control).service()]
+        attachments = Attachments(control.chronicle)
+        services = control, Gateway(jobs, control), attachments
+        self._services = [it.service() for it in services]
 
     def services(self) -> list[Service]:
         """Return the tables of methods."""

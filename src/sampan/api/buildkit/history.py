@@ -20,12 +20,15 @@ from grpclib.exceptions import GRPCError
 
 from sampan.api.buildkit.calls import told
 from sampan.api.buildkit.jobs import Job, Jobs
+from sampan.build.attesting.provenance import PROVENANCE_02
 from sampan.build.conditions import Condition, of, passes, read_conditions
+from sampan.build.exporting.assembling import MEDIA_STATEMENT, PREDICATE
 from sampan.build.history import Entry, Memory
 from sampan.build.instructions.durations import duration
 from sampan.build.solver import StepFailed
 from sampan.errors import InvalidArgument, NotFound, SampanError
 from sampan.spec.buildkit import control_pb2 as pb
+from sampan.spec.digest import digest_of
 from sampan.spec.image import nanoseconds
 
 log = logging.getLogger(__name__)
@@ -75,12 +78,14 @@ class Chronicle:
         record.numWarnings = job.progress.warned
         if error is not None:
             record.error.CopyFrom(_status(error))
+        attachments = _attached(record, job.provenance)
         raw = record.SerializeToString()
         if len(raw) > _RECORD:
             log.warning("build %s is not remembered: its record has %d bytes", job.ref, len(raw))
             return
         try:
-            await self._history.add(Entry(job.ref, time.time_ns(), raw), packed(job.progress.all()))
+            entry = Entry(job.ref, time.time_ns(), raw)
+            await self._history.add(entry, packed(job.progress.all()), attachments)
         except (OSError, SampanError) as fault:
             log.warning("build %s is not remembered: %s", job.ref, fault)
             return
@@ -140,6 +145,13 @@ class Chronicle:
         elif not await self._history.pin(ref, pinned=request.Pinned):
             raise NotFound(f"failed to find ref {ref}, or too many builds are pinned")
 
+    async def attachment(self, digest: str) -> bytes:
+        """Return a document that a record names. Raises NotFound."""
+        content = await self._history.attachment(digest)
+        if content is None:
+            raise NotFound(f"content {digest}: not found")
+        return content
+
     async def replay(self, ref: str) -> AsyncIterator[pb.StatusResponse]:
         """Yield what a build has said that has ended. Raises NotFound."""
         content = await self._history.log(ref)
@@ -161,6 +173,24 @@ class Chronicle:
                 events.put_nowait(None)
             else:
                 events.put_nowait(event)
+
+
+def _attached(record: pb.BuildHistoryRecord, told: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Let a record name what is said of its results; return that by digest."""
+    found: dict[str, bytes] = {}
+    for platform, content in told.items():
+        if len(content) > _RECORD:
+            continue
+        digest = digest_of(content)
+        found[digest] = content
+        result = record.Result if len(told) == 1 else record.Results[platform]
+        result.Attestations.add(
+            media_type=MEDIA_STATEMENT,
+            digest=digest,
+            size=len(content),
+            annotations={PREDICATE: PROVENANCE_02},
+        )
+    return found
 
 
 def _record(entry: Entry) -> pb.BuildHistoryRecord:

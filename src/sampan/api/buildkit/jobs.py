@@ -62,6 +62,7 @@ class Job:
     attributes: dict[str, str] = field(default_factory=dict)  # of all that it has built
     results: dict[str, Built] = field(default_factory=dict)
     started: int = field(default_factory=time.time_ns)
+    provenance: dict[str, bytes] = field(default_factory=dict)  # by platform
     views: dict[str, View] = field(default_factory=dict)
     entitlements: Sequence[str] = ()  # that the client grants
     imports: Sequence[CacheOptionsEntry] = ()  # caches to use, unless the front end names others

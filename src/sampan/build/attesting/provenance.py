@@ -24,7 +24,8 @@ from sampan.spec.image import timestamp
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
 
-_TYPES: Final = {"v1": "https://slsa.dev/provenance/v1", "v0.2": "https://slsa.dev/provenance/v0.2"}
+PROVENANCE_02: Final = "https://slsa.dev/provenance/v0.2"
+_TYPES: Final = {"v1": "https://slsa.dev/provenance/v1", "v0.2": PROVENANCE_02}
 _BUILD: Final = "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md"
 _BUILD_02: Final = "https://mobyproject.org/buildkit@v1"
 _HOST_SPECIFIC: Final = ("cgroup-parent", "image-resolve-mode", "platform", "cache-imports")

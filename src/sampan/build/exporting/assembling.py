@@ -31,6 +31,7 @@ from sampan.spec.platform import Platform, PlatformBody
 EMPTY: Final = b"{}"
 MEDIA_EMPTY: Final = "application/vnd.oci.empty.v1+json"
 MEDIA_STATEMENT: Final = "application/vnd.in-toto+json"
+PREDICATE: Final = "in-toto.io/predicate-type"  # annotation
 _ATTESTATION: Final = "application/vnd.docker.attestation.manifest.v1+json"
 _UNKNOWN: Final = {"architecture": "unknown", "os": "unknown"}
 LayerMaker = Callable[[LayerPlace], Awaitable[Descriptor]]
@@ -180,7 +181,7 @@ def _attestation(
     layers = []
     for kind, content in told:
         layer = _plain(assembly.blob(MEDIA_STATEMENT, content))
-        layers.append({**layer, "annotations": {"in-toto.io/predicate-type": kind}})
+        layers.append({**layer, "annotations": {PREDICATE: kind}})
     fields: dict[str, Any] = {"schemaVersion": 2, "mediaType": MEDIA_MANIFEST}
     if wishes.artifact:
         fields["artifactType"] = _ATTESTATION
