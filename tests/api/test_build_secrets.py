@@ -147,7 +147,7 @@ def test_a_step_that_ends_leaves_no_way_to_the_agent(
 ) -> None:
     recipe = (
         f"FROM busybox\n{tools(tmp_path)}\n"
-        "RUN --mount=type=ssh ssh-add -l && (ssh-add -l; sleep 1000) & sleep 0.1\n"
+        "RUN --mount=type=ssh (ssh-add -l; sleep 1000) & ssh-add -l\n"
     )
     build(clean, tmp_path, recipe, "made", agents={"default": agent[0]})
     listening = subprocess.run(
@@ -270,6 +270,39 @@ def test_a_daemon_that_is_killed_in_the_middle_leaves_no_secret(
         eventually(lambda: daemon.request("GET", "/containers/json?all=1").json == [])
         assert holders(daemon.folder, content) == []
         assert b"lent" not in Path("/proc/mounts").read_bytes()
+
+
+def test_a_client_that_leaves_takes_its_loans_along(clean: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(
+        "FROM busybox\n"
+        "RUN --mount=type=secret,id=a --mount=type=ssh --mount=target=/c,rw sleep 1000"
+    )
+    served = {"context": tmp_path, "dockerfile": tmp_path}
+    folders = Folders(served, secrets={"a": b"x"}, agents={"default": ""})
+    query = '/containers/json?filters={"label":["org.sampan.build"]}'
+    before = active(clean)
+
+    async def leave() -> None:
+        building = asyncio.ensure_future(buildkit.build(clean.socket, folders))
+        while not await asyncio.to_thread(lambda: clean.request("GET", query).json):
+            assert not building.done()
+        assert len(active(clean) - before) == 2
+        building.cancel()
+        await asyncio.wait([building])
+
+    asyncio.run(leave())
+    eventually(lambda: clean.request("GET", f"{query}&all=1").json == [])
+    eventually(lambda: active(clean) == before)
+    command = [*clean.enter, "cat", "/proc/net/unix"]
+    eventually(lambda: b"/lent" not in subprocess.check_output(command))
+    eventually(lambda: not clean.request("GET", "/system/check").json["Problems"])
+
+
+def active(daemon: Daemon) -> set[str]:
+    """Return the snapshots of containers and copies."""
+    return {
+        one.name for one in daemon.snapshots.iterdir() if re.fullmatch("[0-9a-f]{64}", one.name)
+    }
 
 
 def test_owners_are_those_of_the_user_namespace_of_a_step(tmp_path: Path, content: bytes) -> None:

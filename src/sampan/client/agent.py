@@ -13,6 +13,7 @@ from sampan.errors import InvalidArgument
 
 _LARGEST: Final = 256 << 10  # bytes of a message. Source: openssh-portable ssh-agent.c
 _READ: Final = 64 << 10
+_PATIENCE: Final = 10.0  # seconds until an agent takes a request; its answer may take longer
 _ALLOWED: Final = (11, 13)  # SSH_AGENTC_REQUEST_IDENTITIES, SSH_AGENTC_SIGN_REQUEST
 _FAILURE: Final = b"\0\0\0\x01\x05"  # SSH_AGENT_FAILURE
 
@@ -23,6 +24,7 @@ class Agent:
     def __init__(self, path: str) -> None:
         """Connect; raises OSError."""
         self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(_PATIENCE)
         try:
             self.sock.connect(path)
         except OSError:
