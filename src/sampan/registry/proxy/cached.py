@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -32,6 +34,7 @@ from sampan.spec.image import Descriptor, parse_document
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_QUERY = re.compile(r"""\?[^"'\s]*""")
 PATIENCE = 10.0  # seconds for an upstream to answer, where something is here that can be served
 DOWN_SECONDS = 10.0  # an upstream that failed is not asked about what is here
 OCTETS = "application/octet-stream"
@@ -51,7 +54,9 @@ class Shared:
     transfers: dict[Digest, list[Transfer]] = field(default_factory=dict)
     down: dict[str, float] = field(default_factory=dict)
     tell: Callable[[Event], None] = lambda _: None  # of what changes here; it blocks
-    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    slots: dict[str, asyncio.Semaphore] = field(
+        default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
+    )  # by the upstream's name: a slow one keeps only its own clients waiting
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call something that blocks, in a thread."""
@@ -86,12 +91,14 @@ class CachedRepository:
         where = self.place.upstream.url.authority
         if isinstance(error, NotFound):
             return missing
+        # What stands in a query is between us and the upstream: names of users, signatures.
+        told = _QUERY.sub("?…", str(error))
         if isinstance(error, Forbidden | Unauthorized):
-            return RegistryError("DENIED", message=f"{where} refuses: {error}")
+            return RegistryError("DENIED", message=f"{where} refuses: {told}")
         if isinstance(error, TimeoutError):
-            error = Upstream("it does not answer")
+            return RegistryError("UNAVAILABLE", message=f"{where} does not answer")
         if isinstance(error, SampanError):
-            return RegistryError("UNAVAILABLE", message=f"{where} cannot be asked: {error}")
+            return RegistryError("UNAVAILABLE", message=f"{where} cannot be asked: {told}")
         return error
 
     # --- manifests ---------------------------------------------------------------------------
@@ -354,7 +361,7 @@ class CachedRepository:
         wanted = Descriptor(media_type=OCTETS, digest=digest, size=transfer.size)
 
         async def fetch(take: Callable[[memoryview], None], advance: Callable[[int], None]) -> None:
-            async with shared.slots:
+            async with shared.slots[self.place.upstream.name]:
                 await (await self._remote()).fetch_blob(wanted, take, advance)
             self._count("pulled_bytes", BLOB, transfer.size)
 

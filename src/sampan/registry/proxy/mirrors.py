@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -91,14 +92,14 @@ class Mirror:
                 if there is None:
                     raise Unavailable("its tags cannot be listed")
                 tags = [tag for tag in there if matches(tag, wanted)]
-        except (RegistryError, SampanError) as error:
+        except (RegistryError, SampanError, OSError, sqlite3.Error) as error:
             log.error("%s is not mirrored: %s", name, error)
             done.failures += 1
             return
         for tag in tags:
             try:
                 await self._pull(cached, tag)
-            except (RegistryError, SampanError, OSError) as error:
+            except (RegistryError, SampanError, OSError, sqlite3.Error) as error:
                 log.error("%s:%s is not mirrored: %s", name, tag, error)
                 done.failures += 1
             else:

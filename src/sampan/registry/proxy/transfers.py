@@ -26,7 +26,7 @@ from sampan.spec.digest import Digest, algorithm
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 HELD_BACK = 64 << 10  # bytes at the end that nobody gets before all is verified
-AT_ONCE = 32  # transfers; each has a thread and a connection
+AT_ONCE = 32  # transfers from one upstream; each has a thread and a connection
 
 Fetch = Callable[[Callable[[memoryview], None], Callable[[int], None]], Awaitable[None]]
 """Gives the bytes of a blob to the first, tells the second how many they were."""

@@ -349,3 +349,15 @@ def test_what_is_attached_is_what_the_upstream_says(liar: LyingRegistry, cache: 
     liar.be_honest()
     liar.lie("", "", no_answer)
     assert cache.get(f"/v2/app/referrers/{subject}").status == 200
+
+
+def test_what_stands_in_queries_is_not_told(liar: LyingRegistry, cache: Cache) -> None:
+    shipped = busybox()
+    push(liar, "app", "1", shipped)
+    blob = shipped.layers[0]
+    liar.lie("GET", blob.digest, redirect(f"{liar.url}/away?signature=secret&user=me"))
+    liar.lie("GET", "/away", no_answer)
+    answer = cache.blob("app", blob.digest)
+    assert answer.status == 503
+    assert "/away?…" in answer.json["errors"][0]["message"]
+    assert b"secret" not in answer.body
