@@ -17,7 +17,6 @@ from tests.lying_registry import LyingRegistry, lying_registry
 def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upstreams, "LIMITS", LIMITS)
     monkeypatch.setattr(upstreams, "BACKOFF", 0.001)
-    monkeypatch.setattr(cached, "PATIENCE", 0.5)
     monkeypatch.setattr(cached, "DOWN_SECONDS", 0.0)
 
 

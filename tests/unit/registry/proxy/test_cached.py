@@ -91,7 +91,7 @@ def test_an_index_comes_without_what_it_names(liar: LyingRegistry, cache: Cache)
 
 @pytest.mark.parametrize("trouble", [no_answer, mute, status(500), status(429), status(401)])
 def test_what_is_here_is_served_while_the_upstream_is_away(
-    liar: LyingRegistry, cache: Cache, trouble: Lie
+    liar: LyingRegistry, cache: Cache, trouble: Lie, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shipped = busybox()
     push(liar, "app", "1", shipped)
@@ -99,6 +99,8 @@ def test_what_is_here_is_served_while_the_upstream_is_away(
     for blob in shipped.blobs:
         cache.blob("app", blob.digest)
     liar.lie("", "", trouble)
+    if trouble is mute:
+        monkeypatch.setattr(cached, "PATIENCE", 0.3)
     assert cache.manifest("app", "1").status == 200
     assert cache.manifest("app", shipped.digest).status == 200
     assert cache.get("/v2/app/tags/list").json["tags"] == ["1"]
