@@ -21,7 +21,7 @@ from tests.session import PATIENCE, eventually, scratch, unique
 
 USER = "sampan"  # whom packaging/prepare makes; PostgreSQL refuses to be root
 # Nothing has to outlast a power failure here.
-QUICK = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "listen_addresses="]
+QUICK = ["fsync=off", "full_page_writes=off", "synchronous_commit=off", "listen_addresses="]
 
 
 def programs() -> Path:

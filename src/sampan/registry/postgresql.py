@@ -28,9 +28,10 @@ log = logging.getLogger(__name__)
 READERS = 8  # connections for questions; a server has a hundred for all
 PRESENT, CHANGE, HELD = 0x53414D00, 0x53414D01, 0x53414D02  # kinds of our advisory locks
 # A machine that is lost gives up its locks within a minute; who waits for one gives up as well.
+# A server may crash under registries that go on, and nobody compares rows and files then.
 _SETTINGS = """
-SET lock_timeout = '60s'; SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 10;
-SET tcp_keepalives_count = 3; SET client_min_messages = warning
+SET synchronous_commit = on; SET lock_timeout = '60s'; SET client_min_messages = warning;
+SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3
 """
 _CONNECT = {"connect_timeout": 5, "tcp_user_timeout": 15_000, "application_name": "sampan-registry"}
 _NUMBERED = re.compile(r"\?(\d*)")
@@ -61,27 +62,34 @@ class PostgresMetadata:
         self.alone = False
         try:
             self._enter(storage)
-        except psycopg.ProgrammingError as error:
-            raise InvalidArgument(f"metadata.postgresql: {error}") from error
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, psycopg.ProgrammingError):
+                raise InvalidArgument(f"metadata.postgresql: {error}") from error
+            if isinstance(error, _BROKEN):
+                raise _away(error) from error
             raise
 
     def _connect(self) -> Connection:
         try:
             connection = psycopg.connect(self._address, autocommit=True, **_CONNECT)  # type: ignore[arg-type]
-            connection.execute(_SETTINGS)
         except psycopg.OperationalError as error:
-            raise DatabaseAway(str(error).partition("\n")[0]) from error
+            raise _away(error) from error
+        try:
+            connection.execute(_SETTINGS)
+        except BaseException as error:
+            _close(connection)
+            if isinstance(error, _BROKEN):
+                raise _away(error) from error
+            raise
         return connection
 
     # --- who is there
 
     def _enter(self, storage: str) -> None:
-        connection = self._connect()
+        connection = self._writer = self._connect()
         (schema,) = connection.execute("SELECT current_schema()").fetchone() or ("",)
         self._mark = _number(str(schema))
-        self._writer = connection
         self.alone = self._lock_of(connection, "pg_try_advisory_lock", PRESENT, self._mark)
         if not self.alone:
             # Whoever is alone now may compare rows and files for a long time.
@@ -158,7 +166,7 @@ class PostgresMetadata:
                 _close(connection)
                 self._writer = None
                 if last or fresh:
-                    raise DatabaseAway(str(error).partition("\n")[0]) from error
+                    raise _away(error) from error
             else:
                 self._writer = connection
                 return connection
@@ -235,7 +243,7 @@ class PostgresMetadata:
         except _BROKEN as error:
             _close(connection)
             self._holder = None
-            raise DatabaseAway(str(error).partition("\n")[0]) from error
+            raise _away(error) from error
 
     def close(self) -> None:
         """Close all connections, of whatever thread."""
@@ -277,7 +285,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except _BROKEN as error:
-        raise DatabaseAway(str(error).partition("\n")[0]) from error
+        raise _away(error) from error
     except psycopg.DataError as error:
         # PostgreSQL's texts hold everything but zero bytes.
         raise RegistryError(
@@ -306,6 +314,10 @@ def _ordered(values: Sequence[Any], order: tuple[int, ...]) -> Sequence[Any]:
 def _number(text: str) -> int:
     """Return a signed number of 32 bits for a name."""
     return zlib.crc32(text.encode()) - (1 << 31)
+
+
+def _away(error: Exception) -> DatabaseAway:
+    return DatabaseAway(str(error).partition("\n")[0])
 
 
 def _close(connection: Connection) -> None:
