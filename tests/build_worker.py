@@ -283,6 +283,9 @@ class FakeWorker:
             return Ran(exit_code=0, diff_id=await self.layer(step.chain, change.write))
         return Ran(exit_code=0, diff_id=self._store(step.chain, archive))
 
+    async def undivided(self, work: Any) -> Any:
+        return await work
+
     async def call(self, func: Callable[[], T]) -> T:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         loop = asyncio.get_running_loop()

@@ -384,14 +384,24 @@ class Builder:
 
     async def _finish(self, options: BuildOptions, built: Built, told: Telling) -> None:
         """Store the image, give it its names, and say so."""
-        names: list[str] = []
         with told.exporting() as say:
-            image = await self.store(built)
-            say(f"writing image {image}")
-            for name in options.tags:
-                names.append(await self.tag(image, name))
-                say(f"naming to {names[-1]}")
+            image, names = await self.named(built, options.tags, say)
         told.finished(built, image, names)
+
+    async def named(
+        self, built: Built, names: Sequence[str], say: Callable[[str], None]
+    ) -> tuple[str, list[str]]:
+        """Store an image and give it its names, all or nothing; return its id and how they are."""
+
+        async def work() -> tuple[str, list[str]]:
+            image, given = await self.store(built), []
+            say(f"writing image {image}")
+            for name in names:
+                given.append(await self.tag(image, name))
+                say(f"naming to {given[-1]}")
+            return image, given
+
+        return await self._worker.undivided(work())
 
     def archive(
         self, tree: Tree, epoch: int | None

@@ -6,9 +6,17 @@ dictionary.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sampan.build.state import State
 from sampan.build.tree import Tree
@@ -195,6 +203,9 @@ class Worker(Protocol):
 
     async def remove_mounted_cache(self, name: str) -> bool:
         """Remove such a folder; False if a container has it."""
+
+    async def undivided(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what something gives; it goes on to its end if the build is cancelled."""
 
     # --- threads ---------------------------------------------------------------------------
 

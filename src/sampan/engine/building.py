@@ -274,6 +274,10 @@ class Building:
         """Return what `read` makes of the archive of a commit."""
         return await archive_of(repository, read)
 
+    async def undivided(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what something gives; it goes on to its end if the build is cancelled."""
+        return await waited_for(work)
+
     # --- threads ---------------------------------------------------------------------------
 
     async def call(self, func: Callable[[], T]) -> T:

@@ -61,12 +61,11 @@ class HandingOut:
 
     async def _plain(self, result: Result, wishes: Wishes, vertex: Vertex) -> dict[str, str]:
         """Store an image of which nothing else is said."""
-        builder = self.outputs.builder
-        image = await builder.store(result.built[0])
-        vertex.log(f"writing image {image}\n".encode())
-        for name in wishes.names:
-            shown = await builder.tag(image, name)
-            vertex.log(f"naming to {shown}\n".encode())
+
+        def say(text: str) -> None:
+            vertex.log(f"{text}\n".encode())
+
+        image, _ = await self.outputs.builder.named(result.built[0], wishes.names, say)
         told = {"containerimage.digest": image, "containerimage.config.digest": image}
         if wishes.names:
             told["image.name"] = ",".join(wishes.names)
