@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -273,3 +274,49 @@ AnyOrder.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow],
 )
 TestAnyOrder = AnyOrder.TestCase
+
+
+# --- a clock that jumps --------------------------------------------------------------------------
+
+DAY = 24 * 3600.0
+
+
+def test_a_clock_that_jumps_ahead_costs_no_image_and_no_push_ends_wrongly(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = shop.push("a", "1", [b"kept"])
+    half = shop.push_blob("a", b"layer")
+    shop.push_blob("a", b"{}")
+    upload = shop.begin("a")
+    true = time.time
+    monkeypatch.setattr(time, "time", lambda: true() + 30 * DAY)
+    shop.registry.collector.collect(DAY, untagged=True)
+    assert shop.get("/v2/a/manifests/1").header("docker-content-digest") == kept
+    assert shop.get(f"/v2/a/blobs/{sha(b'kept')}").body == b"kept"
+    # Whether the promise counts or not: the manifest comes with all of its parts, or not at all.
+    body = manifest([half], [b"layer"])
+    first = shop.put("a", "2", body)
+    if first.status != 201:
+        assert first.code == "MANIFEST_BLOB_UNKNOWN"
+        shop.push("a", "2", [b"layer"])
+    assert shop.get(f"/v2/a/blobs/{half}").body == b"layer"
+    assert shop.ask("PUT", f"{upload}?digest={sha(b'late')}", b"late").status == 201
+
+
+def test_a_clock_that_jumps_back_keeps_what_is_there(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.push("a", "1", [b"kept"])
+    half = shop.push_blob("a", b"layer")
+    upload = shop.begin("a")
+    true = time.time
+    monkeypatch.setattr(time, "time", lambda: true() - 30 * DAY)
+    shop.registry.collector.collect(DAY, untagged=True)
+    assert shop.registry.purge_uploads(time.time() - 7 * DAY) == []
+    assert shop.ask("HEAD", f"/v2/a/blobs/{half}").status == 200
+    assert shop.put("a", "2", manifest([half], [b"layer"])).status == 201
+    assert shop.ask("PUT", f"{upload}?digest={sha(b'late')}", b"late").status == 201
+    assert shop.tags("a") == ["1", "2"]
+    monkeypatch.undo()
+    shop.registry.collector.collect(DAY, untagged=True)
+    assert shop.tags("a") == ["1", "2"]

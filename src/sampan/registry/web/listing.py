@@ -44,7 +44,7 @@ class Listing(Generic[T]):
 
 _REPOSITORIES = """
 SELECT name, (SELECT count(*) FROM tags WHERE repository = repositories.name)
-FROM repositories WHERE name > ? AND (? = '' OR instr(name, ?)) ORDER BY name LIMIT ?
+FROM repositories WHERE name > ? AND (? = '' OR instr(name, ?) > 0) ORDER BY name LIMIT ?
 """
 _TAGS = """
 SELECT tags.name, tags.digest, media_type, artifact_type,
@@ -54,7 +54,7 @@ SELECT tags.name, tags.digest, media_type, artifact_type,
         WHERE others.repository = tags.repository AND others.subject = tags.digest)
 FROM tags JOIN manifests ON manifests.repository = tags.repository
     AND manifests.digest = tags.digest
-WHERE tags.repository = ? AND tags.name > ? AND (? = '' OR instr(tags.name, ?))
+WHERE tags.repository = ? AND tags.name > ? AND (? = '' OR instr(tags.name, ?) > 0)
 ORDER BY tags.name LIMIT ?
 """
 
@@ -75,7 +75,7 @@ def tags(metadata: Metadata, repository: str, term: str, after: str) -> Listing[
         _TAGS, repository, after, term, term, COUNT + 1
     ):
         is_index = media_type in INDEXES
-        row = (None if is_index else size, is_index, referrers)
+        row = (None if is_index or size is None else int(size), is_index, referrers)
         found.append(Tag(name, digest, media_type, kind, *row))
     return _listing(found)
 
