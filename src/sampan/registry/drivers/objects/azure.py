@@ -29,7 +29,7 @@ from sampan.errors import InvalidArgument
 from sampan.registry.configuration.nodes import seconds
 from sampan.registry.drivers.driver import Move, Writer
 from sampan.registry.drivers.objects.azure_blocks import BlocksWriter
-from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry
+from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, reason
 from sampan.registry.drivers.objects.content import Pieces
 from sampan.registry.drivers.objects.options import MiB, Options
 
@@ -106,8 +106,7 @@ def told() -> Iterator[None]:
             raise OSError("azure: the container does not exist") from error
         raise FileNotFoundError(2, "No such object") from error
     except AzureError as error:
-        text = str(error.message).partition("\n")[0]
-        raise OSError(f"azure: {text}") from error
+        raise OSError(f"azure: {reason(error)}") from error
 
 
 class AzureBucket:

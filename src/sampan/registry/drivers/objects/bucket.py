@@ -6,6 +6,7 @@ message a client may read. Calls block and may be made from any number of thread
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from typing import Protocol
 
 from sampan.registry.drivers.driver import Move, Writer
 
+REASON = 300  # characters
+_ADDRESS = re.compile(r"""[: ]*["']?\bhttps?://[^\s"']+["']?""")
+_HOST = re.compile(r"HTTPS?Connection\([^)]*\):? ?")
 URL_SECONDS = 20 * 60  # that an address for a client is good for, as with docker-registry
 
 
@@ -77,6 +81,15 @@ class Bucket(Protocol):
         """Raise OSError if the bucket cannot be used."""
 
     def close(self) -> None: ...
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error of a library says, without addresses that are nobody's business."""
+    text = str(error).partition("\n")[0]
+    if "ConnectionPool(" in text:  # requests tells host, port and address; its cause is enough
+        named = re.findall(r"\b\w+(?:Error|Timeout)\b", text)
+        text = f"cannot be reached: {named[-1] if named else type(error).__name__}"
+    return _ADDRESS.sub("", _HOST.sub("", text))[:REASON]
 
 
 def groups(keys: Iterable[str], count: int) -> Iterator[list[str]]:

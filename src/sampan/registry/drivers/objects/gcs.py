@@ -23,7 +23,7 @@ from google.oauth2.service_account import Credentials as ServiceAccount
 
 from sampan.errors import InvalidArgument
 from sampan.registry.drivers.driver import Move, Writer
-from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, groups
+from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, groups, reason
 from sampan.registry.drivers.objects.content import Pieces
 from sampan.registry.drivers.objects.options import KiB, MiB, Options
 
@@ -73,9 +73,9 @@ def told() -> Iterator[None]:
     except NotFound as error:
         raise FileNotFoundError(2, "No such object") from error
     except (GoogleAPIError, google.auth.exceptions.GoogleAuthError) as error:
-        raise OSError(f"gcs: {error}") from error
+        raise OSError(f"gcs: {reason(error)}") from error
     except requests.RequestException as error:  # an OSError without the words
-        raise OSError(f"gcs: {error}") from error
+        raise OSError(f"gcs: {reason(error)}") from error
 
 
 class GcsBucket:

@@ -19,7 +19,7 @@ from oss2.models import PartInfo
 
 from sampan.errors import InvalidArgument
 from sampan.registry.drivers.driver import Move, Writer
-from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry
+from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, reason
 from sampan.registry.drivers.objects.options import MiB, Options
 
 CONNECT_SECONDS = 30
@@ -71,11 +71,11 @@ def told() -> Iterator[None]:
             raise OSError(f"oss: NoSuchBucket: {error.message}") from error
         raise FileNotFoundError(2, "No such object") from error
     except oss2.exceptions.RequestError as error:
-        raise OSError(f"oss: {error.exception}") from error
+        raise OSError(f"oss: {reason(error.exception)}") from error
     except oss2.exceptions.OssError as error:
         raise OSError(f"oss: {error.code}: {error.message}") from error
     except requests.RequestException as error:
-        raise OSError(f"oss: {error}") from error
+        raise OSError(f"oss: {reason(error)}") from error
 
 
 class OssBucket:

@@ -20,7 +20,7 @@ from botocore.session import Session
 
 from sampan.errors import InvalidArgument
 from sampan.registry.drivers.driver import Move, Writer
-from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry
+from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, reason
 from sampan.registry.drivers.objects.options import MiB, Options
 
 LEAST_PART = 5 * MiB  # what S3 joins, but for the last part
@@ -173,7 +173,7 @@ def told() -> Iterator[None]:
             raise FileNotFoundError(2, "No such object") from error
         raise OSError(f"s3: {code}: {said.get('Message', '')}") from error
     except (BotoCoreError, HTTPClientError) as error:
-        raise OSError(f"s3: {error}") from error
+        raise OSError(f"s3: {reason(error)}") from error
 
 
 class S3Bucket:

@@ -24,7 +24,7 @@ from swiftclient.utils import generate_temp_url
 
 from sampan.registry.drivers.driver import Move, Writer
 from sampan.registry.drivers.objects import swift_login
-from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry
+from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, reason
 from sampan.registry.drivers.objects.content import Pieces
 from sampan.registry.drivers.objects.options import MiB, Options
 
@@ -73,11 +73,11 @@ def told() -> Iterator[None]:
     except ClientException as error:
         if error.http_status == 404:
             raise FileNotFoundError(2, "No such object") from error
-        raise OSError(f"swift: {error}") from error
+        raise OSError(f"swift: {reason(error)}") from error
     except swift_login.FAILURES as error:
-        raise OSError(f"swift: {error}") from error
+        raise OSError(f"swift: {reason(error)}") from error
     except requests.RequestException as error:  # an OSError without the words
-        raise OSError(f"swift: {error}") from error
+        raise OSError(f"swift: {reason(error)}") from error
 
 
 class SwiftBucket:
