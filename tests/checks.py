@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from sampan.build.builder import Recipe
@@ -11,21 +13,25 @@ from sampan.errors import InvalidArgument
 from sampan.spec.build import BuildOptions
 from tests.build_worker import Yard
 
+_PLACE = re.compile("dockerfile parse error on line [0-9]+: ")
 
-def checked(text: str) -> list[Any] | str:
+
+def checked(text: str, ignored: Sequence[str] = ()) -> list[Any] | str:
     """Return rules, messages and lines, sorted; the message if the file is refused."""
-    return asyncio.run(_checked(text))
+    return asyncio.run(_checked(text, ignored))
 
 
-async def _checked(text: str) -> list[Any] | str:
+async def _checked(text: str, ignored: Sequence[str]) -> list[Any] | str:
     yard = Yard()
     for name in "abcd":
         yard.worker.have(name, env=["PATH=/bin"])
     tree = Tree(Spool(yard.worker.scratch()))
     try:
-        found = await yard.builder.check(BuildOptions(), Recipe(text.encode(), "Dockerfile"), tree)
+        found = await yard.builder.check(
+            BuildOptions(), Recipe(text.encode(), "Dockerfile", ignored), tree
+        )
     except InvalidArgument as error:
-        return str(error).partition("\n")[0]
+        return _PLACE.sub("", str(error).partition("\n")[0])
     finally:
         tree.spool.close()
     return sorted([one.rule, one.message, [one.first, one.last]] for one in found)

@@ -42,7 +42,7 @@ from sampan.build.history import Memory
 from sampan.build.instructions.model import Label, Place
 from sampan.build.kept import KeptContexts
 from sampan.build.layer import Item, write_layer
-from sampan.build.linting import Checks, Violation, lint, undefined
+from sampan.build.linting import Checks, Violation, lint
 from sampan.build.mounting import Mounting
 from sampan.build.outline import Outline, Target, outline, targets
 from sampan.build.pruning import PruneWish, Usage, default_policies, to_prune, usages
@@ -58,7 +58,7 @@ from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.build import BuildOptions, GCPolicy
 from sampan.spec.digest import chain_id
 from sampan.spec.docker.images import ErrorDetail, ProgressMessage
-from sampan.spec.image import Descriptor, History, RootFS
+from sampan.spec.image import Descriptor, History, ImageConfig, RootFS
 from sampan.spec.platform import Platform
 
 log = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ class Recipe:
 
     content: bytes
     name: str
+    ignored: Sequence[str] = ()  # what its build context is without
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +226,7 @@ class Builder:
             times = await self._times(options.cache_from, imports)
             build = replace(build, cache_times=times)
         checks = _checks(dockerfile, options)
-        violations = checks.apply(lint(dockerfile, build.arguments.from_variables()))
+        checks.apply(await self._violations(build, recipe))  # errors are told before the work
         voices = display(build.plan.steps)
         for number, argument in enumerate(dockerfile.arguments, 1):
             voices.argument(number, argument.place.text)
@@ -237,12 +238,11 @@ class Builder:
         if options.squash:
             state = await self._squashed(build, state)
         await self._sweep()
-        missing = checks.apply(undefined(name, place) for name, place in solver.undefined)
         return Built(
             state,
             build.arguments.unused(),
             build.epoch,
-            violations=[*violations, *missing],
+            violations=checks.apply(await self._violations(build, recipe)),
             platform=_platform(options, state),
             steps=solver.steps,
             materials=build.materials,
@@ -258,7 +258,26 @@ class Builder:
         dockerfile = await self._parsed(recipe)
         build = self._prepared(options, dockerfile, context, Nobody())
         checks = replace(_checks(dockerfile, options), are_errors=False)
-        return checks.apply(lint(dockerfile, build.arguments.from_variables()))
+        return checks.apply(await self._violations(build, recipe, dockerfile.stages))
+
+    async def _violations(
+        self, build: Build, recipe: Recipe, stages: Sequence[Stage] = ()
+    ) -> list[Violation]:
+        """Return what the checks find; of images that are not here nothing is known."""
+        known: dict[int, Mapping[str, str] | None] = {}
+        stages = stages or [one.stage for one in build.plan.stages]
+        shell = Shell(build.dockerfile.source.escape)
+        for stage in stages:
+            name = ""
+            with suppress(NotFound, InvalidArgument):
+                name = shell.word(stage.begin.image, build.arguments.from_variables())
+                known[stage.number] = {"PATH": ""}
+                if name != "scratch":
+                    known[stage.number] = None
+                    config = (await self._worker.image(name)).config
+                    known[stage.number] = _environment(config)
+        arguments = replace(build.arguments, consumed=set())
+        return lint(build.dockerfile, stages, arguments, known, recipe.ignored)
 
     async def targets(self, recipe: Recipe) -> list[Target]:
         """Return the stages of a Dockerfile. Raises InvalidArgument for what is wrong with it."""
@@ -455,6 +474,10 @@ class Builder:
             wish = PruneWish.of(policy, read_conditions(policy.filters))
             if gone := await self._prune(wish):
                 log.info("%d records are swept from the build cache", len(gone))
+
+
+def _environment(config: ImageConfig) -> dict[str, str]:
+    return dict(one.partition("=")[::2] for one in config.run.env or [])
 
 
 def _checks(dockerfile: Dockerfile, options: BuildOptions) -> Checks:

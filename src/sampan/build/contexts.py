@@ -110,7 +110,7 @@ class Contexts:
         if kind == "oci-layout":
             return await self._layout(named, rest.removeprefix("//"), platform, voices)
         if kind == "result":
-            return replace(self._clients.result(rest), arguments={}, declared=frozenset())
+            return replace(self._clients.result(rest), arguments={})
         if not (kind == "local" or kind in _WEB or is_repository(named.what)):
             raise Unsupported(f"unsupported context source {kind} for {named.name}")
         tree = Tree(Spool(self._worker.scratch()))

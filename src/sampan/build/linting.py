@@ -6,24 +6,35 @@ frontend/dockerfile/linter (messages).
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from sampan.build.arguments import Arguments
 from sampan.build.dockerfile import Dockerfile, Stage
+from sampan.build.ignore import Ignore
 from sampan.build.instructions import model
+from sampan.build.instructions.suggesting import hint
 from sampan.build.shell import Shell
 from sampan.build.source import Node
+from sampan.build.usage import Environments, look
 from sampan.errors import InvalidArgument
 from sampan.spec.reference import Reference
 
 _DOCUMENTATION: Final = "https://docs.docker.com/go/dockerfile/rule/"
+_BOOLEANS: Final = {
+    **dict.fromkeys(("1", "t", "T", "true", "True", "TRUE"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "False", "FALSE"), False),
+}
+_EXPERIMENTAL: Final = frozenset(["InvalidDefinitionDescription"])
 _RESERVED: Final = ("context", "scratch")
 _SECRET: Final = re.compile(
     r"(?:^|_)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)", re.I
 )
+_NO_SECRET: Final = re.compile(r"(?:^|_)(?:public|file|version)(?:_|$)", re.I)
 _ONCE: Final = (model.Command, model.Entrypoint, model.HealthCheck)
 _WORD: Final = re.compile("(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # where one begins
 _MAX: Final = 1000  # violations that are told
@@ -53,45 +64,84 @@ class Checks:
 
     skipped: frozenset[str] = frozenset()
     are_errors: bool = False
+    experimental: frozenset[str] = frozenset()  # rules that count only if they are named
 
     @classmethod
     def parse(cls, text: str) -> Checks:
-        """Return what a directive says. Raises InvalidArgument."""
-        skipped: frozenset[str] = frozenset()
+        """Return what a directive says, in its first word. Raises InvalidArgument."""
+        lists = {"skip": frozenset[str](), "experimental": frozenset[str]()}
         are_errors = False
-        for part in filter(None, text.split(";")):
-            key, equals, value = part.strip().partition("=")
-            if key == "skip" and equals:
-                skipped = frozenset(name.strip() for name in value.split(","))
-            elif key == "error" and value in ("true", "false"):
-                are_errors = value == "true"
+        for part in filter(None, "".join(text.split()[:1]).split(";")):
+            key, _, value = part.partition("=")
+            if "=" in part and key in lists:
+                lists[key] = frozenset(value.split(","))
+            elif key == "error" and value in _BOOLEANS:
+                are_errors = _BOOLEANS[value]
+            elif key == "error" and "=" in part:
+                fault = f'strconv.ParseBool: parsing "{value}": invalid syntax'
+                raise InvalidArgument(
+                    f'failed to parse check options: failed to parse check option "{part}": {fault}'
+                )
             else:
-                raise InvalidArgument(f'invalid check option "{part.strip()}"')
-        return cls(skipped, are_errors)
+                raise InvalidArgument(
+                    f'failed to parse check options: invalid check option "{key}"'
+                )
+        return cls(lists["skip"], are_errors, lists["experimental"])
+
+    def counts(self, rule: str) -> bool:
+        """Tell whether what is found by a rule is told."""
+        if rule in _EXPERIMENTAL:
+            return bool({rule, "all"} & self.experimental)
+        return not {rule, "all"} & self.skipped
+
+    def counts_here(self, rule: str) -> bool:
+        """Tell the same of a comment above an instruction, which can only leave rules out."""
+        return rule in _EXPERIMENTAL or self.counts(rule)
 
     def apply(self, violations: Iterable[Violation]) -> list[Violation]:
         """Leave out what is skipped; raise InvalidArgument for the rest if they are errors."""
-        if "all" in self.skipped:
-            return []
-        kept = [one for one in violations if one.rule not in self.skipped][:_MAX]
+        kept = [one for one in violations if self.counts(one.rule)][:_MAX]
         if kept and self.are_errors:
             rules = ", ".join(sorted({one.rule for one in kept}))
             raise InvalidArgument(f"lint violation found for rules: {rules}")
         return kept
 
 
-def lint(dockerfile: Dockerfile, variables: Mapping[str, str]) -> list[Violation]:
-    """Return what the checks find in a text; `variables` are those that FROM may have."""
-    found = [*_of_lines(dockerfile), *_of_stages(dockerfile, variables)]
+def lint(
+    dockerfile: Dockerfile,
+    stages: Sequence[Stage],
+    arguments: Arguments,
+    environments: Environments,
+    ignored: Sequence[str] = (),
+) -> list[Violation]:
+    """Return what the checks find in a Dockerfile, in the order of its lines.
+
+    Of `stages` it is told what they use: see usage.look. `ignored`: of `.dockerignore`.
+    """
+    found = [*_of_lines(dockerfile), *_of_stages(dockerfile, arguments.from_variables())]
     for stage in dockerfile.stages:
         found += _of_instructions(stage)
-    return sorted(found, key=lambda one: one.first)
+        found += _of_copies(stage, ignored)
+
+    def report(rule: str, message: str, place: model.Place) -> None:
+        found.append(_of(rule, message, place))
+
+    look(dockerfile, stages, arguments, environments, report)
+    quiet = {node.first: _of_comments(node.comments) for node in dockerfile.source.nodes}
+    everywhere = Checks()
+    told = [one for one in found if quiet.get(one.first, everywhere).counts_here(one.rule)]
+    return sorted(told, key=lambda one: one.first)
 
 
-def undefined(name: str, place: model.Place) -> Violation:
-    """Return the violation that a variable is used which nobody has set."""
-    message = f"Usage of undefined variable '${name}'"
-    return Violation("UndefinedVar", message, place.first, place.last)
+def _of_comments(comments: Sequence[str]) -> Checks:
+    """Return what `# check=…` right above an instruction says, for that one alone."""
+    for comment in comments:
+        if comment.startswith("check=") and "skip=" in comment:
+            try:
+                return Checks.parse(comment.removeprefix("check="))
+            except InvalidArgument:
+                break
+    return Checks()
 
 
 # --- lines ---------------------------------------------------------------------------------
@@ -113,6 +163,8 @@ def _of_lines(dockerfile: Dockerfile) -> Iterator[Violation]:
             yield _at("ConsistentInstructionCasing", message, node)
         if node.name == "FROM":
             yield from _of_from(node)
+        if node.comments and node.name in ("FROM", "ARG"):
+            yield from _of_description(node)
 
 
 def _of_from(node: Node) -> Iterator[Violation]:
@@ -125,6 +177,35 @@ def _of_from(node: Node) -> Iterator[Violation]:
         yield _at("FromAsCasing", message, node)
     if name != name.lower():
         yield _at("StageNameCasing", f"Stage name '{name}' should be lowercase", node)
+
+
+def _of_description(node: Node) -> Iterator[Violation]:
+    words = node.rest.split()
+    if node.name == "FROM":
+        names = [words[2].lower()] if len(words) == 3 else []
+    else:
+        names = [word.partition("=")[0] for word in words]
+    if names and node.comments[-1].split(" ")[0] not in names:
+        shown = names[0] if len(names) == 1 else "<arg_key>"
+        message = f"Comment for {node.name} should follow the format: `# {shown} <description>`"
+        yield _at("InvalidDefinitionDescription", message, node)
+
+
+def _of_copies(stage: Stage, ignored: Sequence[str]) -> Iterator[Violation]:
+    """Find what is copied from the context that is not there; exceptions are too much to say."""
+    if not ignored or any(pattern.startswith("!") for pattern in ignored):
+        return
+    ignore = Ignore(ignored)
+    for it in stage.instructions:
+        if not isinstance(it, model.Copy) or it.origin:
+            continue
+        for source in it.sources:
+            path = posixpath.normpath(source).lstrip("/") or "."
+            if path == "." or "$" in path or "://" in path or not ignore.hides(path):
+                continue
+            verb = "Add" if it.add else "Copy"
+            message = f'Attempting to {verb} file "{path}" that is excluded by .dockerignore'
+            yield _of("CopyIgnoredFile", message, it.place)
 
 
 def _at(rule: str, message: str, node: Node) -> Violation:
@@ -142,10 +223,10 @@ def _of_stages(dockerfile: Dockerfile, variables: Mapping[str, str]) -> Iterator
     for stage in dockerfile.stages:
         begin, place = stage.begin, stage.begin.place
         if begin.name in _RESERVED:
-            message = f"Stage name should not use the same name as reserved stage '{begin.name}'"
+            message = f'Stage name should not use the same name as reserved stage "{begin.name}"'
             yield _of("ReservedStageName", message, place)
         if names[begin.name] > 1 and begin.name in seen:
-            message = f"Duplicate stage name '{begin.name}', stage names should be unique"
+            message = f'Duplicate stage name "{begin.name}", stage names should be unique'
             yield _of("DuplicateStageName", message, place)
         seen.add(begin.name)
         yield from _of_image(begin, shell, variables, defaults)
@@ -160,9 +241,11 @@ def _of_image(
     place = begin.place
     image = shell.expand(begin.image, variables)
     platform = shell.expand(begin.platform, variables)
-    for name in sorted(image.missing | platform.missing):
+    for name in sorted(image.unset | platform.unset):
         if name not in defaults:
-            yield _of("UndefinedArgInFrom", f"FROM argument '{name}' is not declared", place)
+            meant = hint(name, [*defaults, *variables], exact_case=True)
+            message = f"FROM argument '{name}' is not declared{meant}"
+            yield _of("UndefinedArgInFrom", message, place)
     if image.used and all(name in defaults for name in image.used):
         plain = {name: value for name, value in defaults.items() if value is not None}
         if not _is_name(shell.expand(begin.image, plain).text):
@@ -176,9 +259,14 @@ def _of_image(
             " default behavior"
         )
         yield _of("RedundantTargetPlatform", message, place)
-    elif begin.platform and not platform.used:
+    elif begin.platform and not platform.used and not _names(begin.name, begin.platform):
         message = f'FROM --platform flag should not use constant value "{begin.platform}"'
         yield _of("FromPlatformFlagConstDisallowed", message, place)
+
+
+def _names(stage: str, platform: str) -> bool:
+    """Tell whether the name of a stage says for which platform it is."""
+    return any(part in stage for part in platform.split("/")[:2])
 
 
 def _is_name(text: str) -> bool:
@@ -198,7 +286,7 @@ def _of(rule: str, message: str, place: model.Place) -> Violation:
 
 def _of_instructions(stage: Stage) -> Iterator[Violation]:
     last = {type(it): it for it in stage.instructions if isinstance(it, _ONCE)}
-    has_shell = has_workdir = False
+    has_shell = False
     for it in stage.instructions:
         has_shell |= isinstance(it, model.ShellCommand)
         name = it.place.text.split(None, 1)[0].upper() if it.place.text else ""
@@ -209,7 +297,7 @@ def _of_instructions(stage: Stage) -> Iterator[Violation]:
             )
             yield _of("MultipleInstructionsDisallowed", message, it.place)
         if isinstance(it, model.Command | model.Entrypoint):
-            if it.shell_form and it.command and not has_shell:
+            if it.shell_form and not has_shell:
                 message = (
                     f"JSON arguments recommended for {name} to prevent unintended behavior related"
                     " to OS signals"
@@ -218,14 +306,6 @@ def _of_instructions(stage: Stage) -> Iterator[Violation]:
         elif isinstance(it, model.Maintainer):
             message = "Maintainer instruction is deprecated in favor of using label"
             yield _of("MaintainerDeprecated", message, it.place)
-        elif isinstance(it, model.Workdir):
-            if not has_workdir and not it.path.startswith(("/", "$", '"', "'")):
-                message = (
-                    f"Relative workdir {it.path!r} can have unexpected results if the base image"
-                    " changes"
-                ).replace("'", '"')
-                yield _of("WorkdirRelativePath", message, it.place)
-            has_workdir = True
         elif isinstance(it, model.Expose):
             yield from _of_ports(it)
         else:
@@ -242,7 +322,7 @@ def _of_pairs(it: model.Instruction, name: str) -> Iterator[Violation]:
     elif isinstance(it, model.Arg):
         names = [key for key, _ in it.variables]
     for key in names:
-        if _SECRET.search(key) and "public" not in key.lower():
+        if _SECRET.search(key) and not _NO_SECRET.search(key):
             message = f'Do not use ARG or ENV instructions for sensitive data ({name} "{key}")'
             yield _of("SecretsUsedInArgOrEnv", message, it.place)
 

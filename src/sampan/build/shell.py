@@ -30,7 +30,6 @@ class Expanded:
     words: list[str]  # the same, split at blanks outside of quotes
     used: set[str] = field(default_factory=set)  # variables that were looked up
     unset: set[str] = field(default_factory=set)  # those that were not there
-    missing: set[str] = field(default_factory=set)  # of those, the ones without a default
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class Shell:
         except InvalidArgument as error:
             shown = json.dumps(text, ensure_ascii=False)
             raise InvalidArgument(f"failed to process {shown}: {error}") from error
-        return Expanded(result, reader.words.all(), reader.used, reader.unset, reader.missing)
+        return Expanded(result, reader.words.all(), reader.used, reader.unset)
 
     def word(self, text: str, variables: Mapping[str, str]) -> str:
         """Return one word, expanded."""
@@ -101,7 +100,6 @@ class _Reader:
         self.words = _Words()
         self.used: set[str] = set()
         self.unset: set[str] = set()
-        self.missing: set[str] = set()
 
     # --- letters ---------------------------------------------------------------------------
 
@@ -241,7 +239,6 @@ class _Reader:
             return "$"
         value = self._value(name)
         if value is None:
-            self.missing.add(name)
             return f"${name}" if self._shell.keep_unset else ""
         return value
 
@@ -260,7 +257,6 @@ class _Reader:
         if modifier == "}":
             value = self._value(name)
             if value is None:
-                self.missing.add(name)
                 return self._unset_text(start)
             return value
         if modifier == "/":

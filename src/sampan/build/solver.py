@@ -87,7 +87,6 @@ class Solver:
         self._states: dict[int, asyncio.Future[State]] = {}
         self.used: set[str] = set()  # keys of records
         self.steps: dict[str, Step] = {}  # all that was done or found, by the keys of records
-        self.undefined: list[tuple[str, model.Place]] = []  # variables, and where they are used
 
     async def solve(self) -> State:
         """Return what the target is. Raises StepFailed, and what is wrong with the Dockerfile."""
@@ -205,12 +204,7 @@ class _StageRun:
         return state
 
     async def _do(self, state: State, it: model.Instruction) -> State:
-        scope = metadata.Scope(self._shell, state)
-        try:
-            return await self._by_kind(scope, it)
-        finally:
-            missing = sorted(scope.missing - state.declared)
-            self._solver.undefined += [(name, it.place) for name in missing]
+        return await self._by_kind(metadata.Scope(self._shell, state), it)
 
     async def _by_kind(self, scope: metadata.Scope, it: model.Instruction) -> State:
         state = scope.state
@@ -243,8 +237,7 @@ class _StageRun:
             scope.variables = {**arguments, **scope.state.env}
         draft = scope.state.draft()
         state = await self._recorded(scope.state, draft, f"ARG {' '.join(shown)}")
-        declared = state.declared | {name for name, _ in it.variables}
-        return replace(state, arguments=arguments, declared=declared)
+        return replace(state, arguments=arguments)
 
     async def _recorded(self, state: State, draft: ImageConfig, text: str) -> State:
         """Return a changed configuration, with the time at which this was first done."""

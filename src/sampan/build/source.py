@@ -48,6 +48,7 @@ class Node:
     heredocs: list[Heredoc] = field(default_factory=list)
     original: str = ""  # the joined line
     tail: str = ""  # blanks at its end
+    comments: list[str] = field(default_factory=list)  # right above it
 
     @property
     def name(self) -> str:
@@ -132,12 +133,16 @@ class _Splitter:
 
     def __init__(self, source: Source, start: int) -> None:
         self._source, self._at = source, start
+        self._comments: list[str] = []
         escape = re.escape(source.escape)
         # One escape at the end goes on on the next line, two are one letter.
         self._continued = re.compile(rf"((?:.*[^{escape}])?){escape}[ \t]*", re.DOTALL)
 
     def run(self) -> None:
         while (line := self._line()) is not None:
+            if _is_comment(line):
+                said = line.strip().removeprefix("#").strip()
+                self._comments = [*self._comments, said] if said else []
             if _is_comment(line) or not line.strip():
                 continue
             self._instruction(line)
@@ -175,6 +180,7 @@ class _Splitter:
         whole = text.strip()
         try:
             node = cut(whole, first, last)
+            node.comments, self._comments = self._comments, []
             node.tail = text[len(text.rstrip()) :]
             if node.name in ("ENV", "LABEL") and node.rest:
                 words.pairs(node.name, node.rest, self._source.escape)

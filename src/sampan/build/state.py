@@ -27,7 +27,6 @@ class State:
     config: ImageConfig
     image: str = ""  # id of the stored image that this is, as it is
     arguments: Mapping[str, str] = field(default_factory=dict)  # ARGs in effect that have a value
-    declared: frozenset[str] = frozenset()  # all ARGs in effect
     command_set: bool = False  # CMD stands in this Dockerfile
     base_layers: int = 0  # of its layers, those of the image that it was begun with
     base_steps: int = 0  # of its history

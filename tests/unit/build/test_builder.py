@@ -444,7 +444,8 @@ def test_checks_tell_of_variables_that_nobody_has_set(yard: Yard) -> None:
         return [f"{one.first} {one.rule} {one.message}" for one in built.violations]
 
     assert asyncio.run(main()) == [
-        "4 UndefinedVar Usage of undefined variable '$F'",
+        "3 UndefinedVar Usage of undefined variable '$D'",
+        "4 UndefinedVar Usage of undefined variable '$F' (did you mean $B?)",
     ]
 
 

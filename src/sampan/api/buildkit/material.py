@@ -18,6 +18,7 @@ from sampan.api.buildkit.filesync import Folder, fetch
 from sampan.api.buildkit.options import Wish
 from sampan.api.buildkit.progress import Progress, Vertex
 from sampan.api.buildkit.sessions import Session
+from sampan.api.buildkit.subrequests import LINT
 from sampan.build.builder import Builder, Recipe
 from sampan.build.git import is_repository
 from sampan.build.ignore import read_ignore
@@ -68,19 +69,21 @@ class Material:
                     f"failed to read dockerfile: open {name}: no such file or directory"
                 )
             self._ignore = _text(tree, f"{name}{_IGNORE}")
-        return definition, Recipe(content, posixpath.basename(name))
+        if self._remote is None and self._ignore is None and self.wish.question in ("", LINT):
+            with self.progress.during(f"[internal] load {_IGNORE}"):
+                context = self.wish.context_name
+                self._ignore = await _ignore_of(self.session, context, self.transfer.spool)
+        ignored = read_ignore(self._ignore or b"")
+        return definition, Recipe(content, posixpath.basename(name), ignored)
 
     async def context(self) -> Tree:
         """Return the context; `recipe` comes first."""
         if self._remote is not None:
             return self._remote
         name = self.wish.context_name
-        with self.progress.during(f"[internal] load {_IGNORE}"):
-            if self._ignore is None:
-                self._ignore = await _ignore_of(self.session, name, self.transfer.spool)
         tree = Tree(self.transfer.spool)
         with self.progress.during("[internal] load build context") as vertex:
-            folder = Folder(name, exclude=read_ignore(self._ignore))
+            folder = Folder(name, exclude=read_ignore(self._ignore or b""))
             await fetch(self.session, folder, tree, partial(_transferred, vertex), self.transfer)
         self.transfer.complete()
         return tree

@@ -33,7 +33,6 @@ class Scope:
     def __init__(self, shell: Shell, state: State) -> None:
         self.shell, self.state = shell, state
         self.variables: Mapping[str, str] = {**state.arguments, **state.env}
-        self.missing: set[str] = set()  # variables that were used and are not there
 
     def word(self, text: str) -> str:
         """Return one word, expanded."""
@@ -44,9 +43,7 @@ class Scope:
         return self._expand(text).words
 
     def _expand(self, text: str) -> Expanded:
-        expanded = self.shell.expand(text, self.variables)
-        self.missing |= expanded.missing
-        return expanded
+        return self.shell.expand(text, self.variables)
 
 
 def change(scope: Scope, instruction: model.Instruction) -> tuple[ImageConfig, str]:

@@ -13,18 +13,21 @@ _FAR: Final = 3  # changes
 _LONGEST: Final = 64  # letters; more are no slip of a key
 
 
-def hint(word: str, known: Iterable[str]) -> str:
-    """Return " (did you mean …?)", or "" if no known word is near; capitals do not count."""
-    given = word.upper()
+def hint(word: str, known: Iterable[str], sign: str = "", *, exact_case: bool = False) -> str:
+    """Return " (did you mean …?)", or "" if no known word is near.
+
+    Capitals do not count, unless with `exact_case`; `sign` stands before the word.
+    """
+    given = word if exact_case else word.upper()
     if len(given) > _LONGEST:
         return ""
-    near = [(changes(given, one.upper()), one) for one in known]
+    near = [(changes(given, one if exact_case else one.upper()), one) for one in known]
     least = min((count for count, _ in near), default=_FAR)
     if not 0 < least < _FAR:
         return ""
     among = [one for count, one in near if count == least]
     best = max(among, key=lambda one: SequenceMatcher(None, given, one.upper()).ratio())
-    return f" (did you mean {best}?)"
+    return f" (did you mean {sign}{best}?)"
 
 
 def changes(one: str, other: str) -> int:
