@@ -61,11 +61,19 @@ class Cache(Shop):
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
         """Let the cache do for a while what it does beside requests."""
-        work = asyncio.run_coroutine_threadsafe(self.proxy.work(), self._loop)
+
+        async def begin() -> asyncio.Task[None]:
+            return asyncio.create_task(self.proxy.work())
+
+        async def end() -> None:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+        work = self.run(begin())
         try:
             yield
         finally:
-            work.cancel()
+            self.run(end())
 
     def begin_to_ask(
         self, method: str, url: str, headers: Mapping[str, str] | None = None
