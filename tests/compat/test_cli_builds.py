@@ -189,3 +189,18 @@ def test_the_progress_may_be_of_another_kind(daemon: Daemon, context: Path, kind
         assert names[-1] == "exporting to image"
     else:
         assert result.stderr == ""
+
+
+def test_further_contexts_and_stages_to_run_again(daemon: Daemon, context: Path) -> None:
+    (context / "Dockerfile").write_text(
+        "FROM none AS base\nFROM busybox AS one\nRUN echo x >/x\nFROM base\nCOPY --from=one /x /x\n"
+    )
+    command = daemon.programs["sampan"], "build", str(context)
+    named = "--build-context", "base=docker-image://busybox"
+    run(daemon, *command, *named)
+    said = run(daemon, *command, *named, "--no-cache-filter", "one")
+    assert "Running in" in said
+    said = run(daemon, *command, "--build-context", "base=../other", code=1)
+    assert "base=../other: only a client of BuildKit can send further folders" in said
+    said = run(daemon, *command, "--build-context", "base", code=1)
+    assert "invalid context value: base, expected key=value" in said

@@ -107,6 +107,8 @@ def _options(query: Query) -> BuildOptions:
         labels=_document(query, "labels", dict[str, str], {}),
         platform=query.get("platform"),
         no_cache=query.boolean("nocache"),
+        no_cache_stages=[name.lower() for name in query.all("nocachefilter")],
+        contexts=_document(query, "contexts", dict[str, str], {}),
         pull=query.boolean("pull"),
         quiet=query.boolean("q"),
         squash=query.boolean("squash"),

@@ -28,6 +28,9 @@ class Options:
         "", "Let RUN have network.host, security.insecure or device[=NAME]", kind="list"
     )
     build_arg: list[str] = flag("", "Value of an ARG; NAME alone takes over its value", kind="list")
+    build_context: list[str] = flag(
+        "", "Further context, NAME=docker-image://IMAGE or NAME=URL", kind="list"
+    )
     cache_from: list[str] = flag("", "Images whose steps may be used", kind="slice")
     cgroup_parent: str = flag("", "Parent of the cgroups of steps", default="")
     compress: bool = flag("", "Compress the context on its way")
@@ -46,6 +49,7 @@ class Options:
     metadata_file: str = flag("", "File that receives what is known of the image", default="")
     network: str = flag("", "Network of RUN", default="default")
     no_cache: bool = flag("", "Run every step again")
+    no_cache_filter: list[str] = flag("", "Stage whose steps are run again", kind="list")
     platform: str = flag(
         "",
         "Platform of the image, os[/arch[/variant]]",
