@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import operator
+import sqlite3
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -86,7 +87,7 @@ class Chronicle:
         try:
             entry = Entry(job.ref, time.time_ns(), raw)
             await self._history.add(entry, packed(job.progress.all()), attachments)
-        except (OSError, SampanError) as fault:
+        except (OSError, SampanError, sqlite3.Error) as fault:  # the build itself is done
             log.warning("build %s is not remembered: %s", job.ref, fault)
             return
         self._tell(pb.BuildHistoryEventType.COMPLETE, record)
