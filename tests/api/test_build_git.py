@@ -154,6 +154,16 @@ def test_the_history_comes_along_if_it_is_asked_for(
     assert git(Path(upper, "src"), *where, "log", "--format=%H") == head
 
 
+def test_a_password_in_an_address_is_not_in_the_history(
+    clean: Daemon, web: str, tmp_path: Path
+) -> None:
+    commit(tmp_path / "one", a="1\n")
+    publish(tmp_path / "one")
+    url = f"{web}/one.git".replace("://", "://captain:hunter2@")
+    look = "RUN grep xxxxx:xxxxx@ /src/.git/config && ! grep -r hunter2 /src && echo $((20 + 22))"
+    assert "\n42\n" in build(clean, tmp_path, f"ADD --keep-git-dir=true {url} /src", look)
+
+
 def test_cve_2019_13139_2022_39253_a_submodule_is_neither_an_option_nor_a_path_of_the_host(
     clean: Daemon, web: str, tmp_path: Path
 ) -> None:

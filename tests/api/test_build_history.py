@@ -70,6 +70,21 @@ def prune(daemon: Daemon, **fields: Any) -> list[pb.UsageRecord]:
     return found
 
 
+@pytest.mark.parametrize("name", ["context", "context:lib"])
+@pytest.mark.parametrize("page", ["x.git", "page"])
+def test_passwords_in_addresses_are_not_remembered(
+    clean: Daemon, tmp_path: Path, name: str, page: str
+) -> None:
+    address = f"http://captain:hunter2@127.0.0.1:9/{page}"
+    with pytest.raises(GRPCError):
+        build(clean, tmp_path, "FROM lib", **{name: address})
+    [failed] = [event.record for event in listed(clean)]
+    assert failed.FrontendAttrs[name] == f"http://xxxxx:xxxxx@127.0.0.1:9/{page}"
+    told = called(clean, "Status", pb.StatusRequest(Ref=failed.Ref), pb.StatusResponse)
+    assert any(vertex.name for one in told for vertex in one.vertexes)
+    assert not any(b"hunter2" in one.SerializeToString() for one in (failed, *told))
+
+
 def test_builds_are_remembered_with_what_they_said(clean: Daemon, tmp_path: Path) -> None:
     build(clean, tmp_path, "FROM busybox\nRUN echo one\nrun echo two", **{"build-arg:A": "b"})
     with pytest.raises(GRPCError):

@@ -23,6 +23,7 @@ from sampan.build.state import State
 from sampan.build.tree import Spool, Tree, walk
 from sampan.build.worker import Clients, Worker
 from sampan.errors import InvalidArgument, Unsupported
+from sampan.http.urls import redacted
 from sampan.spec.build import BuildOptions
 from sampan.spec.digest import chain_id
 from sampan.spec.image import RootFS
@@ -153,13 +154,13 @@ class Contexts:
         """Fetch files."""
         what = named.what
         if is_repository(what):
-            with voices.source(f"[context {named.name}] load git source {what}"):
+            with voices.source(f"[context {named.name}] load git source {redacted(what)}"):
                 await self._worker.repository(parse_repository(what), partial(read_context, tree))
         elif what.startswith("local:"):
             with voices.source(f"[context {named.name}] load from client"):
                 await self._clients.folder(rest, tree)
         else:
-            with voices.source(f"[context {named.name}] {what}"):
+            with voices.source(f"[context {named.name}] {redacted(what)}"):
                 await self._worker.download(what, partial(write_page, tree, _FILE))
 
     async def _layer(self, named: Named, tree: Tree, platform: Platform | None) -> State:

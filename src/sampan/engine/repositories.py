@@ -19,6 +19,7 @@ from typing import Final, Generic, TypeVar
 from sampan.engine.blocking import blocking
 from sampan.engine.images.feeding import from_pipe, through_pipe
 from sampan.errors import InvalidArgument, NotFound, Unsupported, Upstream
+from sampan.http.urls import redacted
 from sampan.spec.build import Repository
 
 T = TypeVar("T")
@@ -203,7 +204,7 @@ class _Git:
         await self.run("read-tree", commit)
         for name, value in (
             ("core.bare", "false"),
-            ("remote.origin.url", repository.url),
+            ("remote.origin.url", redacted(repository.url)),
             ("remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"),
         ):
             await self.run("config", name, value)

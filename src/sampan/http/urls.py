@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from sampan.errors import InvalidArgument
 
@@ -76,3 +76,19 @@ class Url:
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}{self.target}"
+
+
+def redacted(text: str) -> str:
+    """Return an address as others may see it, without passwords; what is no address stays.
+
+    Source: buildkit util/urlutil/redact.go.
+    """
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return text
+    if "@" not in parts.netloc or not parts.scheme:
+        return text
+    name, _, host = parts.netloc.rpartition("@")
+    hidden = "xxxxx:xxxxx" if ":" in name else "xxxxx"
+    return urlunsplit(parts._replace(netloc=f"{hidden}@{host}"))

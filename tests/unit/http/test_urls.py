@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
-from sampan.http.urls import Url
+from sampan.http.urls import Url, redacted
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,18 @@ def test_any_text_is_an_address_that_can_be_sent_or_is_refused(text: str) -> Non
         assert re.fullmatch(r"[\x21-\x7e]+", url.target)
         assert re.fullmatch(r"[\x21-\x7e]+", url.authority)
         assert Url.parse(str(url)).target == url.target
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://host/x.git#main:sub", "https://host/x.git#main:sub"),
+        ("https://user:secret@host:8080/x?y#z", "https://xxxxx:xxxxx@host:8080/x?y#z"),
+        ("https://token@host/x.git", "https://xxxxx@host/x.git"),
+        ("git@host:x.git", "git@host:x.git"),
+        ("//[", "//["),
+        ("", ""),
+    ],
+)
+def test_others_see_no_passwords(text: str, shown: str) -> None:
+    assert redacted(text) == shown

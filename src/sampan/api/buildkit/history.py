@@ -28,6 +28,7 @@ from sampan.build.history import Entry, Memory
 from sampan.build.instructions.durations import duration
 from sampan.build.solver import StepFailed
 from sampan.errors import InvalidArgument, NotFound, SampanError
+from sampan.http.urls import redacted
 from sampan.spec.buildkit import control_pb2 as pb
 from sampan.spec.digest import digest_of
 from sampan.spec.image import nanoseconds
@@ -59,7 +60,7 @@ class Chronicle:
         record = pb.BuildHistoryRecord(
             Ref=request.Ref,
             Frontend=request.Frontend or "dockerfile.v0",
-            FrontendAttrs=request.FrontendAttrs,
+            FrontendAttrs=_shown(request.FrontendAttrs),
             Exporters=request.Exporters,
             CreatedAt=datetime.now(UTC),
         )
@@ -69,7 +70,7 @@ class Chronicle:
     async def end(self, job: Job, response: Mapping[str, str], error: BaseException | None) -> None:
         """Note that it has ended, and how."""
         record = self._active.pop(job.ref)
-        record.FrontendAttrs.update(job.attributes)
+        record.FrontendAttrs.update(_shown(job.attributes))
         record.CompletedAt.FromDatetime(datetime.now(UTC))
         record.ExporterResponse.update(response)
         steps = job.progress.steps.values()
@@ -174,6 +175,11 @@ class Chronicle:
                 events.put_nowait(None)
             else:
                 events.put_nowait(event)
+
+
+def _shown(attributes: Mapping[str, str]) -> dict[str, str]:
+    """Return what a client has asked for; passwords in addresses are not kept."""
+    return {name: redacted(value) for name, value in attributes.items()}
 
 
 def _attached(record: pb.BuildHistoryRecord, told: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -25,6 +25,7 @@ from sampan.build.ignore import read_ignore
 from sampan.build.kept import Transfer
 from sampan.build.tree import Spool, Tree
 from sampan.errors import InvalidArgument, NotFound
+from sampan.http.urls import redacted
 from sampan.storage.tar_fields import REGULAR
 
 _MAX_TEXT: Final = 16 << 20
@@ -92,7 +93,7 @@ class Material:
         """Return a context that is no folder of the client."""
         tree = Tree(self.transfer.spool)
         if is_repository(address):
-            with self.progress.during(f"[internal] load git source {address}"):
+            with self.progress.during(f"[internal] load git source {redacted(address)}"):
                 await self.builder.load(address, tree, _PAGE)
         else:
             with self.progress.during("[internal] load remote build context"):

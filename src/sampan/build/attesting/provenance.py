@@ -13,13 +13,13 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
 from sampan.build.attesting.materials import Materials
 from sampan.build.attesting.statements import Attestation, digest_set, package_url
 from sampan.build.attesting.wishes import ProvenanceWish
 from sampan.build.builder import Built
 from sampan.errors import InvalidArgument
+from sampan.http.urls import redacted
 from sampan.spec.image import timestamp
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
@@ -102,7 +102,7 @@ def _parameters(
         if not wish.whole and name.startswith(_SECRET):
             scrubbed = True
             continue
-        arguments[name] = _redacted(value) if name.startswith("context:") else value
+        arguments[name] = redacted(value) if name.startswith("context:") else value
     found: dict[str, Any] = {"frontend": "dockerfile.v0"}
     if arguments:
         found["args"] = arguments
@@ -120,7 +120,7 @@ def _parameters(
 def _source(attributes: Mapping[str, str], materials: Materials) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if remote := attributes.get(_context_key(attributes)):
-        found["uri"] = _redacted(remote)
+        found["uri"] = redacted(remote)
         url = remote.partition("#")[0]
         if commit := materials.repositories.get(url):
             found["digest"] = _commit(commit)
@@ -138,9 +138,9 @@ def _dependencies(materials: Materials) -> list[dict[str, Any]]:
             continue  # an image without a name
         found.append(_dependency(uri, digest_set(digest)))
     for url, commit in sorted(materials.repositories.items()):
-        found.append(_dependency(_redacted(url), _commit(commit)))
+        found.append(_dependency(redacted(url), _commit(commit)))
     for url, digest in sorted(materials.pages.items()):
-        found.append(_dependency(_redacted(url), digest_set(digest)))
+        found.append(_dependency(redacted(url), digest_set(digest)))
     return found
 
 
@@ -156,7 +156,7 @@ def _details(wish: ProvenanceWish, attributes: Mapping[str, str], built: Built) 
     """Return BuildKit's own part."""
     found: dict[str, Any] = {}
     vcs = {
-        name.removeprefix("vcs:"): _redacted(value)
+        name.removeprefix("vcs:"): redacted(value)
         for name, value in attributes.items()
         if name.startswith("vcs:") and value
     }
@@ -170,19 +170,6 @@ def _details(wish: ProvenanceWish, attributes: Mapping[str, str], built: Built) 
         }
         found["source"] = {"infos": [info]}
     return found
-
-
-def _redacted(text: str) -> str:
-    """Return an address without passwords. Source: buildkit util/urlutil/redact.go."""
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return text
-    if "@" not in parts.netloc or not parts.scheme:
-        return text
-    name, _, host = parts.netloc.rpartition("@")
-    hidden = "xxxxx:xxxxx" if ":" in name else "xxxxx"
-    return urlunsplit(parts._replace(netloc=f"{hidden}@{host}"))
 
 
 def _older(new: Mapping[str, Any]) -> dict[str, Any]:
