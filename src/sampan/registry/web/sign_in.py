@@ -35,10 +35,13 @@ DEFAULT_LIFE = 60.0  # of a token, in seconds, where the server does not say
 class SignIn(Protocol):
     """Somebody who gives tokens."""
 
-    def token(self, scopes: Sequence[Scope], user: str, password: str) -> tuple[str, float]:
+    def token(
+        self, scopes: Sequence[Scope], user: str, password: str, address: str
+    ) -> tuple[str, float]:
         """Return a token and its life in seconds; an empty one if the password is wrong.
 
-        Without a user, it is a token for nobody in particular. Blocks.
+        Without a user, it is a token for nobody in particular. `address` is the browser's: who
+        guesses there makes nobody else wait. Blocks.
         """
 
 
@@ -48,8 +51,10 @@ class IssuerSignIn:
     def __init__(self, issuer: Issuer, service: str) -> None:
         self._issuer, self._service = issuer, service
 
-    def token(self, scopes: Sequence[Scope], user: str, password: str) -> tuple[str, float]:
-        asked = Asked(self._service, tuple(map(str, scopes)), "web")
+    def token(
+        self, scopes: Sequence[Scope], user: str, password: str, address: str
+    ) -> tuple[str, float]:
+        asked = Asked(self._service, tuple(map(str, scopes)), "web", address=address)
         try:
             if user:
                 answer = self._issuer.by_password(asked, user, password)
@@ -69,7 +74,9 @@ class RealmSignIn:
         self._realm, self._service = realm, service
         self._opener = urllib.request.build_opener(_NoRedirects)
 
-    def token(self, scopes: Sequence[Scope], user: str, password: str) -> tuple[str, float]:
+    def token(
+        self, scopes: Sequence[Scope], user: str, password: str, address: str
+    ) -> tuple[str, float]:
         query = [("service", self._service), *(("scope", str(scope)) for scope in scopes)]
         mark = "&" if "?" in self._realm else "?"
         url = f"{self._realm}{mark}{urllib.parse.urlencode(query)}"
@@ -129,7 +136,8 @@ class Door:
             if not (self._sign_in and challenge.lower().startswith("bearer")):
                 raise
         given = credentials(request.headers.get("authorization", ""))
-        token = self._token(self._sign_in, scope, *(given or ("", "")))
+        address = request.client.host if request.client else ""
+        token = self._token(self._sign_in, scope, *(given or ("", "")), address)
         if not token:
             raise RegistryError("UNAUTHORIZED")
         bearing = _with_authorization(request, f"Bearer {token}")
@@ -138,14 +146,14 @@ class Door:
         except RegistryError:
             raise RegistryError("DENIED" if given else "UNAUTHORIZED") from None
 
-    def _token(self, sign_in: SignIn, scope: Scope, user: str, password: str) -> str:
+    def _token(self, sign_in: SignIn, scope: Scope, user: str, password: str, address: str) -> str:
         mark = hmac.digest(self._key, f"{scope}\0{user}\0{password}".encode(), hashlib.sha256)
         now = time.monotonic()
         with self._lock:
             found = self._tokens.get(mark)
         if found and found[1] > now:
             return found[0]
-        token, life = sign_in.token([scope], user, password)
+        token, life = sign_in.token([scope], user, password, address)
         with self._lock:
             if len(self._tokens) >= REMEMBERED:
                 self._tokens.clear()

@@ -60,3 +60,17 @@ def test_memory_has_an_end(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Non
         throttle.failed(f"{number}", f"{number}")
     assert len(throttle._failures) == 10
     assert throttle.wait("99", "99") == 10
+
+
+def test_who_has_a_network_of_ipv6_is_one(clock: Clock) -> None:
+    throttle = Throttle(Attempts(2, 10), Attempts(3, 1))
+    throttle.failed("alice", "2001:db8::1")
+    throttle.failed("alice", "2001:db8::2")
+    assert throttle.wait("alice", "2001:db8::3") == 10
+    assert throttle.wait("alice", "2001:db8:0:1::3") == 0
+    throttle.succeeded("alice", "2001:db8::4")
+    assert throttle.wait("alice", "2001:db8::3") == 0
+    throttle.failed("bob", "::ffff:192.0.2.1")
+    throttle.failed("bob", "192.0.2.1")
+    assert throttle.wait("bob", "192.0.2.1") == 10
+    assert throttle.wait("bob", "192.0.2.2") == throttle.wait("bob", "::ffff:192.0.2.2") == 0
