@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import jwt
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from starlette.requests import Request
@@ -35,6 +35,10 @@ ALGORITHMS = (
 )
 CHAIN_LIMIT = 8  # certificates in a token
 TOKEN_LIMIT = 64 << 10
+_UNREADABLE = (  # what anybody can make a certificate or a key raise that is none
+    *(ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, jwt.PyJWTError),
+    *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+)
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 
@@ -101,7 +105,7 @@ class Trusted:
                 return found or self.keys.get(str(header.get("kid", "")))
             if isinstance(key, dict):
                 return self.keys.get(thumbprint(_usable(jwt.PyJWK.from_dict(key).key)))
-        except (ValueError, TypeError, InvalidSignature, jwt.PyJWTError):
+        except _UNREADABLE:
             return None
         return self.keys.get(str(header.get("kid", "")))
 

@@ -53,6 +53,17 @@ ROOT = certificate(EC)
 ROOT_RSA = certificate(RSA)
 
 
+UNKNOWN_VERSION = {  # nobody has signed it, and nobody has to
+    "x5c": [
+        base64.b64encode(
+            ROOT.public_bytes(serialization.Encoding.DER).replace(
+                b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x26", 1
+            )
+        ).decode()
+    ]
+}
+
+
 @pytest.fixture(scope="module")
 def trusted(tmp_path_factory: pytest.TempPathFactory) -> Trusted:
     folder = tmp_path_factory.mktemp("keys")
@@ -132,6 +143,7 @@ def test_a_token_of_a_trusted_key_opens(
         (OTHER, "ES256", {}),
         (OTHER, "ES256", {"x5c": ["AAAA"]}),
         (OTHER, "ES256", {"x5c": ["?"]}),
+        (OTHER, "ES256", UNKNOWN_VERSION),
         (OTHER, "ES256", {"jwk": {"kty": "EC"}}),
         (
             *(OTHER, "ES256"),
