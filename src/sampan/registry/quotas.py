@@ -107,6 +107,13 @@ class Quotas:
         ]
         return min(rooms) if rooms else None
 
+    def length(self, repository: str, digest: Digest) -> int | None:
+        """Return how many bytes content of a digest has, which is there; None without quotas."""
+        if all(quota.size is None for quota in self._of(repository)):
+            return None
+        row = self._metadata.row("SELECT size FROM blobs WHERE digest = ?", digest)
+        return int(row[0]) if row else None
+
     def demand(self, repository: str, more: int, digest: Digest | None = None) -> None:
         """Raise DENIED if there is no room for so many bytes, which have yet to be sent."""
         room = self.room(repository, digest)

@@ -118,6 +118,8 @@ class Uploads:
             if start is not None and start != offset:
                 raise RegistryError("RANGE_INVALID", {"offset": offset})
             room = self._quotas.room(repository, digest)
+            if room is None and digest:  # what is there may come again, and nothing that is longer
+                room = self._quotas.length(repository, digest)
             if room is not None and offset + more > room:
                 self._quotas.refuse(repository, offset + more)
             writer = self._driver.append(f"{paths.upload(repository, key)}/data", offset)

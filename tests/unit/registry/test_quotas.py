@@ -83,6 +83,19 @@ def test_a_stream_of_unknown_length_ends_at_the_quota(shop: Shop) -> None:
     assert used(shop, "team/a") == 0
 
 
+def test_content_that_is_there_opens_no_way_for_more(shop: Shop) -> None:
+    held = b"x" * 600
+    put_blob(shop, "team/a", held)
+    put_blob(shop, "team/a", b"y" * 300)
+    for body in (b"z" * 4000, [b"z" * 500, b"z" * 500]):
+        answer = shop.ask("PUT", f"{shop.begin('team/a')}?digest={sha(held)}", body)
+        assert (answer.status, answer.code) == (403, "DENIED")
+        assert uploads(shop, "team/a") == []
+    for content in (held, b""):
+        assert put_blob(shop, "team/a", content).status == 201
+        assert put_blob(shop, "team/a", content).status == 201
+
+
 def test_a_mount_counts(shop: Shop) -> None:
     content = b"x" * 600
     put_blob(shop, "other/a", content)
