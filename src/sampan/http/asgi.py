@@ -48,7 +48,7 @@ SENDFILE = "sampan.sendfile"
 POUR = "sampan.pour"
 THREADS = 8  # that wait for the disks from which files are sent
 STEP = 4 << 20  # bytes that a thread sends before others have their turn
-STALL_SECONDS = 300.0  # that a client may let a file wait
+STALL_SECONDS = 300.0  # that a client may let us wait, within a body or an answer
 _HEADER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [^\r\n\0]*")
 _ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -161,7 +161,8 @@ class AsgiConnection(Connection):
     async def _go_on(self) -> None:
         if self._waits:
             self._waits = False
-            await self._stream.send(_CONTINUE)
+            async with asyncio.timeout(STALL_SECONDS):
+                await self._stream.send(_CONTINUE)
 
     async def _pour(self, sink: Sink, threads: Executor, idle_seconds: float) -> None:
         assert isinstance(self._body, LengthBody)
@@ -175,7 +176,8 @@ class AsgiConnection(Connection):
     async def _receive(self) -> Message:
         try:
             await self._go_on()
-            data = await self._body.read()
+            async with asyncio.timeout(STALL_SECONDS):
+                data = await self._body.read()
         except OSError:
             self._keep, self._gone = False, True
             return {"type": "http.disconnect"}
@@ -268,7 +270,7 @@ class AsgiAnswer:
         elif kind == "http.response.body":
             await self._send_body(message.get("body", b""), message.get("more_body", False))
         elif kind == SENDFILE:
-            await self._stream.send(self._head(message["count"]))
+            await self._write(self._head(message["count"]))
             if not self._head_only:
                 self._take(message["count"])
                 await self._send_file(message["file"], message["offset"], message["count"])
@@ -286,10 +288,13 @@ class AsgiAnswer:
                 parts.append(body)
         if not more and self._chunked:
             parts.append(b"0\r\n\r\n")
-        async with asyncio.timeout(STALL_SECONDS):
-            await self._stream.send(*parts)
+        await self._write(*parts)
         if not more:
             self._end()
+
+    async def _write(self, *parts: bytes) -> None:
+        async with asyncio.timeout(STALL_SECONDS):
+            await self._stream.send(*parts)
 
     def _take(self, count: int) -> None:
         self._left -= 0 if self._endless else count

@@ -21,6 +21,8 @@ PIECE = 256 << 10  # bytes that are read at once
 BUFFER = 512 << 10  # bytes that a thread receives before it passes them on
 TURN = 8 << 20  # bytes that a thread receives before others have their turn
 BREATH = 2  # milliseconds that a thread waits for more than it has
+BREATHS = 8  # for little, in one turn: slow clients must not keep all threads waiting
+LITTLE = 16 << 10  # bytes
 Sink = Callable[[memoryview], None]
 _LINE = 4096  # bytes of a chunk's size with its extensions, or of a trailer
 _TRAILERS = 64
@@ -97,6 +99,7 @@ class _Drain:
         self._buffer = memoryview(bytearray(BUFFER))
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
+        self._breaths = 0  # that are left in this turn
 
     def pass_on(self, early: bytes) -> int:
         """Begin with what was read already; it is not counted."""
@@ -106,22 +109,25 @@ class _Drain:
 
     def __call__(self, most: int) -> int:
         """Receive up to `most` bytes without waiting for long; return how many."""
-        taken = 0
+        taken, self._breaths = 0, BREATHS
         while taken < most:
             count = self._receive(most - taken)
             if not count:
                 break
             self._sink(self._buffer[:count])
             taken += count
+            if not self._breaths:
+                break
         return taken
 
     def _receive(self, most: int) -> int:
-        filled, most = 0, min(most, BUFFER)
+        filled, count, most = 0, 0, min(most, BUFFER)
         while filled < most:
             try:
                 count = self._sock.recv_into(self._buffer[filled:most])
             except BlockingIOError:
-                if filled and self._poll.poll(BREATH):
+                if filled and self._breaths and self._poll.poll(BREATH):
+                    self._breaths -= count < LITTLE
                     continue
                 break
             except OSError:

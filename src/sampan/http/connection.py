@@ -54,6 +54,9 @@ def _check_head(head: h11.Request) -> None:
     if head.http_version not in (b"1.0", b"1.1"):
         raise h11.RemoteProtocolError("unsupported HTTP version", error_status_hint=505)
     names = {name for name, _ in head.headers}
+    if b"transfer-encoding" in names and head.http_version == b"1.0":
+        # RFC 9112, 6.1: a proxy of HTTP/1.0 sees the end of the request elsewhere
+        raise h11.RemoteProtocolError("Transfer-Encoding is not of HTTP/1.0")
     if b"transfer-encoding" in names and b"content-length" in names:
         # RFC 9112, 6.3: the mark of request smuggling
         raise h11.RemoteProtocolError("both Transfer-Encoding and Content-Length are set")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import h11
 import pytest
 
-from sampan.http.asgi import POUR, SENDFILE, AsgiServer
+from sampan.http import asgi as module
+from sampan.http.asgi import POUR, SENDFILE, AsgiAnswer, AsgiServer
 from sampan.http.bodies import CutOff
 from sampan.http.limits import Limits
 from tests.unit.http.conftest import QUICK, Connect, serve_while
@@ -275,6 +278,48 @@ def test_a_body_that_is_cut_off_is_told_and_not_answered(wire: bytes) -> None:
     serve(script)
 
 
+@pytest.mark.parametrize("framing", [b"Content-Length: 9", b"Transfer-Encoding: chunked"])
+def test_a_body_that_never_comes_ends_with_its_connection(
+    monkeypatch: pytest.MonkeyPatch, framing: bytes
+) -> None:
+    monkeypatch.setattr(module, "STALL_SECONDS", 0.1)
+
+    async def script(connect: Connect, demo: Demo) -> None:
+        peer = connect()
+        await peer.send(PUT % b"/read" + framing + b"\r\n\r\n")
+        assert await peer.rest() == b""
+        assert demo.gone == 1
+
+    serve(script)
+
+
+class Stuck:
+    """A stream to a client that reads nothing."""
+
+    async def send(self, *parts: bytes) -> None:
+        await asyncio.get_running_loop().create_future()
+
+
+def test_nothing_of_an_answer_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STALL_SECONDS", 0.1)
+    head = h11.Request(method="GET", target="/", headers=[("Host", "x")])
+
+    async def send_file(file: int, offset: int, count: int) -> None:
+        raise AssertionError("the head comes first")
+
+    async def answer(message: dict[str, Any]) -> None:
+        answer = AsgiAnswer(Stuck(), head, True, send_file)  # type: ignore[arg-type]
+        await answer.send({"type": "http.response.start", "status": 200})
+        with pytest.raises(TimeoutError):
+            await answer.send(message)
+
+    for message in (
+        {"type": "http.response.body", "body": b"x"},
+        {"type": SENDFILE, "file": 0, "offset": 0, "count": 1},
+    ):
+        asyncio.run(answer(message))
+
+
 def test_what_came_before_the_end_of_a_poured_body_counts() -> None:
     async def script(connect: Connect, demo: Demo) -> None:
         peer = connect()
@@ -312,6 +357,7 @@ def test_a_poured_body_that_stops_or_finds_no_room_is_answered() -> None:
         (PUT % b"/read" + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
         (PUT % b"/read" + b"Content-Length: -1\r\n\r\n", 400),
         (PUT % b"/read" + b"Transfer-Encoding: gzip\r\n\r\n", 501),
+        (b"PUT /read HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
-from sampan.http.bodies import Body, ChunkedBody, LengthBody
+from sampan.http.bodies import BREATHS, Body, ChunkedBody, LengthBody, _Drain
 from sampan.http.stream import SocketStream
 
 
@@ -134,3 +134,36 @@ def test_a_body_of_known_length_leaves_what_follows() -> None:
                 await short.read()
 
     asyncio.run(main())
+
+
+class Dripping:
+    """A socket that has one byte, then none yet, and again one when somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.near, self.far = socket.socketpair()
+        self.far.send(b"x")
+        self._dry = False
+
+    def fileno(self) -> int:
+        return self.near.fileno()
+
+    def recv_into(self, buffer: memoryview) -> int:
+        self._dry = not self._dry
+        if not self._dry:
+            raise BlockingIOError
+        buffer[:1] = b"x"
+        return 1
+
+    def close(self) -> None:
+        self.near.close()
+        self.far.close()
+
+
+def test_a_client_that_sends_byte_by_byte_has_no_thread_for_itself() -> None:
+    sock = Dripping()
+    received = bytearray()
+    drain = _Drain(sock, received.extend)  # type: ignore[arg-type]
+    for _ in range(2):
+        received.clear()
+        assert drain(1 << 20) == len(received) <= BREATHS + 1
+    sock.close()
