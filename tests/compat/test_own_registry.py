@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import h2.connection
+import h2.events
 import pytest
 
 from tests.daemon import running
@@ -138,6 +140,29 @@ def test_http_2_is_spoken_where_there_is_tls(namespace: str, tmp_path: Path) -> 
         assert (tmp_path / "out").read_bytes() == content
         assert run(namespace, *curl, "-r", "5-9", "-o", tmp_path / "part", source) == "2\n"
         assert (tmp_path / "part").read_bytes() == content[5:10]
+        for path in (f"/v2/a/blobs/{digest(content)}", "/v2/a/manifests/none", "/v2/_catalog"):
+            assert _data_of_head(hub, path) == b""
+
+
+def _data_of_head(hub: Registry, path: str) -> bytes:
+    """Return the body of an answer to HEAD over HTTP/2, which must have none (RFC 9113, 8.1.1)."""
+    assert hub.site.context
+    hub.site.context.set_alpn_protocols(["h2"])
+    client = h2.connection.H2Connection()
+    client.initiate_connection()
+    head = {":method": "HEAD", ":path": path, ":scheme": "https", ":authority": hub.address}
+    client.send_headers(1, list(head.items()), end_stream=True)
+    data = b""
+    with hub.site.connect() as sock:
+        sock.sendall(client.data_to_send())
+        while piece := sock.recv(65536):
+            for event in client.receive_data(piece):
+                if isinstance(event, h2.events.DataReceived):
+                    data += event.data
+                if isinstance(event, h2.events.StreamEnded):
+                    return data
+            sock.sendall(client.data_to_send())
+    raise AssertionError("the answer has no end")
 
 
 def test_tokens_open_what_they_grant(namespace: str) -> None:

@@ -15,7 +15,7 @@ from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings, HTTP2Settings
 from granian.server.embed import Server as Granian
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sampan.registry.server import BACKLOG, TLS
 
@@ -23,11 +23,30 @@ FRAME = 1 << 20  # of HTTP/2: with the usual 16 KiB an upload is 64 times as man
 HEAD_MILLISECONDS = 30_000
 
 
+class _Bodiless:
+    """An application whose answers to HEAD have no bodies: over HTTP/2 granian would send them."""
+
+    def __init__(self, application: ASGIApp) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") != "HEAD":
+            await self._application(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._application(scope, receive, send_head)
+
+
 class _Granian(Granian):
     """Granian on a socket that is there already."""
 
     def __init__(self, listener: socket.socket, application: ASGIApp, **rest: Any) -> None:
-        super().__init__(application, interface=Interfaces.ASGINL, **rest)
+        super().__init__(_Bodiless(application), interface=Interfaces.ASGINL, **rest)
         self._listener = listener
         self._leaving: list[Any] = []  # workers that accept nobody any more
 
