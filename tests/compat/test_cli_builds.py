@@ -19,11 +19,16 @@ pytestmark = [pytest.mark.privileged, pytest.mark.compat, pytest.mark.slow]
 DEPRECATED = re.compile(r"DEPRECATED: The legacy builder.*\n( {12}.*\n)*\n*")
 
 
-@pytest.fixture(params=["sampan", "docker"])
-def program(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[str]:
-    yield daemon.programs[request.param]
+@pytest.fixture(autouse=True)
+def _tidy(daemon: Daemon) -> Iterator[None]:
+    yield
     daemon.request("DELETE", "/images/made:1?force=1")
     daemon.request("POST", "/build/prune?all=1")
+
+
+@pytest.fixture(params=["sampan", "docker"])
+def program(request: pytest.FixtureRequest, daemon: Daemon) -> str:
+    return daemon.programs[request.param]
 
 
 @pytest.fixture
