@@ -27,6 +27,7 @@ import msgspec
 
 from sampan.build.arguments import Arguments, platform_arguments
 from sampan.build.attesting.materials import Materials, Witness
+from sampan.build.backlog import Backlog
 from sampan.build.cache import Cache
 from sampan.build.conditions import read_conditions
 from sampan.build.context import hide_ignored, read_context, read_page, take_dockerfile
@@ -163,13 +164,13 @@ class Builder:
         Raises InvalidArgument for what is wrong with the Dockerfile. A step that fails is told in
         the last message. Closing before the end stops the build and leaves nothing.
         """
-        queue: asyncio.Queue[ProgressMessage | None] = asyncio.Queue()
-        told = (telling or partial(Classic, options))(queue.put_nowait)
-        work = self._build(options, context, clients, queue.put_nowait, told)
+        backlog = Backlog()
+        told = (telling or partial(Classic, options))(backlog.put)
+        work = self._build(options, context, clients, backlog.put, told)
         task = asyncio.ensure_future(work)
-        task.add_done_callback(lambda _: queue.put_nowait(None))
+        task.add_done_callback(lambda _: backlog.put(None))
         try:
-            while (message := await queue.get()) is not None:
+            while (message := await backlog.get()) is not None:
                 yield message
             await task
         finally:

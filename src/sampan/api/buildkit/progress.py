@@ -23,6 +23,7 @@ from sampan.spec.docker.images import ProgressMessage
 
 _BATCH: Final = 256  # messages in one answer
 _MAX_LOG: Final = 4 << 20  # bytes of logs of one vertex that are kept, as BuildKit does
+_LEAST: Final = 32  # bytes that each piece counts: what tells of it takes memory, too
 _CUT: Final = b"[output clipped, log limit 4MiB reached]\n"
 
 
@@ -31,7 +32,7 @@ class Progress:
 
     def __init__(self, ref: str, hear: Callable[[pb.StatusResponse], None] | None = None) -> None:
         self._ref, self._hear = ref, hear  # who hears of it keeps it, we do not
-        self._told: list[pb.StatusResponse] = []
+        self._told: list[bytes] = []  # encoded: that takes a tenth of the memory
         self._more = asyncio.Event()
         self._vertices = 0
         self.steps: dict[str, tuple[bool, bool]] = {}  # by digest: was cached, has completed
@@ -66,7 +67,7 @@ class Progress:
         if self._hear is not None:
             self._hear(message)
             return
-        self._told.append(message)
+        self._told.append(message.SerializeToString())
         self._wake()
 
     def end(self) -> None:
@@ -101,11 +102,8 @@ class Progress:
             self.followers -= 1
 
 
-def _merged(batch: Sequence[pb.StatusResponse]) -> pb.StatusResponse:
-    merged = pb.StatusResponse()
-    for one in batch:
-        merged.MergeFrom(one)
-    return merged
+def _merged(batch: Sequence[bytes]) -> pb.StatusResponse:
+    return pb.StatusResponse.FromString(b"".join(batch))
 
 
 class Vertex:
@@ -137,7 +135,7 @@ class Vertex:
         """Add what a command has written to 1 or 2."""
         if self._logged > _MAX_LOG:
             return
-        self._logged += len(data)
+        self._logged += max(len(data), _LEAST)
         if self._logged > _MAX_LOG:
             data = data + _CUT
         log = pb.VertexLog(vertex=self.digest, timestamp=_now(), stream=stream, msg=data)

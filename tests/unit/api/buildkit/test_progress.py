@@ -103,6 +103,7 @@ def test_layers_of_a_base_image_are_transfers() -> None:
 
 def test_endless_output_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_LOG", 10)
+    monkeypatch.setattr(module, "_LEAST", 1)
     progress = Progress("r")
     vertex = progress.vertex("v")
     for _ in range(5):
@@ -110,3 +111,15 @@ def test_endless_output_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     progress.end()
     assert b"".join(log.msg for log in merged(progress).logs).startswith(b"123456123456[output")
     assert len(merged(progress).logs) == 2
+
+
+def test_output_byte_by_byte_is_cut_long_before_it_fills_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_MAX_LOG", 100)
+    progress = Progress("r")
+    vertex = progress.vertex("v")
+    for _ in range(50):
+        vertex.log(b"x")
+    progress.end()
+    assert len(merged(progress).logs) == 4
