@@ -6,6 +6,7 @@ import msgspec
 from starlette.responses import Response
 
 from sampan.registry import names
+from sampan.registry.bodies import read_body
 from sampan.registry.endpoints.call import Call, Event, empty
 from sampan.registry.errors import RegistryError
 from sampan.registry.lists import page_of_referrers
@@ -74,21 +75,12 @@ async def put(call: Call) -> Response:
 
 
 async def _body(call: Call) -> bytes:
-    said = call.request.headers.get("content-length", "0")
-    parts: list[bytes] = []
-    size = int(said) if said.isdigit() else 0
-    if size <= DOCUMENT_LIMIT:
-        size = 0
-        async for chunk in call.request.stream():
-            parts.append(chunk)
-            size += len(chunk)
-            if size > DOCUMENT_LIMIT:
-                break
-    if size > DOCUMENT_LIMIT:
+    body = await read_body(call.request, DOCUMENT_LIMIT)
+    if body is None:
         raise RegistryError(
             "SIZE_INVALID", message=f"a manifest has at most {DOCUMENT_LIMIT} bytes", status=413
         )
-    return b"".join(parts)
+    return body
 
 
 async def delete(call: Call) -> Response:

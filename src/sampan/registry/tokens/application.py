@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sampan.registry.auth.htpasswd import credentials
+from sampan.registry.bodies import read_body
 from sampan.registry.service import HANDLER, USER
 from sampan.registry.tokens.issuer import Asked, Issued, Issuer, Refused
 
@@ -151,13 +152,11 @@ class TokenApplication:
 async def _form(request: Request) -> Form:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise Refused(400, "invalid_request", "UNSUPPORTED", f"the body must be {FORM}")
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > FORM_LIMIT:
-            raise Refused(
-                413, "invalid_request", "SIZE_INVALID", f"a form has at most {FORM_LIMIT} bytes"
-            )
+    body = await read_body(request, FORM_LIMIT)
+    if body is None:
+        raise Refused(
+            413, "invalid_request", "SIZE_INVALID", f"a form has at most {FORM_LIMIT} bytes"
+        )
     try:
         return parse_qs(body.decode(), max_num_fields=FIELDS)
     except ValueError:

@@ -26,6 +26,7 @@ from starlette.types import Scope as Connection
 from sampan.registry import names
 from sampan.registry.application import Application
 from sampan.registry.auth.access import NoAccess, Scope
+from sampan.registry.bodies import read_body
 from sampan.registry.errors import KINDS, RegistryError
 from sampan.registry.service import HANDLER, USER
 from sampan.registry.web import images, listing, templates
@@ -295,11 +296,9 @@ async def _form(request: Request) -> dict[str, str]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != FORM:
         raise RegistryError("UNSUPPORTED", message="a form is expected", status=415)
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > FORM_LIMIT:
-            raise RegistryError("SIZE_INVALID", message="the form is too large", status=413)
+    body = await read_body(request, FORM_LIMIT)
+    if body is None:
+        raise RegistryError("SIZE_INVALID", message="the form is too large", status=413)
     try:
         fields = parse_qs(body.decode("ascii"), max_num_fields=10)
     except ValueError:
