@@ -1,8 +1,10 @@
 """Time of builds: ours, and dockerd's classic builder and BuildKit, in turn on the same contexts.
 
-    .venv/bin/python bench/build.py [run cached change copy stages] [--runs N] [--files N]
+    .venv/bin/python bench/build.py [run cached change copy stages] [--runs N] [--buildx FOLDER]
 
-Debian's docker CLI (20.10, /usr/bin/docker) has a BuildKit client; another CLI would need buildx.
+Debian's docker CLI (20.10, /usr/bin/docker) has a BuildKit client of its own for dockerd, and sends
+us whole archives. With `--buildx FOLDER`, a docker configuration that has the plug-in buildx, that
+one builds on both sides, by the same protocol.
 Each engine has a network namespace and a data root of its own. Prints a Markdown table of the best
 of all runs in seconds, and the ratios ours / theirs.
 """
@@ -34,15 +36,19 @@ WORK = "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done"
 class Builder:
     """One way to build on one engine."""
 
-    def __init__(self, name: str, engine: Engine, *, buildkit: bool) -> None:
+    def __init__(self, name: str, engine: Engine, *, buildkit: bool, buildx: str = "") -> None:
         self.name, self._engine = name, engine
         self._environment = {**engine.environment, "DOCKER_BUILDKIT": str(int(buildkit))}
+        self._build = ["build"]
+        if buildx:
+            self._build = ["buildx", "build"]
+            self._environment["DOCKER_CONFIG"] = buildx
 
     def build(self, folder: Path, *options: str) -> float:
         """Build a folder; return the seconds that it took."""
         start = time.monotonic()
         done = subprocess.run(
-            [CLI, "build", "-q", "-t", "bench", *options, str(folder)],
+            [CLI, *self._build, "-q", "-t", "bench", *options, str(folder)],
             env=self._environment,
             capture_output=True,
             text=True,
@@ -149,6 +155,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--files", type=int, default=55_000)
     parser.add_argument("--without", default="", help="builders that are left out: classic")
+    parser.add_argument("--buildx", default="", help="a docker configuration that has buildx")
     options = parser.parse_args()
     with ExitStack() as stack:
         root = stack.enter_context(contexts(options.files))
@@ -156,7 +163,7 @@ def main() -> None:
         for name in wanted():
             engine = stack.enter_context(running(name))
             import_base(engine)
-            builders += _builders(engine, options.without.split(","))
+            builders += _builders(engine, options.without.split(","), options.buildx)
         best: dict[tuple[str, str], float] = {}
         for step in options.steps:
             for number in range(options.runs):
@@ -168,9 +175,11 @@ def main() -> None:
     _print(options.steps, [builder.name for builder in builders], best)
 
 
-def _builders(engine: Engine, without: list[str]) -> list[Builder]:
+def _builders(engine: Engine, without: list[str], buildx: str) -> list[Builder]:
     if engine.name != "dockerd":
-        return [Builder(engine.name, engine, buildkit=False)]
+        return [Builder(engine.name, engine, buildkit=False, buildx=buildx)]
+    if buildx:
+        return [Builder("BuildKit", engine, buildkit=True, buildx=buildx)]
     names = [name for name in ("classic", "BuildKit") if name not in without]
     return [Builder(name, engine, buildkit=name == "BuildKit") for name in names]
 
