@@ -7,11 +7,14 @@ a file here.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import shutil
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, Generic, TypeVar
@@ -26,6 +29,8 @@ T = TypeVar("T")
 _READ: Final = 256 << 10
 _SENTENCE: Final = 2000  # letters of what git says
 # Files are taken as they are, whatever .gitattributes of the repository says.
+_PREFIX: Final = "sampan-git-"
+_YOUNG: Final = 3600.0  # seconds
 _MODULES: Final = 128  # repositories of one address
 _DEPTH: Final = 10  # of submodules in submodules
 _OURS: Final = ("hooks", "branches", "info", "description", "FETCH_HEAD")  # nobody's `.git` has it
@@ -38,8 +43,35 @@ async def archive_of(repository: Repository, read: Callable[[int], T]) -> T:
     It is called again for the archive of each submodule, and of the `.git` that was asked for, with
     names that belong into the first.
     """
-    with tempfile.TemporaryDirectory(prefix="sampan-git-") as folder:
+    await blocking(sweep)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, _in_use(folder):
         return await _Cloning(Path(folder), read).add(repository, "", _DEPTH)
+
+
+@contextmanager
+def _in_use(folder: str) -> Iterator[None]:
+    """Let no sweep take a folder."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def sweep() -> None:
+    """Remove what engines have left that were killed while they fetched a repository."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # it is somebody else's, or in use, or gone
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                found = os.fstat(descriptor)
+                # One that is young may not have its lock yet.
+                if found.st_uid == os.geteuid() and found.st_mtime < time.time() - _YOUNG:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(path)
+            finally:
+                os.close(descriptor)
 
 
 class _Cloning(Generic[T]):
