@@ -22,6 +22,8 @@ LIMITS = ClientLimits(connect_seconds=10.0, answer_seconds=30.0, document_second
 ATTEMPTS = 3
 BACKOFF = 0.5  # seconds before the second attempt
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")  # by NAT64 (RFC 6052)
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,19 @@ class Upstream:
             place = ipaddress.ip_address(address.partition("%")[0])
         except ValueError:
             return host.lower() != "localhost"  # a name, which a proxy of HTTP will resolve
-        mapped = getattr(place, "ipv4_mapped", None)
-        place = mapped or place
+        place = _meant(place)
         if any(place in network for network in self.networks):
             return True
         return place.is_global and not place.is_multicast
+
+
+def _meant(place: _Address) -> _Address:
+    """Return the address of IPv4 that one of IPv6 leads to, if it does."""
+    if isinstance(place, ipaddress.IPv4Address):
+        return place
+    if place in _TRANSLATED:
+        return ipaddress.IPv4Address(int(place) & 0xFFFF_FFFF)
+    return place.ipv4_mapped or place
 
 
 def own_namespaces(url: Url) -> tuple[str, ...]:

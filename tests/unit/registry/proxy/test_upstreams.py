@@ -65,6 +65,8 @@ def test_docker_hub_is_called_docker_io() -> None:
         ("cdn.example.com", "169.254.169.254", False),
         ("cdn.example.com", "::1", False),
         ("cdn.example.com", "::ffff:10.1.2.3", False),
+        ("cdn.example.com", "64:ff9b::a9fe:a9fe", False),
+        ("cdn.example.com", "64:ff9b::5db8:d822", True),
         ("cdn.example.com", "fe80::1%eth0", False),
         ("cdn.example.com", "224.0.0.1", False),
         ("cdn.example.com", "0.0.0.0", False),
