@@ -201,7 +201,8 @@ class KeyRing:
         key = _generate(self._algorithm)
         issuer = str(root.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
         leaf = _certificate(key, f"signing key of {issuer}", signer, issuer, KEY_DAYS)
-        made = int(time.time() * 1000)
+        newest = max((key.made for key in self._read()), default=0.0)
+        made = max(int(time.time() * 1000), round(newest * 1000) + 1)  # the order is that of names
         mark = key_ids(key.public_key())[1][:8].replace("-", "x")
         path = self._folder / f"signing-{made}-{mark}.pem"
         _write(path, _private(key) + leaf.public_bytes(serialization.Encoding.PEM), 0o600)
