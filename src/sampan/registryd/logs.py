@@ -16,6 +16,9 @@ LEVELS = {
 }
 _NAMES = {logging.CRITICAL: "fatal", logging.ERROR: "error", logging.WARNING: "warning"}
 
+# JSON leaves these as they are; terminals obey them.
+_CONTROL = {number: f"\\u{number:04x}" for number in (*range(127, 160), 0x2028, 0x2029)}
+
 
 class Formatter(logging.Formatter):
     """Writes records as one of the formats; `fields` are in every line."""
@@ -41,11 +44,12 @@ class Formatter(logging.Formatter):
         if self._kind == "logstash":
             head = {"@timestamp": moment + fraction, "@version": "1", "level": level}
             return json.dumps({**fields, **head, "message": message, "type": "registry"})
-        quoted = json.dumps(message, ensure_ascii=False)
-        rest = "".join(
-            f" {name}={json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()
-        )
-        return f'time="{moment}Z" level={level} msg={quoted}{rest}'
+        rest = "".join(f" {name}={_quoted(value)}" for name, value in fields.items())
+        return f'time="{moment}Z" level={level} msg={_quoted(message)}{rest}'
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).translate(_CONTROL)
 
 
 def configure(level: str, kind: str, fields: Mapping[str, str], caller: bool = False) -> None:

@@ -19,6 +19,12 @@ def test_text_is_one_line_of_pairs() -> None:
     assert "\n" not in line
 
 
+def test_what_clients_choose_reaches_no_terminal() -> None:
+    line = Formatter("text", {"name": "\x9b1m"}).format(record("a\x1b[31m\x9b31m\x7f\x85\u2028é"))
+    assert 'msg="a\\u001b[31m\\u009b31m\\u007f\\u0085\\u2028é" name="\\u009b1m"' in line
+    assert len(line.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("kind", "message", "time"),
     [("json", "msg", "time"), ("logstash", "message", "@timestamp")],
