@@ -23,8 +23,8 @@ from tests.netns import (
     route_through_host,
     tcp_server,
 )
+from tests.plumbed import Plumbed
 from tests.privileged.test_network_traffic import (
-    World,
     _answers,
     filtering,
     test_a_container_does_not_reach_the_loopback_of_the_host,
@@ -71,9 +71,9 @@ def iptables(*arguments: str, program: str = "iptables") -> str:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path) -> Iterator[Plumbed]:
     with hosts() as here, ExitStack() as stack:
-        world = World(here, _helper(tmp_path, stack), tmp_path / "state", stack)
+        world = Plumbed(here, _helper(tmp_path, stack), tmp_path / "state", stack)
         world.bridge()
         yield world
 
@@ -86,7 +86,7 @@ def _helper(folder: Path, stack: ExitStack, firewall: str = "iptables") -> Plumb
     return rpc.connect(Plumber, sock, 10)  # type: ignore[type-abstract]
 
 
-def test_rules_are_shown_as_docker_s(world: World) -> None:
+def test_rules_are_shown_as_docker_s(world: Plumbed) -> None:
     world.container(2)
     world.publish(2, 8080, 80)
     nat = iptables("-t", "nat", "-nL")
@@ -98,7 +98,7 @@ def test_rules_are_shown_as_docker_s(world: World) -> None:
     assert "tcp dpt:80" in iptables("-nL", "DOCKER")
 
 
-def test_the_administrator_s_rules_come_first_and_are_never_lost(world: World) -> None:
+def test_the_administrator_s_rules_come_first_and_are_never_lost(world: Plumbed) -> None:
     server = world.container(2)
     world.publish(2, 8080, 80)
     iptables("-I", "DOCKER-USER", "-s", NEIGHBOUR, "-j", "DROP")
@@ -122,7 +122,7 @@ def test_the_administrator_s_rules_come_first_and_are_never_lost(world: World) -
     assert "-A DOCKER-USER -j RETURN" in saved
 
 
-def test_ports_are_reached_where_forward_drops(world: World) -> None:
+def test_ports_are_reached_where_forward_drops(world: Plumbed) -> None:
     iptables("-P", "FORWARD", "DROP")
     server = world.container(2)
     world.publish(2, 8080, 80)
@@ -131,7 +131,7 @@ def test_ports_are_reached_where_forward_drops(world: World) -> None:
         assert ask_tcp(server.number, NEIGHBOUR, 81) == HOST
 
 
-def test_networks_are_apart_but_for_published_ports(world: World) -> None:
+def test_networks_are_apart_but_for_published_ports(world: Plumbed) -> None:
     world.bridge(29)
     server, foreign = world.container(2), world.container(2, network=29)
     world.publish(2, 8080, 80)
@@ -150,7 +150,7 @@ def test_networks_are_apart_but_for_published_ports(world: World) -> None:
         "nft flush ruleset",
     ],
 )
-def test_rules_that_a_reload_took_are_written_anew(world: World, reload: str) -> None:
+def test_rules_that_a_reload_took_are_written_anew(world: Plumbed, reload: str) -> None:
     server = world.container(2)
     world.publish(2, 8080, 80)
     before = sorted(iptables("-S") + iptables("-t", "nat", "-S"))
@@ -164,7 +164,7 @@ def test_rules_that_a_reload_took_are_written_anew(world: World, reload: str) ->
         eventually(is_restored)
 
 
-def test_published_ports_answer_on_ipv6(world: World) -> None:
+def test_published_ports_answer_on_ipv6(world: Plumbed) -> None:
     spec = BridgeSpec(
         network_id="six",
         name="br6",
@@ -200,7 +200,7 @@ def test_chains_of_another_engine_are_left_alone(tmp_path: Path) -> None:
         iptables("-t", "nat", "-N", "DOCKER")
         iptables("-t", "nat", "-A", "DOCKER", "-i", "docker0", "-j", "RETURN")
         before = iptables("-t", "nat", "-S")
-        world = World(here, _helper(tmp_path, stack), tmp_path, stack)
+        world = Plumbed(here, _helper(tmp_path, stack), tmp_path, stack)
         with pytest.raises(Internal, match="belongs to another engine"):
             world.bridge()
         assert iptables("-t", "nat", "-S") == before
@@ -210,7 +210,7 @@ def test_rules_of_the_back_end_before_are_removed(tmp_path: Path) -> None:
     with hosts() as here:
         for firewall in ("iptables", "nftables", "none", "iptables", "none"):
             with ExitStack() as stack:
-                world = World(here, _helper(tmp_path, stack, firewall), tmp_path, stack)
+                world = Plumbed(here, _helper(tmp_path, stack, firewall), tmp_path, stack)
                 world.bridge()
                 has_table = b"table inet sampan" in subprocess.run(
                     ["nft", "list", "tables"], check=True, capture_output=True, timeout=10
