@@ -66,7 +66,7 @@ def has_another(hub: Registry, acme: AcmeServer, before: str) -> bool:
     """Tell whether a new certificate is served; a handshake in just that moment is broken off."""
     try:
         return serial(hub, acme) != before
-    except ConnectionError:
+    except (ConnectionError, ssl.SSLZeroReturnError, ssl.SSLEOFError):
         return False
 
 

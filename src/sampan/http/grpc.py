@@ -103,6 +103,8 @@ class _Transport(asyncio.Transport):
 
     async def _receive(self) -> None:
         while data := await self._stream.receive(_RECEIVE):
+            if self._closing:  # grpclib has taken its connection apart
+                return
             self._protocol.data_received(data)
 
     async def _send(self) -> None:
