@@ -100,12 +100,12 @@ def test_cve_2026_33747_messages_of_any_content_are_survived(daemon: Daemon) -> 
                 *(throw(one, method, data) for method in METHODS for data in contents)
             )
 
-    before = daemon.processes()
+    before, told = daemon.processes(), len(daemon.log)
     asyncio.run(throw_all())
     assert daemon.request("GET", "/_ping").status == 200
     assert daemon.processes() == before
     assert not Path("/etc/evil").exists()
-    assert "Traceback" not in daemon.log
+    assert "Traceback" not in daemon.log[told:]  # others share the daemon
 
 
 @pytest.fixture
