@@ -49,6 +49,16 @@ def test_a_container_reaches_out_and_is_seen_as_the_host(world: Plumbed) -> None
         assert ask_udp(container.number, NEIGHBOUR, 53) == HOST
 
 
+def test_a_bridge_that_somebody_else_removes_is_made_anew_with_its_ports(world: Plumbed) -> None:
+    old = world.container(2)
+    world.publish(2, 8080, 80)
+    subprocess.run(["ip", "link", "del", "br30"], check=True, timeout=10)
+    new = world.container(3)
+    with tcp_server(old.number, 80):
+        assert ask_tcp(new.number, "172.30.0.2", 80) == "172.30.0.3"
+        assert ask_tcp(world.here.neighbour, HOST, 8080) == NEIGHBOUR
+
+
 def test_containers_reach_one_another_and_see_the_real_address(world: Plumbed) -> None:
     one, two = world.container(2), world.container(3)
     with tcp_server(two.number, 80):

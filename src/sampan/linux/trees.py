@@ -124,7 +124,10 @@ def _below(root: int, path: bytes) -> int:
 
 
 def remove(folder: int, name: bytes) -> None:
-    """Remove `name` in `folder`, with all below it; what is not there is no error."""
+    """Remove `name` in `folder`, with all below it; what is not there is no error.
+
+    Others may remove the same at the same time.
+    """
     try:
         os.unlink(name, dir_fd=folder)
     except FileNotFoundError:
@@ -134,7 +137,10 @@ def remove(folder: int, name: bytes) -> None:
 
 
 def _remove_folder(folder: int, name: bytes) -> None:
-    top = os.open(name, DIRECTORY, dir_fd=folder)
+    try:
+        top = os.open(name, DIRECTORY, dir_fd=folder)
+    except FileNotFoundError:
+        return
     try:
         for _ in range(_ATTEMPTS):
             while _sweep(top, top, 0):
@@ -150,6 +156,8 @@ def _rmdir(folder: int, name: bytes) -> bool:
     """Remove an empty directory; False if somebody makes files in it meanwhile."""
     try:
         os.rmdir(name, dir_fd=folder)
+    except FileNotFoundError:
+        pass
     except OSError as error:
         if error.errno != errno.ENOTEMPTY:
             raise
@@ -171,14 +179,16 @@ def _sweep(fd: int, top: int, depth: int) -> bool:
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=fd)
         elif depth >= _SHALLOW:
-            unique = b".deep-%d-%d" % (
-                os.stat(name, dir_fd=fd, follow_symlinks=False).st_ino,
-                depth,
-            )
-            os.rename(name, unique, src_dir_fd=fd, dst_dir_fd=top)
-            waiting = True
+            with suppress(FileNotFoundError):
+                inode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_ino
+                unique = b".deep-%d-%d" % (inode, depth)
+                os.rename(name, unique, src_dir_fd=fd, dst_dir_fd=top)
+                waiting = True
         else:
-            below = os.open(name, DIRECTORY, dir_fd=fd)
+            try:
+                below = os.open(name, DIRECTORY, dir_fd=fd)
+            except FileNotFoundError:
+                continue
             try:
                 waiting |= _sweep(below, top, depth + 1)
             finally:

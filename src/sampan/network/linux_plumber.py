@@ -53,7 +53,7 @@ from sampan.network.publishing import Publishing
 from sampan.network.reservation import key_of
 from sampan.network.resolver.names import RESOLV_CONF, Names
 from sampan.network.rulebook import Rulebook
-from sampan.network.sandbox import POOL_SIZE, Sandbox, raise_loopback
+from sampan.network.sandbox import POOL_SIZE, Sandbox, Wired, raise_loopback
 from sampan.network.state import Forwarding, State
 from sampan.network.veths import Veths, index_of
 from sampan.rpc import Fd
@@ -193,7 +193,7 @@ class LinuxPlumber:
             self.detach(endpoint.endpoint_id, sandbox)
             with ExitStack() as undo:
                 driver = self._driver(network)
-                wired = driver.attach(endpoint, network, sandbox)
+                wired = self._wire(endpoint, network, sandbox)
                 undo.callback(wired.sandbox.close)
                 if sandbox:
                     raise_loopback(wired.sandbox)
@@ -204,6 +204,20 @@ class LinuxPlumber:
                 self._names.attached(endpoint, network)
                 undo.pop_all()
             return Fd(wired.sandbox.detach())
+
+    def _wire(self, endpoint: EndpointSpec, network: NetworkSpec, sandbox: Fd | None) -> Wired:
+        try:
+            return self._driver(network).attach(endpoint, network, sandbox)
+        except Internal:
+            if not isinstance(network, BridgeSpec):
+                raise
+            known = [
+                it for it in self._endpoints.values() if it.spec.network_id == endpoint.network_id
+            ]
+            if not self._bridges.restore(network, [it.outer for it in known if it.outer]):
+                raise
+            self.ensure_network(network)
+            return self._bridges.attach(endpoint, network, sandbox)
 
     def detach(self, endpoint_id: str, sandbox: Fd | None = None) -> None:
         """Remove an endpoint, its interface and its published ports."""

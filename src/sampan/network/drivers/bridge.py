@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from typing import Final
@@ -12,6 +13,7 @@ from sampan.network.interface import configure
 from sampan.network.ipam import mac_of
 from sampan.network.made import Made
 from sampan.network.netlink import (
+    Message,
     NetlinkSocket,
     add_address,
     add_bridge,
@@ -49,6 +51,16 @@ class BridgeDriver:
         except OSError as error:
             raise Internal(f"failed to set up bridge {network.name}: {error}") from error
 
+    def restore(self, network: BridgeSpec, ports: Sequence[int]) -> bool:
+        """Make a bridge anew that somebody else has removed, with its ports; False: it is there."""
+        known, link = self._indexes.get(network.network_id), self._host.link(network.name)
+        if known is None or (link is not None and link.index == known[0]):
+            return False
+        log.warning("bridge %s was removed by somebody else, and is made anew", network.name)
+        self.ensure(network)
+        self._host.attempt(*(it for port in ports for it in self._join(port, network)))
+        return True
+
     def remove(self, network: BridgeSpec) -> None:
         """Remove a bridge that is ours."""
         self._indexes.pop(network.network_id, None)
@@ -83,14 +95,19 @@ class BridgeDriver:
     def _connect(self, wired: Wired, endpoint: EndpointSpec, bridge: BridgeSpec) -> None:
         if bridge.network_id not in self._indexes:  # asked of the kernel once
             self.ensure(bridge)
+        _, mtu = self._indexes[bridge.network_id]
+        configure(wired, endpoint, mtu if mtu != BORN_MTU else 0)
+        alias = f"{self._owner}:{endpoint.endpoint_id}"
+        self._host.request(*self._join(wired.outer, bridge, alias))
+
+    def _join(self, outer: int, bridge: BridgeSpec, alias: str | None = None) -> list[Message]:
+        """Return what makes an interface a port of a bridge; its alias may stay as it is."""
         master, mtu = self._indexes[bridge.network_id]
         mtu = mtu if mtu != BORN_MTU else 0
-        configure(wired, endpoint, mtu)
-        alias = f"{self._owner}:{endpoint.endpoint_id}"
-        outer = [set_link(wired.outer, master=master, mtu=mtu, up=True, alias=alias)]
+        messages = [set_link(outer, master=master, mtu=mtu, up=True, alias=alias)]
         if is_isolated(bridge):
-            outer.append(set_port(wired.outer, isolated=True))
-        self._host.request(*outer)
+            messages.append(set_port(outer, isolated=True))
+        return messages
 
 
 def is_isolated(bridge: BridgeSpec) -> bool:
