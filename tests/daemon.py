@@ -280,6 +280,10 @@ def running(
         yield daemon
         daemon.remove_containers()
         daemon.stop()
+    except BaseException:
+        with contextlib.suppress(Exception):  # what a test that fails has started ends as well
+            daemon.remove_containers()
+        raise
     finally:
         daemon.kill()
         claim = f"sampan-network-{os.stat(f'/run/netns/{namespace}').st_ino}.lock"

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +33,6 @@ printf '{"predicateType":"%s","predicate":{"name":"%s","word":"%s"}}' \\
   ${BUILDKIT_SCAN_KIND:-https://spdx.dev/Document} $name $BUILDKIT_SCAN_WORD \\
   >$BUILDKIT_SCAN_DESTINATION/${BUILDKIT_SCAN_SOURCE##*/}.spdx.json
 """
-
-
-@pytest.fixture
-def clean(daemon: Daemon) -> Iterator[Daemon]:
-    """Give a daemon, and leave it no images of this test and no cache."""
-    yield daemon
-    daemon.remove_other_images()
-    assert daemon.request("POST", "/build/prune?all=1").status == 200
 
 
 @pytest.fixture

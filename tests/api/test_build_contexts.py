@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import http.server
 import io
 import json
 import subprocess
 import tarfile
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from grpclib.exceptions import GRPCError
@@ -20,18 +16,9 @@ from sampan.spec.buildkit import control_pb2, gateway_pb2, solver_pb2
 from tests import buildkit
 from tests.buildkit import Folders, Result
 from tests.daemon import Daemon
-from tests.wire import LOOPBACK, Server, Site
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 RECIPE = "FROM busybox\nCOPY f /f\nRUN cat /f\n"
-
-
-@pytest.fixture
-def clean(daemon: Daemon) -> Iterator[Daemon]:
-    """Give a daemon, and leave it no images of this test and no cache."""
-    yield daemon
-    daemon.remove_other_images()
-    assert daemon.request("POST", "/build/prune?all=1").status == 200
 
 
 @pytest.fixture
@@ -42,28 +29,6 @@ def folder(tmp_path: Path) -> Path:
     (folder / "f").write_text("content\n")
     (folder / "Dockerfile").write_text(RECIPE)
     return folder
-
-
-@pytest.fixture
-def web(clean: Daemon, tmp_path: Path) -> Iterator[str]:
-    """Serve a folder on the daemon's network; give its address."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args, directory=str(tmp_path))
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    server = Server(Site(clean.namespace, LOOPBACK), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.site.url
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def build(daemon: Daemon, served: Folders, tag: str = "", **attributes: str) -> Result:

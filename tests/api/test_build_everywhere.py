@@ -7,7 +7,6 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +34,6 @@ RUN --mount=type=cache,target=/shared --mount=type=tmpfs,target=/quick \\
     echo x >/quick/x && cp /made/tool . && ln tool hard && ln -s tool soft && rm /bin/yes
 HEALTHCHECK CMD true
 """
-
-
-@pytest.fixture
-def clean(daemon: Daemon) -> Iterator[Daemon]:
-    """Give a daemon, and leave it no images of this test and no cache."""
-    yield daemon
-    daemon.remove_other_images()
-    assert daemon.request("POST", "/build/prune?all=1").status == 200
 
 
 def context(folder: Path, moment: int) -> Path:

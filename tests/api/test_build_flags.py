@@ -7,7 +7,6 @@ The attributes are those that buildx 0.36 makes of its flags; what it does by it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +19,6 @@ from tests.daemon import Daemon
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 LOOK = "FROM busybox\nRUN {}\n"
-
-
-@pytest.fixture
-def clean(daemon: Daemon) -> Iterator[Daemon]:
-    """Give a daemon, and leave it no images of this test and no cache."""
-    yield daemon
-    daemon.remove_other_images()
-    assert daemon.request("POST", "/build/prune?all=1").status == 200
 
 
 def said(daemon: Daemon, folder: Path, recipe: str, attributes: dict[str, str]) -> str:

@@ -33,14 +33,6 @@ MANY = (
 BOTH = {"platform": "linux/amd64,linux/arm64"}
 
 
-@pytest.fixture
-def clean(daemon: Daemon) -> Iterator[Daemon]:
-    """Give a daemon, and leave it no images of this test and no cache."""
-    yield daemon
-    daemon.remove_other_images()
-    assert daemon.request("POST", "/build/prune?all=1").status == 200
-
-
 @pytest.fixture(scope="module")
 def hub(shared_daemon: Daemon) -> Iterator[Registry]:
     """A registry that the daemon can reach."""

@@ -25,14 +25,6 @@ pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
 
 @pytest.fixture
-def clean(daemon: Daemon) -> Iterator[Daemon]:
-    """Give a daemon, and leave it no images of this test and no cache."""
-    yield daemon
-    daemon.remove_other_images()
-    assert daemon.request("POST", "/build/prune?all=1").status == 200
-
-
-@pytest.fixture
 def content() -> bytes:
     """A secret that is nowhere else."""
     return secrets.token_hex(20).encode()

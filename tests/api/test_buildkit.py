@@ -9,7 +9,6 @@ import os
 import re
 import tarfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,6 @@ from tests.daemon import Daemon
 from tests.session import eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
-
-
-@pytest.fixture
-def clean(daemon: Daemon) -> Iterator[Daemon]:
-    """Give a daemon, and leave it no images of this test and no cache."""
-    yield daemon
-    daemon.remove_other_images()
-    assert daemon.request("POST", "/build/prune?all=1").status == 200
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,20 @@ def test_a_copy_is_the_same_and_independent(root: int, tmp_path: Path) -> None:
     assert (copy / "hole").stat().st_blocks < 1000
     (copy / "a").write_text("changed")
     assert (tmp_path / "tree/a").read_text() == "a"
+
+
+def test_several_may_remove_the_same_tree(tmp_path: Path) -> None:
+    for number in range(200):
+        (tmp_path / f"tree/{number % 9}/{number}/below").mkdir(parents=True)
+        (tmp_path / f"tree/{number % 9}/{number}/below/file").touch()
+    deep = tmp_path / "tree/deep" / "/".join("d" * 60)
+    deep.mkdir(parents=True)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    with ThreadPoolExecutor(8) as threads:
+        done = list(threads.map(lambda _: trees.remove(folder, b"tree"), range(8)))
+    os.close(folder)
+    assert done == [None] * 8
+    assert os.listdir(tmp_path) == []
 
 
 def test_removing_follows_no_link(root: int, tmp_path: Path) -> None:

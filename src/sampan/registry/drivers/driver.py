@@ -173,6 +173,41 @@ class Driver(Survey, Protocol):
         """Give up what the driver holds."""
 
 
+class Closing:
+    """Is closed at the end of a `with` block."""
+
+    def close(self) -> None:
+        """Give up what is held: nothing, unless a subclass says otherwise."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Written(Closing):
+    """Files that wait for their names; what was answered is stored. See Staged."""
+
+    def __init__(self, driver: Driver, files: Sequence[File]) -> None:
+        self._driver = driver
+        self._files = files
+
+    def publish(self) -> None:
+        self._driver.write([(file.path, file.content) for file in self._files])
+
+    def settle(self) -> None:
+        """Nothing has to be done."""
+
+
+def read_or_none(survey: Survey, path: str) -> bytes | None:
+    """Return a small file's content; None if it is not there."""
+    try:
+        return survey.read(path)
+    except FileNotFoundError:
+        return None
+
+
 def size_or_none(survey: Survey, path: str) -> int | None:
     """Return the size of a file; None if it is not there."""
     try:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
-from sampan.registry.drivers.driver import File, size_or_none
+from sampan.registry.drivers.driver import Closing, File, read_or_none, size_or_none
 
 TEMPORARY = ".tmp"
 READ = 64 << 10  # bytes of a small file at once
@@ -41,11 +41,7 @@ class FilesystemDriver:
             os.close(descriptor)
 
     def read_many(self, paths: Sequence[str]) -> Iterator[bytes | None]:
-        for path in paths:
-            try:
-                yield self.read(path)
-            except FileNotFoundError:
-                yield None
+        return (read_or_none(self, path) for path in paths)
 
     def survey(self, path: str) -> Self:
         return self
@@ -166,7 +162,7 @@ class FilesystemDriver:
         """Nothing is held."""
 
 
-class StagedFiles:
+class StagedFiles(Closing):
     """Files under temporary names beside their own."""
 
     def __init__(self) -> None:
@@ -206,14 +202,8 @@ class StagedFiles:
         for temporary, _, _ in self._waiting:
             _remove(temporary)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class FileMove:
+class FileMove(Closing):
     """A rename that waits."""
 
     def __init__(self, source: str, target: str, make: Callable[[str], object]) -> None:
@@ -226,17 +216,8 @@ class FileMove:
         self._make(os.path.dirname(self._target))
         os.rename(self._source, self._target)
 
-    def close(self) -> None:
-        """Nothing is held."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class FileContent:
+class FileContent(Closing):
     """An open file."""
 
     def __init__(self, path: str) -> None:
@@ -252,14 +233,8 @@ class FileContent:
             os.close(self.descriptor)
             self.descriptor = -1
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class FileWriter:
+class FileWriter(Closing):
     """A file that grows."""
 
     version = ""
@@ -285,12 +260,6 @@ class FileWriter:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _temporary(target: str) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Self
 
-from sampan.registry.drivers.driver import File, size_or_none
+from sampan.registry.drivers.driver import Closing, File, Written, read_or_none, size_or_none
 
 
 class _File:
@@ -34,11 +34,7 @@ class InMemoryDriver:
             return bytes(self._file(path).data)
 
     def read_many(self, paths: Sequence[str]) -> Iterator[bytes | None]:
-        for path in paths:
-            try:
-                yield self.read(path)
-            except FileNotFoundError:
-                yield None
+        return (read_or_none(self, path) for path in paths)
 
     def survey(self, path: str) -> Self:
         return self
@@ -48,8 +44,8 @@ class InMemoryDriver:
             for path, content in files:
                 self._files[path] = _File(bytearray(content))
 
-    def stage(self, files: Sequence[File]) -> StagedInMemory:
-        return StagedInMemory(self, files)
+    def stage(self, files: Sequence[File]) -> Written:
+        return Written(self, files)
 
     def settle(self, paths: Sequence[str]) -> None:
         """Nothing outlasts the process."""
@@ -119,30 +115,7 @@ class InMemoryDriver:
         """Nothing is held."""
 
 
-class StagedInMemory:
-    """Files that wait for their names."""
-
-    def __init__(self, driver: InMemoryDriver, files: Sequence[File]) -> None:
-        self._driver = driver
-        self._files = files
-
-    def publish(self) -> None:
-        self._driver.write([(file.path, file.content) for file in self._files])
-
-    def settle(self) -> None:
-        """Nothing outlasts the process."""
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class MemoryMove:
+class MemoryMove(Closing):
     """A rename that waits."""
 
     def __init__(self, driver: InMemoryDriver, source: str, target: str) -> None:
@@ -154,17 +127,8 @@ class MemoryMove:
     def publish(self) -> None:
         self._driver.rename(self._source, self._target)
 
-    def close(self) -> None:
-        """Nothing is held."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class MemoryContent:
+class MemoryContent(Closing):
     """A file to read."""
 
     local = ""
@@ -177,17 +141,8 @@ class MemoryContent:
     def read(self, offset: int, count: int) -> bytes:
         return bytes(self._data[offset : min(offset + count, self.size)])
 
-    def close(self) -> None:
-        """Nothing is held."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class MemoryWriter:
+class MemoryWriter(Closing):
     """A file that grows."""
 
     version = ""
@@ -201,12 +156,3 @@ class MemoryWriter:
 
     def sync(self) -> None:
         """Nothing outlasts the process."""
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 from azure.core import MatchConditions
@@ -27,7 +27,7 @@ from azure.storage.blob import (
 
 from sampan.errors import InvalidArgument
 from sampan.registry.configuration.nodes import seconds
-from sampan.registry.drivers.driver import Move, Writer
+from sampan.registry.drivers.driver import Closing, Move, Writer
 from sampan.registry.drivers.objects.azure_blocks import BlocksWriter
 from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, reason
 from sampan.registry.drivers.objects.content import Pieces
@@ -245,7 +245,7 @@ class AzureBucket:
         self._service.close()
 
 
-class AzureCopy:
+class AzureCopy(Closing):
     """A copy of one blob.
 
     It may take long, so it is made at its place before the lock is taken: it has the content that
@@ -275,9 +275,3 @@ class AzureCopy:
 
     def close(self) -> None:
         """What was copied and is not needed is found by a collection."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

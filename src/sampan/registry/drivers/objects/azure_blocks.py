@@ -5,16 +5,18 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Self
+from typing import Any
 
 from azure.core import MatchConditions
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import BlobBlock, BlobClient
 
+from sampan.registry.drivers.driver import Closing
+
 DIGITS = 20
 
 
-class BlocksWriter:
+class BlocksWriter(Closing):
     """Appends to a block blob. Holds one block in memory; what is committed is there for all."""
 
     def __init__(
@@ -95,9 +97,3 @@ class BlocksWriter:
 
     def close(self) -> None:
         self.sync()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -7,10 +7,11 @@ message a client may read. Calls block and may be made from any number of thread
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from sampan.registry.drivers.driver import Move, Writer
 
@@ -37,6 +38,22 @@ class Body(Protocol):
         """Return up to `count` bytes; nothing at the end. Raises OSError if it is cut off."""
 
     def close(self) -> None: ...
+
+
+class ToldBody:
+    """An object on its way, by a library whose failures `told` makes those of drivers."""
+
+    def __init__(self, stream: Any, told: Callable[[], AbstractContextManager[None]]) -> None:
+        self._stream = stream
+        self._told = told
+
+    def read(self, count: int) -> bytes:
+        with self._told():
+            piece: bytes = self._stream.read(count)
+        return piece
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 class Bucket(Protocol):

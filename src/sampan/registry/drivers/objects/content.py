@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Self
 
+from sampan.registry.drivers.driver import Closing
 from sampan.registry.drivers.objects.bucket import Body, Bucket, Entry
 
 log = logging.getLogger(__name__)
@@ -13,7 +13,7 @@ READ_AHEAD = 4 << 20  # bytes that one request fetches where they do not stream
 TRIES = 3  # at one place, before a stream that breaks is given up
 
 
-class ObjectContent:
+class ObjectContent(Closing):
     """One object, or several that follow each other, as one file."""
 
     local = ""
@@ -70,12 +70,6 @@ class ObjectContent:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class Pieces:

@@ -12,9 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
-from typing import Self, TypeVar
+from typing import TypeVar
 
-from sampan.registry.drivers.driver import File, Move, Writer, size_or_none
+from sampan.registry.drivers.driver import (
+    Closing,
+    File,
+    Move,
+    Writer,
+    Written,
+    read_or_none,
+    size_or_none,
+)
 from sampan.registry.drivers.objects.bucket import Bucket, Entry, groups
 from sampan.registry.drivers.objects.content import ObjectContent
 from sampan.registry.drivers.objects.parts import PartsWriter, growing, parts, version_of
@@ -48,13 +56,7 @@ class ObjectDriver:
         return bytes(found)
 
     def read_many(self, paths: Sequence[str]) -> Iterator[bytes | None]:
-        yield from self._side_by_side(self._read_or_none, paths)
-
-    def _read_or_none(self, path: str) -> bytes | None:
-        try:
-            return self.read(path)
-        except FileNotFoundError:
-            return None
+        yield from self._side_by_side(partial(read_or_none, self), paths)
 
     def _side_by_side(self, work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         """Yield the results in order; few wait for whoever takes them."""
@@ -69,8 +71,8 @@ class ObjectDriver:
         for path, content in files:
             self.bucket.put(self.key(path), content)
 
-    def stage(self, files: Sequence[File]) -> StagedObjects:
-        return StagedObjects(self, files)
+    def stage(self, files: Sequence[File]) -> Written:
+        return Written(self, files)
 
     def _stored(self, path: str) -> Entries:
         """Return the object of a file, or its parts if it is growing."""
@@ -166,30 +168,7 @@ class ObjectDriver:
         self.bucket.close()
 
 
-class StagedObjects:
-    """Files that wait for their names: each is sent when it is published, whole or not at all."""
-
-    def __init__(self, driver: ObjectDriver, files: Sequence[File]) -> None:
-        self._driver = driver
-        self._files = files
-
-    def publish(self) -> None:
-        self._driver.write([(file.path, file.content) for file in self._files])
-
-    def settle(self) -> None:
-        """What was answered is stored."""
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class ObjectMove:
+class ObjectMove(Closing):
     """Copies a file inside the storage, and then removes the one that was copied."""
 
     def __init__(self, driver: ObjectDriver, source: str, target: str, version: str) -> None:
@@ -218,9 +197,3 @@ class ObjectMove:
                 self._driver.remove([part.key for part in self._source])
             except OSError as error:  # it lasts until the upload's folder is removed, or purged
                 log.warning("what was moved to %s is left: %s", self._target, error)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

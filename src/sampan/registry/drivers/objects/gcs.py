@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from datetime import timedelta
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import google.auth.exceptions
 import requests
@@ -22,7 +22,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from google.oauth2.service_account import Credentials as ServiceAccount
 
 from sampan.errors import InvalidArgument
-from sampan.registry.drivers.driver import Move, Writer
+from sampan.registry.drivers.driver import Closing, Move, Writer
 from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, groups, reason
 from sampan.registry.drivers.objects.content import Pieces
 from sampan.registry.drivers.objects.options import KiB, MiB, Options
@@ -199,7 +199,7 @@ def _entry(blob: Any) -> Entry:
     return Entry(blob.name, int(blob.size), modified, str(blob.generation))
 
 
-class GcsJoin:
+class GcsJoin(Closing):
     """A copy of one object, or of the parts of one."""
 
     def __init__(self, bucket: GcsBucket, parts: Sequence[Entry], target: str) -> None:
@@ -231,9 +231,3 @@ class GcsJoin:
         with contextlib.suppress(OSError):
             self._bucket.delete(self._between)
         self._between = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

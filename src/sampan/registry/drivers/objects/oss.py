@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from typing import Any, Self
 
 import oss2
 import oss2.exceptions
@@ -18,8 +17,8 @@ import requests
 from oss2.models import PartInfo
 
 from sampan.errors import InvalidArgument
-from sampan.registry.drivers.driver import Move, Writer
-from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, reason
+from sampan.registry.drivers.driver import Closing, Move, Writer
+from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, ToldBody, reason
 from sampan.registry.drivers.objects.options import MiB, Options
 
 CONNECT_SECONDS = 30
@@ -101,7 +100,7 @@ class OssBucket:
         if found.content_length != size:
             found.close()
             raise OSError(f"oss: {key} has another length than it had")
-        return OssBody(found)
+        return ToldBody(found, told)
 
     def put(self, key: str, content: bytes | bytearray) -> Entry:
         digest = hashlib.md5(content, usedforsecurity=False).digest()
@@ -145,22 +144,7 @@ class OssBucket:
         """Its connections belong to the library."""
 
 
-class OssBody:
-    """An object on its way."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def read(self, count: int) -> bytes:
-        with told():
-            piece: bytes = self._stream.read(count)
-        return piece
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-class OssJoin:
+class OssJoin(Closing):
     """A copy of one object, or of the parts of one; what is large is copied in pieces."""
 
     def __init__(
@@ -224,9 +208,3 @@ class OssJoin:
             with contextlib.suppress(OSError), told():
                 self._bucket.bucket.abort_multipart_upload(self._target, self._id)
             self._id = ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Self
 
+from sampan.registry.drivers.driver import Closing
 from sampan.registry.drivers.objects.bucket import Bucket, Entry, groups
 from sampan.registry.drivers.objects.content import ObjectContent
 
@@ -56,7 +56,7 @@ def version_of(parts: Sequence[Entry]) -> str:
     return told.hexdigest()
 
 
-class PartsWriter:
+class PartsWriter(Closing):
     """Appends to a growing file. Holds one part in memory."""
 
     def __init__(self, bucket: Bucket, key: str, offset: int) -> None:
@@ -119,9 +119,3 @@ class PartsWriter:
 
     def close(self) -> None:
         self.sync()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from botocore import UNSIGNED
 from botocore.config import Config
@@ -19,8 +19,8 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.session import Session
 
 from sampan.errors import InvalidArgument
-from sampan.registry.drivers.driver import Move, Writer
-from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, reason
+from sampan.registry.drivers.driver import Closing, Move, Writer
+from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, ToldBody, reason
 from sampan.registry.drivers.objects.options import MiB, Options
 
 LEAST_PART = 5 * MiB  # what S3 joins, but for the last part
@@ -212,7 +212,7 @@ class S3Bucket:
         if found.get("ContentLength") != size:
             found["Body"].close()
             raise OSError(f"s3: {key} has another length than it had")
-        return S3Body(found["Body"])
+        return ToldBody(found["Body"], told)
 
     def put(self, key: str, content: bytes | bytearray) -> Entry:
         with told():
@@ -275,22 +275,7 @@ class S3Bucket:
             self._signer.close()
 
 
-class S3Body:
-    """An object on its way."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def read(self, count: int) -> bytes:
-        with told():
-            piece: bytes = self._stream.read(count)
-        return piece
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-class S3Join:
+class S3Join(Closing):
     """A copy of one object, or of the parts of one; what is large is copied in pieces."""
 
     def __init__(
@@ -363,12 +348,6 @@ class S3Join:
             with contextlib.suppress(OSError), told():
                 self._bucket.client.abort_multipart_upload(**self._at, UploadId=self._id)
             self._id = ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _by(items: list[Any], count: int) -> Iterator[list[Any]]:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import requests
@@ -22,7 +22,7 @@ from swiftclient import Connection
 from swiftclient.exceptions import ClientException
 from swiftclient.utils import generate_temp_url
 
-from sampan.registry.drivers.driver import Move, Writer
+from sampan.registry.drivers.driver import Closing, Move, Writer
 from sampan.registry.drivers.objects import swift_login
 from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, reason
 from sampan.registry.drivers.objects.content import Pieces
@@ -261,7 +261,7 @@ class SwiftBucket:
                 connection.close()
 
 
-class SwiftJoin:
+class SwiftJoin(Closing):
     """A copy of one object, or of the parts of one, each as a segment."""
 
     def __init__(
@@ -309,9 +309,3 @@ class SwiftJoin:
         with contextlib.suppress(OSError):
             self._bucket.delete([segment.key for segment in self._segments])
         self._segments = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
