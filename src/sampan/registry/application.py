@@ -208,25 +208,31 @@ class Application:
             emit=self.emit,
             repository=name,
         )
-        wanted = scopes(request, name, verb)
+        if not verb.public:
+            await self._authorize(call, scopes(request, name, verb))
+            if verb.deletes and not self.service.deletes:
+                raise RegistryError("UNSUPPORTED")
+            if self.proxy and place:
+                if "push" in verb.actions:
+                    raise RegistryError("UNSUPPORTED", message=place.refusal)
+                call.cached = self.proxy.cached(place, _may_read(call))
+        response = await verb.endpoint(call)
+        if place and place.namespace:
+            response.headers["OCI-Namespace"] = place.namespace
+        return response
+
+    async def _authorize(self, call: Call, wanted: Sequence[Scope]) -> None:
+        """Find out who asks and what they may; the first of the scopes they must have."""
         needed = wanted[0] if wanted else None
-        if verb.public:
-            return await verb.endpoint(call)
+        authorize = self.access.authorize
         if self.access.blocks:
             loop = asyncio.get_running_loop()
             call.grant = await loop.run_in_executor(
-                self._logins, self.access.authorize, request, wanted, needed
+                self._logins, authorize, call.request, wanted, needed
             )
         else:
-            call.grant = self.access.authorize(request, wanted, needed)
-        request.scope[USER] = call.grant.user
-        if verb.deletes and not self.service.deletes:
-            raise RegistryError("UNSUPPORTED")
-        if self.proxy and place:
-            if "push" in verb.actions:
-                raise RegistryError("UNSUPPORTED", message=place.refusal)
-            call.cached = self.proxy.cached(place, _may_read(call))
-        return await verb.endpoint(call)
+            call.grant = authorize(call.request, wanted, needed)
+        call.request.scope[USER] = call.grant.user
 
 
 def _may_read(call: Call) -> Callable[[str], bool]:

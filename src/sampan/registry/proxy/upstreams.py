@@ -105,6 +105,7 @@ class Place:
     repository: str
     upstream: Upstream
     path: str  # its name there
+    namespace: str = ""  # what the client called the upstream, if that told whose it is
 
     @property
     def refusal(self) -> str:
@@ -129,7 +130,8 @@ class Places:
         NAME_UNKNOWN for one that is none of ours.
         """
         if namespace and (found := self._named(namespace)):
-            return Place(names.repository(found.prefix + repository), found, repository)
+            name = names.repository(found.prefix + repository)
+            return Place(name, found, repository, namespace)
         if matches(repository, self._local):
             return None
         for upstream in self.upstreams:

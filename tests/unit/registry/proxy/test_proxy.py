@@ -22,6 +22,9 @@ def test_upstreams_are_told_apart_by_prefix_and_namespace(liar: LyingRegistry) -
                 assert cache.get(place).header("docker-content-digest") == one.digest
             for place in ("/v2/two/app/manifests/1", "/v2/app/manifests/1?ns=two.example"):
                 assert cache.get(place).header("docker-content-digest") == two.digest
+            answer = cache.get("/v2/app/manifests/1?ns=two.example")
+            assert answer.header("oci-namespace") == "two.example"
+            assert not cache.get("/v2/two/app/manifests/1").header("oci-namespace")
             answer = cache.get("/v2/app/manifests/1?ns=three.example")
             assert (answer.status, answer.code) == (404, "NAME_UNKNOWN")
             assert cache.get("/v2/_catalog").json["repositories"] == ["one/app", "two/app"]
