@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from sampan.http.urls import Url
 from sampan.registry.application import Application
 from sampan.registry.auth.access import Access
-from sampan.registry.endpoints.call import Event
+from sampan.registry.events import Event
 from sampan.registry.proxy.proxy import Proxy
 from sampan.registry.proxy.upstreams import Places, Upstream, own_namespaces
 from sampan.registry.registry import Registry

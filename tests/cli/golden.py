@@ -128,7 +128,7 @@ def transcript(arguments: list[str]) -> str:
 
 def helps() -> dict[str, list[str]]:
     """Return the golden files of help texts: their names and command lines."""
-    from sampan.cli.main import GROUPS
+    from sampan.cli.command_tree import GROUPS
     from sampan.cli.reference import commands
 
     lines = {"sampan": ["--help"]} | {name: [name, "--help"] for name in GROUPS}

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import sys
 
-from sampan.cli.flags import HelpWanted, UsageError, flag, parse
+from sampan.cli.command_tree import COMMANDS, GROUPS, OTHER_NAMES, PROGRAM, load
+from sampan.cli.flags import HelpWanted, UsageError, parse
+from sampan.cli.global_options import GlobalOptions, apply
 from sampan.cli.invocation import Exit, Invocation
 from sampan.cli.output import plain
 from sampan.errors import SampanError
@@ -17,133 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
 
-PROGRAM = "sampan"
 VERSION = "0.1.0"
-LOG_LEVELS = ("panic", "fatal", "error", "warn", "warning", "info", "debug", "trace")
-COMMON = (
-    *("run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search"),
-    *("version", "info"),
-)
-# A command's name, and the module below sampan.cli.commands that is the command.
-COMMANDS = {
-    name: name
-    for name in (
-        *(
-            "attach",
-            "build",
-            "commit",
-            "cp",
-            "create",
-            "diff",
-            "doctor",
-            "events",
-            "exec",
-            "export",
-        ),
-        *("history", "images", "info", "inspect", "kill", "load", "login", "logout", "logs"),
-        *("pause", "port", "ps", "pull", "push", "rename", "restart", "rm", "rmi", "run", "save"),
-        *("search", "start", "stats", "stop", "tag", "top", "unpause", "update", "version"),
-        "wait",
-    )
-} | {"import": "import_"}
-_IMAGE_VERBS = ("build", "history", "import", "load", "pull", "push", "save", "tag")
-GROUPS: dict[str, tuple[str, dict[str, str]]] = {
-    "builder": (
-        "Work with builds",
-        {"build": "build", "du": "builder.du", "prune": "builder.prune"},
-    ),
-    "container": (
-        "Work with containers",
-        {
-            name: COMMANDS[name]
-            for name in (
-                *("attach", "commit", "cp", "create", "diff", "exec", "export", "kill", "logs"),
-                *("pause", "port", "rename", "restart", "rm", "run", "start", "stats", "stop"),
-                *("top", "unpause", "update", "wait"),
-            )
-        }
-        | {"inspect": "container.inspect", "ls": "ps", "prune": "container.prune"},
-    ),
-    "image": (
-        "Work with images",
-        {name: COMMANDS[name] for name in _IMAGE_VERBS}
-        | {
-            "inspect": "image.inspect",
-            "ls": "images",
-            "prune": "image.prune",
-            "rm": "rmi",
-        },
-    ),
-    "manifest": (
-        "Work with image manifests and lists of them (experimental)",
-        {name: f"manifest.{name}" for name in ("annotate", "create", "inspect", "push", "rm")},
-    ),
-    "network": (
-        "Work with networks",
-        {
-            name: f"network.{name}"
-            for name in (
-                *("connect", "create", "disconnect", "inspect", "ls", "plug", "plugs", "prune"),
-                *("rm", "unplug"),
-            )
-        },
-    ),
-    "registry": (
-        "Serve a registry of images",
-        {
-            "audit": "registry.audit",
-            "garbage-collect": "registry.garbage_collect",
-            "group": "registry.group",
-            "key": "registry.key",
-            "quotas": "registry.quotas",
-            "retention": "registry.retention",
-            "rule": "registry.rule",
-            "scrub": "registry.scrub",
-            "serve": "registry.serve",
-            "session": "registry.session",
-            "user": "registry.user",
-            "verify": "registry.verify",
-        },
-    ),
-    "system": (
-        "Look after the daemon",
-        {
-            "check": "system.check",
-            "df": "system.df",
-            "doctor": "doctor",
-            "events": "events",
-            "info": "info",
-            "prune": "system.prune",
-        },
-    ),
-    "volume": (
-        "Work with volumes",
-        {name: f"volume.{name}" for name in ("create", "inspect", "ls", "prune", "rm", "update")},
-    ),
-}
-# Names that help does not list.
-OTHER_NAMES = {
-    "container": {"list": "ls", "ps": "ls", "remove": "rm"},
-    "image": {"list": "ls", "remove": "rm"},
-    "network": {"list": "ls", "remove": "rm"},
-    "volume": {"list": "ls", "remove": "rm"},
-}
-
-
-class GlobalOptions:
-    """Flags before the command."""
-
-    config: str = flag("", "Folder of the client's settings", default="")
-    context: str = flag("c", "Context that names the daemon", default="")
-    debug: bool = flag("D", "Print more about what happens")
-    host: list[str] = flag("H", "Address of the daemon", kind="list")
-    log_level: str = flag("l", "Least serious level that is logged", default="info")
-    tls: bool = flag("", "Use TLS; implied by --tlsverify")
-    tlscacert: str = flag("", "File of the certificates to trust", default="")
-    tlscert: str = flag("", "File of the client's certificate", default="")
-    tlskey: str = flag("", "File of the client's key", default="")
-    tlsverify: bool = flag("", "Use TLS and verify the daemon")
-    version: bool = flag("v", "Print the version and end")
 
 
 def entry() -> None:
@@ -213,7 +89,7 @@ def _dispatch(invocation: Invocation, arguments: list[str]) -> int:
     if parsed.options.version:
         invocation.out.line(f"Sampan version {VERSION}")
         return 0
-    _apply(invocation, parsed.options)
+    apply(invocation, parsed.options)
     words = parsed.operands
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
@@ -248,13 +124,6 @@ def _dispatch_group(invocation: Invocation, group: str, words: list[str]) -> int
         message = f"{PROGRAM}: unknown command: {PROGRAM} {group} {name}"
         raise Exit(1, _usage(message, f"{PROGRAM} {group}", group))
     return run_command(invocation, f"{group} {words[0]}", load(commands[name]), words[1:])
-
-
-def load(name: str) -> ModuleType:
-    """Import the module of a command."""
-    module = f"sampan.cli.commands.{name}"
-    __import__(module)
-    return sys.modules[module]
 
 
 def run_command(invocation: Invocation, path: str, module: ModuleType, arguments: list[str]) -> int:
@@ -308,36 +177,6 @@ def _command_usage(message: str, path: str, module: ModuleType) -> str:
 def _usage(message: str, use_line: str, path: str) -> str:
     command = f"{PROGRAM} {path}".rstrip()
     return f"{message}\n\nUsage:  {use_line}\n\nRun '{command} --help' for more information"
-
-
-def _apply(invocation: Invocation, options: GlobalOptions) -> None:
-    if len(options.host) > 1:
-        raise Exit(1, "specify only one -H")
-    if options.host and options.context:
-        raise Exit(1, "conflicting options: cannot specify both --host and --context")
-    if options.log_level not in LOG_LEVELS:
-        raise Exit(1, f"Unable to parse logging level: {options.log_level}")
-    invocation.host = options.host[0] if options.host else ""
-    invocation.context = options.context
-    invocation.debug = options.debug
-    invocation.folder = options.config
-    if options.config:
-        os.environ["DOCKER_CONFIG"] = options.config
-    if options.tls or options.tlsverify:
-        from sampan.client.endpoint import TLS, config_folder
-
-        folder = os.environ.get("DOCKER_CERT_PATH") or config_folder(os.environ)
-
-        def file(given: str, name: str) -> str:
-            default = os.path.join(folder, name)
-            return given or (default if os.path.exists(default) else "")
-
-        invocation.tls = TLS(
-            file(options.tlscacert, "ca.pem"),
-            file(options.tlscert, "cert.pem"),
-            file(options.tlskey, "key.pem"),
-            options.tlsverify,
-        )
 
 
 def _print_root_help(invocation: Invocation) -> int:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from sampan.cli.command_tree import COMMANDS, GROUPS, load
 from sampan.cli.flags import flags_of
+from sampan.cli.global_options import GlobalOptions
 from sampan.cli.help_text import PROGRAM, default_text, long_text, short_text, use_line
-from sampan.cli.main import COMMANDS, GROUPS, VERSION, GlobalOptions, load
+from sampan.cli.main import VERSION
 from sampan.cli.values import SHOWN
 
 TYPE_CHECKING = False

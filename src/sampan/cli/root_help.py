@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from sampan.cli.command_tree import COMMANDS, COMMON, GROUPS, PROGRAM, load
 from sampan.cli.flags import flags_of
+from sampan.cli.global_options import GlobalOptions
 from sampan.cli.help_text import flag_lines, name_lines, short_text, terminal_width
-from sampan.cli.main import COMMANDS, COMMON, GROUPS, PROGRAM, GlobalOptions, load
 
 
 def root_help() -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from sampan.client import documents
-from sampan.client.api import filters_of, quoted
+from sampan.client.requests import filters_of, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
-    from sampan.client.api import Client
     from sampan.client.connection import Connection, Response
+    from sampan.client.requests import Requests
 
     Documents = list[dict[str, Any]]
 
@@ -28,7 +28,7 @@ def _path(container: str, verb: str = "") -> str:
 class Containers:
     """`client.containers`; a container is named by id, unique prefix of an id, or name."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Requests) -> None:
         self._client = client
 
     def list(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sampan.client.api import quoted
+from sampan.client.requests import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sampan.client.api import Client
+    from sampan.client.requests import Requests
 
 MANIFEST_BYTES = 4 << 20  # the most that registries take
 
@@ -16,7 +16,7 @@ MANIFEST_BYTES = 4 << 20  # the most that registries take
 class Distribution:
     """`client.distribution`; `authorization` is the X-Registry-Auth header, or empty."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Requests) -> None:
         self._client = client
 
     def inspect(self, name: str, authorization: str = "") -> dict[str, Any]:

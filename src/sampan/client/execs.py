@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from sampan.client.api import quoted
+from sampan.client.requests import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sampan.client.api import Client
     from sampan.client.connection import Connection
+    from sampan.client.requests import Requests
 
 
 class Execs:
     """`client.execs`; `client.containers.exec` makes them."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Requests) -> None:
         self._client = client
 
     def start(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from sampan.client.api import filters_of, quoted
+from sampan.client.requests import filters_of, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
-    from sampan.client.api import Client
     from sampan.client.connection import Response
+    from sampan.client.requests import Requests
 
     Documents = list[dict[str, Any]]
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Images:
     """`client.images`; an image is named by reference, id, or unique prefix of an id."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Requests) -> None:
         self._client = client
 
     def list(

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from sampan.client.api import filters_of, quoted
+from sampan.client.requests import filters_of, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-    from sampan.client.api import Client
+    from sampan.client.requests import Requests
 
 
 class Networks:
     """`client.networks`; a network is named by id, unique prefix of an id, or name."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Requests) -> None:
         self._client = client
 
     def list(self, filters: Mapping[str, Iterable[str]] | None = None) -> list[dict[str, Any]]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from sampan.client.api import filters_of
+from sampan.client.requests import filters_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
-    from sampan.client.api import Client
+    from sampan.client.requests import Requests
 
 
 class System:
     """`client.system`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Requests) -> None:
         self._client = client
 
     def ping(self) -> dict[str, str]:

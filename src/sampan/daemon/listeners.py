@@ -7,7 +7,8 @@ import socket
 import stat
 from typing import NamedTuple
 
-from sampan.daemon.config import Config, tcp_address
+from sampan.daemon.config import Config
+from sampan.daemon.configuring import tcp_address
 from sampan.daemon.flags import UsageError
 from sampan.daemon.privileges import Identity
 

@@ -14,8 +14,7 @@ import socket
 import sys
 from typing import NoReturn
 
-from sampan.daemon import certificates, claims, listeners, notify, privileges, roots
-from sampan.daemon import config as configuration
+from sampan.daemon import certificates, claims, configuring, listeners, notify, privileges, roots
 from sampan.daemon.config import Config
 from sampan.daemon.flags import UsageError, parse_flags, usage
 from sampan.daemon.services import Helper, Lasting, execute
@@ -41,7 +40,7 @@ def main(arguments: list[str]) -> int:
 
             sys.stdout.write(f"Sampan version {SAMPAN_VERSION}, engine {ENGINE_VERSION}\n")
             return 0
-        config = configuration.load(arguments)
+        config = configuring.load(arguments)
         if config["validate"]:
             from sampan.daemon.confinement import seccomp_profile
 
@@ -131,7 +130,7 @@ def _read_reload(config: Config, who: privileges.Identity) -> bytes:
         if os.path.isdir("/sys/kernel/security/apparmor"):
             execute("sampan.daemon.confinement", [])  # the supervisor itself imports little
         certificates.give(config["registry-certs"], config["exec-root"], who)
-        return json.dumps(configuration.read_file(path)).encode()
+        return json.dumps(configuring.read_file(path)).encode()
     except (OSError, UsageError) as error:
         say(f"unable to configure the daemon with file {path}: {error}")
         return b""

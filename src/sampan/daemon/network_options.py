@@ -8,13 +8,11 @@ checked when the default bridge is made.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sampan.daemon.config import Config
 from sampan.daemon.flags import UsageError
 from sampan.daemon.options import BY_FLAG
-
-if TYPE_CHECKING:
-    from sampan.daemon.config import Config
 
 _NO_BRIDGE = "none"
 _ADDRESSES = {"default-gateway": 4, "default-gateway-v6": 6, "ip": 0, "host-gateway-ip": 0}

@@ -18,8 +18,7 @@ from typing import NoReturn
 
 from sampan.api.app import App, standing_headers
 from sampan.api.errors import refusal
-from sampan.daemon import config as configuration
-from sampan.daemon import logs, privileges, tls
+from sampan.daemon import configuring, logs, privileges, tls
 from sampan.daemon.config import Config
 from sampan.daemon.confinement import confinement
 from sampan.daemon.flags import UsageError
@@ -134,7 +133,7 @@ def _receive(daemon: Daemon, config: Config, control: socket.socket) -> None:
 def reload(daemon: Daemon, config: Config, content: bytes) -> None:
     """Apply what can be changed while we run; `content` was read and checked as root."""
     try:
-        changed = configuration.reload(config, json.loads(content))
+        changed = configuring.reload(config, json.loads(content))
     except UsageError as error:
         log.error("the new configuration is not used: %s", error)
         return

@@ -21,12 +21,12 @@ from pathlib import Path
 from sampan import rpc
 from sampan.errors import SampanError
 from sampan.helpers.logging import log_to_file
-from sampan.runtime.keeper import Keeper
 from sampan.runtime.recovery import recover
+from sampan.runtime.roles import serve
 from sampan.runtime.seal import seal
 from sampan.runtime.spawner import Spawner
 from sampan.runtime.spawning import SOCKET, connect_spawner
-from sampan.runtime.world import World, serve
+from sampan.runtime.world import World
 
 log = logging.getLogger("sampan.spawner")
 
@@ -67,7 +67,7 @@ def start(data_root: Path, run_root: Path, uid: int, gid: int) -> int:
         world = _world(data_root, run_root, uid, gid, lock)
         os.write(write, b"+")
         os.close(write)
-        serve(Keeper(world))
+        serve(world)
     except BaseException:
         log.exception("the spawner failed")
         os._exit(1)

@@ -6,20 +6,18 @@ import asyncio
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import msgspec
 
 from sampan.engine.containers.queries import Attachment, AttachQuery, ListQuery, LogsQuery
 from sampan.errors import DeadlineExceeded, NotModified, SampanError
+from sampan.library.calls import Calls
 from sampan.library.images import Source, blocks
 from sampan.logs.stream import STDERR, FrameReader
 from sampan.spec.docker.containers import ContainerInspect, ContainerSummary, CreateRequest
 from sampan.spec.docker.exec import ExecCreateRequest, ExecStartRequest
 from sampan.storage.mounter import ExtractOptions
-
-if TYPE_CHECKING:
-    from sampan.library.engine import LibraryEngine
 
 Command = str | Sequence[str] | None
 
@@ -37,8 +35,8 @@ class Result:
 class LibraryContainers:
     """`engine.containers`."""
 
-    def __init__(self, owner: LibraryEngine) -> None:
-        self._owner = owner
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
 
     def run(
         self,
@@ -98,7 +96,7 @@ class LibraryContainers:
             "ExposedPorts": {port: {} for port in ports or ()},
             **(config or {}),
             "HostConfig": {
-                "NetworkMode": network or self._owner.default_network,
+                "NetworkMode": network or self._calls.default_network,
                 "Binds": list(binds),
                 "Memory": memory,
                 "PortBindings": {
@@ -109,31 +107,31 @@ class LibraryContainers:
             },
         }
         request = msgspec.convert(document, CreateRequest)
-        made = self._owner.call(self._owner.engine.containers.create(request, name))
-        return Container(self._owner, made.id)
+        made = self._calls.call(self._calls.engine.containers.create(request, name))
+        return Container(self._calls, made.id)
 
     def get(self, ref: str) -> Container:
         """Return a container by id, beginning of an id, or name; raises NotFound."""
-        found = self._owner.call(self._owner.engine.containers.inspect(ref))
-        return Container(self._owner, found.id)
+        found = self._calls.call(self._calls.engine.containers.inspect(ref))
+        return Container(self._calls, found.id)
 
     def list(
         self, *, all: bool = False, filters: Mapping[str, Sequence[str]] | None = None
     ) -> list[ContainerSummary]:
         """Return what `docker ps` shows."""
         query = ListQuery(all=all, filters=filters or {})
-        return self._owner.call(self._owner.engine.containers.list(query))
+        return self._calls.call(self._calls.engine.containers.list(query))
 
 
 class Container:
     """One container. As a context manager it is started, and removed at the end."""
 
-    def __init__(self, owner: LibraryEngine, id: str) -> None:
-        self._owner, self.id = owner, id
+    def __init__(self, calls: Calls, id: str) -> None:
+        self._calls, self.id = calls, id
 
     @property
     def _containers(self) -> Any:
-        return self._owner.engine.containers
+        return self._calls.engine.containers
 
     def __enter__(self) -> Self:
         try:
@@ -149,20 +147,20 @@ class Container:
     def start(self) -> None:
         """Start it; one that runs is left alone."""
         try:
-            self._owner.call(self._containers.start(self.id))
+            self._calls.call(self._containers.start(self.id))
         except NotModified:
             pass
 
     def stop(self, timeout: int | None = None) -> None:
         """Ask it to end; after `timeout` seconds (ten if not said) it is killed."""
         try:
-            self._owner.call(self._containers.stop(self.id, timeout=timeout))
+            self._calls.call(self._containers.stop(self.id, timeout=timeout))
         except NotModified:
             pass
 
     def kill(self, signal: str = "KILL") -> None:
         """Send a signal to its first process."""
-        self._owner.call(self._containers.kill(self.id, signal))
+        self._calls.call(self._containers.kill(self.id, signal))
 
     def wait(self) -> int:
         """Wait for its end, and return the exit code."""
@@ -171,11 +169,11 @@ class Container:
             code: int = (await self._containers.waiter(self.id).wait()).status_code
             return code
 
-        return self._owner.call(wait())
+        return self._calls.call(wait())
 
     def run(self, input: bytes | None = None, *, timeout: float | None = None) -> Result:
         """Start it, feed it `input`, and wait for its end."""
-        return self._owner.call(self._run(input, timeout))
+        return self._calls.call(self._run(input, timeout))
 
     async def _run(self, input: bytes | None, seconds: float | None) -> Result:
         query = AttachQuery(stream=True, stdin=input is not None, stdout=True, stderr=True)
@@ -212,13 +210,13 @@ class Container:
             attach_stdout=True,
             attach_stderr=True,
         )
-        return self._owner.call(self._exec(request, input))
+        return self._calls.call(self._exec(request, input))
 
     async def _exec(self, request: ExecCreateRequest, input: bytes | None) -> Result:
-        execs = self._owner.engine.execs
+        execs = self._calls.engine.execs
         made = await execs.create(self.id, request)
         wanted = {"container": [self.id], "event": ["exec_die"]}
-        ends = self._owner.engine.events.subscribe(filters=wanted)
+        ends = self._calls.engine.events.subscribe(filters=wanted)
         output = Output(framed=True)
         with _open(await execs.connect(made.id, ExecStartRequest())) as sock:
             await execs.start(made.id, ExecStartRequest())
@@ -239,17 +237,17 @@ class Container:
                 output.feed(block)
             return output.result(0).logs
 
-        return self._owner.call(read())
+        return self._calls.call(read())
 
     def inspect(self) -> ContainerInspect:
         """Return everything about it."""
-        found: ContainerInspect = self._owner.call(self._containers.inspect(self.id))
+        found: ContainerInspect = self._calls.call(self._containers.inspect(self.id))
         return found
 
     def put(self, path: str, archive: Source) -> None:
         """Unpack a tar into its folder `path`."""
         options = ExtractOptions()
-        self._owner.call(self._containers.put_archive(self.id, path, blocks(archive), options))
+        self._calls.call(self._containers.put_archive(self.id, path, blocks(archive), options))
 
     def get(self, path: str) -> bytes:
         """Return a path of it as a tar."""
@@ -258,17 +256,17 @@ class Container:
             _, content = await self._containers.get_archive(self.id, path)
             return b"".join([block async for block in content])
 
-        return self._owner.call(get())
+        return self._calls.call(get())
 
     def commit(self, repository: str = "", tag: str = "", *, changes: Sequence[str] = ()) -> str:
         """Make an image of it; return the image's id."""
         work = self._containers.commit(self.id, repo=repository, tag=tag, changes=changes)
-        image: str = self._owner.call(work)
+        image: str = self._calls.call(work)
         return image
 
     def remove(self, *, force: bool = False, volumes: bool = False) -> None:
         """Remove it; Conflict while it runs, unless by force."""
-        self._owner.call(self._containers.remove(self.id, force=force, volumes=volumes))
+        self._calls.call(self._containers.remove(self.id, force=force, volumes=volumes))
 
 
 class Output:

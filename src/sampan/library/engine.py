@@ -24,6 +24,7 @@ from sampan.engine.containers.queries import ListQuery
 from sampan.engine.engine import Engine, EngineOptions
 from sampan.engine.networks.networks import NetworkOptions
 from sampan.errors import Conflict, Forbidden, SampanError
+from sampan.library.calls import Calls, Loop
 from sampan.library.containers import LibraryContainers
 from sampan.library.images import LibraryImages
 from sampan.network.linux_plumber import LinuxPlumber
@@ -44,7 +45,6 @@ class LibraryEngine:
     def __init__(self, data_root: Path, *, network: bool, storage_driver: str) -> None:
         """Make all parts and compare what is on disk with what runs."""
         self._networks: list[str] = []
-        self.default_network = "bridge" if network else "none"
         with ExitStack() as undo:
             undo.callback(os.close, _lock(data_root))
             run_root = _run_root(data_root)
@@ -58,7 +58,7 @@ class LibraryEngine:
             undo.callback(self._remove_networks)
             undo.callback(stop_spawner, data_root, run_root)
             sock = undo.enter_context(open_spawner(data_root, run_root))
-            self._loop = _Loop()
+            self._loop = Loop()
             undo.callback(self._loop.close)
             bridge = f"sampan-{tag}" if network else "none"
             options = EngineOptions(network=NetworkOptions(bridge=bridge))
@@ -75,8 +75,9 @@ class LibraryEngine:
             )
             undo.callback(self._leave)
             self._undo = undo.pop_all()
-        self.containers = LibraryContainers(self)
-        self.images = LibraryImages(self)
+        calls = Calls(self.engine, self._loop, "bridge" if network else "none")
+        self.containers = LibraryContainers(calls)
+        self.images = LibraryImages(calls)
         _at_exit(self)
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
@@ -163,26 +164,3 @@ def _run_root(data_root: Path) -> Path:
         return inside
     digest = hashlib.sha256(os.fsencode(data_root)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"sampan-{os.geteuid()}-{digest}"
-
-
-class _Loop:
-    """An event loop in a thread of its own."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="sampan", daemon=True)
-        self._thread.start()
-
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()  # the user has interrupted us: so is what we wait for
-            raise
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()

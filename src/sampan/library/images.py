@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from sampan.distribution.credentials import Credentials
 from sampan.engine.blocking import blocking
+from sampan.library.calls import Calls
 from sampan.spec.docker.images import ImageInspect, ImageSummary
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
-
-if TYPE_CHECKING:
-    from sampan.library.engine import LibraryEngine
 
 log = logging.getLogger(__name__)
 Source = str | os.PathLike[str] | bytes | BinaryIO
@@ -24,8 +22,8 @@ CHUNK = 1 << 20
 class LibraryImages:
     """`engine.images`; an image is named by a reference, an id, or the beginning of an id."""
 
-    def __init__(self, owner: LibraryEngine) -> None:
-        self._owner = owner
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
 
     def import_(self, archive: Source, reference: str = "", *, changes: Sequence[str] = ()) -> str:
         """Make an image of a root file system (tar, plain or compressed); return its id.
@@ -34,17 +32,17 @@ class LibraryImages:
         (`CMD`, `ENV`, …).
         """
         name = Reference.parse(reference) if reference else None
-        images = self._owner.engine.images
-        return self._owner.call(images.import_(blocks(archive), name, changes=changes))
+        images = self._calls.engine.images
+        return self._calls.call(images.import_(blocks(archive), name, changes=changes))
 
     def load(self, archive: Source) -> list[str]:
         """Add the images of a Docker archive or an OCI layout; return what was said of each."""
 
         async def load() -> list[str]:
-            messages = self._owner.engine.images.load(blocks(archive))
+            messages = self._calls.engine.images.load(blocks(archive))
             return [each.stream.strip() async for each in messages if each.stream]
 
-        return self._owner.call(load())
+        return self._calls.call(load())
 
     def save(self, names: str | Sequence[str], target: str | os.PathLike[str] | BinaryIO) -> None:
         """Write images as an archive that `load` and Docker read."""
@@ -53,13 +51,13 @@ class LibraryImages:
         async def save() -> None:
             if isinstance(target, str | os.PathLike):
                 with open(target, "wb") as file:  # noqa: ASYNC230 - the loop has no other user
-                    async for block in self._owner.engine.images.save(wanted):
+                    async for block in self._calls.engine.images.save(wanted):
                         await blocking(file.write, block)
                 return
-            async for block in self._owner.engine.images.save(wanted):
+            async for block in self._calls.engine.images.save(wanted):
                 await blocking(target.write, block)
 
-        self._owner.call(save())
+        self._calls.call(save())
 
     def pull(
         self, reference: str, *, platform: str = "", credentials: Credentials | None = None
@@ -70,14 +68,14 @@ class LibraryImages:
         """
         name = Reference.parse(reference).with_default_tag()
         wanted = Platform.parse(platform) if platform else None
-        images = self._owner.engine.images
+        images = self._calls.engine.images
 
         async def pull() -> ImageInspect:
             async for message in images.pull(name, platform=wanted, credentials=credentials):
                 log.debug("%s %s", message.id, message.status)
             return await images.inspect(name.familiar)
 
-        return self._owner.call(pull())
+        return self._calls.call(pull())
 
     def push(
         self, reference: str, *, platform: str = "", credentials: Credentials | None = None
@@ -85,7 +83,7 @@ class LibraryImages:
         """Send an image to its registry; return the digest that it has there."""
         name = Reference.parse(reference).with_default_tag()
         wanted = Platform.parse(platform) if platform else None
-        images = self._owner.engine.images
+        images = self._calls.engine.images
 
         async def push() -> str:
             digest = ""
@@ -94,25 +92,25 @@ class LibraryImages:
                     digest = message.aux["Digest"]
             return digest
 
-        return self._owner.call(push())
+        return self._calls.call(push())
 
     def list(
         self, *, all: bool = False, filters: Mapping[str, Sequence[str]] | None = None
     ) -> list[ImageSummary]:
         """Return what `docker images` shows."""
-        return self._owner.call(self._owner.engine.images.summaries(filters or {}, all=all))
+        return self._calls.call(self._calls.engine.images.summaries(filters or {}, all=all))
 
     def inspect(self, name: str) -> ImageInspect:
         """Return all that is known of an image; raises NotFound."""
-        return self._owner.call(self._owner.engine.images.inspect(name))
+        return self._calls.call(self._calls.engine.images.inspect(name))
 
     def tag(self, name: str, repository: str, tag: str = "") -> None:
         """Give an image another name."""
-        self._owner.call(self._owner.engine.images.tag(name, repository, tag))
+        self._calls.call(self._calls.engine.images.tag(name, repository, tag))
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Remove a name of an image, and the image with its last one."""
-        self._owner.call(self._owner.engine.images.remove(name, force=force))
+        self._calls.call(self._calls.engine.images.remove(name, force=force))
 
 
 async def blocks(source: Source) -> AsyncIterator[bytes]:

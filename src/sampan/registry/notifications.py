@@ -24,7 +24,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from sampan.errors import InvalidArgument
-from sampan.registry.endpoints.call import Call, Event
+from sampan.registry.endpoints.call import Call
+from sampan.registry.events import Event
 from sampan.spec.image import parse_document
 
 log = logging.getLogger(__name__)

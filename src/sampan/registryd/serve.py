@@ -29,7 +29,7 @@ from sampan.registry.health import Health
 from sampan.registry.metrics import Metrics
 from sampan.registry.notifications import Endpoint, Notifier
 from sampan.registry.registry import Registry
-from sampan.registry.server import make_server
+from sampan.registry.servers import make_server
 from sampan.registry.tokens.application import TokenApplication
 from sampan.registry.tokens.issuer import Issuer
 from sampan.registryd import (

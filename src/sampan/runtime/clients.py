@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import select
 import socket
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sampan.logs.stream import HEADER
 from sampan.runtime.loop import Loop
-
-if TYPE_CHECKING:
-    from sampan.runtime.relay import Hub
 
 INPUT = 64 << 10  # read at once
 _GONE = select.EPOLLHUP | select.EPOLLERR
 # A pause must not spin on a hang-up, which epoll reports unasked: told once, by the edge.
 _PAUSED = select.EPOLLET
+
+
+class Feed(Protocol):
+    """The task that a client is attached to."""
+
+    @property
+    def started(self) -> bool:
+        """Tell whether the streams are there."""
+
+    @property
+    def takes_input(self) -> bool:
+        """Tell whether clients' input is wanted now."""
+
+    def put(self, data: bytes) -> None:
+        """Take input for stdin."""
+
+    def input_ended(self, client: Client) -> None:
+        """Hear that a client sends no more input."""
+
+    def flushed(self) -> None:
+        """Hear that a client has read all that it was sent."""
+
+    def drop(self, client: Client) -> None:
+        """Forget a client that is gone."""
 
 
 class Client:
@@ -24,15 +45,23 @@ class Client:
     __slots__ = ("_all", "_loop", "_mask", "_sock", "hub", "input_open", "pending", "wants")
 
     def __init__(
-        self, loop: Loop, hub: Hub, sock: socket.socket, wants: frozenset[int], *, stdin: bool
+        self,
+        loop: Loop,
+        hub: Feed,
+        everybody: set[Client],
+        sock: socket.socket,
+        wants: frozenset[int],
+        *,
+        stdin: bool,
     ) -> None:
+        """`everybody` has the client in it as long as its connection is open."""
         sock.setblocking(False)
         self._loop, self._sock, self._mask = loop, sock, -1
-        self.hub: Hub | None = hub
+        self.hub: Feed | None = hub
         self.wants = wants
         self.input_open = stdin
         self.pending = bytearray()
-        self._all = hub.relay.clients
+        self._all = everybody
         self._all.add(self)
         self.update()
 

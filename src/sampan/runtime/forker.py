@@ -34,7 +34,7 @@ from sampan.runtime.messages import (
 )
 from sampan.runtime.service import Service
 from sampan.runtime.tasks import Key, Task
-from sampan.runtime.world import Launching, Role, World, fork, half_pair
+from sampan.runtime.world import Launching, NextKeeper, World, fork, half_pair
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Forker:
         self._service = Service(self)
         self._stopping = self._keeper_lost = False
 
-    def run(self) -> Role | None:
+    def run(self) -> NextKeeper | None:
         """Serve until the spawner ends; in the process that becomes the keeper, return that."""
         self._start_loop()
         while not self._stopping:
@@ -241,10 +241,8 @@ class Forker:
 
     # --- the keeper's successor ----------------------------------------------------------------
 
-    def _replace_keeper(self) -> Role | None:
+    def _replace_keeper(self) -> NextKeeper | None:
         """Fork: the parent becomes the keeper (and returns that role), the child goes on here."""
-        from sampan.runtime.keeper import Keeper  # each role can become the other
-
         if not select.select([self._keeper], [], [], _LAST_WORDS)[0]:
             signal.pidfd_send_signal(self._keeper, signal.SIGKILL)  # there must not be two
         log.warning("the keeper has ended; taking its place")
@@ -263,7 +261,7 @@ class Forker:
             theirs.close()
             os.close(parent)
             self._leave()
-            return Keeper(self.world, ours, child, self._unheard)
+            return NextKeeper(ours, child, self._unheard)
         ours.close()
         for message in self._unheard:
             message.sock.close()

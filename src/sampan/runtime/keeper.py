@@ -33,7 +33,7 @@ from sampan.runtime.messages import (
 from sampan.runtime.relay import Relay
 from sampan.runtime.tasks import Key, Task
 from sampan.runtime.world import (
-    Role,
+    NextForker,
     World,
     cgroups_of,
     children,
@@ -69,7 +69,7 @@ class Keeper:
         self._stopping = False
         self._forked_at, self._deaths = 0.0, 0
 
-    def run(self) -> Role | None:
+    def run(self) -> NextForker | None:
         """Relay until the spawner ends; in the child that becomes the forker, return that role."""
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         os.pwrite(self._world.lock, b"%-10d\n" % os.getpid(), 0)  # for `stop`
@@ -147,10 +147,8 @@ class Keeper:
 
     # --- the forker ----------------------------------------------------------------------------
 
-    def _make_forker(self) -> Role | None:
+    def _make_forker(self) -> NextForker | None:
         """Fork; return the forker's role in the child, None in the parent."""
-        from sampan.runtime.forker import Forker  # each role can become the other
-
         self._clear_interrupted_starts()
         self._deaths = self._deaths + 1 if time.monotonic() - self._forked_at < 1 else 0
         if self._deaths > QUICK_DEATHS:
@@ -164,7 +162,7 @@ class Keeper:
             quiet_signals()
             signal.signal(signal.SIGTERM, ignore)  # not SIG_IGN, which containers would inherit
             self._leave()
-            return Forker(self._world, theirs, keeper)
+            return NextForker(theirs, keeper)
         theirs.close()
         os.close(keeper)
         self._forker = child

@@ -323,7 +323,9 @@ class Hub:
 
     def attach(self, sock: socket.socket, wants: frozenset[int], *, stdin: bool) -> None:
         """Add a client; it sees what is written from now on."""
-        self.clients.append(Client(self.relay.loop, self, sock, wants, stdin=stdin))
+        self.clients.append(
+            Client(self.relay.loop, self, self.relay.clients, sock, wants, stdin=stdin)
+        )
 
     def drop(self, client: Client) -> None:
         """Forget a client that has gone."""

@@ -11,9 +11,10 @@ import signal as signals
 import socket
 import struct
 import termios
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
@@ -25,7 +26,7 @@ from sampan.rpc import Fd, Pending
 from sampan.runtime import user_namespaces
 from sampan.runtime.assembly import assemble
 from sampan.runtime.launch import ExecRequest, LaunchRequest, reap_later
-from sampan.runtime.messages import Attached, Changed, Removed
+from sampan.runtime.messages import Attached, Changed, Message, Removed
 from sampan.runtime.pipes import Pipes, open_pipes
 from sampan.runtime.preparing import bind_source, prepared
 from sampan.runtime.preparing import make_sources as prepare_sources
@@ -40,23 +41,42 @@ from sampan.runtime.spawner import (
     TaskStatus,
 )
 from sampan.runtime.tasks import Key, Task, TaskRecord, boot_id
-from sampan.runtime.world import Launching
+from sampan.runtime.world import Launching, World
 from sampan.spec.names import ID, short_id
 from sampan.spec.runtime import LinuxIDMapping, LinuxResources, LinuxSeccomp
-
-if TYPE_CHECKING:
-    from sampan.runtime.forker import Forker
 
 log = logging.getLogger(__name__)
 
 CGROUPS = "/sampan"  # where a container's cgroup is unless its spec says another place
 
 
+class Children(Protocol):
+    """Who has the containers as children, and tells the keeper of them."""
+
+    @property
+    def world(self) -> World: ...
+
+    def tell(self, message: Message) -> None:
+        """Tell the keeper."""
+
+    def when_ready(self, launching: Launching, action: Callable[[], None]) -> None:
+        """Call `action` when `launching` can be finished without waiting."""
+
+    def add(self, task: Task) -> None:
+        """Take a task that runs into the table, and give it to the keeper."""
+
+    def forget(self, key: Key) -> Task | None:
+        """Take a task out of the table; its descriptors are still open."""
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Call `action` once, after `seconds`."""
+
+
 class Service:
     """Answers the calls of the daemon, one at a time; what takes time is answered later."""
 
-    def __init__(self, forker: Forker) -> None:
-        self._forker, self._world = forker, forker.world
+    def __init__(self, children: Children) -> None:
+        self._children, self._world = children, children.world
         self._starting: dict[Key, str] = {}  # with the cgroup
         self._filters: dict[str, LinuxSeccomp] = {}  # by digest: containers share them
 
@@ -202,13 +222,13 @@ class Service:
                 started = self._finish(launching, record, pipes)
             except Exception as error:  # noqa: BLE001 - the caller gets every failure
                 pipes.close()
-                self._forker.tell(Removed(id=record.id, exec_id=record.exec_id))
+                self._children.tell(Removed(id=record.id, exec_id=record.exec_id))
                 self._world.state.remove(record.key)
                 answer.fail(error)
             else:
                 answer.resolve(started)
 
-        self._forker.when_ready(launching, finish)
+        self._children.when_ready(launching, finish)
         return answer
 
     def _finish(self, launching: Launching, record: TaskRecord, pipes: Pipes) -> Started:
@@ -233,7 +253,7 @@ class Service:
         except OSError:
             _undo(task)
             raise
-        self._forker.add(task)
+        self._children.add(task)
         return self._started(task, launched.warnings)
 
     def _started(self, task: Task, warnings: list[str]) -> Started:
@@ -278,7 +298,7 @@ class Service:
             _container(exec_id)
         ours, theirs = socket.socketpair()
         with theirs:
-            self._forker.tell(
+            self._children.tell(
                 Attached(
                     id=id,
                     exec_id=exec_id,
@@ -359,7 +379,7 @@ class Service:
             cgroup.thaw()
         task.record.frozen = frozen
         self._world.state.save_if_possible(task.record)
-        self._forker.tell(Changed(record=task.record))
+        self._children.tell(Changed(record=task.record))
 
     def update(self, id: str, resources: LinuxResources) -> None:
         """Change limits; see `Spawner.update`."""
@@ -406,7 +426,8 @@ class Service:
         if task is not None:
             self._drop(key, answer)
         elif exec_id or remove:
-            self._forker.tell(Removed(id=id, exec_id=exec_id))  # clients of a start that never came
+            # Clients of a start that never came.
+            self._children.tell(Removed(id=id, exec_id=exec_id))
         if remove and not exec_id:
             self._world.folders.remove(id)
         if task is None or exec_id or not task.record.cgroup:
@@ -418,10 +439,10 @@ class Service:
         keys = [key] if key[1] else [each for each in self._world.tasks if each[0] == key[0]]
         cgroup = "" if key[1] else self._world.tasks[key].record.cgroup
         for each in keys:
-            task = self._forker.forget(each)
+            task = self._children.forget(each)
             if task is None:
                 continue
-            self._forker.tell(Removed(id=each[0], exec_id=each[1]))
+            self._children.tell(Removed(id=each[0], exec_id=each[1]))
             for waiter in task.waiters:
                 waiter.resolve(task.status())
             task.close()
@@ -440,7 +461,7 @@ class Service:
                 if tries:
                     cgroup.kill()
                     again = partial(self._remove_cgroup, path, answer, tries - 1)
-                    self._forker.later(0.01, again)
+                    self._children.later(0.01, again)
                     return
                 log.warning("cgroup %s stays: %s", path, error)
         if answer:

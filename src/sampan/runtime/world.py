@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from sampan.runtime.launch import (
     launch,
     launch_exec,
 )
+from sampan.runtime.messages import Attached
 from sampan.runtime.spawner import Spawner, Streams
 from sampan.runtime.tasks import Key, StateFiles, Task, TaskRecord
 
@@ -40,11 +41,21 @@ class Launching(Protocol):
         """Return the running process, or raise what stopped it."""
 
 
-class Role(Protocol):
-    """Keeper or forker."""
+@dataclass(frozen=True, slots=True)
+class NextForker:
+    """This process is to be the forker, child of the keeper that the pidfd `keeper` names."""
 
-    def run(self) -> Role | None:
-        """Do the work; return the role that this process has next, None to end."""
+    channel: socket.socket
+    keeper: int
+
+
+@dataclass(frozen=True, slots=True)
+class NextKeeper:
+    """This process is to be the keeper of a forker; `attached` are clients it must hear of."""
+
+    channel: socket.socket
+    forker: int
+    attached: Sequence[Attached]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +152,6 @@ def quiet_signals() -> None:
     """Take the signal handling of the other half off this process."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
-
-def serve(role: Role | None) -> None:
-    """Run one role after the other, until the spawner ends."""
-    while role is not None:
-        role = role.run()
 
 
 def ignore(*_: Any) -> None:

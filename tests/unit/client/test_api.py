@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.client.api import Client, filters_of, query_of, quoted
+from sampan.client.api import Client
 from sampan.client.connection import LINE_BYTES, READ_BYTES
 from sampan.client.endpoint import Endpoint
+from sampan.client.requests import filters_of, query_of, quoted
 from sampan.errors import (
     Conflict,
     Internal,

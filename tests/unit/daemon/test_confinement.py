@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sampan.daemon import confinement
-from sampan.daemon.config import load
+from sampan.daemon.configuring import load
 from sampan.daemon.flags import UsageError
 from sampan.daemon.main import main
 from sampan.engine.oci.checks import adapt

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sampan.daemon.config import load
+from sampan.daemon.configuring import load
 from sampan.daemon.flags import UsageError
 from sampan.daemon.network_options import address_pools, without_effect
 

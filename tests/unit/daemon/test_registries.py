@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.daemon.config import Config, load, reload
+from sampan.daemon.config import Config
+from sampan.daemon.configuring import load, reload
 from sampan.daemon.flags import UsageError
 from sampan.daemon.registries import (
     insecure_registry,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sampan.errors import InvalidArgument
-from sampan.registry.endpoints.call import Event
+from sampan.registry.events import Event
 from sampan.registry.notifications import MEDIA_TYPE, Endpoint, Notifier, Outbox
 from sampan.registry.registry import Registry
 from sampan.spec.image import MEDIA_MANIFEST

@@ -10,8 +10,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from sampan.http.asgi import SENDFILE
 from sampan.registry.drivers.driver import Content
-from sampan.registry.endpoints.call import Call, Event, empty
+from sampan.registry.endpoints.call import Call, empty
 from sampan.registry.errors import RegistryError
+from sampan.registry.events import Event
 from sampan.registry.proxy.arriving import Absent, Arriving
 from sampan.spec.digest import Digest
 

@@ -15,29 +15,16 @@ from starlette.responses import Response
 from sampan.registry import names
 from sampan.registry.auth.access import Grant
 from sampan.registry.errors import RegistryError
+from sampan.registry.events import Event
 from sampan.registry.registry import Registry
 from sampan.registry.service import Service
 from sampan.spec.digest import Digest
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # only a cache needs it
     from sampan.registry.proxy.cached import CachedRepository
 
 T = TypeVar("T")
 _DIGITS = 9  # of a number in a query
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened to a repository, for those who want to be told."""
-
-    action: str  # push, pull, mount, delete
-    repository: str
-    digest: str = ""
-    media_type: str = ""
-    size: int = 0
-    tag: str = ""
-    source: str = ""  # the repository that a blob was mounted from
-    content: bytes = b""  # of a manifest
 
 
 class Emit(Protocol):

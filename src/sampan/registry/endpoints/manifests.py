@@ -7,8 +7,9 @@ from starlette.responses import Response
 
 from sampan.registry import names
 from sampan.registry.bodies import read_body
-from sampan.registry.endpoints.call import Call, Event, empty
+from sampan.registry.endpoints.call import Call, empty
 from sampan.registry.errors import RegistryError
+from sampan.registry.events import Event
 from sampan.registry.lists import page_of_referrers
 from sampan.spec.image import DOCUMENT_LIMIT, MEDIA_INDEX
 

@@ -15,8 +15,9 @@ from sampan.http.bodies import CutOff
 from sampan.registry import names
 from sampan.registry.auth.access import Scope
 from sampan.registry.endpoints.blobs import OCTETS
-from sampan.registry.endpoints.call import Call, Event, empty
+from sampan.registry.endpoints.call import Call, empty
 from sampan.registry.errors import RegistryError
+from sampan.registry.events import Event
 from sampan.registry.uploads import Receiver
 from sampan.spec.digest import Digest
 

@@ -21,8 +21,8 @@ from sampan.distribution.repository import Repository
 from sampan.errors import Forbidden, NotFound, SampanError, Unauthorized, Upstream
 from sampan.registry import names, paths
 from sampan.registry.drivers.driver import Content
-from sampan.registry.endpoints.call import Event
 from sampan.registry.errors import RegistryError
+from sampan.registry.events import Event
 from sampan.registry.proxy.arriving import Absent, Arriving
 from sampan.registry.proxy.figures import Figures
 from sampan.registry.proxy.tasks import Tasks

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from sampan.distribution.registries import Registries
 from sampan.errors import SampanError, Unavailable
 from sampan.registry.errors import RegistryError
 from sampan.registry.proxy.arriving import Arriving
@@ -17,9 +19,6 @@ from sampan.registry.proxy.schedules import Mirroring, is_pattern, matches
 from sampan.registry.proxy.upstreams import Place, Upstream
 from sampan.spec.digest import Digest
 from sampan.spec.image import Descriptor, parse_document
-
-if TYPE_CHECKING:
-    from sampan.registry.proxy.proxy import Proxy
 
 log = logging.getLogger(__name__)
 DEPTH = 4  # of indexes within indexes
@@ -33,11 +32,21 @@ class Round:
     failures: int = 0
 
 
+class Cache(Protocol):
+    """What is filled: `Proxy`."""
+
+    def cached(self, place: Place, may_read: Callable[[str], bool]) -> CachedRepository:
+        """Return the repository at a place, for a client who may read some others."""
+
+    def client(self, name: str) -> Registries:
+        """Return the client of an upstream."""
+
+
 class Mirror:
     """Mirrors some repositories of one upstream."""
 
-    def __init__(self, proxy: Proxy, upstream: Upstream, mirroring: Mirroring) -> None:
-        self._proxy = proxy
+    def __init__(self, cache: Cache, upstream: Upstream, mirroring: Mirroring) -> None:
+        self._cache = cache
         self._upstream = upstream
         self._mirroring = mirroring
 
@@ -65,7 +74,7 @@ class Mirror:
             return Round(failures=1)
         for name in names:
             place = Place(self._upstream.prefix + name, self._upstream, name)
-            cached = self._proxy.cached(place, lambda _: False)
+            cached = self._cache.cached(place, lambda _: False)
             await self._repository(cached, done)
         return done
 
@@ -75,7 +84,7 @@ class Mirror:
         patterns = [name for name in wanted if is_pattern(name)]
         found = [name for name in wanted if not is_pattern(name)]
         if patterns:
-            client = self._proxy.client(self._upstream.name)
+            client = self._cache.client(self._upstream.name)
             credentials = await self._upstream.login.credentials()
             for name in await client.catalog(self._upstream.endpoint, credentials):
                 if name not in found and matches(name, patterns):

@@ -18,7 +18,7 @@ from typing import Self
 
 from sampan.distribution.registries import Registries
 from sampan.registry.drivers.filesystem import FilesystemDriver
-from sampan.registry.endpoints.call import Event
+from sampan.registry.events import Event
 from sampan.registry.inventory import upload_folders
 from sampan.registry.proxy.cached import CachedRepository, Shared
 from sampan.registry.proxy.expiry import HOUR, expire

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.registry.endpoints.call import Event
+from sampan.registry.events import Event
 from tests.caching import caching, upstream
 from tests.lying_registry import LyingRegistry, lying_registry
 from tests.remote_images import busybox, push, small_layer

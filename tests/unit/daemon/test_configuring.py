@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sampan.daemon.config import load, read_file, reload, tcp_address
+from sampan.daemon.configuring import load, read_file, reload, tcp_address
 from sampan.daemon.flags import UsageError
 from sampan.daemon.main import main
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from sampan.registry.application import Application
 from sampan.registry.registry import Registry
-from sampan.registry.server import make_server
+from sampan.registry.servers import make_server
 from sampan.registry.service import Service
 from tests.own_registry import sha
 

@@ -1,0 +1,35 @@
+"""The server of the registry: which one serves what (docs/decisions/041).
+
+    async with make_server(application, listener) as server:
+        await server.ended()
+
+Plain HTTP/1.1 is served by our own server, TLS and HTTP/2 by granian.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from starlette.types import ASGIApp
+
+from sampan.errors import InvalidArgument
+from sampan.registry.plain_server import PlainServer
+from sampan.registry.server import TLS, Server
+
+
+def make_server(
+    application: ASGIApp,
+    listener: socket.socket,
+    *,
+    tls: TLS | None = None,
+    http2: bool = True,
+    drain_seconds: int = 0,
+) -> Server:
+    """Return the server for an application; `drain_seconds` is what stopping may take."""
+    if tls is None and not http2:
+        return PlainServer(application, listener, drain_seconds)
+    try:
+        from sampan.registry.granian_server import GranianServer  # 40 MB that others do not need
+    except ImportError as error:
+        raise InvalidArgument(f"{error.name} is missing: install sampan[registry]") from None
+    return GranianServer(application, listener, tls=tls, http2=http2, drain_seconds=drain_seconds)
