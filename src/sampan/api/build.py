@@ -42,6 +42,7 @@ class _Client:
         self.secret, self.forward = session.secret, session.forward
         self.check_agent, self.folder = session.check_agent, session.folder
         self.layout, self.result = session.layout, session.result
+        self.archive = session.archive
 
     async def credentials(self, reference: Reference) -> Credentials | None:
         return credentials_for(reference, self._known)
@@ -61,6 +62,23 @@ async def build(backend: Backend, request: Request) -> StreamingResponse:
     clients = _Client(credentials_by_registry(request), session)
     messages = backend.builder.build(options, context, clients, _telling(query))
     return StreamingResponse(200, lines(await begun(messages)))
+
+
+@routes.on("POST", "/build/call")
+async def call(backend: Backend, request: Request) -> Response:
+    """Answer a question about a Dockerfile without building; not Docker's."""
+    from sampan.api.buildkit.questions import answer  # protobuf costs memory
+    from sampan.api.buildkit.subrequests import question_of
+
+    question = question_of(f"frontend.{request.query.get('call')}")
+    options = _options(request.query)
+    context = await _context(backend, request, options)
+    try:
+        recipe = await backend.builder.recipe(context, options.dockerfile)
+        told = await answer(backend.builder, question, options, recipe, context)
+    finally:
+        context.spool.close()
+    return json_response(200, {name: text.decode() for name, text in told.items()})
 
 
 def _telling(query: Query) -> Callable[[Say], Telling] | None:

@@ -183,15 +183,19 @@ class Builder:
     async def _build(
         self, options: BuildOptions, context: Tree, clients: Clients, say: Say, told: Telling
     ) -> None:
-        named = await self._worker.call(partial(take_dockerfile, context, options.dockerfile))
+        recipe = await self.recipe(context, options.dockerfile)
         async with self.intake():
             try:
-                built = await self.solve(options, Recipe(*named), context, clients, told.voices)
+                built = await self.solve(options, recipe, context, clients, told.voices)
             except StepFailed as failure:
                 detail = ErrorDetail(code=failure.code, message=str(failure))
                 say(ProgressMessage(error_detail=detail, error=str(failure)))
                 return
             await self._finish(options, built, told)
+
+    async def recipe(self, context: Tree, name: str) -> Recipe:
+        """Take the Dockerfile out of a context; InvalidArgument if there is none."""
+        return Recipe(*await self._worker.call(partial(take_dockerfile, context, name)))
 
     @property
     def worker(self) -> Worker:

@@ -58,8 +58,10 @@ def read_page(tree: Tree, fd: int, dockerfile: str) -> bool:
     return False
 
 
-def take_dockerfile(tree: Tree, name: str) -> tuple[bytes, str]:
-    """Return the Dockerfile of a context and its name; ignored files are taken out.
+def take_dockerfile(tree: Tree, name: str) -> tuple[bytes, str, list[str]]:
+    """Return the Dockerfile of a context, its name, and what its ignore file means.
+
+    Ignored files are taken out.
 
     Like Docker's, it is not in the context itself if `.dockerignore` means it.
     """
@@ -71,8 +73,9 @@ def take_dockerfile(tree: Tree, name: str) -> tuple[bytes, str]:
     if file.kind != REGULAR:
         raise InvalidArgument(f"Cannot locate specified Dockerfile: {name} is no file")
     content = tree.spool.read(file, _MAX_TEXT)
+    ignored = _patterns(tree, f"{path}.dockerignore") or _patterns(tree, ".dockerignore")
     _hide(tree, [".dockerignore", path])
-    return content, os.path.basename(path)
+    return content, os.path.basename(path), ignored or []
 
 
 def _dockerfile(tree: Tree, name: str) -> tuple[str, File]:
@@ -85,15 +88,18 @@ def _dockerfile(tree: Tree, name: str) -> tuple[str, File]:
         return "dockerfile", tree.find(b"dockerfile")  # moby: lower case is taken, too
 
 
+def _patterns(tree: Tree, name: str) -> list[str] | None:
+    """Return what an ignore file says, None if there is none."""
+    try:
+        file = tree.find(os.fsencode(name))
+    except NotFound:
+        return None
+    return read_ignore(tree.spool.read(file, _MAX_TEXT)) if file.kind == REGULAR else None
+
+
 def _hide(tree: Tree, names: list[str]) -> None:
     """Take files away that the context's own `.dockerignore` means."""
-    try:
-        file = tree.find(b".dockerignore")
-    except NotFound:
-        return
-    if file.kind != REGULAR:
-        return
-    ignore = Ignore(read_ignore(tree.spool.read(file, _MAX_TEXT)))
+    ignore = Ignore(_patterns(tree, ".dockerignore") or [])
     for name in names:
         if ignore.hides(name):
             tree.remove(os.fsencode(name))
@@ -101,11 +107,7 @@ def _hide(tree: Tree, names: list[str]) -> None:
 
 def hide_ignored(tree: Tree, dockerfile: str) -> None:
     """Take everything away that `.dockerignore` means: of contexts that no client has cleaned."""
-    try:
-        file = tree.find(b".dockerignore")
-    except NotFound:
-        return
-    ignore = Ignore(read_ignore(tree.spool.read(file, _MAX_TEXT)))
+    ignore = Ignore(_patterns(tree, ".dockerignore") or [])
     keep = {dockerfile, ".dockerignore"}
     waiting: list[tuple[str, File]] = [("", tree.root)]
     while waiting:

@@ -31,6 +31,7 @@ from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
 
 _WEB: Final = ("http", "https")
+_FOLDERS: Final = ("local", "archive")  # of the client
 _FILE: Final = b"context"  # what a page is called in its context
 
 
@@ -112,7 +113,7 @@ class Contexts:
             return await self._layout(named, rest.removeprefix("//"), platform, voices)
         if kind == "result":
             return replace(self._clients.result(rest), arguments={})
-        if not (kind == "local" or kind in _WEB or is_repository(named.what)):
+        if not (kind in _FOLDERS or kind in _WEB or is_repository(named.what)):
             raise Unsupported(f"unsupported context source {kind} for {named.name}")
         tree = Tree(Spool(self._worker.scratch()))
         try:
@@ -159,6 +160,9 @@ class Contexts:
         elif what.startswith("local:"):
             with voices.source(f"[context {named.name}] load from client"):
                 await self._clients.folder(rest, tree)
+        elif what.startswith("archive:"):
+            with voices.source(f"[context {named.name}] load from client"):
+                await self._worker.feed(self._clients.archive(rest), partial(read_context, tree))
         else:
             with voices.source(f"[context {named.name}] {redacted(what)}"):
                 await self._worker.download(what, partial(write_page, tree, _FILE))

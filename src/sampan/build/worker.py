@@ -51,6 +51,9 @@ class Clients(Protocol):
     async def folder(self, name: str, tree: Tree) -> None:
         """Put what the client's folder has, but what its `.dockerignore` means, into a tree."""
 
+    def archive(self, name: str) -> AsyncIterable[bytes]:
+        """Yield a folder that the client sends as an archive."""
+
     def layout(self, store: str, digest: str, platform: Platform | None) -> AsyncIterable[bytes]:
         """Yield an image of an OCI layout that the client has, as an archive."""
 
@@ -80,6 +83,10 @@ class Nobody:
     async def folder(self, name: str, tree: Tree) -> None:
         """Raise NotFound."""
         raise NotFound(f'no access allowed to dir "{name}"')
+
+    def archive(self, name: str) -> AsyncIterable[bytes]:
+        """Raise NotFound."""
+        raise NotFound(f"no archive {name}")
 
     def layout(self, store: str, digest: str, platform: Platform | None) -> AsyncIterable[bytes]:
         """Raise NotFound."""

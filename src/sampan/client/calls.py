@@ -21,9 +21,9 @@ from h2.events import (
     StreamReset,
     WindowUpdated,
 )
-from h2.exceptions import ProtocolError
+from h2.exceptions import ProtocolError, StreamClosedError
 
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, NotFound, SampanError
 
 OK: Final = 0
 UNKNOWN: Final = 2
@@ -42,6 +42,7 @@ class Call:
         self._received, self.waiting = bytearray(), bytearray()
         self._begun = False
         self._end: list[tuple[str, str]] | None = None
+        self._source: Iterator[bytes] | None = None
         self.handler: Any = None  # what the owner of the call keeps with it
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -62,18 +63,30 @@ class Call:
         self.waiting += b"\0" + len(message).to_bytes(4, "big") + message
         self.flush()
 
+    def stream(self, messages: Iterator[bytes]) -> None:
+        """Answer with messages, each made when there is room for it, and end the call."""
+        self._source = messages
+        self.flush()
+
     def finish(self, status: int = OK, sentence: str = "") -> None:
         """End the call."""
-        self._end = [("grpc-status", str(status)), ("grpc-message", quote(sentence, safe=" "))]
+        self._source = None
+        self._end = _trailers(status, sentence)
         self.flush()
 
     def flush(self) -> None:
         """Give h2 what the other side has room for."""
+        try:
+            self._flush()
+        except StreamClosedError:  # it was broken off by what has come with this, or before
+            self._calls.forget(self)
+
+    def _flush(self) -> None:
         h2 = self._calls.h2
         if not self._begun:
             self._begun = True
             h2.send_headers(self.number, [(":status", "200"), ("content-type", "application/grpc")])
-        while self.waiting:
+        while self.waiting or self._fill():
             room = min(h2.local_flow_control_window(self.number), h2.max_outbound_frame_size)
             if room <= 0:
                 return
@@ -82,6 +95,27 @@ class Call:
         if self._end is not None:
             h2.send_headers(self.number, self._end, end_stream=True)
             self._calls.forget(self)
+
+    def _fill(self) -> bool:
+        """Have the next message of a stream wait, if there is one."""
+        if self._source is None:
+            return False
+        status, sentence = OK, ""
+        try:
+            message = next(self._source, None)
+        except NotFound as error:
+            message, status, sentence = None, NOT_FOUND, str(error)
+        except (OSError, SampanError) as error:
+            message, status, sentence = None, UNKNOWN, str(error)
+        if message is None:
+            self._source, self._end = None, _trailers(status, sentence)
+            return False
+        self.waiting += b"\0" + len(message).to_bytes(4, "big") + message
+        return True
+
+    def abandon(self) -> None:
+        """Let go of what a stream is made of."""
+        self._source = None  # a generator closes what it has open
 
 
 class Calls:
@@ -143,12 +177,17 @@ class Calls:
     def forget(self, call: Call) -> None:
         """Know a call no more."""
         if self._open.pop(call.number, None):
+            call.abandon()
             self._close(call)
 
     def close(self) -> None:
         """Forget all calls."""
         for call in list(self._open.values()):
             self.forget(call)
+
+
+def _trailers(status: int, sentence: str) -> list[tuple[str, str]]:
+    return [("grpc-status", str(status)), ("grpc-message", quote(sentence, safe=" "))]
 
 
 def _plain(headers: Any) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sampan.client import documents
 from sampan.client.requests import filters_of, quoted
 
 TYPE_CHECKING = False
@@ -127,6 +128,22 @@ class Images:
             headers["X-Registry-Config"] = logins
         return self._client.stream("POST", "/build", query, context or [], headers)
 
+    def ask_about(
+        self, question: str, query: Mapping[str, object], context: Iterable[bytes]
+    ) -> dict[str, str]:
+        """Ask about the Dockerfile of a context: lint, outline, targets, subrequests.describe.
+
+        The answer is BuildKit's: `result.json`, `result.txt`, `result.statuscode`. Not Docker's.
+        """
+        headers = {"Content-Type": "application/x-tar"}
+        asked = {**query, "call": question}
+        response = self._client.open("POST", "/build/call", asked, context, headers)
+        try:
+            answer: dict[str, str] = documents.decode(response.read())
+        finally:
+            response.close()
+        return answer
+
     def pull(
         self, repository: str, tag: str, platform: str = "", authorization: str = ""
     ) -> Iterator[dict[str, Any]]:
@@ -171,7 +188,6 @@ def platform_json(platform: str) -> str | None:
     """
     if not platform:
         return None
-    from sampan.client import documents
     from sampan.spec.platform import Platform
 
     parsed = Platform.parse(platform)

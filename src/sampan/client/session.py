@@ -1,7 +1,7 @@
-"""A session: what the daemon may ask of us while it builds, secrets and SSH agents.
+"""A session: what the daemon may ask of us while it builds; `client.lent` says what that is.
 
 One thread with one poll(2) serves it, on a connection of its own. h2 and protobuf are loaded by
-those builds alone that lend something. Source: buildkit session/secrets, session/sshforward.
+those builds alone that lend something. Source: buildkit session/sshforward.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import os
 import secrets
 import select
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
 from sampan.client.agent import Agent
 from sampan.client.calls import NOT_FOUND, UNIMPLEMENTED, UNKNOWN, Call, Calls
+from sampan.client.lent import FORWARD, PULL, Lent
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.buildkit import session_pb2 as pb
 
@@ -25,24 +25,8 @@ if TYPE_CHECKING:
     from sampan.client.api import Client
     from sampan.client.connection import Connection
 
-_SECRET: Final = "/moby.buildkit.secrets.v1.Secrets/GetSecret"  # noqa: S105 - a path
-_CHECK: Final = "/moby.sshforward.v1.SSH/CheckAgent"
-_FORWARD: Final = "/moby.sshforward.v1.SSH/ForwardAgent"
 _AGENT_ID: Final = "buildkit.ssh.id"
-_DEFAULT: Final = "default"
 _PREFIX: Final = "X-Docker-Expose-Session"
-
-
-@dataclass(frozen=True, slots=True)
-class Lent:
-    """What a build may use."""
-
-    secrets: Mapping[str, Callable[[], bytes]] = field(default_factory=dict, repr=False)
-    agents: Mapping[str, str] = field(default_factory=dict)  # paths of sockets, by id
-
-    def methods(self) -> list[str]:
-        """Return the paths of the calls that we answer."""
-        return [*([_SECRET] if self.secrets else []), *([_CHECK, _FORWARD] if self.agents else [])]
 
 
 class Session:
@@ -129,18 +113,18 @@ class _Service:
     # --- calls -----------------------------------------------------------------------------
 
     def _begin(self, call: Call) -> None:
-        if call.method == _FORWARD:
+        if call.method == FORWARD:
             self._attempt(call, lambda: self._connect(call))
-        elif call.method not in (_SECRET, _CHECK):
+        elif call.method == PULL and self._lent.folders:  # who asks for an archive says no more
+            self._attempt(call, lambda: self._lent.pull(call))
+        elif call.method not in self._lent.methods():
             call.finish(UNIMPLEMENTED, f"unknown method {call.method}")
 
     def _message(self, call: Call, message: bytes) -> None:
-        if call.method == _SECRET:
-            self._attempt(call, lambda: self._secret(call, message))
-        elif call.method == _CHECK:
-            self._attempt(call, lambda: self._check(call, message))
-        elif call.handler is not None:
+        if call.handler is not None:
             self._attempt(call, lambda: self._ask(call, message))
+        elif call.method != FORWARD:
+            self._attempt(call, lambda: self._lent.answer(call, message))
 
     def _attempt(self, call: Call, work: Callable[[], None]) -> None:
         try:
@@ -150,28 +134,10 @@ class _Service:
         except (InvalidArgument, OSError, DecodeError) as error:
             call.finish(UNKNOWN, str(error))
 
-    def _secret(self, call: Call, message: bytes) -> None:
-        name = pb.GetSecretRequest.FromString(message).ID
-        if name not in self._lent.secrets:
-            raise NotFound(f"secret {name}: not found")
-        call.send(pb.GetSecretResponse(data=self._lent.secrets[name]()).SerializeToString())
-        call.finish()
-
-    def _check(self, call: Call, message: bytes) -> None:
-        self._path(pb.CheckAgentRequest.FromString(message).ID)
-        call.send(b"")
-        call.finish()
-
-    def _path(self, name: str) -> str:
-        name = name or _DEFAULT
-        if name not in self._lent.agents:
-            raise InvalidArgument(f"unset ssh forward key {name}")
-        return self._lent.agents[name]
-
     # --- agents ----------------------------------------------------------------------------
 
     def _connect(self, call: Call) -> None:
-        agent = Agent(self._path(call.headers.get(_AGENT_ID, "")))
+        agent = Agent(self._lent.agent(call.headers.get(_AGENT_ID, "")))
         call.handler = agent
         self._agents[agent.fileno()] = call
 

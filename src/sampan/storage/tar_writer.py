@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from sampan.errors import InvalidArgument
@@ -37,6 +37,11 @@ class TarWriter:
 
     def add_file(self, entry: Entry, fd: int) -> None:
         """Write a regular file; zeros take the place of what it loses meanwhile."""
+        for _ in self.adding_file(entry, fd):
+            pass
+
+    def adding_file(self, entry: Entry, fd: int) -> Iterator[None]:
+        """Write a regular file piece by piece; see `add_file`."""
         self.header(entry)
         left = entry.size
         while left:
@@ -47,6 +52,7 @@ class TarWriter:
             left -= len(data)
             if len(self._buffer) >= _FLUSH:
                 self.flush()
+                yield
         self._pad(entry.size)
 
     def header(self, entry: Entry) -> None:

@@ -33,6 +33,7 @@ def test_every_operation_is_served_or_left_out_on_purpose(method: str, path: str
 UNDOCUMENTED = {("POST", "/grpc")}  # Docker's, of its builder
 OWN = {
     ("GET", "/system/check"),
+    ("POST", "/build/call"),
     ("POST", "/system/check"),
     ("GET", "/containers/{}/plugs"),
     ("POST", "/containers/{}/plugs"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -9,8 +11,8 @@ from h2.events import DataReceived, TrailersReceived
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.client.calls import NOT_FOUND, Call, Calls
-from sampan.errors import InvalidArgument
+from sampan.client.calls import NOT_FOUND, UNKNOWN, Call, Calls
+from sampan.errors import InvalidArgument, NotFound
 
 
 class Owner:
@@ -128,3 +130,82 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
             calls.receive(start + data)
         except InvalidArgument:
             pass
+
+
+def test_a_stream_is_made_as_fast_as_it_is_taken() -> None:
+    made: list[int] = []
+
+    def messages() -> Iterator[bytes]:
+        for number in range(40):
+            made.append(number)
+            yield bytes([number]) * 50_000
+
+    class Sender(Owner):
+        def begin(self, call: Call) -> None:
+            call.stream(messages())
+
+    owner = Sender()
+    peer = Peer(owner)
+    peer.exchange()
+    peer.h2.send_headers(
+        1, [(":method", "POST"), (":path", "/a/B"), (":scheme", "http"), (":authority", "x")]
+    )
+    assert owner.calls.receive(peer.h2.data_to_send())
+    assert 1 <= len(made) <= 3  # of 2 MB the window of 64 KiB takes no more
+    peer.exchange()
+    assert len(made) == 40
+    assert peer.trailers["grpc-status"] == "0"
+    assert peer.data == b"".join(framed(bytes([number]) * 50_000) for number in range(40))
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(NotFound("gone"), NOT_FOUND), (OSError("gone"), UNKNOWN)]
+)
+def test_a_stream_that_fails_says_why(error: Exception, status: int) -> None:
+    closed: list[str] = []
+
+    def messages() -> Iterator[bytes]:
+        try:
+            yield b"a"
+            raise error
+        finally:
+            closed.append("closed")
+
+    class Sender(Owner):
+        def begin(self, call: Call) -> None:
+            call.stream(messages())
+
+    peer = Peer(Sender())
+    peer.ask()
+    assert peer.data == framed(b"a")
+    assert (peer.trailers["grpc-status"], peer.trailers["grpc-message"]) == (str(status), "gone")
+    assert closed == ["closed"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_stream_that_nobody_wants_is_let_go(together: bool) -> None:
+    closed: list[str] = []
+
+    def messages() -> Iterator[bytes]:
+        try:
+            while True:
+                yield b"x" * 50_000
+        finally:
+            closed.append("closed")
+
+    class Sender(Owner):
+        def begin(self, call: Call) -> None:
+            call.stream(messages())
+
+    owner = Sender()
+    peer = Peer(owner)
+    peer.exchange()
+    peer.h2.send_headers(
+        1, [(":method", "POST"), (":path", "/a/B"), (":scheme", "http"), (":authority", "x")]
+    )
+    if not together:
+        assert owner.calls.receive(peer.h2.data_to_send())
+    peer.h2.reset_stream(1)
+    assert owner.calls.receive(peer.h2.data_to_send())
+    assert closed == ([] if together else ["closed"])  # one that has not begun has nothing open
+    assert owner.told == ["close"]

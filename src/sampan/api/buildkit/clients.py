@@ -26,6 +26,7 @@ class SessionClient:
         self._session, self._results = session, results
         self.secret, self.forward = session.secret, session.forward
         self.check_agent = session.check_agent
+        self.archive = session.upload
 
     async def credentials(self, reference: Reference) -> Credentials | None:
         """Return what the client shows to the registry of an image."""

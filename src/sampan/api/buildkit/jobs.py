@@ -207,7 +207,8 @@ class Jobs:
         with self.builder.contexts.transfer("") as transfer:
             material = Material(self.builder, job.progress, session, wish, transfer)
             _, recipe = await material.recipe()
-            return await answer(self.builder, wish, recipe, Tree(transfer.spool))
+            nothing = Tree(transfer.spool)
+            return await answer(self.builder, wish.question, wish.options, recipe, nothing)
 
     async def look(self, job: Job, definition: Definition) -> str:
         """Return a name for the files that a definition means."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sampan.api.buildkit.llb import address_of, result_of
-from sampan.api.buildkit.subrequests import QUESTIONS
+from sampan.api.buildkit.subrequests import question_of
 from sampan.build.exporting.options import boolean
 from sampan.errors import InvalidArgument, Unsupported
 from sampan.spec.build import BuildOptions, Limits
@@ -114,9 +114,8 @@ def foreign(frontend: str, attributes: Mapping[str, str]) -> str:
 
 
 def _check(attributes: Mapping[str, str]) -> None:
-    question = attributes.get("requestid", "")
-    if question and question not in QUESTIONS:
-        raise Unsupported(f"unsupported request {question}")
+    if question := attributes.get("requestid"):
+        question_of(question)
     if _true(attributes.get("build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR")):
         raise Unsupported("BUILDKIT_CONTEXT_KEEP_GIT_DIR is not supported")
 

@@ -10,13 +10,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sampan.api.buildkit.options import Wish
 from sampan.api.buildkit.subrequests import DESCRIBE, LINT, OUTLINE, TARGETS
 from sampan.api.buildkit.warnings import answer as lint_answer
 from sampan.build.builder import Builder, Recipe
 from sampan.build.instructions.model import Place
 from sampan.build.outline import Outline, Parameter, Target
 from sampan.build.tree import Tree
+from sampan.spec.build import BuildOptions
 
 _VERSION: Final = b"1.0.0"  # of the form of all answers
 _ANSWERS: Final = ["result.json", "result.txt"]
@@ -29,15 +29,15 @@ _QUESTIONS: Final = {
 
 
 async def answer(
-    builder: Builder, wish: Wish, recipe: Recipe, context: Tree
+    builder: Builder, question: str, options: BuildOptions, recipe: Recipe, context: Tree
 ) -> Mapping[str, bytes]:
     """Return the metadata that answer a question."""
-    if wish.question == LINT:
-        return lint_answer(recipe, await builder.check(wish.options, recipe, context))
-    if wish.question == TARGETS:
+    if question == LINT:
+        return lint_answer(recipe, await builder.check(options, recipe, context))
+    if question == TARGETS:
         return _targets(recipe, await builder.targets(recipe))
-    if wish.question == OUTLINE:
-        return _outline(recipe, await builder.outline(wish.options, recipe, context))
+    if question == OUTLINE:
+        return _outline(recipe, await builder.outline(options, recipe, context))
     return _described()
 
 

@@ -40,6 +40,10 @@ class Context:
         """Yield the archive; none for what is remote."""
         return iter(())
 
+    def recipe(self) -> Iterator[bytes]:
+        """Yield an archive for questions about the Dockerfile: with as little else as may be."""
+        return self.pieces()
+
     def compressed(self) -> Iterator[bytes]:
         """Yield the archive as gzip."""
         import zlib
@@ -75,14 +79,26 @@ class _Folder(Context):
         self._ignore = Ignore(ignore)
 
     def pieces(self) -> Iterator[bytes]:
+        return self._archive(self._walk())
+
+    def recipe(self) -> Iterator[bytes]:
+        names = {self.dockerfile, f"{self.dockerfile}.dockerignore", ".dockerignore"}
+        found = [
+            (name, os.path.join(self._folder, name)) for name in sorted(names - {*self._extra})
+        ]
+        return self._archive(iter(found))
+
+    def _archive(self, found: Iterator[tuple[str, str]]) -> Iterator[bytes]:
         written: list[bytes] = []
         writer = TarWriter(written.append)
         for name, content in self._extra.items():
             writer.add(Entry(os.fsencode(name), REGULAR, 0o600, 0, 0, len(content), 0, b"", 0, 0),
                        content)  # fmt: skip
         if self._folder:
-            for name, path in self._walk():
-                _add(writer, name, path)
+            for name, path in found:
+                for _ in _added(writer, name, path):
+                    yield from written
+                    written.clear()
                 yield from written
                 written.clear()
         writer.close()
@@ -117,7 +133,8 @@ def _name(entry: os.DirEntry[str]) -> str:
     return entry.name
 
 
-def _add(writer: TarWriter, name: str, path: str) -> None:
+def _added(writer: TarWriter, name: str, path: str) -> Iterator[None]:
+    """Add a file; whoever drives this takes what is written between the steps."""
     try:
         status = os.lstat(path)
         kind = _KINDS.get(stat.S_IFMT(status.st_mode))
@@ -139,9 +156,15 @@ def _add(writer: TarWriter, name: str, path: str) -> None:
             1, f"error checking context: no permission to read from '{error.filename}'"
         ) from None
     try:
-        writer.add_file(entry, descriptor)
+        yield from writer.adding_file(entry, descriptor)
     finally:
         os.close(descriptor)
+
+
+def folder_archive(path: str) -> Iterator[bytes]:
+    """Return what a further context is sent as: a folder without what its ignore file means."""
+    root = os.path.realpath(path)
+    return _Folder("", root, _patterns(os.path.join(root, ".dockerignore")), {}).pieces()
 
 
 @contextmanager
@@ -193,7 +216,7 @@ def _of_folder(folder: str, dockerfile: str) -> Context:
         if name.startswith(".." + os.sep):
             with open(path, "rb") as file:
                 name, extra = _hidden_name(), {"": file.read()}
-    patterns = _patterns(root, beside)
+    patterns = _patterns(f"{beside}.dockerignore", os.path.join(root, ".dockerignore"))
     if extra:
         extra = {name: extra[""]}
         patterns.append(name)  # it is in no copy
@@ -231,9 +254,9 @@ def _dockerfile(root: str, given: str) -> str:
     return os.path.realpath(path)
 
 
-def _patterns(root: str, dockerfile: str) -> list[str]:
-    """Return what is left out: by `NAME.dockerignore` beside the Dockerfile, or `.dockerignore`."""
-    for path in (f"{dockerfile}.dockerignore", os.path.join(root, ".dockerignore")):
+def _patterns(*paths: str) -> list[str]:
+    """Return what is left out: what the first of these files says that is there."""
+    for path in paths:
         try:
             with open(path, "rb") as file:
                 return read_ignore(file.read())

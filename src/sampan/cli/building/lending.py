@@ -1,4 +1,4 @@
-"""`--secret` and `--ssh` of `build`: what the daemon may ask of us while it builds.
+"""`--secret`, `--ssh` and folders of `build`: what the daemon may ask of us while it builds.
 
 Source: docker/buildx util/buildflags/secrets.go, ssh.go; buildkit session/secrets/secretsprovider,
 session/sshforward/sshprovider (rules and messages).
@@ -15,13 +15,15 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from sampan.cli.invocation import Exit
-from sampan.client.session import Lent, Session
+from sampan.client.lent import Lent
+from sampan.client.session import Session
 from sampan.errors import InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from sampan.cli.building.further import Further
     from sampan.cli.invocation import Invocation
 
 _LARGEST = 500 << 10  # bytes of a secret
@@ -30,7 +32,9 @@ _STARTED = 10  # seconds until an agent has read its keys
 
 
 @contextmanager
-def lending(cli: Invocation, secrets: Sequence[str], agents: Sequence[str]) -> Iterator[str]:
+def lending(
+    cli: Invocation, secrets: Sequence[str], agents: Sequence[str], further: Further
+) -> Iterator[str]:
     """Serve what the flags say; give the id of the session. Raises Exit."""
     with ExitStack() as stack:
         found = dict(map(_secret, secrets))
@@ -42,7 +46,8 @@ def lending(cli: Invocation, secrets: Sequence[str], agents: Sequence[str]) -> I
                 raise Exit(1, f'duplicate agent ID "{name}"')
             sockets[name] = _socket(name, paths.split(",") if paths else [], stack)
         client = stack.enter_context(cli.new_client())
-        yield stack.enter_context(Session(client, Lent(found, sockets))).id
+        lent = Lent(found, sockets, further.folders, further.layouts)
+        yield stack.enter_context(Session(client, lent)).id
 
 
 def _secret(text: str) -> tuple[str, Callable[[], bytes]]:

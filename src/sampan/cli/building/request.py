@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from sampan.cli.invocation import Exit
 from sampan.cli.registry_auth import encoded
 from sampan.client import documents
 
@@ -15,11 +14,9 @@ if TYPE_CHECKING:
     from sampan.cli.building.context import Context
     from sampan.cli.invocation import Invocation
 
-_ADDRESSES = ("docker-image://", "http://", "https://", "git://", "ssh://", "git@")
 
-
-def query_of(options: Any, context: Context) -> dict[str, object]:
-    """Return the parameters of POST /build."""
+def query_of(options: Any, context: Context, contexts: dict[str, str]) -> dict[str, object]:
+    """Return the parameters of POST /build; `contexts` are the further ones, by name."""
     limits = [options.ulimit[name] for name in sorted(options.ulimit)]
     return {
         "t": options.tag,
@@ -28,7 +25,7 @@ def query_of(options: Any, context: Context) -> dict[str, object]:
         "q": options.quiet,
         "nocache": options.no_cache,
         "nocachefilter": options.no_cache_filter,
-        "contexts": _json(dict(map(_context, options.build_context))),
+        "contexts": _json(contexts),
         "pull": options.pull,
         "rm": options.rm,
         "forcerm": options.force_rm,
@@ -63,16 +60,6 @@ def _argument(text: str) -> tuple[str, str | None]:
     """Return name and value; without a value it is that of this process' environment."""
     name, equals, value = text.partition("=")
     return name, value if equals else os.environ.get(name)
-
-
-def _context(text: str) -> tuple[str, str]:
-    """Return name and address of a further context. Raises Exit for a folder of this machine."""
-    name, equals, what = text.partition("=")
-    if not (name and equals and what):
-        raise Exit(1, f"invalid context value: {text}, expected key=value")
-    if not what.startswith(_ADDRESSES):
-        raise Exit(1, f"{text}: only a client of BuildKit can send further folders and layouts")
-    return name, what
 
 
 def logins(cli: Invocation) -> str:

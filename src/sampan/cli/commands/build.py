@@ -29,10 +29,15 @@ class Options:
     )
     build_arg: list[str] = flag("", "Value of an ARG; NAME alone takes over its value", kind="list")
     build_context: list[str] = flag(
-        "", "Further context, NAME=docker-image://IMAGE or NAME=URL", kind="list"
+        "",
+        "Further context, NAME=FOLDER, NAME=docker-image://IMAGE, NAME=oci-layout://FOLDER[:TAG] or"
+        " NAME=URL",
+        kind="list",
     )
     cache_from: list[str] = flag("", "Images whose steps may be used", kind="slice")
+    call: str = flag("", "What is done: build, check, outline or targets", default="build")
     cgroup_parent: str = flag("", "Parent of the cgroups of steps", default="")
+    check: bool = flag("", "Check the Dockerfile and build nothing: --call=check")
     compress: bool = flag("", "Compress the context on its way")
     cpu_period: int = flag("", "Period of the CPU quota in microseconds", kind="int")
     cpu_quota: int = flag("", "CPU time per period in microseconds", kind="int")
@@ -83,15 +88,20 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
 
     from sampan.cli.building.context import open_context
     from sampan.cli.building.display import chosen
+    from sampan.cli.building.further import Further
     from sampan.cli.building.request import query_of
 
+    if options.check or options.call != "build":
+        return _ask(cli, options, operands[0])
     kind = chosen(cli, options.progress)
+    further = Further(options.build_context)
     with open_context(operands[0], options.file) as context, ExitStack() as stack:
-        query = query_of(options, context)
-        if options.secret or options.ssh:
+        query = query_of(options, context, further.addresses)
+        if options.secret or options.ssh or further.folders or further.layouts:
             from sampan.cli.building.lending import lending
 
-            query["session"] = stack.enter_context(lending(cli, options.secret, options.ssh))
+            lent = lending(cli, options.secret, options.ssh, further)
+            query["session"] = stack.enter_context(lent)
         body = context.compressed() if options.compress else context.pieces()
         image = _build(cli, options, kind, query, body)
     if options.iidfile:
@@ -99,6 +109,24 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
     if options.metadata_file:
         _write(options.metadata_file, _metadata(image))
     return 0
+
+
+def _ask(cli: Invocation, options: Options, operand: str) -> int:
+    """Print what the daemon answers to a question about the Dockerfile."""
+    from sampan.cli.building.context import open_context
+    from sampan.cli.building.further import Further
+    from sampan.cli.building.questions import BUILD, Question
+    from sampan.cli.building.request import query_of
+
+    question = Question(options.call, check=options.check)
+    if question.name == BUILD:
+        options.call = BUILD
+        return run(cli, options, [operand])
+    contexts = Further(options.build_context).addresses
+    with open_context(operand, options.file) as context:
+        query = query_of(options, context, contexts)
+        answer = cli.client.images.ask_about(question.name, query, context.recipe())
+    return question.show(cli.out, answer)
 
 
 def _build(

@@ -1,0 +1,161 @@
+"""What `sampan build` asks of a daemon beside building, and what it sends of its own folders."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import Daemon
+
+pytestmark = [pytest.mark.privileged, pytest.mark.slow]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A context, beside others."""
+    folder = tmp_path / "context"
+    folder.mkdir()
+    return folder
+
+
+def run(daemon: Daemon, *words: str, code: int = 0) -> tuple[str, str]:
+    """Run `sampan build`; return both outputs."""
+    result = subprocess.run(
+        [daemon.programs["sampan"], "build", *words],
+        env={**daemon.environment, "BUILDKIT_PROGRESS": "plain"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == code, result.stderr
+    return result.stdout, result.stderr
+
+
+def images(daemon: Daemon) -> set[str]:
+    return {one["Id"] for one in daemon.request("GET", "/images/json?all=1").json}
+
+
+def test_a_dockerfile_is_checked_and_nothing_is_built(clean: Daemon, folder: Path) -> None:
+    before = images(clean)
+    (folder / "Dockerfile").write_text(
+        "FROM busybox as one\nFROM busybox\nCOPY left /x\nWORKDIR y\nRUN exit 1\n"
+    )
+    (folder / ".dockerignore").write_text("left\n")
+    (folder / "left").touch()
+    said, _ = run(clean, "--check", str(folder), code=1)
+    assert said.startswith(
+        "Check complete, 3 warnings have been found!\n\nWARNING: FromAsCasing - "
+    )
+    assert (
+        "'as' and 'FROM' keywords' casing do not match\n\nDockerfile:1\n--------------------\n"
+        "   1 | >>> FROM busybox as one\n   2 |     FROM busybox\n   3 |     COPY left /x\n"
+    ) in said
+    assert said.index("CopyIgnoredFile") < said.index("WorkdirRelativePath")
+    told = json.loads(run(clean, "--call", "check,format=json,ignorestatus=1", str(folder))[0])
+    assert [one["ruleName"] for one in told["warnings"]] == [
+        "FromAsCasing", "CopyIgnoredFile", "WorkdirRelativePath"]  # fmt: skip
+    (folder / "Dockerfile").write_text("FROM busybox\n")
+    assert run(clean, "--check", str(folder))[0] == "Check complete, no warnings found.\n"
+    (folder / "Dockerfile").write_text("FROM busybox\nNOPE\n")
+    _, said = run(clean, "--check", str(folder), code=1)
+    assert "unknown instruction: NOPE" in said
+    assert images(clean) == before
+
+
+def test_a_dockerfile_is_asked_what_it_takes(clean: Daemon, folder: Path) -> None:
+    (folder / "Dockerfile").write_text(
+        "# one is the first\nFROM busybox AS one\n# WHO is greeted\nARG WHO=me\n"
+        "RUN --mount=type=secret,id=token,required echo $WHO\nFROM one AS two\n"
+    )
+    assert run(clean, "--call=targets", str(folder))[0] == (
+        "TARGET        DESCRIPTION\none           is the first\ntwo (default) \n"
+    )
+    said, _ = run(clean, "--call=outline", "--target=one", "--build-arg=WHO=you", str(folder))
+    assert "BUILD ARG   VALUE   DESCRIPTION\nWHO         you     is greeted\n" in said
+    assert "SECRET   REQUIRED\ntoken    true\n" in said
+    said, _ = run(clean, "--call=outline,format=json", str(folder))
+    assert [one["name"] for one in json.loads(said)["args"]] == ["WHO"]
+    assert "frontend." not in run(clean, "--call=subrequests.describe", str(folder))[0]
+    _, said = run(clean, "--call=nope", str(folder), code=1)
+    assert "unsupported request nope: it is check, outline or targets" in said
+    assert clean.request("POST", "/build/call?call=nope").status == 501
+
+
+def test_only_the_dockerfile_is_sent_with_a_question(clean: Daemon, folder: Path) -> None:
+    (folder / "Dockerfile").write_text("FROM busybox\n")
+    os.mkfifo(folder / "f")
+    (folder / "secret").touch(mode=0o000)
+    (folder / "large").write_bytes(b"")
+    os.truncate(folder / "large", 1 << 40)  # sparse: nobody could send it
+    assert "no warnings" in run(clean, "--check", str(folder))[0]
+
+
+def test_folders_of_the_client_are_contexts(clean: Daemon, folder: Path) -> None:
+    library = folder.parent / "library é"
+    (library / "below").mkdir(parents=True)
+    (library / "below" / "l").write_text("library\n")
+    (library / "large").write_bytes(os.urandom(9 << 20))  # more than windows of HTTP/2
+    (library / "hidden").touch()
+    (library / ".dockerignore").write_text("hidden\n")
+    (library / "link").symlink_to("below/l")
+    (folder / "Dockerfile").write_text(
+        "FROM busybox AS two\nRUN exit 1\nFROM busybox\n"
+        "RUN --mount=from=lib,target=/m ls -A /m; cat /m/link; sha256sum /m/large\n"
+        "COPY --from=two /below /b\nRUN ls /b\n"
+    )
+    words = f"--build-context=lib={library}", f"--build-context=two={library}", str(folder)
+    _, said = run(clean, "-t", "made:1", *words)
+    listed = [line.split(" ", 2)[2] for line in said.splitlines() if " 0." in line and "#" in line]
+    shown = "\n".join(listed)
+    assert ".dockerignore\nbelow\nlarge\nlink\nlibrary\n" in shown
+    assert "hidden" not in shown
+    assert "[context lib] load from client" in said
+    _, said = run(clean, *words)
+    assert said.count("CACHED") == 3, said
+    (library / "hidden").write_text("other")  # it is not sent
+    (library / "below" / "new").touch()
+    _, said = run(clean, *words)
+    assert "CACHED" not in said
+
+
+def test_a_folder_that_cannot_be_read_ends_the_build(clean: Daemon, folder: Path) -> None:
+    (folder / "Dockerfile").write_text("FROM busybox\nCOPY --from=lib /l /l\n")
+    library = folder.parent / "library"
+    library.mkdir()
+    (library / ".dockerignore").write_text("[\n")
+    _, said = run(clean, f"--build-context=lib={library}", str(folder), code=1)
+    assert "syntax error in pattern" in said
+    _, said = run(clean, f"--build-context=lib={folder}/Dockerfile", str(folder), code=1)
+    assert f"failed to get build context path {folder}/Dockerfile: not a directory" in said
+
+
+def test_an_image_of_a_layout_is_a_context(clean: Daemon, folder: Path) -> None:
+    (folder / "Dockerfile").write_text("FROM busybox\nRUN echo laid >/laid\nENV A=b")
+    run(clean, "-t", "made:1", str(folder))
+    saved = clean.request("GET", "/images/made:1/get").body
+    clean.request("DELETE", "/images/made:1")
+    clean.request("POST", "/build/prune?all=1")
+    layout = folder.parent / "layout"
+    with tarfile.open(fileobj=io.BytesIO(saved)) as opened:
+        opened.extractall(layout)
+    [target] = json.loads((layout / "index.json").read_text())["manifests"]
+    (folder / "Dockerfile").write_text("FROM lay\nRUN cat /laid; echo $A\n")
+    for where in (f"{layout}:1", f"{layout}@{target['digest']}", str(layout)):
+        context = f"--build-context=lay=oci-layout://{where}"
+        _, said = run(clean, "--no-cache", context, str(folder))
+        assert "laid\n" in said
+        assert "OCI load from client" in said
+    context = f"--build-context=lay=oci-layout://{folder.parent}/none"
+    _, said = run(clean, context, str(folder), code=1)
+    assert f'oci-layout reference "oci-layout://{folder.parent}/none" could not be resolved' in said
+    blob = layout / "blobs" / "sha256" / target["digest"].removeprefix("sha256:")
+    blob.write_bytes(blob.read_bytes() + b" ")
+    context = f"--build-context=lay=oci-layout://{layout}"
+    _, said = run(clean, context, str(folder), code=1)
+    assert f"the client has another content for {target['digest']}" in said
