@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sampan.build.builder import Recipe
+from sampan.build.built import Recipe
 from sampan.build.tree import Spool, Tree
 from sampan.errors import InvalidArgument
 from sampan.spec.build import BuildOptions

@@ -64,6 +64,33 @@ def test_packages_are_empty_but_for_the_two_front_doors(path: Path) -> None:
     assert path.parent.name in front_doors or not path.read_text().strip()
 
 
+def _imports() -> dict[str, set[str]]:
+    """Return which modules of ours each module names, those for the type checker too."""
+    names = {
+        ".".join(path.relative_to(REPOSITORY / "src").with_suffix("").parts): path
+        for path in MODULES
+        if path.name != "__init__.py"
+    }
+    found: dict[str, set[str]] = {}
+    for name, path in names.items():
+        imported: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                imported |= {node.module or "", *(f"{node.module}.{a.name}" for a in node.names)}
+            elif isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+        found[name] = imported & names.keys()
+    return found
+
+
+def test_no_modules_need_each_other() -> None:
+    imports = _imports()
+    assert len(imports) > 500
+    while leaves := {name for name, needed in imports.items() if not needed}:
+        imports = {name: it - leaves for name, it in imports.items() if name not in leaves}
+    assert imports == {}
+
+
 def test_there_is_no_drawer_for_everything() -> None:
     names = {path.stem for path in MODULES}
     assert not names & {"utils", "util", "common", "helpers", "misc", "manager"}

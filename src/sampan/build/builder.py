@@ -19,7 +19,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final, cast
 
@@ -28,6 +28,7 @@ import msgspec
 from sampan.build.arguments import Arguments, platform_arguments
 from sampan.build.attesting.materials import Materials, Witness
 from sampan.build.backlog import Backlog
+from sampan.build.built import Built, Recipe
 from sampan.build.cache import Cache
 from sampan.build.conditions import read_conditions
 from sampan.build.context import hide_ignored, read_context, read_page, take_dockerfile
@@ -48,7 +49,7 @@ from sampan.build.mounting import Mounting
 from sampan.build.outline import Outline, Target, outline, targets
 from sampan.build.pruning import PruneWish, Usage, default_policies, to_prune, usages
 from sampan.build.remotecache.importing import Imports
-from sampan.build.remotecache.records import INLINE, Blob, Step, write_inline
+from sampan.build.remotecache.records import INLINE, Blob, write_inline
 from sampan.build.rewriting import Squashing
 from sampan.build.shell import Shell
 from sampan.build.solver import Build, Solver, StepFailed
@@ -67,30 +68,6 @@ Messages = AsyncGenerator[ProgressMessage, None]
 _INLINE: Final = "BUILDKIT_INLINE_CACHE"
 _EPOCH: Final = "SOURCE_DATE_EPOCH"
 _LATEST: Final = ((1 << 63) - 1) // 10**9  # seconds that as nanoseconds have 64 bits
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """The text of a Dockerfile, and what it is called."""
-
-    content: bytes
-    name: str
-    ignored: Sequence[str] = ()  # what its build context is without
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """What a build has made, before anybody has it."""
-
-    state: State
-    unused: Sequence[str] = ()  # build arguments that no ARG takes
-    epoch: int | None = None  # SOURCE_DATE_EPOCH, in seconds
-    violations: Sequence[Violation] = ()  # of BuildKit's checks
-    platform: Platform = field(default_factory=Platform.host)  # that it is for
-    steps: Mapping[str, Step] = field(default_factory=dict)  # by the keys of records
-    inline: bool = False  # its configuration tells of the steps
-    materials: Materials = field(default_factory=Materials)
-    recipe: Recipe | None = None
 
 
 class Builder:

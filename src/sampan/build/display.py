@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from sampan.build.built import Built
 from sampan.spec.build import BuildOptions
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.names import short_id
-
-if TYPE_CHECKING:
-    from sampan.build.builder import Built
 
 _RED = "\x1b[91m"  # moby pkg/streamformatter: what a command writes to stderr
 _PLAIN = "\x1b[0m"

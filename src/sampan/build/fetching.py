@@ -10,11 +10,12 @@ import os
 import posixpath
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from sampan.build.attesting.materials import Materials
 from sampan.build.git import is_repository, repository_of
+from sampan.build.instructions.wanted import Wanted
 from sampan.build.places import locate
 from sampan.build.selecting import Chosen, choose, is_wild
 from sampan.build.tree import File, Spool, Tree
@@ -24,9 +25,6 @@ from sampan.spec.digest import parse_digest
 from sampan.storage.compression import plain_chunks
 from sampan.storage.tar_fields import REGULAR
 from sampan.storage.tar_reader import TarReader
-
-if TYPE_CHECKING:
-    from sampan.build.instructions.copy import Wanted
 
 _URL: Final = ("http://", "https://")
 _LIKE_A_PATH: Final = "github.com/"  # a repository as a context alone

@@ -20,10 +20,11 @@ from sampan.build.entitlements import Entitlements
 from sampan.build.faults import mark
 from sampan.build.fetching import Sources
 from sampan.build.graph import Needed, Plan, stage_from
-from sampan.build.instructions import copy as copying
 from sampan.build.instructions import metadata, model
 from sampan.build.instructions import run as running
+from sampan.build.instructions.copy import Copying
 from sampan.build.instructions.mounts import read_mount
+from sampan.build.instructions.wanted import expand, key_of_words
 from sampan.build.layer import Item, write_layer
 from sampan.build.mounting import Mounting
 from sampan.build.places import locate
@@ -340,17 +341,17 @@ class _StageRun:
 
     async def _copy(self, scope: metadata.Scope, it: model.Copy) -> State:
         build, state = self._build, scope.state
-        wanted = copying.expand(scope, it)
+        wanted = expand(scope, it)
         if it.origin:
             wanted = replace(wanted, origin=await self._origin(it.origin) or "")
         text = f"{_shell(state.config)} #(nop) {wanted.text} in {wanted.destination} "
         # Of another state nothing changes while its layers are the same: then no file is read.
-        short = copying.key_of_words(state.chain, wanted) if it.origin else None
+        short = key_of_words(state.chain, wanted) if it.origin else None
         record = await self._find(short, state) if short else None
         if record is not None:
             self._voice.cached()
             return await self._layered(state, record, text)
-        copy = copying.Copying(build.worker, state.chain, wanted)
+        copy = Copying(build.worker, state.chain, wanted)
         key = await copy.choose(build.sources, build.context)
         async with build.cache.turn(key):
             record = await self._find(key, state)

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from sampan.build.builder import Builder, Recipe
+from sampan.build.builder import Builder
+from sampan.build.built import Recipe
 from sampan.build.display import Display
 from sampan.build.instructions.metadata import is_signal
 from sampan.build.pruning import PruneWish

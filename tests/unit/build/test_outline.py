@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from sampan.build.builder import Recipe
+from sampan.build.built import Recipe
 from sampan.build.outline import Outline, Target
 from sampan.build.tree import Spool, Tree
 from sampan.spec.build import BuildOptions

@@ -16,7 +16,8 @@ from sampan.build.attesting.provenance import Request, provenance
 from sampan.build.attesting.scanning import Scanner
 from sampan.build.attesting.statements import Attestation
 from sampan.build.attesting.wishes import AttestationWishes, ProvenanceWish
-from sampan.build.builder import Builder, Built
+from sampan.build.builder import Builder
+from sampan.build.built import Built
 from sampan.build.exporting.outputs import Result
 from sampan.build.worker import Worker
 

@@ -8,7 +8,7 @@ from typing import Final
 from sampan.api.buildkit.layouts import archive_of
 from sampan.api.buildkit.material import fetch_folder
 from sampan.api.buildkit.sessions import Session
-from sampan.build.builder import Built
+from sampan.build.built import Built
 from sampan.build.state import State
 from sampan.build.tree import Tree
 from sampan.distribution.credentials import Credentials

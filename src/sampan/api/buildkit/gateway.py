@@ -20,7 +20,7 @@ from sampan.api.buildkit.jobs import Job, Jobs, Returned
 from sampan.api.buildkit.llb import CAPABILITIES, definition_of
 from sampan.api.buildkit.options import foreign, is_ours, wish_of
 from sampan.api.buildkit.views import View
-from sampan.build.builder import Built
+from sampan.build.built import Built
 from sampan.errors import InvalidArgument, NotFound, Unsupported
 from sampan.spec.buildkit import gateway_pb2 as pb
 

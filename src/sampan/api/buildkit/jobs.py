@@ -30,7 +30,8 @@ from sampan.api.buildkit.questions import answer
 from sampan.api.buildkit.sessions import Session, Sessions
 from sampan.api.buildkit.views import View
 from sampan.api.buildkit.warnings import warnings
-from sampan.build.builder import Builder, Built, Recipe
+from sampan.build.builder import Builder
+from sampan.build.built import Built, Recipe
 from sampan.build.exporting.outlet import Outlet
 from sampan.build.remotecache.importing import Imports
 from sampan.build.tree import Tree

@@ -19,7 +19,8 @@ from sampan.api.buildkit.options import Wish
 from sampan.api.buildkit.progress import Progress, Vertex
 from sampan.api.buildkit.sessions import Session
 from sampan.api.buildkit.subrequests import LINT
-from sampan.build.builder import Builder, Recipe
+from sampan.build.builder import Builder
+from sampan.build.built import Recipe
 from sampan.build.git import is_repository
 from sampan.build.ignore import read_ignore
 from sampan.build.kept import Transfer

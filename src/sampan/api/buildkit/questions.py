@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from sampan.api.buildkit.subrequests import DESCRIBE, LINT, OUTLINE, TARGETS
 from sampan.api.buildkit.warnings import answer as lint_answer
-from sampan.build.builder import Builder, Recipe
+from sampan.build.builder import Builder
+from sampan.build.built import Recipe
 from sampan.build.instructions.model import Place
 from sampan.build.outline import Outline, Parameter, Target
 from sampan.build.tree import Tree

@@ -15,7 +15,7 @@ from typing import Any, Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sampan.api.buildkit.progress import Progress, Vertices
-from sampan.build.builder import Built
+from sampan.build.built import Built
 from sampan.build.display import Exporting, Voices
 from sampan.spec.buildkit import control_pb2 as pb
 from sampan.spec.docker.images import ProgressMessage

@@ -17,7 +17,7 @@ from typing import Any, Final
 from sampan.build.attesting.materials import Materials
 from sampan.build.attesting.statements import Attestation, digest_set, package_url
 from sampan.build.attesting.wishes import ProvenanceWish
-from sampan.build.builder import Built
+from sampan.build.built import Built
 from sampan.errors import InvalidArgument
 from sampan.http.urls import redacted
 from sampan.spec.image import timestamp

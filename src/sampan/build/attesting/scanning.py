@@ -14,7 +14,7 @@ import msgspec
 
 from sampan.build.attesting.statements import Attestation
 from sampan.build.attesting.wishes import SbomWish
-from sampan.build.builder import Built
+from sampan.build.built import Built
 from sampan.build.layer import Item, write_layer
 from sampan.build.places import locate
 from sampan.build.state import with_path

@@ -15,7 +15,8 @@ from typing import Final
 import msgspec
 
 from sampan.build.attesting.statements import Attestation, encode, package_url, subject
-from sampan.build.builder import Builder, Built
+from sampan.build.builder import Builder
+from sampan.build.built import Built
 from sampan.build.exporting.assembling import Assembly, Product, Stater, assemble
 from sampan.build.exporting.options import Wishes, boolean
 from sampan.build.exporting.outlet import Destination, Outlet, Packed

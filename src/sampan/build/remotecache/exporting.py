@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from sampan.build.builder import Built
+from sampan.build.built import Built
 from sampan.build.exporting.assembling import encoded
 from sampan.build.exporting.options import boolean
 from sampan.build.remotecache.records import (

@@ -7,7 +7,7 @@ import pytest
 from sampan.build.attesting.materials import Materials
 from sampan.build.attesting.provenance import Request, provenance
 from sampan.build.attesting.wishes import ProvenanceWish
-from sampan.build.builder import Built, Recipe
+from sampan.build.built import Built, Recipe
 from sampan.build.instructions.model import Mount
 from sampan.build.state import State
 from sampan.errors import InvalidArgument

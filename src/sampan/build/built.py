@@ -1,0 +1,36 @@
+"""What a build starts from and what it has made, before anybody has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sampan.build.attesting.materials import Materials
+from sampan.build.linting import Violation
+from sampan.build.remotecache.records import Step
+from sampan.build.state import State
+from sampan.spec.platform import Platform
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The text of a Dockerfile, and what it is called."""
+
+    content: bytes
+    name: str
+    ignored: Sequence[str] = ()  # what its build context is without
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a build has made, before anybody has it."""
+
+    state: State
+    unused: Sequence[str] = ()  # build arguments that no ARG takes
+    epoch: int | None = None  # SOURCE_DATE_EPOCH, in seconds
+    violations: Sequence[Violation] = ()  # of BuildKit's checks
+    platform: Platform = field(default_factory=Platform.host)  # that it is for
+    steps: Mapping[str, Step] = field(default_factory=dict)  # by the keys of records
+    inline: bool = False  # its configuration tells of the steps
+    materials: Materials = field(default_factory=Materials)
+    recipe: Recipe | None = None
