@@ -45,10 +45,11 @@ class FakeDatabase:
 
     def __init__(self) -> None:
         self.connection = sqlite3.connect(":memory:", check_same_thread=False)
+        self._lock = threading.Lock()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        with self.connection:
+        with self._lock, self.connection:
             yield self.connection
 
 

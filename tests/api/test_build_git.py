@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -48,13 +49,13 @@ def publish(folder: Path) -> None:
     git(bare, "update-server-info")
 
 
-def build(daemon: Daemon, folder: Path, *lines: str) -> str:
+def build(daemon: Daemon, folder: Path, *lines: str, tag: str = "made") -> str:
     """Build with the command line; return what it says, also of failures."""
     place = folder / "recipe"
     place.mkdir(exist_ok=True)
     (place / "Dockerfile").write_text("FROM busybox\n" + "\n".join(lines))
     done = subprocess.run(
-        [daemon.programs["sampan"], "build", "--no-cache", str(place)],
+        [daemon.programs["sampan"], "build", "--no-cache", "-t", tag, str(place)],
         env={**os.environ, **daemon.environment},
         capture_output=True,
         text=True,
@@ -119,14 +120,28 @@ def test_the_history_comes_along_if_it_is_asked_for(
     assert git(Path(upper, "src"), *where, "log", "--format=%H") == head
 
 
-def test_a_password_in_an_address_is_not_in_the_history(
+def test_a_password_in_an_address_is_told_to_nobody_but_its_server(
     clean: Daemon, web: str, tmp_path: Path
 ) -> None:
     commit(tmp_path / "one", a="1\n")
     publish(tmp_path / "one")
     url = f"{web}/one.git".replace("://", "://captain:hunter2@")
-    look = "RUN grep xxxxx:xxxxx@ /src/.git/config && ! grep -r hunter2 /src && echo $((20 + 22))"
-    assert "\n42\n" in build(clean, tmp_path, f"ADD --keep-git-dir=true {url} /src", look)
+    look = "RUN grep xxxxx:xxxxx@ /src/.git/config && ! grep -r hunter[2] /src && echo $((20 + 22))"
+    add = f"ADD --keep-git-dir=true {url} /src"
+    page = f'ADD ["{web}/one.git/HEAD", "/page"]'.replace("://", "://captain:hunter2@")
+    told = [build(clean, tmp_path, add, page, look, tag="told")]
+    assert "\n42\n" in told[0]
+    told += [
+        build(clean, tmp_path, f"ADD {url}{wrong} /src")
+        for wrong in ("#nothing", "?checksum=" + "0" * 40, "/none.git", "?what=1")
+    ]
+    told.append(build(clean, tmp_path, f"ADD {url}/refs/ /src/"))
+    assert [text for text in told if "hunter2" in text] == []
+    history = clean.request("GET", "/images/told/history").json
+    assert [row for row in history if "xxxxx:xxxxx@" in row["CreatedBy"]]
+    kept = clean.request("GET", "/images/told/get").body
+    assert b"hunter2" not in kept + json.dumps(history).encode()
+    assert "hunter2" not in clean.log
 
 
 def test_cve_2019_13139_2022_39253_a_submodule_is_neither_an_option_nor_a_path_of_the_host(

@@ -12,6 +12,7 @@ from sampan.build.dockerfile import Dockerfile
 from sampan.build.graph import Needed
 from sampan.build.instructions import model
 from sampan.errors import InvalidArgument
+from sampan.http.urls import redacted_text
 from sampan.spec.reference import Reference
 
 SCRATCH: Final = "scratch"
@@ -27,9 +28,14 @@ def chapter_of(dockerfile: Dockerfile, needed: Needed) -> Chapter:
     return Chapter(name, works + bool(base_of(needed)))
 
 
+def text_of(it: model.Instruction) -> str:
+    """Return a step as its Dockerfile has it, without the passwords of what it fetches."""
+    return redacted_text(it.place.text) if isinstance(it, model.Copy) else it.place.text
+
+
 def work_of(it: model.Instruction) -> str:
     """Return how a step is called; "" if it does not count."""
-    return it.place.text if isinstance(it, _WORKS) else ""
+    return text_of(it) if isinstance(it, _WORKS) else ""
 
 
 def base_of(needed: Needed) -> str:

@@ -21,6 +21,7 @@ from sampan.build.selecting import Chosen, choose, is_wild
 from sampan.build.tree import File, Spool, Tree
 from sampan.build.worker import Worker
 from sampan.errors import InvalidArgument, NotFound
+from sampan.http.urls import redacted
 from sampan.spec.digest import parse_digest
 from sampan.storage.compression import plain_chunks
 from sampan.storage.tar_fields import REGULAR
@@ -156,7 +157,7 @@ class Sources:
             raise InvalidArgument("unsupported digest algorithm")
         name = posixpath.basename(unquote(urlsplit(url).path)).encode()
         if not name and wanted.destination.endswith("/"):
-            raise InvalidArgument(f"cannot determine filename from url: {url}")
+            raise InvalidArgument(f"cannot determine filename from url: {redacted(url)}")
         file = File(REGULAR, 0o600)
 
         def read(fd: int) -> None:
@@ -175,7 +176,8 @@ class Sources:
         await self._worker.download(url, read)
         if checksum and checksum != f"sha256:{file.digest.hex()}":
             raise InvalidArgument(
-                f"digest mismatch {url}: sha256:{file.digest.hex()} (expected: {checksum})"
+                f"digest mismatch {redacted(url)}: sha256:{file.digest.hex()}"
+                f" (expected: {checksum})"
             )
         self._materials.pages[url] = f"sha256:{file.digest.hex()}"
         chosen = Chosen(name or b"download", file, self._spool)

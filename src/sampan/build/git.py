@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 from msgspec.structs import replace
 
 from sampan.errors import InvalidArgument
+from sampan.http.urls import redacted
 from sampan.spec.build import Repository
 
 _SCHEMES: Final = ("git://", "ssh://")
@@ -57,7 +58,7 @@ def parse_repository(address: str) -> Repository:
     if url.startswith("github.com/"):
         url = f"https://{url}"
     if url.startswith("-") or any(ord(letter) < 33 for letter in url):
-        raise InvalidArgument(f"invalid repository: {url!r}")
+        raise InvalidArgument(f"invalid repository: {redacted(url)!r}")
     if ref and (not _REF.fullmatch(ref) or ".." in ref):
         raise InvalidArgument(f"invalid reference of a repository: {ref!r}")
     if checksum and not _CHECKSUM.fullmatch(checksum):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from sampan.build.arguments import Arguments
 from sampan.build.attesting.materials import Materials
 from sampan.build.cache import Cache, Record, key_of
-from sampan.build.chapters import SCRATCH, base_of, chapter_of, work_of
+from sampan.build.chapters import SCRATCH, base_of, chapter_of, text_of, work_of
 from sampan.build.contexts import Contexts
 from sampan.build.display import Speaker, Voices
 from sampan.build.dockerfile import Dockerfile, Stage, parse_triggers
@@ -132,7 +132,7 @@ class _StageRun:
         state = await self._begin(number)
         for it in stage.instructions:
             number += 1
-            self._voice.step(number, it.place.text, work_of(it))
+            self._voice.step(number, text_of(it), work_of(it))
             state = await self._step(state, it)
         self._voice.image(state.id())
         return state

@@ -15,6 +15,7 @@ from sampan.build import words
 from sampan.build.faults import Fault, mark
 from sampan.build.shell import Shell
 from sampan.errors import InvalidArgument
+from sampan.http.urls import redacted_text
 
 _DIRECTIVE: Final = re.compile(r"#[ \t]*([a-zA-Z][a-zA-Z0-9]*)[ \t]*=[ \t]*(.*?)[ \t\r]*")
 _DIRECTIVES: Final = ("syntax", "escape", "check")
@@ -85,7 +86,7 @@ class Source:
         rule = "--------------------"
         shown = [
             f"{number:4d} | {'>>>' if first <= number <= last else '   '} {text}".rstrip()
-            for number, text in enumerate(self.lines[start - 1 : end], start)
+            for number, text in enumerate(map(redacted_text, self.lines[start - 1 : end]), start)
         ]
         return "\n".join([f"{self.name}:{first}", rule, *shown, rule])
 

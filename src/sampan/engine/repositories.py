@@ -6,28 +6,26 @@ a file here.
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
 import shutil
 import tarfile
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 from sampan.engine.blocking import blocking
+from sampan.engine.git import Git
 from sampan.engine.images.feeding import from_pipe, through_pipe
-from sampan.errors import InvalidArgument, NotFound, Unsupported, Upstream
+from sampan.errors import InvalidArgument, Upstream
 from sampan.http.urls import redacted
 from sampan.spec.build import Repository
 
 T = TypeVar("T")
-_READ: Final = 256 << 10
-_SENTENCE: Final = 2000  # letters of what git says
 # Files are taken as they are, whatever .gitattributes of the repository says.
 _PREFIX: Final = "sampan-git-"
 _YOUNG: Final = 3600.0  # seconds
@@ -86,7 +84,7 @@ class _Cloning(Generic[T]):
         self._count += 1
         if self._count > _MODULES or not depth:
             raise InvalidArgument("the repository has too many submodules")
-        git = _Git(self._folder / str(self._count))
+        git = Git(self._folder / str(self._count))
         await blocking(git.folder.mkdir)
         await git.run("init", "-q", "--bare", ".")
         await blocking(_write, git.folder / "info/attributes", _ATTRIBUTES)
@@ -104,9 +102,7 @@ class _Cloning(Generic[T]):
         return result
 
 
-async def submodules(
-    git: _Git, repository: Repository, commit: str
-) -> list[tuple[str, Repository]]:
+async def submodules(git: Git, repository: Repository, commit: str) -> list[tuple[str, Repository]]:
     """Return the submodules of a commit, below the folder that is asked for, with their places."""
     try:
         said = await git.run(
@@ -143,13 +139,15 @@ def module_url(parent: str, url: str) -> str:
                 above, slash, _ = base.rpartition("/")
                 base, colon, _ = (above, "", "") if slash else base.rpartition(":")
                 if not base or base.endswith(("/", ":")):
-                    raise InvalidArgument(f"invalid submodule: {url!r} leads out of {parent!r}")
+                    raise InvalidArgument(
+                        f"invalid submodule: {redacted(url)!r} leads out of {redacted(parent)!r}"
+                    )
                 base += colon
             elif part != ".":
                 base += part if base.endswith(":") else f"/{part}"
         url = base
     if url.startswith("-") or any(ord(letter) < 33 for letter in url):
-        raise InvalidArgument(f"invalid submodule: {url!r}")
+        raise InvalidArgument(f"invalid submodule: {redacted(url)!r}")
     return url
 
 
@@ -173,110 +171,3 @@ def _write_git(folder: Path, into: int) -> None:
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(text, "ascii")
-
-
-class _Git:
-    """The program git in a repository of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._environment = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": str(folder),
-            "GIT_DIR": str(folder),
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_GLOBAL": "/dev/null",
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ASKPASS": "/bin/false",
-            "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
-            "GIT_ALLOW_PROTOCOL": "http:https:git:ssh",
-            "LC_ALL": "C",
-        }
-        for name in ("http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY"):
-            if name in os.environ:
-                self._environment[name] = os.environ[name]
-
-    async def fetch(self, repository: Repository) -> str:
-        """Fetch a commit; return its id."""
-        url, ref = repository.url, repository.ref or "HEAD"
-        try:
-            await self.run("fetch", "-q", "--depth=1", "--no-tags", "--", url, ref)
-            return await self.run("rev-parse", "--verify", "FETCH_HEAD^{commit}")
-        except Upstream as error:
-            shallow = error
-        # A commit that no reference names, or a server that cannot send a part.
-        try:
-            if not repository.ref:
-                await self.run("fetch", "-q", "--no-tags", "--", url, ref)
-                return await self.run("rev-parse", "--verify", "FETCH_HEAD^{commit}")
-            await self.run("fetch", "-q", "--", url, "+refs/*:refs/remotes/origin/*")
-        except Upstream:
-            raise shallow from None
-        plain = ref.removeprefix("refs/")
-        for name in (ref, f"origin/{plain}", f"origin/heads/{ref}", f"origin/tags/{ref}"):
-            with suppress(Upstream):
-                return await self.run("rev-parse", "-q", "--verify", f"{name}^{{commit}}")
-        raise NotFound(f"repository does not contain ref {ref}")
-
-    async def run(self, *words: str) -> str:
-        """Return what a command of git prints. Raises Upstream with what it complains of."""
-        process = await self._start(*words)
-        try:
-            out, said = await process.communicate()
-        except BaseException:
-            await _end(process)
-            raise
-        if process.returncode:
-            raise Upstream(f"git {words[0]}: {_sentence(said)}")
-        return out.decode("utf-8", "surrogateescape").strip()
-
-    async def settle(self, repository: Repository, commit: str) -> None:
-        """Make it what belongs to a working tree of a commit."""
-        await self.run("update-ref", "--no-deref", "HEAD", commit)
-        await self.run("read-tree", commit)
-        for name, value in (
-            ("core.bare", "false"),
-            ("remote.origin.url", redacted(repository.url)),
-            ("remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"),
-        ):
-            await self.run("config", name, value)
-
-    async def archive(self, commit: str, folder: str, prefix: str = "") -> AsyncIterator[bytes]:
-        """Yield the archive of a commit, or of a folder in it."""
-        words = ("archive", "--format=tar", f"--prefix={prefix}", f"{commit}:{folder}")
-        process = await self._start(*words)
-        if process.stdout is None or process.stderr is None:
-            raise Upstream("git has no output")
-        try:
-            while data := await process.stdout.read(_READ):
-                yield data
-            said = await process.stderr.read()
-            if await process.wait():
-                raise InvalidArgument(f"git archive: {_sentence(said)}")
-        finally:
-            await _end(process)
-
-    async def _start(self, *words: str) -> asyncio.subprocess.Process:
-        try:
-            return await asyncio.create_subprocess_exec(
-                "git",
-                *words,
-                cwd=self.folder,
-                env=self._environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )
-        except FileNotFoundError as error:
-            raise Unsupported("the program git is not installed") from error
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    with suppress(ProcessLookupError):
-        process.kill()
-    await process.wait()
-
-
-def _sentence(said: bytes) -> str:
-    lines = [line for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
-    return "; ".join(lines)[:_SENTENCE] or "failed"

@@ -12,6 +12,7 @@ from sampan.errors import InvalidArgument
 PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")
 _ADDRESS6 = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?")
+_IN_TEXT = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]*://[^\s"',]+""")
 _LENGTH = 16 << 10
 _SAFE = "!#$%&'()*+,/:;=?@[]~"  # what may stand in a target; the rest is escaped
 
@@ -35,10 +36,10 @@ class Url:
             parts = urlsplit(text)
             scheme, host, port = parts.scheme.lower(), parts.hostname or "", parts.port
         except ValueError as error:
-            raise InvalidArgument(f"invalid address: {text[:200]!r}") from error
+            raise InvalidArgument(f"invalid address: {redacted(text)[:200]!r}") from error
         known = _HOST.fullmatch(host) or (":" in host and _ADDRESS6.fullmatch(host))
         if scheme not in PORTS or not known or port == 0:
-            raise InvalidArgument(f"invalid address: {text[:200]!r}")
+            raise InvalidArgument(f"invalid address: {redacted(text)[:200]!r}")
         target = parts.path or "/"
         if parts.query:
             target += f"?{parts.query}"
@@ -67,7 +68,7 @@ class Url:
         try:
             return type(self).parse(urljoin(str(self), location.strip()))
         except ValueError as error:
-            raise InvalidArgument(f"invalid address: {location[:200]!r}") from error
+            raise InvalidArgument(f"invalid address: {redacted(location)[:200]!r}") from error
 
     def with_query(self, query: str) -> Url:
         """Return the address with more in its query."""
@@ -92,3 +93,8 @@ def redacted(text: str) -> str:
     name, _, host = parts.netloc.rpartition("@")
     hidden = "xxxxx:xxxxx" if ":" in name else "xxxxx"
     return urlunsplit(parts._replace(netloc=f"{hidden}@{host}"))
+
+
+def redacted_text(text: str) -> str:
+    """Return text in which addresses stand without passwords."""
+    return _IN_TEXT.sub(lambda found: redacted(found[0]), text)

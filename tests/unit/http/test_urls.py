@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
-from sampan.http.urls import Url, redacted
+from sampan.http.urls import Url, redacted, redacted_text
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,13 @@ def test_any_text_is_an_address_that_can_be_sent_or_is_refused(text: str) -> Non
 )
 def test_others_see_no_passwords(text: str, shown: str) -> None:
     assert redacted(text) == shown
+
+
+def test_text_tells_no_passwords() -> None:
+    text = 'ADD ["https://user:secret@host/x.git#main", "/src"]\nADD  git@host:x https://t@h /'
+    assert redacted_text(text) == (
+        'ADD ["https://xxxxx:xxxxx@host/x.git#main", "/src"]\nADD  git@host:x https://xxxxx@h /'
+    )
+    with pytest.raises(InvalidArgument) as caught:
+        Url.parse("ftp://user:secret@host/x")
+    assert "secret" not in str(caught.value)

@@ -20,6 +20,7 @@ from sampan.build.selecting import Chosen
 from sampan.build.tree import File, Tree, folder
 from sampan.build.worker import Worker
 from sampan.errors import InvalidArgument, NotFound
+from sampan.http.urls import redacted
 
 
 class Copying:
@@ -42,7 +43,9 @@ class Copying:
         except NotFound as error:
             where = "" if it.origin else "file not found in build context or excluded by"
             where = f"{where} .dockerignore: " if where else ""
-            raise InvalidArgument(f"{wanted.name} failed: {where}stat {source}: {error}") from error
+            raise InvalidArgument(
+                f"{wanted.name} failed: {where}stat {redacted(source)}: {error}"
+            ) from error
         if wanted.documents:
             await self._worker.call(lambda: self._documents(context))
         if wanted.chown:

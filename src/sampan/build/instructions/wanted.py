@@ -17,6 +17,7 @@ from sampan.build.instructions.metadata import Scope
 from sampan.build.selecting import Chosen
 from sampan.build.shell import Shell
 from sampan.errors import InvalidArgument
+from sampan.http.urls import redacted
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class Wanted:
     @property
     def text(self) -> str:
         """What the history says."""
-        return f"{self.name} {' '.join([*self.sources, *(n for n, _ in self.documents)])}"
+        sources = map(redacted, self.sources)
+        return f"{self.name} {' '.join([*sources, *(n for n, _ in self.documents)])}"
 
 
 def expand(scope: Scope, it: model.Copy) -> Wanted:
