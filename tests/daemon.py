@@ -140,8 +140,15 @@ class Daemon:
         """Ask the daemon to end, and wait for it."""
         if self.process:
             self.process.terminate()
-            self.process.wait(PATIENCE)
+            if self.process.wait(PATIENCE) == 0:
+                assert not self.claim.exists()
             self.process = None
+
+    @property
+    def claim(self) -> Path:
+        """The file by which a daemon claims its network namespace."""
+        namespace = os.stat(f"/run/netns/{self.namespace}").st_ino
+        return Path("/run", f"sampan-network-{namespace}.lock")
 
     def request(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -286,8 +293,7 @@ def running(
         raise
     finally:
         daemon.kill()
-        claim = f"sampan-network-{os.stat(f'/run/netns/{namespace}').st_ino}.lock"
-        Path("/run", claim).unlink(missing_ok=True)  # of one that was killed
+        daemon.claim.unlink(missing_ok=True)  # of one that was killed
         subprocess.run(["ip", "netns", "del", namespace], check=True)
         if os.path.ismount(daemon.data_root):
             subprocess.run(["umount", "--lazy", daemon.data_root], check=True)

@@ -6,6 +6,7 @@ hold it, however they end. This module runs in the supervisor: it imports little
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -15,6 +16,7 @@ from sampan.daemon.flags import UsageError
 NAME = "lock"
 SECONDS, PAUSE = 5.0, 0.05  # for a daemon whose supervisor was killed to notice that, and to end
 NAMESPACES = "/run"  # only root makes files there
+NETWORK, ENDING = "sampan-network-", ".lock"
 
 
 class Claim:
@@ -47,12 +49,33 @@ def claim_network(folder: str = NAMESPACES) -> Claim:
     A daemon takes interfaces and rules with its mark that it has no record of for left over, and
     removes them. Of two daemons in one namespace each would remove the other's.
     """
+    _sweep(folder)
     namespace = os.stat("/proc/self/ns/net").st_ino
     return _claim(
-        os.path.join(folder, f"sampan-network-{namespace}.lock"),
+        os.path.join(folder, f"{NETWORK}{namespace}{ENDING}"),
         "another daemon keeps its networks in this network namespace, and would lose them; start "
         "this one in a network namespace of its own (`nsenter --net=/run/netns/NAME`)",
     )
+
+
+def _sweep(folder: str) -> None:
+    """Remove the claims of daemons that were killed: nobody may ever claim their namespaces again.
+
+    What is locked is somebody's. What is not is removed under its lock, so whoever opened it
+    meanwhile finds it gone and looks again.
+    """
+    for name in os.listdir(folder):
+        if not (name.startswith(NETWORK) and name.endswith(ENDING)):
+            continue
+        path = os.path.join(folder, name)
+        with contextlib.suppress(OSError):  # it is claimed, or gone, or a link
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(fd).st_nlink:
+                    os.unlink(path)
+            finally:
+                os.close(fd)
 
 
 def _claim(path: str, refusal: str) -> Claim:

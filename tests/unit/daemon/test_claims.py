@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,42 @@ def test_the_claim_of_a_killed_process_is_no_claim(tmp_path: Path) -> None:
     other.wait()
     other.stdout.close()
     claim_run_root(str(tmp_path)).release()
+
+
+def test_the_claims_of_killed_daemons_on_networks_that_are_no_more_go(tmp_path: Path) -> None:
+    for namespace in (1, 2, 3):
+        (tmp_path / f"sampan-network-{namespace}.lock").write_text("1\n")
+    (tmp_path / "sampan-network-4.lock").symlink_to(tmp_path / "other")
+    (tmp_path / "other").touch()
+    with (tmp_path / "sampan-network-2.lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        claim = claim_network(str(tmp_path))
+        own = f"sampan-network-{os.stat('/proc/self/ns/net').st_ino}.lock"
+        there = {"sampan-network-2.lock", "sampan-network-4.lock", "other", own}
+        assert {path.name for path in tmp_path.iterdir()} == there
+        claim.release()
+        assert {path.name for path in tmp_path.iterdir()} == there - {own}
+
+
+def test_a_claim_that_is_being_swept_is_claimed_anew(tmp_path: Path) -> None:
+    """Of many that claim and let go at once, sweeping one another's, one holds it at a time."""
+    holders: list[str] = []
+
+    def claim_often(name: str) -> None:
+        for _ in range(50):
+            try:
+                held = claim_network(str(tmp_path))
+            except UsageError:
+                continue
+            holders.append(name)
+            assert holders == [name]
+            holders.clear()
+            held.release()
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(claim_often, str(number)) for number in range(4)]:
+            done.result()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_killed_supervisor_left_to_its_children_is_waited_for(tmp_path: Path) -> None:
