@@ -16,7 +16,7 @@ from sampan.errors import Conflict, InvalidArgument, Unavailable
 from sampan.registry.metadata import DatabaseAway, Metadata
 from sampan.registry.patterns import Pattern
 from sampan.registry.postgresql import PostgresMetadata, translated
-from sampan.registry.quotas import Quota
+from sampan.registry.quotas import Quota, Use
 from sampan.registry.registry import Registry, Shared
 from sampan.registry.retention import Rule
 from sampan.registry.sqlite import SqliteMetadata
@@ -316,6 +316,40 @@ def test_a_quota_is_one_for_all(shared: Port) -> None:
     with ThreadPoolExecutor(6) as pool:
         statuses = list(pool.map(put, range(10)))
     assert sorted(statuses) == [201] * 3 + [403] * 7
+
+
+def test_uploads_that_are_not_finished_count_for_all(shared: Port) -> None:
+    shops = [shared.open(name) for name in ("one", "two")]
+    for shop in shops:
+        shop.registry.quotas.define([Quota(Pattern("team/**"), 1000, together=True)])
+    place = shops[0].begin("team/a")
+    assert shops[0].ask("PATCH", place, b"x" * 600).status == 202
+    other = shops[1].begin("team/b")
+    assert shops[1].ask("PATCH", other, b"y" * 401).status == 403
+    receiver = shops[1].registry.uploads.receive("team/a", place.rpartition("/")[2], more=400)
+    assert shops[0].ask("POST", "/v2/team/b/blobs/uploads/").status == 403
+    receiver.close()
+    assert shops[1].ask("PUT", f"{place}?digest={sha(b'x' * 600)}").status == 201
+    shared.close()
+    (use,) = _defined(shared.open("three"))
+    assert (use.used, use.unfinished) == (600, 0)
+
+
+def test_the_first_to_start_counts_the_uploads_that_are_there(port: Port) -> None:
+    for _ in range(2):
+        shop = port.open()
+        _defined(shop)
+        assert shop.ask("PATCH", shop.begin("team/a"), b"x" * 300).status == 202
+        with shop.registry.metadata.change() as database:  # as a kill in a request leaves it
+            database.execute("UPDATE uploads SET size = 900")
+        port.close()
+    (use,) = _defined(port.open())
+    assert (use.used_uploads, use.unfinished) == (2, 600)
+
+
+def _defined(shop: Shop) -> list[Use]:
+    shop.registry.quotas.define([Quota(Pattern("team/**"), 1000, together=True)])
+    return shop.registry.quotas.used()
 
 
 def test_a_second_one_needs_a_name_and_the_same_files(shared: Port, tmp_path: Path) -> None:

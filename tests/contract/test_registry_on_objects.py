@@ -16,6 +16,8 @@ import pytest
 from sampan.errors import Conflict
 from sampan.registry.drivers.choice import open_objects
 from sampan.registry.drivers.objects.driver import ObjectDriver
+from sampan.registry.patterns import Pattern
+from sampan.registry.quotas import Quota
 from sampan.registry.registry import Registry
 from sampan.registry.service import Service
 from tests.object_storages import REMOTE, Storages
@@ -152,3 +154,25 @@ def test_a_folder_of_rows_serves_one_registry(
     with Registry.on_objects(open_objects(kind, place), tmp_path):
         with pytest.raises(Conflict, match="another process"):
             Registry.on_objects(open_objects(kind, place), tmp_path)
+
+
+def test_the_next_registry_counts_the_uploads_that_are_there(shops: Opening, kind: str) -> None:
+    size = SMALLEST.get(kind, MB) + MB  # more than one part
+    quota = Quota(Pattern("team/*"), 2 * size)
+    first = shops("first")
+    first.registry.quotas.define([quota])
+    place = first.begin("team/app")
+    content = os.urandom(size)
+    for piece in (content[:MB], content[MB:]):
+        assert first.ask("PATCH", place, piece).status == 202
+    first.registry.close()
+    second = shops("second")  # it knows only what is in the storage
+    second.registry.quotas.define([quota])
+    second.push("team/other", "1")
+    use = {row.name: row for row in second.registry.quotas.used()}["team/other"]
+    assert use.unfinished == 0
+    answer = second.ask("PATCH", second.begin("team/app"), os.urandom(size + 1))
+    assert (answer.status, answer.code) == (403, "DENIED")
+    assert second.ask("PUT", f"{place}?digest={sha(content)}").status == 201
+    use = {row.name: row for row in second.registry.quotas.used()}["team/app"]
+    assert (use.used, use.unfinished) == (size, 0)

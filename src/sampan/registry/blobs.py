@@ -13,6 +13,7 @@ from sampan.registry.errors import RegistryError
 from sampan.registry.inventory import PUT_BLOB
 from sampan.registry.metadata import Database, Metadata
 from sampan.registry.quotas import Quotas
+from sampan.registry.unfinished import forget_upload
 from sampan.spec.digest import Digest
 
 TOUCH_SECONDS = 30  # a promise that is younger is not written again
@@ -113,11 +114,14 @@ class Blobs:
         )
         database.execute("UPDATE blobs SET touched = ? WHERE digest = ?", (time.time(), digest))
 
-    def accept(
-        self, repository: str, digest: Digest, size: int, uploaded: str, version: str
-    ) -> None:
-        """Make a verified, synced file of this version the blob of a digest, and a repository's."""
+    def accept(self, repository: str, digest: Digest, size: int, upload: str, version: str) -> None:
+        """Make a verified, synced upload of this version the blob of a digest, and a repository's.
+
+        What was set aside for it becomes the blob's, in one change.
+        """
         target = paths.blob(digest)
+        uploaded = f"{paths.upload(repository, upload)}/data"
+        counts = self._quotas.count_uploads(repository)
         with (
             self._staged_link(repository, digest) as staged,
             self._driver.move(uploaded, target, version) as moved,
@@ -126,6 +130,8 @@ class Blobs:
             with self._metadata.change() as database:
                 known = database.execute("SELECT size FROM blobs WHERE digest = ?", (digest,))
                 row = known.fetchone()
+                if counts:
+                    forget_upload(database, repository, upload)
                 self._quotas.admit(database, repository, digest, size)
                 if row is None or row[0] != size or not self._is_whole(target, size):
                     moved.publish()

@@ -40,7 +40,8 @@ def take_inventory(driver: Survey, metadata: Metadata) -> None:
     """Make the database say what the files say."""
     with metadata.change() as database:
         blobs = _blobs(driver, database)
-        found = list(_repositories(driver, paths.REPOSITORIES, ""))
+        folders = list(_folders(driver, paths.REPOSITORIES, ""))
+        found = [n for n, inside in folders if paths.LAYERS in inside or paths.MANIFESTS in inside]
         _replace(database, "repositories", "name", {(name,) for name in found})
         links = {(name, digest) for name in found for digest in _links(driver, name, blobs)}
         _replace(database, "links", "repository, digest", links)
@@ -58,10 +59,14 @@ def take_inventory(driver: Survey, metadata: Metadata) -> None:
         manifests = set(database.execute("SELECT repository, digest FROM manifests"))
         tags = {row for row in _tags(driver, found) if (row[0], row[2]) in manifests}
         _replace(database, "tags", "repository, name, digest", tags)
+        begun = [name for name, inside in folders if paths.UPLOADS in inside]
+        _replace(database, "uploads", "repository, upload, size", set(_uploads(driver, begun)))
+        # One that we did not know as it is counts as begun just now: somebody may go on with it.
+        database.execute("UPDATE uploads SET moment = ? WHERE moment = 0", (time.time(),))
 
 
 def _replace(
-    database: Database, table: str, columns: str, wanted: AbstractSet[tuple[str, ...]]
+    database: Database, table: str, columns: str, wanted: AbstractSet[tuple[str | int, ...]]
 ) -> None:
     """Make the rows of a table those that are wanted."""
     have = set(database.execute(f"SELECT {columns} FROM {table}"))  # noqa: S608 our own names
@@ -96,11 +101,15 @@ def _blobs(driver: Survey, database: Database) -> AbstractSet[str]:
     return found.keys()
 
 
-def _repositories(driver: Survey, folder: str, name: str) -> Iterator[str]:
-    """Yield the repositories below a folder: those that have layers or manifests."""
-    for found, inside in _folders(driver, folder, name):
-        if paths.LAYERS in inside or paths.MANIFESTS in inside:
-            yield found
+def _uploads(driver: Survey, names: Sequence[str]) -> Iterator[tuple[str, str, int]]:
+    """Yield the uploads that are not finished, with the bytes that they have."""
+    for name in names:
+        for key in driver.list(paths.uploads(name)):
+            folder = paths.upload(name, key)
+            try:
+                yield name, key, driver.grown(f"{folder}/data", f"{folder}/startedat")
+            except OSError:  # none of ours, or it is being removed
+                continue
 
 
 def upload_folders(driver: Survey) -> Iterator[str]:

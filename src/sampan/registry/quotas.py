@@ -1,15 +1,16 @@
-"""Quotas: how many bytes and tags repositories may have, each or several together.
+"""Quotas: how many bytes, tags and uploads repositories may have, each or several together.
 
 What counts is what a repository has: its blobs and manifests, each once; in a quota that several
 share, once for all of them, which triggers of the database count along (`metadata.py`). It is asked
-within the change that adds something, so nobody gets past it.
+within the change that adds something, so nobody gets past it. Uploads that are not finished count
+with what they have or may take (`unfinished.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple
 
 from sampan.errors import InvalidArgument
 from sampan.registry.errors import RegistryError
@@ -34,6 +35,10 @@ INSERT INTO held SELECT ?, digest, max(size), count(*) FROM (
     UNION ALL SELECT repository, digest, size FROM manifests
 ) AS everything WHERE repository >= ? AND repository < ? GROUP BY digest
 """
+_UNFINISHED = """
+SELECT count(*), coalesce(sum(size), 0) FROM uploads
+WHERE repository >= ? AND repository < ? AND upload != ?
+"""
 Ask = Callable[..., Row | None]
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
@@ -46,11 +51,14 @@ class Quota:
     size: int | None = None
     tags: int | None = None
     together: bool = False
+    uploads: int | None = None  # that are not finished
 
     def __post_init__(self) -> None:
         text = self.pattern.text
-        if self.size is None and self.tags is None:
-            raise InvalidArgument(f"the quota of {text} limits nothing: it needs size or tags")
+        if self.size is None and self.tags is None and self.uploads is None:
+            raise InvalidArgument(
+                f"the quota of {text} limits nothing: it needs size, tags or uploads"
+            )
         if self.together and text != "**":
             name = text.removesuffix(_BELOW)
             if not text.endswith(_BELOW) or any(letter in name for letter in "*?$"):
@@ -74,6 +82,19 @@ class Quota:
         return self.pattern.text
 
 
+class Use(NamedTuple):
+    """How much of a quota is in use. `unfinished` bytes are those of uploads."""
+
+    name: str
+    size: int | None
+    used: int
+    tags: int | None
+    used_tags: int
+    uploads: int | None
+    used_uploads: int
+    unfinished: int
+
+
 class Quotas:
     """All quotas of a registry; without any, everything is admitted."""
 
@@ -94,18 +115,13 @@ class Quotas:
     def _of(self, repository: str) -> list[Quota]:
         return [quota for quota in self.quotas if quota.pattern.matches(repository)]
 
-    def room(self, repository: str, digest: Digest | None = None) -> int | None:
-        """Return how many bytes a repository may still take; None: any number.
+    def count_uploads(self, repository: str) -> bool:
+        """Tell whether uploads to a repository count."""
+        return any(one.size is not None or one.uploads is not None for one in self._of(repository))
 
-        Others may take them first: only `admit` is certain. What is there already takes none.
-        """
-        ask = self._metadata.row
-        rooms = [
-            max(0, quota.size - _used(ask, quota, repository))
-            for quota in self._of(repository)
-            if quota.size is not None and not (digest and _holds(ask, quota, repository, digest))
-        ]
-        return min(rooms) if rooms else None
+    def sharers(self, repository: str) -> list[tuple[str, str]]:
+        """Return between which names the repositories are whose uploads count with this one's."""
+        return sorted({quota.bounds(repository) for quota in self._of(repository)})
 
     def length(self, repository: str, digest: Digest) -> int | None:
         """Return how many bytes content of a digest has, which is there; None without quotas."""
@@ -114,20 +130,45 @@ class Quotas:
         row = self._metadata.row("SELECT size FROM blobs WHERE digest = ?", digest)
         return int(row[0]) if row else None
 
-    def demand(self, repository: str, more: int, digest: Digest | None = None) -> None:
-        """Raise DENIED if there is no room for so many bytes, which have yet to be sent."""
-        room = self.room(repository, digest)
-        if room is not None and (more > room or room == 0):
-            self.refuse(repository, more)
+    def room(
+        self,
+        database: Database,
+        repository: str,
+        size: int,
+        digest: Digest | None = None,
+        upload: str = "",
+    ) -> int | None:
+        """Return how many bytes an upload may have, which needs so many; None: any number.
 
-    def refuse(self, repository: str, more: int) -> NoReturn:
-        """Raise the answer to whoever wants more than there is room for."""
+        Raises DENIED if it may not have them; within a change. What is there already takes none.
+        """
+        ask = _within(database)
+        rooms = []
         for quota in self._of(repository):
-            if quota.size is not None:
-                used = _used(self._metadata.row, quota, repository)
-                if used + max(more, 1) > quota.size:
-                    raise _denied(repository, quota, used, more)
-        raise RegistryError("DENIED", {"name": repository}, message="the quota is used up")
+            if quota.size is None or (digest and _holds(ask, quota, repository, digest)):
+                continue
+            used = _used(ask, quota, repository)
+            _, unfinished = _unfinished(ask, quota, repository, upload)
+            rooms.append(quota.size - used - unfinished)
+            if size > rooms[-1]:
+                raise _denied(repository, quota, used, size, unfinished)
+        return min(rooms) if rooms else None
+
+    def admit_upload(self, database: Database, repository: str) -> None:
+        """Raise TOOMANYREQUESTS if a repository must not have another upload; within a change."""
+        for quota in self._of(repository):
+            if quota.uploads is None:
+                continue
+            count, _ = _unfinished(_within(database), quota, repository)
+            if count >= quota.uploads:
+                raise RegistryError(
+                    "TOOMANYREQUESTS",
+                    {"name": repository, "uploads": count, "quota": quota.uploads},
+                    message=(
+                        f"the quota of {quota.owner} is {quota.uploads} uploads at a time, and"
+                        f" {count} are not finished"
+                    ),
+                )
 
     def admit(self, database: Database, repository: str, digest: Digest, size: int) -> None:
         """Raise DENIED if a repository must not have this content too; within a change."""
@@ -136,8 +177,9 @@ class Quotas:
             if quota.size is None or _holds(ask, quota, repository, digest):
                 continue
             used = _used(ask, quota, repository)
-            if used + size > quota.size:
-                raise _denied(repository, quota, used, size)
+            _, unfinished = _unfinished(ask, quota, repository)
+            if used + unfinished + size > quota.size:
+                raise _denied(repository, quota, used, size, unfinished)
 
     def admit_tags(self, database: Database, repository: str, tags: Sequence[str]) -> None:
         """Raise DENIED if a repository must not have these tags too; within a change."""
@@ -155,8 +197,8 @@ class Quotas:
                     message=f"the quota of {quota.owner} is {quota.tags} tags, all of them in use",
                 )
 
-    def used(self) -> list[tuple[str, int | None, int, int | None, int]]:
-        """Return for whom there is a quota: name, limit, use; limit of tags, use."""
+    def used(self) -> list[Use]:
+        """Return for whom there is a quota, and what they have of it."""
         ask = self._metadata.row
         found = []
         for quota in self.quotas:
@@ -165,8 +207,11 @@ class Quotas:
                 rows = self._metadata.rows("SELECT name FROM repositories ORDER BY name")
                 names = [name for (name,) in rows if quota.pattern.matches(name)]
             for name in names:
-                size, tags = _used(ask, quota, name), _tags(ask, quota, name)
-                found.append((name, quota.size, size, quota.tags, tags))
+                used, tags = _used(ask, quota, name), _tags(ask, quota, name)
+                count, size = _unfinished(ask, quota, name)
+                found.append(
+                    Use(name, quota.size, used, quota.tags, tags, quota.uploads, count, size)
+                )
         return found
 
 
@@ -201,14 +246,23 @@ def _tags(ask: Ask, quota: Quota, repository: str) -> int:
     return int(count)
 
 
-def _denied(repository: str, quota: Quota, used: int, more: int) -> RegistryError:
+def _unfinished(ask: Ask, quota: Quota, repository: str, but: str = "") -> tuple[int, int]:
+    """Return how many uploads are not finished, and how many bytes they have or may take."""
+    count, size = ask(_UNFINISHED, *quota.bounds(repository), but) or (0, 0)
+    return int(count), int(size)
+
+
+def _denied(
+    repository: str, quota: Quota, used: int, more: int, unfinished: int = 0
+) -> RegistryError:
     limit = quota.size or 0
+    uploads = f", {in_words(unfinished)} are in uploads that are not finished" if unfinished else ""
     return RegistryError(
         "DENIED",
-        {"name": repository, "used": used, "quota": limit},
+        {"name": repository, "used": used, "unfinished": unfinished, "quota": limit},
         message=(
-            f"the quota of {quota.owner} is {in_words(limit)}: {in_words(used)} are in use, and"
-            f" this needs {in_words(max(more, 1))} more"
+            f"the quota of {quota.owner} is {in_words(limit)}: {in_words(used)} are in use"
+            f"{uploads}, and this needs {in_words(max(more, 1))} more"
         ),
     )
 

@@ -30,6 +30,7 @@ from sampan.registry.quotas import Quotas
 from sampan.registry.retention import Retention
 from sampan.registry.scrub import Scrubber
 from sampan.registry.sqlite import SqliteMetadata
+from sampan.registry.unfinished import Unfinished
 from sampan.registry.uploads import Uploads
 
 OWN = "sampan"  # our folder in a data directory, beside `docker`
@@ -73,7 +74,8 @@ class Registry:
             raise
         self.quotas = Quotas(self.metadata)
         self.blobs = Blobs(driver, self.metadata, self.quotas)
-        self.uploads = Uploads(driver, self.blobs, self.quotas, self.metadata.hold)
+        unfinished = Unfinished(self.metadata, self.quotas)
+        self.uploads = Uploads(driver, self.blobs, self.quotas, unfinished, self.metadata.hold)
         rules = validation or documents.Validation()
         self.manifests = Manifests(driver, self.metadata, rules, self.quotas)
         self.lists = Lists(self.metadata)

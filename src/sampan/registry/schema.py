@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _TABLES = """
 CREATE TABLE repositories (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE blobs (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, touched REAL NOT NULL)
@@ -36,6 +36,13 @@ CREATE TABLE shares (low TEXT PRIMARY KEY, high TEXT NOT NULL, used INTEGER NOT 
 CREATE TABLE held (
     low TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL, holders INTEGER NOT NULL,
     PRIMARY KEY (low, digest)
+) WITHOUT ROWID;
+"""
+# Uploads that are not finished, where there are quotas (`unfinished.py`): bytes set aside for them.
+_TABLES += """
+CREATE TABLE uploads (
+    repository TEXT NOT NULL, upload TEXT NOT NULL, size INTEGER NOT NULL,
+    moment REAL NOT NULL DEFAULT 0, PRIMARY KEY (repository, upload)
 ) WITHOUT ROWID;
 """
 _COUNTING = """
@@ -127,5 +134,5 @@ CREATE TRIGGER manifests_held AFTER INSERT OR DELETE ON manifests
 """
 TABLES = (
     *("repositories", "blobs", "links", "manifests", "parts", "tags", "verified"),
-    *("shares", "held"),
+    *("shares", "held", "uploads"),
 )

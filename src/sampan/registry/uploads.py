@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sqlite3
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from sampan.registry import paths
 from sampan.registry.blobs import Blobs
 from sampan.registry.drivers.driver import Driver, Writer
 from sampan.registry.errors import RegistryError
+from sampan.registry.metadata import ALL
 from sampan.registry.quotas import Quotas
+from sampan.registry.unfinished import Unfinished, is_of_uploads
 from sampan.spec.digest import Digest, algorithm
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 PIECE = 1 << 20
 _TIME = "%Y-%m-%dT%H:%M:%SZ"  # Go's RFC 3339, as docker-registry writes `startedat`
 
@@ -53,23 +57,58 @@ Hold = Callable[[str], AbstractContextManager[bool]]  # keeps other processes aw
 class Uploads:
     """The uploads of all repositories."""
 
-    def __init__(self, driver: Driver, blobs: Blobs, quotas: Quotas, hold: Hold) -> None:
+    def __init__(
+        self, driver: Driver, blobs: Blobs, quotas: Quotas, unfinished: Unfinished, hold: Hold
+    ) -> None:
         self._hold = hold
         self._quotas = quotas
+        self._unfinished = unfinished
         self._driver = driver
         self._blobs = blobs
         self._sessions: dict[str, _Session] = {}
         self._lock = threading.Lock()
 
-    def start(self, repository: str, algorithm: str = "sha256") -> str:
-        """Begin an upload and return its key; `algorithm` is that of the digest to come."""
+    def start(
+        self, repository: str, algorithm: str = "sha256", digest: Digest | None = None
+    ) -> str:
+        """Begin an upload and return its key; `algorithm` is that of the digest to come.
+
+        Raises DENIED if no byte may come that is not of this digest, TOOMANYREQUESTS.
+        """
         key = str(uuid.uuid4())
         folder = paths.upload(repository, key)
         started = datetime.now(UTC).strftime(_TIME).encode()
-        self._driver.write([(f"{folder}/startedat", started)])
+        self.making_room(repository, lambda: self._unfinished.begin(repository, key, digest))
+        try:
+            self._driver.write([(f"{folder}/startedat", started)])
+        except OSError:
+            self._unfinished.end(repository, key)
+            raise
         with self._lock:
             self._sessions[key] = _Session(algorithm=algorithm)
         return key
+
+    def making_room(self, repository: str, attempt: Callable[[], T]) -> T:
+        """Return what an attempt returns; where quotas forbid it, end uploads that nobody sends."""
+        while True:
+            try:
+                return attempt()
+            except RegistryError as error:
+                if not is_of_uploads(error) or not self._end_idle(repository):
+                    raise
+
+    def _end_idle(self, repository: str) -> bool:
+        """End the upload that was left alone for longest; False if there is none."""
+        for name, key in self._unfinished.idle(repository):
+            try:
+                self.cancel(name, key)
+            except RegistryError as error:
+                if error.items[0].code != "BLOB_UPLOAD_UNKNOWN":
+                    continue  # somebody works on it
+                self._unfinished.end(name, key)
+            log.info("upload %s of %s is ended: its room is needed", key, name)
+            return True
+        return False
 
     def offset(self, repository: str, key: str) -> int:
         """Return how many bytes have been received; raise BLOB_UPLOAD_UNKNOWN."""
@@ -114,22 +153,42 @@ class Uploads:
         """
         life = self._session(repository, key)
         session, offset = life.__enter__()
-        try:
+        with ExitStack() as undo:
+            undo.push(life)
             if start is not None and start != offset:
                 raise RegistryError("RANGE_INVALID", {"offset": offset})
-            room = self._quotas.room(repository, digest)
-            if room is None and digest:  # what is there may come again, and nothing that is longer
-                room = self._quotas.length(repository, digest)
-            if room is not None and offset + more > room:
-                self._quotas.refuse(repository, offset + more)
+            share = None
+            if self._quotas.count_uploads(repository):
+                share = _Share(self, repository, key, offset, digest)
+                undo.callback(share.settle)
+                if more:
+                    share.ask(offset + more, step=False)
             writer = self._driver.append(f"{paths.upload(repository, key)}/data", offset)
-        except BaseException:
-            life.__exit__(None, None, None)
-            raise
-        receiver = Receiver(session, writer, offset, lambda: life.__exit__(None, None, None))
-        if room is not None:
-            receiver.limit(room, lambda size: self._quotas.refuse(repository, size))
-        return receiver
+            kept = undo.pop_all()
+        return Receiver(session, writer, offset, share, kept.close)
+
+    def reserve(
+        self, repository: str, key: str, size: int, digest: Digest | None, *, step: bool
+    ) -> int | None:
+        """Return how many bytes an upload may have, which needs `size`; None: what is there."""
+        return self.making_room(
+            repository,
+            lambda: self._unfinished.reserve(repository, key, size, digest, step=step),
+        )
+
+    def length(self, repository: str, digest: Digest | None) -> int | None:
+        """Return how long an upload may be whose content is there; None: as long as it likes."""
+        return self._quotas.length(repository, digest) if digest else None
+
+    def settle(self, repository: str, key: str, size: int, keep: bool) -> None:
+        """Note what a request has left of an upload, or end it."""
+        try:
+            if keep:
+                self._unfinished.settle(repository, key, size)
+            else:
+                self._end(repository, key)
+        except (OSError, sqlite3.Error) as error:  # too much is set aside until the next start
+            log.warning("upload %s of %s is not counted anew: %s", key, repository, error)
 
     def finish(self, repository: str, key: str, digest: Digest, receiver: Receiver) -> None:
         """Verify what was received and make it a blob of the repository; close the receiver.
@@ -145,8 +204,9 @@ class Uploads:
                     self._end(repository, key)
                     raise RegistryError("DIGEST_INVALID", {"digest": digest, "received": found})
                 version = receiver.writer.version
-                self._blobs.accept(repository, digest, receiver.offset, data, version)
-                self._end(repository, key)
+                self._blobs.accept(repository, digest, receiver.offset, key, version)
+                receiver.is_blob()
+                self._driver.delete(paths.upload(repository, key))
         finally:
             if receiver.over:
                 self._forget(key)
@@ -168,6 +228,7 @@ class Uploads:
 
     def _end(self, repository: str, key: str) -> None:
         self._driver.delete(paths.upload(repository, key))
+        self._unfinished.end(repository, key)
 
     def _forget(self, key: str) -> None:
         with self._lock:
@@ -214,6 +275,51 @@ def _taken(key: str) -> RegistryError:
     )
 
 
+class _Share:
+    """What one request may make of an upload where there are quotas.
+
+    Content that is there already takes no room. Nothing is left of a request that begins to send
+    it again and breaks off: it would count for nobody.
+    """
+
+    def __init__(
+        self, uploads: Uploads, repository: str, key: str, offset: int, digest: Digest | None
+    ) -> None:
+        self._uploads = uploads
+        self._upload = (repository, key)
+        self._digest = digest
+        self._reserved = offset
+        self._is_held = False
+        self.allowed = offset  # bytes in all, without asking
+        self.received = offset
+        self.is_over = False
+
+    def ask(self, size: int, *, step: bool = True) -> None:
+        """Ask for as many bytes in all. Raises DENIED."""
+        repository, key = self._upload
+        got = self._uploads.reserve(repository, key, size, self._digest, step=step)
+        if got is not None:
+            self._reserved = self.allowed = got
+            return
+        length = self._uploads.length(repository, self._digest)
+        if length is None:
+            self.allowed = ALL
+            return
+        self._is_held = True
+        self.allowed = length
+        if size > length:
+            raise RegistryError(
+                "DENIED",
+                {"digest": self._digest, "size": length},
+                message=f"{self._digest} is there, and has {length} bytes: more are too many",
+            )
+
+    def settle(self) -> None:
+        """Set aside what was received and no more."""
+        if not self.is_over and self._reserved != self.received:
+            self._uploads.settle(*self._upload, self.received, keep=not self._is_held)
+
+
 class Receiver:
     """Appends to one upload and hashes what passes, in whatever thread.
 
@@ -221,29 +327,39 @@ class Receiver:
     on the same storage may have taken a piece in between.
     """
 
-    def __init__(self, session: _Session, writer: Writer, offset: int, release: _Release) -> None:
+    def __init__(
+        self,
+        session: _Session,
+        writer: Writer,
+        offset: int,
+        share: _Share | None,
+        release: Callable[[], None],
+    ) -> None:
         self._session = session
         self.writer = writer
         self.offset = offset
         self.over = False
         self._release = release
-        self._room: int | None = None
-        self._refuse: Callable[[int], None] | None = None
+        self._share = share
         if offset == 0:
             session.hash, session.hashed = hashlib.new(session.algorithm), 0
         elif (session.hashed, session.version) != (offset, writer.version):
             session.hash = None
 
-    def limit(self, room: int, refuse: Callable[[int], None]) -> None:
-        """Take no more than so many bytes in all; then `refuse` raises what is answered."""
-        self._room, self._refuse = room, refuse
+    def is_blob(self) -> None:
+        """Take note that what was received is a blob now."""
+        if self._share:
+            self._share.is_over = True
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append. What was not written entirely is not counted."""
-        if self._room is not None and self._refuse and self.offset + len(data) > self._room:
-            self._refuse(self.offset + len(data))
+        """Append. What was not written entirely is not counted. Raises DENIED."""
+        share = self._share
+        if share and self.offset + len(data) > share.allowed:
+            share.ask(self.offset + len(data))
         self.writer.write(data)
         self.offset += len(data)
+        if share:
+            share.received = self.offset
         if self._session.hash is not None:
             self._session.hash.update(data)
             self._session.hashed = self.offset
@@ -273,7 +389,3 @@ class Receiver:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class _Release(Protocol):
-    def __call__(self) -> object: ...

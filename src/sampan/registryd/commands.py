@@ -138,8 +138,12 @@ def quotas(options: argparse.Namespace, path: Path) -> int:
         parts = [line["name"]]
         if "size" in line:
             parts.append(f"{in_words(line['used'])} of {in_words(line['size'])}")
+            if line["unfinished"]:
+                parts.append(f"{in_words(line['unfinished'])} in uploads")
         if "tags" in line:
             parts.append(f"{line['used_tags']} of {line['tags']} tags")
+        if "uploads" in line:
+            parts.append(f"{line['used_uploads']} of {line['uploads']} uploads")
         _say("\t".join(parts))
     return 0
 

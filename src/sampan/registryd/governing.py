@@ -35,6 +35,7 @@ def quotas(checked: Checked) -> list[Quota]:
                     size(given["size"]) if given.get("size") is not None else None,
                     given.get("tags"),
                     bool(given.get("together")),
+                    given.get("uploads"),
                 )
             )
         except InvalidArgument as error:

@@ -110,9 +110,8 @@ class Upkeep:
 
     def quotas(self, tell: Tell) -> None:
         """Tell for whom there is a quota, and how much of it is in use."""
-        for name, size, used, tags, used_tags in self._registry.quotas.used():
-            found = {"name": name, "size": size, "used": used, "tags": tags, "used_tags": used_tags}
-            tell({key: value for key, value in found.items() if value is not None})
+        for use in self._registry.quotas.used():
+            tell({key: value for key, value in use._asdict().items() if value is not None})
 
     def close(self) -> None:
         """End what is going on."""

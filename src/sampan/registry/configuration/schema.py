@@ -217,6 +217,7 @@ QUOTAS = Many(  # ours
             "repositories": Text(needed=True),
             "size": Size(),
             "tags": Integer(),
+            "uploads": Integer(1),
             "together": Boolean(),
         }
     )

@@ -114,6 +114,12 @@ class Survey(Protocol):
     def size(self, path: str) -> int:
         """Return the size of a file."""
 
+    def grown(self, path: str, note: str) -> int:
+        """Return the size of a file that grows; 0 before its first byte, if its note is there.
+
+        The note lies in the same folder.
+        """
+
     def list(self, path: str) -> list[str]:
         """Return the sorted names in a folder; none if there is no such folder."""
 
@@ -129,12 +135,6 @@ class Driver(Survey, Protocol):
 
     def stage(self, files: Sequence[File]) -> Staged:
         """Prepare small files; they have their names once they are published."""
-
-    def grown(self, path: str, note: str) -> int:
-        """Return the size of a file that grows; 0 before its first byte, if its note is there.
-
-        The note lies in the same folder.
-        """
 
     def sizes(self, paths: Sequence[str]) -> list[int | None]:
         """Return the sizes of several files; None where there is none."""

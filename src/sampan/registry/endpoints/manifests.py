@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 from starlette.responses import Response
 
@@ -53,9 +55,9 @@ async def put(call: Call) -> Response:
     tags = call.request.query_params.getlist("tag")
     content = await _body(call)
     media_type = call.request.headers.get("content-type", "").partition(";")[0].strip()
-    stored = await call.run(
-        call.registry.manifests.put, call.repository, reference, media_type, content, tags
-    )
+    registry, name = call.registry, call.repository
+    store = partial(registry.manifests.put, name, reference, media_type, content, tags)
+    stored = await call.run(registry.uploads.making_room, name, store)
     headers = {
         "Location": call.url(f"v2/{call.repository}/manifests/{stored.digest}"),
         "Docker-Content-Digest": stored.digest,

@@ -40,9 +40,7 @@ async def start(call: Call) -> Response:
         algorithm = wanted.partition(":")[0]
     if algorithm not in names.ALGORITHMS:
         raise RegistryError("DIGEST_INVALID", message="unsupported digest algorithm")
-    if call.registry.quotas.quotas:
-        await call.run(call.registry.quotas.demand, call.repository, 0, wanted)
-    upload = await call.run(call.registry.uploads.start, call.repository, algorithm)
+    upload = await call.run(call.registry.uploads.start, call.repository, algorithm, wanted)
     if wanted and "mount" not in query:
         return await _finish(call, upload, wanted, None)
     return _accepted(call, upload, 0)
@@ -52,7 +50,10 @@ def _mount(call: Call, digest: Digest, source: str) -> bool:
     def may_read(name: str) -> bool:
         return call.grant.allows(Scope("repository", name, ("pull",)))
 
-    return call.registry.blobs.mount(call.repository, digest, source, may_read)
+    registry = call.registry
+    return registry.uploads.making_room(
+        call.repository, lambda: registry.blobs.mount(call.repository, digest, source, may_read)
+    )
 
 
 def _created(call: Call, digest: Digest) -> Response:

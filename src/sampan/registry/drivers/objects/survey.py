@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from sampan.registry.drivers.objects.bucket import Entry
+from sampan.registry.drivers.objects.parts import PARTS, growing
 
 
 class Reader(Protocol):
@@ -45,6 +46,16 @@ class Listing:
             return self._sizes[path]
         except KeyError:
             raise FileNotFoundError(2, "No such object", path) from None
+
+    def grown(self, path: str, note: str) -> int:
+        folder = path + PARTS
+        inside = [path, *(folder + name for name in self.list(folder.rstrip("/")))]
+        found = growing(
+            [Entry(one, self._sizes[one]) for one in inside if one in self._sizes], path
+        )
+        if not found:
+            self.size(note)  # raises FileNotFoundError
+        return sum(part.size for part in found)
 
     def list(self, path: str) -> list[str]:
         return sorted(self._folders.get(path, ()))
