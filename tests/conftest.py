@@ -47,16 +47,20 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that `./check --slow` hands on."""
-    text = "also boot a Debian under qemu, and run the tests marked `kernel` there"
+    text = "also run the widest sets of tests, and those marked `kernel` on a Debian under qemu"
     parser.addoption("--slow", action="store_true", help=text)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes an emulated machine, a feature of the kernel, or root."""
+    """Leave out what takes long, an emulated machine, a feature of the kernel, or root."""
     if not config.getoption("--slow"):
-        emulated = [item for item in items if item.get_closest_marker("emulated")]
-        config.hook.pytest_deselected(items=emulated)
-        items[:] = [item for item in items if item not in emulated]
+        long = [
+            item
+            for item in items
+            if item.get_closest_marker("emulated") or item.get_closest_marker("wide")
+        ]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
     for item in items:
         if lacks := kernels.missing(item):
             reason = f"{kernels.LACKS} {', '.join(lacks)}: ./check --slow has one"

@@ -61,6 +61,7 @@ class Daemon:
     process: subprocess.Popen[bytes] | None = None
     images: set[str] = field(default_factory=set)
     within: Sequence[str] = ()  # a command that runs another, in which the daemon is started
+    program: str = os.environ.get("SAMPAN_TEST_PEER") or f"{sys.prefix}/bin/sampand"
 
     @property
     def socket(self) -> str:
@@ -113,12 +114,11 @@ class Daemon:
         """Start the daemon and wait until it answers."""
         if not self.folder.joinpath("config").exists():
             self.folder.joinpath("config").mkdir()
-        program = os.environ.get("SAMPAN_TEST_PEER") or f"{sys.prefix}/bin/sampand"
-        ulimits = ["--default-ulimit", "nofile=1024:4096"] if program == "dockerd" else []
+        ulimits = ["--default-ulimit", "nofile=1024:4096"] if self.program == "dockerd" else []
         driver = ["-s", DRIVER] if DRIVER and "-s" not in self.options else []
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(
-                [*self.enter, program]
+                [*self.enter, self.program]
                 + ["--data-root", str(self.data_root), "--exec-root", str(self.folder / "exec")]
                 + ["--host", f"unix://{self.socket}", "--pidfile", str(self.folder / "pid")]
                 + [*ulimits, *driver, *self.options],
@@ -261,17 +261,20 @@ def running(
     data_in: Path | None = None,
     within: Sequence[str] = (),
     prepared: Callable[[Daemon], None] | None = None,
+    program: str = "",
 ) -> Iterator[Daemon]:
     """Run a daemon, and end every process and mount of it afterwards.
 
     With `data_size` ("64m") the data root is a file system of that size; with `data_in` it is that
-    folder, on whatever file system. `prepared` is called before the daemon starts.
+    folder, on whatever file system. `prepared` is called before the daemon starts. `program` may be
+    "dockerd".
     """
     folder = scratch()
     folder.chmod(0o755)
     namespace = unique()
     subprocess.run(["ip", "netns", "add", namespace], check=True)
     daemon = Daemon(folder, namespace, options, within=within)
+    daemon.program = program or daemon.program
     try:
         subprocess.run([*daemon.enter, "ip", "link", "set", "lo", "up"], check=True)
         if data_size:

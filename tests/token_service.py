@@ -6,15 +6,17 @@ with token_service(namespace) as service, registry(namespace, more=service.auth(
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from sampan.registryd.main import main
 from tests.registries import OURS, Registry
@@ -95,3 +97,23 @@ def token_service(namespace: str, users: Mapping[str, str], **more: Any) -> Iter
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class Grants:
+    """Tokens of our own service for a test's own requests, in the place of a `TokenServer`."""
+
+    site: Site
+    users: Mapping[str, str]
+    expired: int = 0
+    given: dict[str, str] = field(default_factory=dict)  # by scopes; each costs a hash of bcrypt
+
+    def token(self, user: str, scopes: list[str]) -> str:
+        """Return a token with what the service grants of these scopes."""
+        pair = base64.b64encode(f"{user}:{self.users[user]}".encode()).decode()
+        query = urlencode([("service", SERVICE), *(("scope", scope) for scope in scopes)])
+        if query not in self.given:
+            login = {"Authorization": f"Basic {pair}"}
+            reply = self.site.ask("GET", f"{PATH}?{query}", headers=login)
+            self.given[query] = str(reply.json["token"])
+        return self.given[query]

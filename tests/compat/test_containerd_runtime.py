@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.bundle import RUNTIME, Box
+from tests.containerd import Ctr, containerd
 from tests.session import eventually
 
 pytestmark = [
@@ -23,40 +24,11 @@ pytestmark = [
     ),
 ]
 
-CONFIG = """
-version = 2
-root = "{home}/root"
-state = "{home}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
-  address = "{home}/sock"
-[ttrpc]
-  address = "{home}/ttrpc"
-"""
-Ctr = Callable[..., subprocess.CompletedProcess[str]]
-
 
 @pytest.fixture(scope="module")
-def ctr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ctr]:
-    """Talk to a containerd of our own, on short paths (a socket's path has 108 bytes)."""
-    home = tmp_path_factory.mktemp("ctd")
-    (home / "config.toml").write_text(CONFIG.format(home=home))
-
-    def call(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        command = ["ctr", "--address", f"{home}/sock", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
-        return done
-
-    with open(home / "log", "w") as log:
-        command = ["containerd", "--config", str(home / "config.toml")]
-        daemon = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        eventually(lambda: call("version", check=False).returncode == 0)
+def ctr() -> Iterator[Ctr]:
+    with containerd() as call:
         yield call
-    finally:
-        daemon.terminate()
-        daemon.wait(20)
 
 
 @pytest.fixture

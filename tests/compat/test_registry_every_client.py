@@ -1,0 +1,237 @@
+"""Every client on every kind of registry: one day of work, from a wrong password to a logout.
+
+The kinds are tried with one client each and the clients with one kind each; all others are `wide`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sampan.spec.image import MEDIA_DOCKER_MANIFEST, MEDIA_MANIFEST
+from tests import registry_clients as clients
+from tests.daemon import Daemon
+from tests.registries import OURS, OUTSIDE, Registry, registry
+from tests.registry_clients import Client, Done
+from tests.remote_images import busybox, index, push, small_layer
+from tests.session import scratch
+from tests.token_service import PATH, Grants, add_users, administer, section
+from tests.token_service import trust as trust_in
+from tests.tokens import token_server
+
+pytestmark = [
+    *(pytest.mark.compat, pytest.mark.privileged, pytest.mark.slow),
+    # docker-py leaves sockets to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+ACCEPT = {"Accept": f"{MEDIA_MANIFEST}, {MEDIA_DOCKER_MANIFEST}"}
+USERS = {"captain": "secret"}
+KINDS = ("plain", "tls", "certificates", "passwords", "own tokens", "tokens", "silly")
+NAMES = (
+    *("docker", "sampan", "docker-py", "docker on dockerd", "docker-py on dockerd"),
+    *("podman", "buildah", "skopeo", "containerd"),
+)
+CORE = {
+    ("docker on dockerd", "passwords"),
+    ("docker-py on dockerd", "tls"),
+    ("sampan", "own tokens"),
+    ("docker-py", "plain"),
+    ("podman", "certificates"),
+    ("buildah", "tokens"),
+    ("skopeo", "silly"),
+    ("containerd", "own tokens"),
+    ("containerd", "certificates"),
+}
+CASES = [
+    pytest.param(name, kind, marks=[] if (name, kind) in CORE else [pytest.mark.wide])
+    for kind in KINDS
+    for name in NAMES
+]
+
+
+@pytest.fixture(scope="module")
+def trust() -> Iterator[Path]:
+    folder = scratch()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@dataclass
+class Harbour:
+    """Engines with a network namespace each, where registries are started beside them."""
+
+    trust: Path
+    stack: ExitStack
+    engines: dict[str, Daemon]
+    found: dict[str, Client]
+    sources: dict[str, Registry]
+
+    def engine(self, program: str) -> Daemon:
+        if program not in self.engines:
+            daemon = self.stack.enter_context(clients.engine(self.trust, program))
+            source = self.stack.enter_context(registry(daemon.namespace, program=OURS))
+            push(source, "app", "1", busybox(small_layer("note"), Cmd=["true"]))
+            self.engines[program], self.sources[daemon.namespace] = daemon, source
+        return self.engines[program]
+
+    def client(self, name: str) -> tuple[Client, Registry]:
+        """Return a client, and a registry for everybody where it finds an image."""
+        daemon = self.engine("dockerd" if name.endswith("dockerd") else "sampand")
+        if name not in self.found:
+            self.found[name] = self._make(name.partition(" ")[0], daemon)
+        return self.found[name], self.sources[daemon.namespace]
+
+    def _make(self, name: str, daemon: Daemon) -> Client:
+        if name in ("docker", "sampan"):
+            return clients.program(daemon, name)
+        made: AbstractContextManager[Client] = {
+            "docker-py": lambda: clients.library(daemon),
+            "skopeo": lambda: clients.skopeo(daemon.namespace, self.trust),
+            "containerd": lambda: clients.ctr(daemon.namespace, self.trust),
+        }.get(name, lambda: clients.containers(name, daemon.namespace, self.trust))()
+        return self.stack.enter_context(made)
+
+
+@pytest.fixture(scope="module")
+def harbour(trust: Path) -> Iterator[Harbour]:
+    with ExitStack() as stack:
+        yield Harbour(trust, stack, {}, {}, {})
+
+
+@contextlib.contextmanager
+def kind_of_registry(kind: str, namespace: str) -> Iterator[Registry]:
+    """Run a registry of one of the kinds."""
+    tls: dict[str, Any] = {"host": OUTSIDE, "tls": True}
+    with ExitStack() as stack:
+
+        def run(**how: Any) -> Registry:
+            return stack.enter_context(registry(namespace, program=OURS, **how))
+
+        if kind == "own tokens":  # in the registry's own process
+            yield stack.enter_context(with_own_tokens(namespace))
+        elif kind in ("tokens", "silly"):
+            server = stack.enter_context(token_server(namespace, USERS))
+            silly = {"silly": {"realm": server.realm, "service": "anything"}}
+            hub = run(tokens=server) if kind == "tokens" else run(more={"auth": silly})
+            hub.tokens = server
+            yield hub
+        elif kind == "passwords":
+            yield run(**tls, users=USERS)
+        elif kind == "plain":
+            yield run()
+        else:
+            yield run(**tls, client_ca=kind == "certificates")
+
+
+@contextlib.contextmanager
+def with_own_tokens(namespace: str) -> Iterator[Registry]:
+    """Run a registry with TLS that is its own token service."""
+    folder = scratch()
+    try:
+        accounts = folder / "accounts.yml"
+        more = section(folder)
+        accounts.write_text(json.dumps({"version": "0.1", **more}))
+        add_users(accounts, USERS)
+        administer(accounts, "rule", "add", "users", "$user/**", "all")
+        port = 5987  # the realm names it; the namespace is ours
+        more |= trust_in(folder, f"https://{OUTSIDE}:{port}{PATH}")
+        with registry(
+            namespace, host=OUTSIDE, port=port, tls=True, program=OURS, more=more
+        ) as found:
+            found.tokens = Grants(found.site, USERS)  # type: ignore[assignment]
+            yield found
+    finally:
+        shutil.rmtree(folder)
+
+
+def let_know(trust: Path, hub: Registry, with_key: bool) -> None:
+    """Give the clients the authority of a registry, and a certificate of their own."""
+    if not hub.authority:
+        return
+    folder = trust / hub.address
+    folder.mkdir(exist_ok=True)
+    (folder / "ca.crt").write_bytes(hub.authority.certificate)
+    if with_key:
+        certificate, key = hub.authority.client()
+        (folder / "client.cert").write_bytes(certificate)
+        (folder / "client.key").write_bytes(key)
+        (folder / "client.key").chmod(0o600)
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_a_day_of_work(harbour: Harbour, name: str, kind: str) -> None:
+    client, source = harbour.client(name)
+    with kind_of_registry(kind, source.site.namespace) as hub:
+        let_know(harbour.trust, hub, kind == "certificates")
+        for engine in harbour.engines.values():
+            assert engine.process
+            if engine.program != "dockerd":
+                engine.process.send_signal(signal.SIGHUP)  # it looks at certificates again
+        try:
+            _work(client, source, hub, closed=kind in ("passwords", "own tokens", "tokens"))
+        finally:
+            client.logout(hub.address)
+            client.remove_all()
+
+
+def _work(client: Client, source: Registry, hub: Registry, closed: bool) -> None:
+    there = f"{hub.address}/captain/app"
+    app = f"{source.address}/app:1"
+    done(client.pull(app))
+    client.tag(app, f"{there}:1")
+    if closed:
+        assert not client.login(hub.address, "captain", "wrong")
+        assert not client.push(f"{there}:1")
+        assert hub.tags("captain/app") == []
+        done(client.login(hub.address, "captain", "secret"))
+    done(client.push(f"{there}:1"))
+    digest = digest_of(hub, "captain/app", "1")
+    client.remove_all()
+    done(client.pull(f"{there}:1"))
+    done(client.pull(f"{there}@{digest}"))
+    _push_what_is_there(client, hub, there)
+    platforms = [busybox(small_layer(name), architecture=name) for name in ("amd64", "arm64")]
+    push(hub, "captain/many", "1", index(*platforms))
+    done(client.pull(f"{hub.address}/captain/many:1"))
+    assert not client.pull(f"{there}:none")
+    if closed:
+        client.logout(hub.address)
+        client.remove_all()
+        assert not client.pull(f"{there}:1")
+
+
+def _push_what_is_there(client: Client, hub: Registry, there: str) -> None:
+    """Push again, and elsewhere: no layer is sent a second time."""
+    layer = layers_of(hub, "captain/app", "1")[0]
+    hub.forget()
+    other = f"{hub.address}/captain/other:1"
+    for name in (f"{there}:2", other):
+        client.tag(f"{there}:1", name)
+        done(client.push(name))
+    sent = [access.path for access in hub.accesses("/blobs/uploads/") if access.method == "PUT"]
+    assert [path for path in sent if layer.partition(":")[2] in path] == []
+    assert (hub.tags("captain/app"), hub.tags("captain/other")) == (["1", "2"], ["1"])
+
+
+def done(what: Done) -> None:
+    assert what, what.said
+
+
+def digest_of(hub: Registry, name: str, tag: str) -> str:
+    reply = hub.ask("HEAD", f"/v2/{name}/manifests/{tag}", headers=ACCEPT)
+    return str(reply.headers["Docker-Content-Digest"])
+
+
+def layers_of(hub: Registry, name: str, tag: str) -> list[str]:
+    reply = hub.ask("GET", f"/v2/{name}/manifests/{tag}", headers=ACCEPT)
+    return [item["digest"] for item in reply.json["layers"]]
