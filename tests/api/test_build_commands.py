@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import buildkit
+from tests.buildkit import Folders
 from tests.daemon import Daemon
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
@@ -159,3 +162,44 @@ def test_an_image_of_a_layout_is_a_context(clean: Daemon, folder: Path) -> None:
     context = f"--build-context=lay=oci-layout://{layout}"
     _, said = run(clean, context, str(folder), code=1)
     assert f"the client has another content for {target['digest']}" in said
+
+
+def test_both_faces_build_the_same_image_and_share_what_was_run(
+    clean: Daemon, folder: Path
+) -> None:
+    (folder / "Dockerfile").write_text(
+        'FROM busybox\nARG A=1\nRUN hostname >/h; cat /h\nWORKDIR /w\nCOPY f .\nCMD ["cat", "f"]\n'
+    )
+    (folder / "f").write_text("content\n")
+    _, said = run(clean, "-t", "made:1", str(folder))
+    assert "buildkitsandbox\n" in said
+    image = clean.request("GET", "/images/made:1/json").json["Id"]
+    served = Folders({"context": folder, "dockerfile": folder})
+    made = asyncio.run(buildkit.build(clean.socket, served, "made:2", ("moby",)))
+    assert made.response["containerimage.digest"] == image
+    assert made.logs.startswith(b"writing image")
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as packed:
+        packed.add(folder, ".")
+    classic = clean.request("POST", "/build?t=made:3", archive.getvalue())
+    assert classic.body.count(b"Using cache") >= 3
+    words = {}
+    for tag in "123":
+        history = clean.request("GET", f"/images/made:{tag}/history").json
+        words[tag] = [one["CreatedBy"] for one in history[:5]]
+        layers = clean.request("GET", f"/images/made:{tag}/json").json["RootFS"]["Layers"]
+        words[f"layers {tag}"] = layers
+    assert words["layers 1"] == words["layers 2"] == words["layers 3"]
+    assert (
+        words["1"]
+        == words["2"]
+        == [
+            'CMD ["cat" "f"]',
+            "COPY f . # buildkit",
+            "WORKDIR /w",
+            "RUN |1 A=1 /bin/sh -c hostname >/h; cat /h # buildkit",
+            "ARG A=1",
+        ]
+    )
+    assert words["3"][0] == '/bin/sh -c #(nop)  CMD ["cat" "f"]'
+    assert words["3"][3] == "|1 A=1 /bin/sh -c hostname >/h; cat /h"

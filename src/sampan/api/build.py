@@ -129,6 +129,7 @@ def _options(query: Query) -> BuildOptions:
         contexts=_document(query, "contexts", dict[str, str], {}),
         pull=query.boolean("pull"),
         quiet=query.boolean("q"),
+        buildkit=query.boolean("trace"),
         squash=query.boolean("squash"),
         network=_network(query.get("networkmode")),
         extra_hosts=query.all("extrahosts"),

@@ -475,7 +475,7 @@ def _add_labels(stage: Stage, labels: Mapping[str, str]) -> None:
     pairs = sorted(labels.items())
     text = "LABEL " + " ".join(f"{json.dumps(name)}='{value}'" for name, value in pairs)
     quoted = [(_literal(name), _literal(value)) for name, value in pairs]
-    stage.instructions.append(Label(pairs=quoted, place=Place(text=text)))
+    stage.instructions.append(Label(pairs=quoted, of_client=True, place=Place(text=text)))
 
 
 def _literal(text: str) -> str:

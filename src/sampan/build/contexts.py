@@ -112,7 +112,7 @@ class Contexts:
         if kind == "oci-layout":
             return await self._layout(named, rest.removeprefix("//"), platform, voices)
         if kind == "result":
-            return replace(self._clients.result(rest), arguments={})
+            return replace(self._clients.result(rest), arguments={}, declared=())
         if not (kind in _FOLDERS or kind in _WEB or is_repository(named.what)):
             raise Unsupported(f"unsupported context source {kind} for {named.name}")
         tree = Tree(Spool(self._worker.scratch()))

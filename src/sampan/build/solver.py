@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import posixpath
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 
 from sampan.build.arguments import Arguments
@@ -27,19 +26,20 @@ from sampan.build.instructions.mounts import read_mount
 from sampan.build.instructions.wanted import expand, key_of_words
 from sampan.build.layer import Item, write_layer
 from sampan.build.mounting import Mounting
-from sampan.build.places import locate
+from sampan.build.places import locate, owner_of
 from sampan.build.prepared import Prepared
 from sampan.build.remotecache.importing import Imports
 from sampan.build.remotecache.records import Step
 from sampan.build.rewriting import Rewriting
 from sampan.build.shell import Shell
-from sampan.build.state import SHELL, State, extended
+from sampan.build.state import State, extended
 from sampan.build.tree import Tree, folder
+from sampan.build.wording import BUILDKIT, CLASSIC
 from sampan.build.worker import Clients, Worker
 from sampan.errors import InvalidArgument, SampanError
 from sampan.spec.build import BuildOptions, RunStep
 from sampan.spec.digest import chain_id
-from sampan.spec.image import ImageConfig, timestamp
+from sampan.spec.image import History, ImageConfig, timestamp
 from sampan.spec.platform import Platform
 
 
@@ -125,6 +125,7 @@ class _StageRun:
     def __init__(self, solver: Solver, build: Build, needed: Needed, voice: Speaker) -> None:
         self._solver, self._build, self._needed, self._voice = solver, build, needed, voice
         self._shell = Shell(build.dockerfile.source.escape)
+        self._wording = BUILDKIT if build.options.buildkit else CLASSIC
 
     async def run(self) -> State:
         stage = self._needed.stage
@@ -220,13 +221,15 @@ class _StageRun:
         draft, text = metadata.change(scope, it)
         if isinstance(it, model.Entrypoint) and not state.command_set:
             draft.run.cmd = None
-        state = await self._recorded(state, draft, text)
+        told = self._wording.change(scope, it, draft, text)
+        state = await self._recorded(state, draft, text, told)
         if isinstance(it, model.Command):
             state = replace(state, command_set=True)
         return state
 
     async def _arg(self, scope: metadata.Scope, it: model.Arg) -> State:
-        arguments, shown = dict(scope.state.arguments), []
+        arguments = dict(scope.state.arguments)
+        values: list[tuple[str, str | None, str | None]] = []
         for name, default in it.variables:
             given = None if default is None else scope.word(default)
             value = self._build.arguments.declare(name, given)
@@ -234,13 +237,15 @@ class _StageRun:
                 arguments.pop(name, None)
             else:
                 arguments[name] = value
-            shown.append(name if default is None else f"{name}={given}")
+            values.append((name, given, value))
             scope.variables = {**arguments, **scope.state.env}
         draft = scope.state.draft()
-        state = await self._recorded(scope.state, draft, f"ARG {' '.join(shown)}")
-        return replace(state, arguments=arguments)
+        told = self._wording.argument(draft, values)
+        state = await self._recorded(scope.state, draft, told, told)
+        declared = dict.fromkeys([*state.declared, *(name for name, _, _ in values)])
+        return replace(state, arguments=arguments, declared=tuple(declared))
 
-    async def _recorded(self, state: State, draft: ImageConfig, text: str) -> State:
+    async def _recorded(self, state: State, draft: ImageConfig, text: str, told: str) -> State:
         """Return a changed configuration, with the time at which this was first done."""
         key = key_of("configuration", state.id(), text)
         record = await self._find(key, state)
@@ -248,10 +253,18 @@ class _StageRun:
             record = await self._note(key, state, "", text)
         else:
             self._voice.cached()
-        history = f"{_shell(draft)} #(nop)  {text}"
-        config = extended(draft, timestamp(record.created), history, "", draft.author)
+        config = extended(draft, self._told(record, told, draft.author), "")
         self._solver.steps[record.key] = Step(record.created)
         return state.changed(config)
+
+    def _told(self, record: Record, text: str, author: str) -> History:
+        """Return what the history says of a step."""
+        return History(
+            created=timestamp(record.created),
+            created_by=text,
+            author=author if self._wording.has_author else "",
+            comment=self._wording.comment,
+        )
 
     async def _find(self, key: str, state: State) -> Record | None:
         build, stage = self._build, self._needed.stage
@@ -282,9 +295,8 @@ class _StageRun:
         return record
 
     async def _layered(self, state: State, record: Record, text: str) -> State:
-        config = extended(
-            state.draft(), timestamp(record.created), text, record.diff_id, state.config.author
-        )
+        told = self._told(record, text, state.config.author)
+        config = extended(state.draft(), told, record.diff_id)
         layers = tuple(config.diff_ids) if record.diff_id else ()
         self._solver.steps[record.key] = Step(record.created, layers)
         return state.changed(config)
@@ -308,7 +320,7 @@ class _StageRun:
                     places = await build.mounting.places(state.chain, mounts.targets)
                     diff_id = await self._execute(step, command, places)
                 record = await self._note(key, state, diff_id, command.text)
-        return await self._layered(state, record, command.history)
+        return await self._layered(state, record, self._wording.run(state, command))
 
     async def _mounts(self, state: State, it: model.Run) -> Prepared:
         scope = metadata.Scope(self._shell, state)
@@ -344,7 +356,7 @@ class _StageRun:
         wanted = expand(scope, it)
         if it.origin:
             wanted = replace(wanted, origin=await self._origin(it.origin) or "")
-        text = f"{_shell(state.config)} #(nop) {wanted.text} in {wanted.destination} "
+        text = self._wording.copy(state.config, wanted)
         # Of another state nothing changes while its layers are the same: then no file is read.
         short = key_of_words(state.chain, wanted) if it.origin else None
         record = await self._find(short, state) if short else None
@@ -387,7 +399,8 @@ class _StageRun:
     async def _workdir(self, scope: metadata.Scope, it: model.Workdir) -> State:
         state = scope.state
         path = metadata.working_dir(scope, it.path)
-        key = key_of("workdir", state.id(), path)
+        user = state.run.user
+        key = key_of("workdir", state.chain, path, *([user] if user else []))
         record = await self._find(key, state)
         if record is not None:
             self._voice.cached()
@@ -396,25 +409,25 @@ class _StageRun:
             record = await self._note(key, state, diff_id, f"WORKDIR {path}")
         draft = state.draft()
         draft.run.working_dir = path
-        text = f"{_shell(draft)} #(nop) WORKDIR {posixpath.normpath(path)}"
+        text = self._wording.workdir(draft, path)
         return await self._layered(state.changed(draft), record, text)
 
     async def _make_folder(self, state: State, path: str) -> str:
-        """Make a folder and those above it, where they are missing; return the layer's diff id."""
+        """Make a folder and those above it, where they are missing; return the layer's diff id.
+
+        They belong to the user of the state. Source: buildkit dockerfile2llb dispatchWorkdir.
+        """
         place = await locate(self._build.worker, state.chain, path)
         if place.exists:
             if not place.is_folder:
                 raise InvalidArgument(f"Cannot mkdir: {path} is not a directory")
             return ""
-        mtime = self._build.now()
+        worker, user, mtime = self._build.worker, state.run.user, self._build.now()
+        owner = None
+        if user:
+            with suppress(InvalidArgument):  # whom nobody knows yet: then it is root's
+                owner = await owner_of(worker, state.chain, user)
         paths: Sequence[bytes] = [*place.missing_folders(), place.path]
-        items = [Item(one, folder(mtime=mtime)) for one in paths]
+        items = [Item(one, folder(mtime=mtime), owner=owner) for one in paths]
         epoch = self._build.epoch
-        return await self._build.worker.layer(
-            state.chain, lambda into: write_layer(items, into, epoch)
-        )
-
-
-def _shell(config: ImageConfig) -> str:
-    """Return what the history of the classic builder shows before what no shell has run."""
-    return " ".join(config.run.shell or SHELL)
+        return await worker.layer(state.chain, lambda into: write_layer(items, into, epoch))

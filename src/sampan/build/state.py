@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -27,6 +27,7 @@ class State:
     config: ImageConfig
     image: str = ""  # id of the stored image that this is, as it is
     arguments: Mapping[str, str] = field(default_factory=dict)  # ARGs in effect that have a value
+    declared: Sequence[str] = ()  # names of all ARGs in effect, as they were declared
     command_set: bool = False  # CMD stands in this Dockerfile
     base_layers: int = 0  # of its layers, those of the image that it was begun with
     base_steps: int = 0  # of its history
@@ -102,15 +103,17 @@ def with_path(env: list[str] | None) -> list[str]:
     return [*entries, f"PATH={PATH}"]
 
 
-def extended(
-    draft: ImageConfig, created: str, created_by: str, diff_id: str, author: str
-) -> ImageConfig:
-    """Add one step, and its layer if it has one, to a configuration; return it."""
+def extended(draft: ImageConfig, step: History, diff_id: str) -> ImageConfig:
+    """Add one step, and its layer if it has one, to a configuration; return it.
+
+    A step that is told in no words is none in the history.
+    """
     if draft.rootfs is None:
         draft.rootfs = RootFS()
     if diff_id:
         draft.rootfs.diff_ids = [*draft.diff_ids, diff_id]
-    step = History(created=created, created_by=created_by, author=author, empty_layer=not diff_id)
-    draft.history = [*(draft.history or []), step]
-    draft.created = created
+    step.empty_layer = not diff_id
+    if step.created_by:
+        draft.history = [*(draft.history or []), step]
+    draft.created = step.created
     return draft

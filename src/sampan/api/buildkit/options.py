@@ -38,7 +38,6 @@ _TEXTS: Final = {
     "cpusetmems": "cpuset_mems",
     "cgroup-parent": "cgroup_parent",
 }
-_HOSTNAME: Final = "buildkitsandbox"
 _NETWORKS: Final = ("", "default", "sandbox", "none", "host")
 
 
@@ -80,7 +79,8 @@ def wish_of(attributes: Mapping[str, str], inputs: Mapping[str, Definition] | No
         contexts=_contexts(attributes, inputs or {}),
         pull=attributes.get("image-resolve-mode") == "pull",
         network=_network(attributes.get("force-network-mode", "")),
-        hostname=_hostname(attributes),
+        hostname=attributes.get("hostname", ""),
+        buildkit=True,
         extra_hosts=_hosts(attributes.get("add-hosts", "")),
         limits=_limits(attributes),
     )
@@ -162,12 +162,6 @@ def _network(mode: str) -> str:
     if mode not in _NETWORKS:
         raise InvalidArgument(f"invalid network mode: {mode}")
     return "" if mode in ("default", "sandbox") else mode
-
-
-def _hostname(attributes: Mapping[str, str]) -> str:
-    """Return the name of the machine that commands see: always the same, unless it is given."""
-    given = attributes.get("build-arg:BUILDKIT_SANDBOX_HOSTNAME") or attributes.get("hostname")
-    return given or _HOSTNAME
 
 
 def _hosts(text: str) -> list[str]:

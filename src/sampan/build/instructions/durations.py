@@ -36,6 +36,28 @@ def duration(text: str) -> int:
     return -total if text[0] == "-" else total
 
 
+def written(nanoseconds: int) -> str:
+    """Return a duration as Go prints it: 0s, 1.5ms, 1m30s, 2h0m0s."""
+    if nanoseconds < 0:
+        return "-" + written(-nanoseconds)
+    if 0 < nanoseconds < 10**9:
+        name = next(name for name in ("ms", "µs", "ns") if nanoseconds >= _UNITS[name])
+        return f"{_decimal(nanoseconds, _UNITS[name])}{name}"
+    minutes, rest = divmod(nanoseconds, _UNITS["m"])
+    hours, minutes = divmod(minutes, 60)
+    seconds = f"{_decimal(rest, 10**9)}s"
+    if hours:
+        return f"{hours}h{minutes}m{seconds}"
+    return f"{minutes}m{seconds}" if minutes else seconds
+
+
+def _decimal(number: int, unit: int) -> str:
+    """Return a number of units, with as many digits as it takes."""
+    whole, rest = divmod(number, unit)
+    digits = f"{rest:0{len(str(unit)) - 1}d}" if unit > 1 else ""
+    return f"{whole}.{digits}".rstrip("0").rstrip(".") if rest else str(whole)
+
+
 def check_interval(name: str, nanoseconds: int) -> int:
     """Return the time of a health check; InvalidArgument if it is too short."""
     if nanoseconds and nanoseconds < 10**6:

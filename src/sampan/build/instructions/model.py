@@ -55,6 +55,7 @@ class Label(Instruction):
 
     pairs: Sequence[tuple[str, str]]
     old_form: bool = False
+    of_client: bool = False  # it stands in no Dockerfile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,27 +8,25 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sampan.build.cache import key_of
 from sampan.build.instructions import model
 from sampan.build.state import State
 from sampan.spec.build import BuildOptions, RunStep
 
+_HOSTNAME: Final = "buildkitsandbox"  # of all steps, so that their results do not depend on it
+_HOSTNAME_OF: Final = "BUILDKIT_SANDBOX_HOSTNAME"  # the argument that gives another one
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What RUN executes, and how the history shows it."""
+    """What RUN executes."""
 
     words: list[str]
     text: str  # for messages
     arguments: Mapping[str, str]  # that the command may see, besides the image's variables
     proxies: Mapping[str, str]
-
-    @property
-    def history(self) -> str:
-        """The words, with the arguments in front as `|2 a=1 b=2`."""
-        given = [f"{name}={value}" for name, value in sorted(self.arguments.items())]
-        return " ".join([*([f"|{len(given)}", *given] if given else []), *self.words])
 
 
 def command_of(state: State, it: model.Run, proxies: Mapping[str, str]) -> Command:
@@ -83,7 +81,7 @@ def step_of(state: State, it: model.Run, command: Command, options: BuildOptions
         user=state.run.user,
         working_dir=state.run.working_dir,
         network=options.network if it.network == "default" else it.network,
-        hostname=options.hostname,
+        hostname=options.arguments.get(_HOSTNAME_OF) or options.hostname or _HOSTNAME,
         extra_hosts=options.extra_hosts,
         security_opt=options.security_opt,
         privileged=it.security == "insecure",
@@ -102,7 +100,7 @@ def key_of_run(step: RunStep, command: Command, mounts: Sequence[str]) -> str:
         step.user,
         step.working_dir,
         step.network,
-        *([step.hostname] if step.hostname else []),
+        *([step.hostname] if step.hostname != _HOSTNAME else []),
         json.dumps(sorted(step.extra_hosts)),
         json.dumps(sorted(step.security_opt)),
         *(["insecure"] if step.privileged else []),

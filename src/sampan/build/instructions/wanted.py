@@ -33,6 +33,7 @@ class Wanted:
     exclude: Sequence[str]
     instruction: model.Copy
     checksum: str = ""
+    written: str = ""  # the destination as it was written
     origin: str = ""  # chain id or name of the state that is copied from; "" is the context
     chosen: list[Chosen] = field(default_factory=list, compare=False)
 
@@ -73,6 +74,7 @@ def expand(scope: Scope, it: model.Copy) -> Wanted:
         exclude=[scope.word(pattern) for pattern in it.exclude],
         instruction=it,
         checksum=scope.word(it.checksum),
+        written=destination,
     )
 
 

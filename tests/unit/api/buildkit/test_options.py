@@ -13,7 +13,7 @@ from sampan.spec.docker.config import Ulimit
 
 def test_nothing_said_is_a_dockerfile_in_the_context() -> None:
     wish = wish_of({})
-    assert wish.options == BuildOptions(hostname="buildkitsandbox")
+    assert wish.options == BuildOptions(buildkit=True)
     assert (wish.context_name, wish.dockerfile_name) == ("context", "dockerfile")
 
 
@@ -40,6 +40,7 @@ def test_everything_said_reaches_the_build() -> None:
         pull=True,
         network="host",
         hostname="h",
+        buildkit=True,
         extra_hosts=["a:1.2.3.4", "b:::1"],
         limits=Limits(
             memory=1, memory_swap=2, cpu_shares=3, cpu_period=4, cpu_quota=5, shm_size=6,
