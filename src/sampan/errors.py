@@ -92,6 +92,8 @@ class Upstream(SampanError):
 
     code = "upstream"
     may_pass = False  # set to True where another attempt from the beginning may succeed
+    is_limit = False  # set to True where it takes no more requests of ours for now
+    retry_after: float | None = None  # seconds after which it asks to be asked again
 
 
 class DeadlineExceeded(SampanError):

@@ -26,6 +26,7 @@ class RegistryConfig:
     """Folders with a folder per `host[:port]`: *.crt to trust, *.cert and *.key to show."""
     max_attempts: int = 5
     backoff_seconds: float = 0.5  # before the second attempt; doubled each time
+    longest_wait_seconds: float = 60.0  # that a server may ask us to wait before an attempt
     user_agent: str = "sampan"
     limits: ClientLimits = field(default_factory=ClientLimits)
     proxies: Proxies = field(default_factory=Proxies.from_environment)

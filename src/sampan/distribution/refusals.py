@@ -13,6 +13,7 @@ from http import HTTPStatus
 import msgspec
 
 from sampan.distribution.challenges import challenge_for, parse_challenges
+from sampan.distribution.headers import retry_after
 from sampan.errors import Forbidden, NotFound, SampanError, Unauthorized, Upstream
 from sampan.http.exchange import Answer
 from sampan.http.faults import Fault
@@ -54,6 +55,8 @@ class Refusal(Exception):
     `request` is what Docker puts before the sentence when it pulls: `Get "https://…": `.
     """
 
+    retry_after: float | None = None  # seconds that it asks to wait
+
     def __init__(self, status: int, code: str, sentence: str, request: str = "") -> None:
         super().__init__(sentence)
         self.status = status
@@ -70,6 +73,11 @@ class Refusal(Exception):
         """Another attempt may succeed."""
         return self.status in (429, 500, 502, 503, 504)
 
+    @property
+    def is_limit(self) -> bool:
+        """There were too many requests."""
+        return self.code == "TOOMANYREQUESTS" or self.status == HTTPStatus.TOO_MANY_REQUESTS
+
     def error(self) -> SampanError:
         """Return the error that tells a user of this."""
         if self.code == "UNAUTHORIZED" or (not self.code and self.status == 401):
@@ -78,8 +86,13 @@ class Refusal(Exception):
             return Forbidden(str(self))
         if self.is_missing:
             return NotFound(str(self))
-        error = Upstream(str(self))
-        error.may_pass = self.may_pass
+        return self.failure(str(self))
+
+    def failure(self, sentence: str) -> Upstream:
+        """Return the error for this refusal of what should not be refused."""
+        error = Upstream(sentence)
+        error.may_pass, error.is_limit = self.may_pass, self.is_limit
+        error.retry_after = self.retry_after
         return error
 
 
@@ -96,7 +109,9 @@ async def refusal(answer: Answer) -> Refusal:
     except Fault:
         body = b""
     challenges = answer.headers.all("www-authenticate")
-    return refusal_of(answer.status, answer.reason, challenges, body)
+    refused = refusal_of(answer.status, answer.reason, challenges, body)
+    refused.retry_after = retry_after(answer.headers.get("retry-after"))
+    return refused
 
 
 def refusal_of(status: int, reason: str, challenges: Sequence[str], body: bytes) -> Refusal:

@@ -125,7 +125,8 @@ class Tokens:
         except Refusal as error:
             if error.status in (400, 401, 403):  # oauth.md: a refused grant is a 400
                 raise Unauthorized(_unauthorized(error)) from None
-            raise Upstream(f"failed to fetch the token of {realm.authority}: {error}") from None
+            told = f"failed to fetch the token of {realm.authority}: {error}"
+            raise error.failure(told) from None
 
     def _realm(self, wish: Wish) -> Url:
         try:

@@ -21,7 +21,7 @@ from sampan.http.pump import in_thread
 from sampan.http.urls import Url
 
 REDIRECTS = 10
-LONGEST_WAIT = 60.0  # seconds that a server may ask us to wait
+LONGEST_WAIT = 60.0  # seconds between two attempts
 _MOVED = frozenset({301, 302, 303, 307, 308})
 _AGAIN = frozenset({429, 500, 502, 503, 504})
 Header = tuple[str, str]
@@ -118,7 +118,7 @@ class Transport:
             if answer.status not in _AGAIN or last:
                 return answer
             asked = retry_after(answer.headers.get("retry-after"))
-            if asked is not None and asked > LONGEST_WAIT:
+            if asked is not None and asked > self.config.longest_wait_seconds:
                 return answer
             answer.close()
             await self.pause(attempt, asked)

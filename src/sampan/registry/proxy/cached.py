@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -18,12 +17,13 @@ from typing import Any, TypeVar
 
 from sampan.distribution.registries import Registries
 from sampan.distribution.repository import Repository
-from sampan.errors import Forbidden, NotFound, SampanError, Unauthorized, Upstream
+from sampan.errors import NotFound, SampanError, Upstream
 from sampan.registry import names, paths
 from sampan.registry.drivers.driver import Content
 from sampan.registry.errors import RegistryError
 from sampan.registry.events import Event
 from sampan.registry.proxy.arriving import Absent, Arriving
+from sampan.registry.proxy.failures import failure
 from sampan.registry.proxy.figures import Figures
 from sampan.registry.proxy.tasks import Tasks
 from sampan.registry.proxy.transfers import AT_ONCE, Transfer
@@ -34,9 +34,9 @@ from sampan.spec.image import Descriptor, parse_document
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-_QUERY = re.compile(r"""\?[^"'\s]*""")
 PATIENCE = 10.0  # seconds for an upstream to answer, where something is here that can be served
 DOWN_SECONDS = 10.0  # an upstream that failed is not asked about what is here
+LONGEST_PAUSE = 300.0  # as long, where it asks for that
 OCTETS = "application/octet-stream"
 BLOB, MANIFEST = "blob", "manifest"
 
@@ -87,19 +87,7 @@ class CachedRepository:
         return client.repository_at(upstream.endpoint, self.place.path, credentials)
 
     def _failure(self, error: Exception, missing: RegistryError) -> Exception:
-        """Return the answer to a client for what went wrong at the upstream."""
-        where = self.place.upstream.url.authority
-        if isinstance(error, NotFound):
-            return missing
-        # What stands in a query is between us and the upstream: names of users, signatures.
-        told = _QUERY.sub("?…", str(error))
-        if isinstance(error, Forbidden | Unauthorized):
-            return RegistryError("DENIED", message=f"{where} refuses: {told}")
-        if isinstance(error, TimeoutError):
-            return RegistryError("UNAVAILABLE", message=f"{where} does not answer")
-        if isinstance(error, SampanError):
-            return RegistryError("UNAVAILABLE", message=f"{where} cannot be asked: {told}")
-        return error
+        return failure(error, self.place, missing)
 
     # --- manifests ---------------------------------------------------------------------------
 
@@ -158,8 +146,10 @@ class CachedRepository:
         try:
             async with asyncio.timeout(PATIENCE if is_known else None):
                 found = await (await self._remote()).head(tag)
-        except (Upstream, TimeoutError):
-            self._shared.down[self.place.upstream.name] = time.monotonic() + DOWN_SECONDS
+        except (Upstream, TimeoutError) as error:
+            asked = (error.retry_after or 0.0) if isinstance(error, Upstream) else 0.0
+            pause = max(DOWN_SECONDS, min(asked, LONGEST_PAUSE))
+            self._shared.down[self.place.upstream.name] = time.monotonic() + pause
             raise
         return Digest(found.digest) if found else None
 

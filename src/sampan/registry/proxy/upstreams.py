@@ -21,6 +21,7 @@ WEEK = 7 * 86400.0
 LIMITS = ClientLimits(connect_seconds=10.0, answer_seconds=30.0, document_seconds=30.0)
 ATTEMPTS = 3
 BACKOFF = 0.5  # seconds before the second attempt
+LONGEST_WAIT = 2.0  # seconds; an upstream that asks for more is not waited for: clients are told
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")  # by NAT64 (RFC 6052)
@@ -60,6 +61,7 @@ class Upstream:
             insecure=insecure,
             max_attempts=ATTEMPTS,
             backoff_seconds=BACKOFF,
+            longest_wait_seconds=LONGEST_WAIT,
             limits=LIMITS,
             permit=self.permits,
         )
