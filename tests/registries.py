@@ -102,7 +102,9 @@ class Registry:
         skip = log.stat().st_size if log.exists() else 0
         config = self.folder / "config.yml"
         settings = json.loads(config.read_text())  # JSON is YAML
-        settings["http"]["addr"] = f"{self.site.host}:{self.site.port}"
+        on_socket = settings["http"].get("net") == "unix"
+        if not on_socket:
+            settings["http"]["addr"] = f"{self.site.host}:{self.site.port}"
         config.write_text(json.dumps(settings))
         with within(self.site.namespace), log.open("ab") as out:
             self.process = subprocess.Popen(
@@ -116,8 +118,8 @@ class Registry:
             text = log.read_bytes()[skip:]
             assert self.process
             assert self.process.poll() is None, text.decode(errors="replace")
-            found = re.search(rb"listening on \S+:(\d+)", text)
-            self.site.port = int(found[1]) if found else self.site.port
+            found = re.search(rb"listening on (?:\S+:(\d+)|/)", text)
+            self.site.port = int(found[1]) if found and not on_socket else self.site.port
             return found is not None
 
         eventually(listens)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ import pytest
 from sampan.spec.image import MEDIA_DOCKER_MANIFEST, MEDIA_MANIFEST
 from tests import registry_clients as clients
 from tests.daemon import Daemon
+from tests.documents import blocks
+from tests.nginx import nginx
 from tests.registries import OURS, OUTSIDE, Registry, registry
 from tests.registry_clients import Client, Done
 from tests.remote_images import busybox, index, push, small_layer
@@ -36,7 +40,10 @@ pytestmark = [
 ]
 ACCEPT = {"Accept": f"{MEDIA_MANIFEST}, {MEDIA_DOCKER_MANIFEST}"}
 USERS = {"captain": "secret"}
-KINDS = ("plain", "tls", "certificates", "passwords", "own tokens", "tokens", "silly")
+KINDS = (
+    *("plain", "tls", "certificates", "passwords", "own tokens", "tokens", "silly"),
+    *("nginx", "nginx that buffers", "nginx on a socket"),
+)
 NAMES = (
     *("docker", "sampan", "docker-py", "docker on dockerd", "docker-py on dockerd"),
     *("podman", "buildah", "skopeo", "containerd"),
@@ -49,6 +56,9 @@ CORE = {
     ("podman", "certificates"),
     ("buildah", "tokens"),
     ("skopeo", "silly"),
+    ("skopeo", "nginx"),
+    ("docker on dockerd", "nginx that buffers"),
+    ("docker", "nginx on a socket"),
     ("containerd", "own tokens"),
     ("containerd", "certificates"),
 }
@@ -127,10 +137,28 @@ def kind_of_registry(kind: str, namespace: str) -> Iterator[Registry]:
             yield hub
         elif kind == "passwords":
             yield run(**tls, users=USERS)
+        elif kind.startswith("nginx"):
+            yield stack.enter_context(behind_nginx(kind, namespace))
         elif kind == "plain":
             yield run()
         else:
             yield run(**tls, client_ca=kind == "certificates")
+
+
+@contextlib.contextmanager
+def behind_nginx(kind: str, namespace: str) -> Iterator[Registry]:
+    """Run a registry and nginx as our documentation says, or with nginx's own defaults."""
+    server, by_socket = blocks("how-to/registry-clients.md", "Behind nginx", "nginx")
+    more: dict[str, Any] = {}
+    with ExitStack() as stack:
+        if kind == "nginx on a socket":
+            server = by_socket
+            place = stack.enter_context(tempfile.TemporaryDirectory())
+            more = {"http": {"addr": f"{place}/sock", "net": "unix", "relativeurls": True}}
+        elif kind == "nginx that buffers":
+            server = re.sub(".*(buffering|http_version).*\n", "", server)
+        hub = stack.enter_context(registry(namespace, program=OURS, more=more))
+        yield stack.enter_context(nginx(namespace, hub, server))
 
 
 @contextlib.contextmanager

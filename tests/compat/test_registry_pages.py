@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect
 
+from tests.browser import chromium, visit
+from tests.netns import named
 from tests.registries import OURS, Registry, registry
 from tests.remote_images import busybox, index, push, small_layer
-from tests.session import unique
 from tests.tokens import token_server
 
 pytestmark = [pytest.mark.compat, pytest.mark.privileged, pytest.mark.slow]
@@ -23,43 +23,19 @@ EVIL = "<script>document.title='stolen'</script><img src=x onerror=\"document.ti
 
 @pytest.fixture(scope="module")
 def namespace() -> Iterator[str]:
-    name = unique()
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+    with named() as name:
         yield name
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 @pytest.fixture(scope="module")
-def browser(namespace: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = tmp_path_factory.mktemp("browser") / "chromium"
-    program.write_text(f'#!/bin/sh\nexec nsenter --net=/run/netns/{namespace} chromium "$@"\n')
-    program.chmod(0o755)
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+def browser(namespace: str) -> Iterator[Browser]:
+    with chromium(namespace) as found:
         yield found
-        found.close()
 
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     yield from visit(browser)
-
-
-def visit(browser: Browser, **options: object) -> Iterator[Page]:
-    """Yield a page of a fresh profile, which must have nothing to complain of at its end."""
-    context = browser.new_context(**options)  # type: ignore[arg-type]
-    found = context.new_page()
-    found.set_default_timeout(20_000)
-    complaints: list[str] = []
-    found.on("pageerror", lambda error: complaints.append(str(error)))
-    found.on("console", lambda message: complaints.append(message.text))
-    found.on("dialog", lambda dialog: complaints.append(dialog.message))
-    yield found
-    context.close()
-    assert [text for text in complaints if "401" not in text and "403" not in text] == []
 
 
 @pytest.fixture(scope="module")

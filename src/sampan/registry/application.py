@@ -183,8 +183,17 @@ class Application:
             if match:
                 request.scope[HANDLER] = route.name
                 request.scope[GROUPS] = match.groupdict()
+                if request.method == "OPTIONS":
+                    # Browsers ask so before a page of another site may send anything, and never
+                    # log in (Fetch standard, CORS-preflight): docker-registry's 401 keeps such
+                    # pages out. What they may do is in `http.headers`.
+                    return Response(headers=self._allow(route))
                 return await self._endpoint(request, route, match.groupdict())
         return not_found()
+
+    def _allow(self, route: Route) -> dict[str, str]:
+        allowed = [m for m in route.verbs if not self.service.read_only or m in READING]
+        return {"Allow": ", ".join(sorted(allowed))}
 
     async def _endpoint(
         self, request: Request, route: Route, groups: Mapping[str, str]
@@ -192,8 +201,7 @@ class Application:
         verb = route.verbs.get(request.method)
         closed = self.service.read_only and route.writes and request.method not in READING
         if verb is None or closed:
-            allowed = [m for m in route.verbs if not self.service.read_only or m in READING]
-            raise RegistryError("UNSUPPORTED", headers={"Allow": ", ".join(sorted(allowed))})
+            raise RegistryError("UNSUPPORTED", headers=self._allow(route))
         name = names.repository(groups["name"]) if "name" in groups else ""
         place = None
         if self.proxy and name and (place := self.proxy.place(name, request.query_params)):

@@ -61,6 +61,8 @@ def test_another_method_is_refused_with_those_that_there_are(
     answer = shop.ask(method, path)
     assert (answer.status, answer.code) == (405, "UNSUPPORTED")
     assert answer.header("allow") == allowed
+    asked = shop.ask("OPTIONS", path)
+    assert (asked.status, asked.header("allow"), asked.body) == (200, allowed, b"")
 
 
 def test_a_read_only_registry_takes_nothing() -> None:

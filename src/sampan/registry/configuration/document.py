@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from sampan.errors import InvalidArgument
-from sampan.registry.configuration import schema
+from sampan.registry.configuration import schema, spelling
 from sampan.registry.configuration.environment import override
 from sampan.registry.configuration.nodes import Problem
 from sampan.registry.configuration.refusals import refusals
@@ -58,7 +58,7 @@ def load(path: Path, environment: Mapping[str, str]) -> Checked:
 def check(text: bytes, environment: Mapping[str, str], name: str = "configuration") -> Checked:
     """Parse and check a configuration."""
     try:
-        document = yaml.safe_load(text)
+        document = spelling.parse(text, schema.ROOT)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InvalidArgument(f"{name} is no YAML: {error}") from error
     if document is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from sampan.registry.configuration import schema
+from sampan.registry.configuration import schema, spelling
 from sampan.registry.configuration.nodes import Free, Many, Node, Problem, Section
 
 PREFIX = "REGISTRY_"
@@ -27,22 +27,21 @@ def override(document: dict[str, Any], environment: Mapping[str, str]) -> Iterat
             yield Problem("", f"unrecognized environment variable {name} is ignored", True)
             continue
         try:
-            value = yaml.safe_load(environment[name])
-        except yaml.YAMLError as error:
+            wrong = _set(document, schema.ROOT, parts, environment[name])
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
             yield Problem("", f"environment variable {name} is no YAML: {error}")
             continue
-        wrong = _set(document, schema.ROOT, parts, value)
         if wrong:
             yield Problem("", f"environment variable {name}: {wrong}", wrong.startswith("no "))
 
 
-def _set(place: Any, node: Node, parts: list[str], value: Any) -> str:
+def _set(place: Any, node: Node, parts: list[str], text: str) -> str:
     """Set a value below a place; return why it cannot be done, empty if it was."""
     key, inner, wrong = _step(place, node, parts[0])
     if wrong or inner is None:
         return wrong
     if len(parts) == 1:
-        _put(place, key, value)
+        _put(place, key, spelling.parse(text, inner))
         return ""
     held = place[key] if isinstance(place, dict) and key in place else None
     if isinstance(place, list) and key < len(place):
@@ -54,7 +53,7 @@ def _set(place: Any, node: Node, parts: list[str], value: Any) -> str:
     elif not isinstance(held, dict):
         held = {}
     _put(place, key, held)
-    return _set(held, inner, parts[1:], value)
+    return _set(held, inner, parts[1:], text)
 
 
 def _step(place: Any, node: Node, name: str) -> tuple[Any, Node | None, str]:

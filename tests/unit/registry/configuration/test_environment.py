@@ -18,6 +18,8 @@ GOOD = b"version: 0.1\nstorage: {filesystem: {rootdirectory: /data}}\n"
         ("HTTP_TLS_CLIENTCAS_0", "a", "http.tls.clientcas", ["a"]),
         ("LOG_FIELDS_SERVICE", "hub", "log.fields.service", "hub"),
         ("HTTP_HEADERS", "{X-A: [b]}", "http.headers.X-A", ["b"]),
+        ("HTTP_HEADERS_X-Credentials", "[true]", "http.headers.x-credentials", ["true"]),
+        ("PROXY_PASSWORD", "0123", "proxy.password", "0123"),
         ("HEALTH_FILECHECKERS_0_FILE", "/x", "health.file", [{"file": "/x"}]),
         ("HEALTH_FILE_0_FILE", "/x", "health.file", [{"file": "/x"}]),
         ("NOTIFICATIONS_EVENTCONFIG_INCLUDEREFERENCES", "true", "notifications.events", None),
