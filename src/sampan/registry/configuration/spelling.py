@@ -13,7 +13,7 @@ import yaml
 from sampan.registry.configuration.nodes import Free, Many, Node, Section, Text
 
 
-class _AsWritten(yaml.SafeLoader):
+class _AsWritten(yaml.SafeLoader):  # type: ignore[misc]  # it has no types
     """Makes strings of all values but null."""
 
 
