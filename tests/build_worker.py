@@ -30,6 +30,7 @@ from sampan.spec.build import (
     RunStep,
 )
 from sampan.spec.digest import chain_id, chain_ids, digest_of
+from sampan.spec.docker.config import Mount
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.image import ImageConfig, RootFS, RunConfig
 from sampan.spec.platform import Platform
@@ -74,6 +75,7 @@ class FakeWorker:
         self.archives: dict[str, bytes] = {}  # by diff id
         self.configs: dict[str, bytes] = {}  # of images that were built
         self.caches: dict[str, MountedCache] = {}
+        self.filled: dict[str, bytes] = {}  # archives that caches began with
         self.mounted: list[list[str]] = []  # layers of temporary images
 
     def have(self, name: str, *files: bytes, **config: Any) -> str:
@@ -247,6 +249,15 @@ class FakeWorker:
 
     async def mounted_caches(self, names: Sequence[str]) -> dict[str, MountedCache]:
         return {name: self.caches[name] for name in names if name in self.caches}
+
+    def has_mounted_cache(self, name: str) -> bool:
+        return name in self.caches
+
+    async def fill_mounted_cache(self, mount: Mount, write: Callable[[int], None]) -> None:
+        assert mount.source not in self.caches
+        async with from_pipe(write) as pieces:
+            self.filled[mount.source] = b"".join([piece async for piece in pieces])
+        self.caches[mount.source] = MountedCache(size=0, in_use=False)
 
     async def remove_mounted_cache(self, name: str) -> bool:
         return self.caches.pop(name, None) is not None

@@ -181,6 +181,30 @@ def test_mounts_are_there_for_one_command_and_in_no_layer(clean: Daemon) -> None
         clean.request("DELETE", f"/volumes/{volume['Name']}")
 
 
+def test_a_cache_begins_with_files_of_a_stage(clean: Daemon) -> None:
+    dockerfile = (
+        "FROM busybox AS maker\nRUN mkdir -p /seed/sub && echo 1 >/seed/sub/n && chown -R 7:8 /seed"
+        " && chmod 750 /seed && ln /seed/sub/n /seed/hard && ln -s sub/n /seed/soft\nFROM busybox\n"
+        "ARG AGAIN\n"
+        "RUN --mount=type=cache,id=shop,target=/c,from=maker,source=/seed"
+        " stat -c '%u %g %a' /c /c/sub/n && stat -c %h /c/hard && echo 2 >>/c/soft && cat /c/hard\n"
+        "RUN --mount=type=cache,id=bin,target=/c,from=busybox,source=/etc ls /c/passwd"
+    )
+    first = text(build(clean, dockerfile))
+    assert "7 8 750\n7 8 644\n2\n1\n2\n" in first
+    assert "/c/passwd\n" in first
+    again = text(build(clean, dockerfile, query="buildargs=%7B%22AGAIN%22:%221%22%7D"))
+    assert "7 8 750\n7 8 644\n2\n1\n2\n2\n" in again  # it has stayed
+    names = {one["Name"] for one in clean.request("GET", "/volumes").json["Volumes"]}
+    caches = {one for one in names if one.startswith("sampan-build-cache-")}
+    assert len(caches) == 2
+    assert clean.request("POST", "/build/prune?all=1").status == 200
+    names = {one["Name"] for one in clean.request("GET", "/volumes").json["Volumes"]}
+    assert not names & caches
+    assert "7 8 644\n2\n1\n2\n" in text(build(clean, dockerfile))  # and begins anew
+    assert clean.request("GET", "/containers/json?all=1").json == []
+
+
 def test_the_same_build_gives_the_same_layers_for_one_epoch(clean: Daemon) -> None:
     ids = set()
     for _ in range(2):

@@ -318,6 +318,7 @@ class Builder:
         epoch = _epoch(options.arguments.get(_EPOCH))
         materials = Materials()
         worker = cast("Worker", Witness(self._worker, materials))
+        sources = Sources(worker, context.spool, materials)
         contexts = Contexts(worker, self.cache, clients, options, epoch)
         contexts.names.override(dockerfile)
         target = dockerfile.target(options.target)
@@ -334,8 +335,8 @@ class Builder:
             plan=plan(dockerfile, target, arguments.from_variables()),
             arguments=arguments,
             context=context,
-            sources=Sources(worker, context.spool, materials),
-            mounting=Mounting(self._worker, self.cache, context, clients),
+            sources=sources,
+            mounting=Mounting(self._worker, self.cache, context, clients, sources),
             contexts=contexts,
             clients=clients,
             entitlements=self.entitlements(options.entitlements),

@@ -56,8 +56,7 @@ class Sources:
         if wanted.checksum:
             raise InvalidArgument("checksum requires HTTP(S) or Git sources")
         if it.origin:
-            tree, source = await self._state(wanted.origin, source)
-            found = choose(tree, source, parents=it.parents)
+            found = choose(await self.part(wanted.origin, source), source, parents=it.parents)
             return [
                 Chosen(one.name, one.file, one.spool, one.contents, one.above, foreign=True)
                 for one in found
@@ -73,8 +72,8 @@ class Sources:
 
     # --- other states ----------------------------------------------------------------------
 
-    async def _state(self, chain: str, source: str) -> tuple[Tree, str]:
-        """Return a tree that has at least what `source` means in a state, and its path there."""
+    async def part(self, chain: str, source: str) -> Tree:
+        """Return a tree that has at least what `source` means in a state. NotFound."""
         clean = posixpath.normpath("/" + source)
         fixed: list[str] = []
         for part in clean.strip("/").split("/"):
@@ -90,7 +89,7 @@ class Sources:
         real = place.path.decode("utf-8", "surrogateescape")
         tree = self._packed.get((chain, real)) or await self._pack(chain, real, start)
         self._packed[chain, real] = tree
-        return tree, source
+        return tree
 
     async def _pack(self, chain: str, real: str, start: str) -> Tree:
         """Read a path of a state; it is under its own name, links on the way are resolved."""

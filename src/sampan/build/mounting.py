@@ -5,7 +5,6 @@ Source: docker documentation, Dockerfile reference, "RUN --mount".
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -13,31 +12,34 @@ from dataclasses import replace
 from typing import Final
 
 from sampan.build.borrowing import Borrowing
-from sampan.build.cache import MOUNT, Cache, key_of
+from sampan.build.cache import Cache, key_of
+from sampan.build.fetching import Sources
 from sampan.build.instructions.model import Mount as Wish
 from sampan.build.layer import Item, digest_items, write_layer
 from sampan.build.places import locate
 from sampan.build.prepared import Prepared, place_of
+from sampan.build.sharing import SharedFolders
 from sampan.build.tree import File, Tree, folder, walk
 from sampan.build.worker import Clients, Worker
-from sampan.errors import InvalidArgument, NotFound, Unsupported
-from sampan.spec.build import OwnedFolder, RunStep
+from sampan.errors import InvalidArgument, NotFound
+from sampan.spec.build import RunStep
 from sampan.spec.digest import chain_id
-from sampan.spec.docker.config import ImageOptions, Mount, TmpfsOptions, VolumeOptions
+from sampan.spec.docker.config import ImageOptions, Mount, TmpfsOptions
 from sampan.spec.loan import LentCopy
 
-_MODE: Final = 0o755
 _BELOW: Final = b"bind"
-CACHE_LABEL: Final = "org.sampan.build.cache"  # of volumes; its value is the id of the cache
 DiffIds = Callable[[str], Awaitable[Sequence[str]]]
 
 
 class Mounting:
     """The mounts of one build."""
 
-    def __init__(self, worker: Worker, cache: Cache, context: Tree, clients: Clients) -> None:
-        self._worker, self._cache, self._context = worker, cache, context
+    def __init__(
+        self, worker: Worker, cache: Cache, context: Tree, clients: Clients, sources: Sources
+    ) -> None:
+        self._worker, self._context = worker, context
         self._borrowing = Borrowing(clients)
+        self._shared = SharedFolders(worker, cache, sources)
 
     async def prepare(self, wishes: Sequence[Wish], working_dir: str, of: DiffIds) -> Prepared:
         """Find what is mounted; `of` tells the layers of a stage or image."""
@@ -47,7 +49,8 @@ class Mounting:
             if wish.type == "bind":
                 await self._bind(wish, target, of, prepared)
             elif wish.type == "cache":
-                self._shared(wish, target, prepared)
+                below = await of(wish.origin) if wish.origin else None
+                self._shared.prepare(wish, target, below, prepared)
             elif wish.type == "tmpfs":
                 _tmpfs(wish, target, prepared)
             elif wish.type == "secret":
@@ -147,39 +150,6 @@ class Mounting:
 
         prepared.keys.append(key_of("script", content))
         self._image(prepared, target, "file", layer)
-
-    def _shared(self, wish: Wish, target: str, prepared: Prepared) -> None:
-        if wish.origin:
-            raise Unsupported("RUN --mount=type=cache,from=… is not supported")
-        cache = wish.id or target
-        source = "/" + posixpath.normpath("/" + wish.source).lstrip("/")
-        name = f"{MOUNT}{hashlib.sha256(cache.encode()).hexdigest()[:32]}"
-
-        async def make(stack: AsyncExitStack, step: RunStep) -> None:
-            if wish.sharing != "shared":
-                await stack.enter_async_context(self._cache.turn(f"mount {cache}"))
-            await self._cache.note_mount(name, cache)
-            options = VolumeOptions(
-                no_copy=True, labels={CACHE_LABEL: cache}, subpath=source.lstrip("/")
-            )
-            step.mounts.append(
-                Mount(
-                    type="volume",
-                    source=name,
-                    target=target,
-                    read_only=wish.read_only,
-                    volume_options=options,
-                )
-            )
-            if wish.uid or wish.gid or wish.mode is not None:
-                mode = _MODE if wish.mode is None else wish.mode
-                owned = OwnedFolder(path=target, mode=mode, uid=wish.uid, gid=wish.gid)
-                step.folders.append(owned)
-
-        part = [] if source == "/" else [source]
-        prepared.keys.append(key_of("cache", cache, target, *part))
-        prepared.targets.append(target)
-        prepared.makers.append(make)
 
     async def places(self, chain: str | None, targets: Sequence[str]) -> list[bytes]:
         """Return what has to be made in a state so that there is something to mount on."""

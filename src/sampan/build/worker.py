@@ -23,6 +23,7 @@ from sampan.build.tree import Tree
 from sampan.distribution.credentials import Credentials
 from sampan.errors import NotFound
 from sampan.spec.build import BaseImage, FoundDevice, MountedCache, Ran, Repository, RunStep
+from sampan.spec.docker.config import Mount
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
@@ -207,6 +208,12 @@ class Worker(Protocol):
 
     async def mounted_caches(self, names: Sequence[str]) -> dict[str, MountedCache]:
         """Return those that are there of the folders that commands of builds share."""
+
+    def has_mounted_cache(self, name: str) -> bool:
+        """Tell whether such a folder is there."""
+
+    async def fill_mounted_cache(self, mount: Mount, write: Callable[[int], None]) -> None:
+        """Make such a folder, with what is in an archive below the name of the mount's target."""
 
     async def remove_mounted_cache(self, name: str) -> bool:
         """Remove such a folder; False if a container has it."""

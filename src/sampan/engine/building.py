@@ -54,7 +54,7 @@ from sampan.spec.build import (
     RunStep,
 )
 from sampan.spec.digest import EMPTY_LAYER, Digest
-from sampan.spec.docker.config import Config, DeviceRequest, HostConfig, LogConfig
+from sampan.spec.docker.config import Config, DeviceRequest, HostConfig, LogConfig, Mount
 from sampan.spec.docker.containers import CreateRequest
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.image import Healthcheck, ImageConfig, RootFS, RunConfig, timestamp
@@ -400,6 +400,24 @@ class Building:
             name: MountedCache(size=size, in_use=bool(self._volumes.users(name)))
             for name, size in sizes.items()
         }
+
+    def has_mounted_cache(self, name: str) -> bool:
+        """Tell whether such a folder is there."""
+        return self._volumes.has(name)
+
+    async def fill_mounted_cache(self, mount: Mount, write: Callable[[int], None]) -> None:
+        """Make such a folder, with what is in an archive below the name of the mount's target."""
+        host = Platform.host()
+        step = RunStep(
+            chain=None, architecture=host.architecture, os=host.os, command=["-"], env=[],
+            mounts=[mount],
+        )  # fmt: skip
+        created = await self._containers.create(_request(step), image=_image(step))
+        try:
+            async with from_pipe(write) as pieces:
+                await self._containers.put_archive(created.id, "/", pieces, ExtractOptions())
+        finally:
+            await self._surely(self._remove(created.id))
 
     async def remove_mounted_cache(self, name: str) -> bool:
         """Remove such a folder; False if a container has it."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sampan.build.mounting import CACHE_LABEL
-from sampan.errors import InvalidArgument, Unsupported
+from sampan.build.sharing import LABEL
+from sampan.errors import InvalidArgument, NotFound
 from tests import tarballs
 from tests.build_worker import Yard
 
@@ -83,7 +83,7 @@ def test_caches_are_volumes_with_names_of_their_own(yard: Yard) -> None:
     assert first.mounts[0].source.startswith("sampan-build-cache-")
     options = first.mounts[0].volume_options
     assert options
-    assert options.labels == {CACHE_LABEL: "/c"}
+    assert options.labels == {LABEL: "/c"}
     assert [(it.path, it.uid, it.mode) for it in second.folders] == [("/d", 5, 0o700)]
 
 
@@ -106,11 +106,16 @@ def test_secrets_that_no_client_has_are_left_out_unless_they_are_required(yard: 
     [
         ("target=/x,source=none", "failed to mount none: file does not exist"),
         ("target=/x,source=../../none", "failed to mount ../../none: file does not exist"),
-        ("type=cache,target=/x,from=box", "type=cache,from=… is not supported"),
+        (
+            "type=cache,target=/x,from=box,source=/none",
+            "failed to mount /none: file does not exist",
+        ),
+        ("type=cache,target=/x,from=box,source=/etc/hosts", "/etc/hosts: not a directory"),
+        ("type=cache,target=/x,from=none", "invalid from flag value none"),
     ],
 )
 def test_what_cannot_be_mounted_is_named(yard: Yard, mount: str, message: str) -> None:
-    with pytest.raises((InvalidArgument, Unsupported), match=message):
+    with pytest.raises((InvalidArgument, NotFound), match=message):
         yard.built(f"FROM box\nRUN --mount={mount} print x")
 
 

@@ -265,6 +265,10 @@ class Volumes:
             raise NotFound(f"get {name}: no such volume")
         return self._rows[name]
 
+    def has(self, name: str) -> bool:
+        """Tell whether a volume is there."""
+        return name in self._rows
+
     def users(self, name: str, *, running: bool = False) -> list[str]:
         """Return the containers that have a volume, those that are being made left out."""
         return [
