@@ -24,7 +24,7 @@ import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sampan.registry.answered import Answered
-from sampan.registry.auth.htpasswd import credentials
+from sampan.registry.auth.basic import credentials
 from sampan.registry.service import GROUPS, HANDLER, USER
 
 log = logging.getLogger(__name__)

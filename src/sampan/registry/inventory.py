@@ -147,10 +147,13 @@ def _links(driver: Survey, name: str, blobs: AbstractSet[str]) -> Iterator[Diges
 def _tags(driver: Survey, names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     found = [(n, tag) for n in names for tag in driver.list(paths.tags(n)) if is_tag(tag)]
     contents = driver.read_many([paths.tag_current(*tag) for tag in found])
+    parsed: dict[bytes, Digest | None] = {}  # many tags say the same
     for (name, tag), content in zip(found, contents, strict=True):
         if content is None:
             continue  # a tag that was being made, or removed
-        digest = _digest(content.decode("ascii", "replace"))
+        if content not in parsed:
+            parsed[content] = _digest(content.decode("ascii", "replace"))
+        digest = parsed[content]
         if digest is None:
             log.warning("tag %s of %s is left out: its link says no digest", tag, name)
         else:

@@ -12,11 +12,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sampan.registry.answered import Answered
 from sampan.registry.service import HANDLER
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
 
 class Metrics:
     """An application around another one that counts."""
+
+    content_type = "text/plain; version=0.0.4; charset=utf-8"
 
     def __init__(self, application: ASGIApp) -> None:
         self._application = application

@@ -16,7 +16,7 @@ from sampan.registry.audit import verify as verify_audit
 from sampan.registry.configuration.document import Checked, load
 from sampan.registry.configuration.nodes import size
 from sampan.registry.quotas import in_words
-from sampan.registryd import control, governing, settings, token_settings, upstreams
+from sampan.registryd import control, governing, settings, token_settings
 from sampan.registryd.serve import configure_logs
 from sampan.registryd.serve import serve as serve_registry
 from sampan.registryd.upkeep import Line, Upkeep
@@ -44,6 +44,8 @@ def serve(options: argparse.Namespace, path: Path) -> int:
 
 def verify(options: argparse.Namespace, path: Path) -> int:
     """Print everything that is wrong or unknown; the status is 1 if there is anything."""
+    from sampan.registryd import upstreams  # the client of registries
+
     checked = load(path, os.environ)
     problems = [str(problem) for problem in checked.problems]
     if not problems:

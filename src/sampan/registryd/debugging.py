@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from sampan.http.request import Request
 from sampan.http.response import Response
 from sampan.registry.health import Health
-from sampan.registry.metrics import CONTENT_TYPE, Metrics
+
+if TYPE_CHECKING:
+    from sampan.registry.metrics import Metrics
 
 
 def handler(
@@ -31,7 +34,7 @@ def handler(
         if place == ("GET", "/debug/vars"):
             return Response(200, json.dumps({"cmdline": sys.argv}).encode())
         if metrics and place == ("GET", metrics_path):
-            return Response(200, metrics.text(), content_type=CONTENT_TYPE)
+            return Response(200, metrics.text(), content_type=metrics.content_type)
         return Response(404, b"404 page not found\n", content_type="text/plain")
 
     return answer

@@ -34,22 +34,27 @@ def main(arguments: Sequence[str]) -> int:
     else:
         options = _parser().parse_args(arguments)
     try:
-        from sampan.registryd import commands
-    except ImportError as error:
+        status = _run(options)
+    except ModuleNotFoundError as error:  # also of what only some configurations need
         sys.stderr.write(f"{PROGRAM}: {error.name} is missing: install sampan[registry]\n")
         return 1
-    try:
-        path = _configuration(options.config)
-        if options.command in ACCOUNTS:
-            from sampan.registryd import accounts
-
-            return accounts.run(options, path)
-        status: int = getattr(commands, options.command)(options, path)
     except SampanError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 130  # 128 + SIGINT
+    return status
+
+
+def _run(options: argparse.Namespace) -> int:
+    from sampan.registryd import commands
+
+    path = _configuration(options.config)
+    if options.command in ACCOUNTS:
+        from sampan.registryd import accounts
+
+        return accounts.run(options, path)
+    status: int = getattr(commands, options.command)(options, path)
     return status
 
 

@@ -15,7 +15,6 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client.registry import Collector
 from starlette.types import ASGIApp
 
 from sampan.errors import InvalidArgument
@@ -26,12 +25,9 @@ from sampan.registry.audit import Audited, AuditLog
 from sampan.registry.configuration.document import Checked
 from sampan.registry.configuration.nodes import seconds
 from sampan.registry.health import Health
-from sampan.registry.metrics import Metrics
 from sampan.registry.notifications import Endpoint, Notifier
 from sampan.registry.registry import Registry
 from sampan.registry.servers import make_server
-from sampan.registry.tokens.application import TokenApplication
-from sampan.registry.tokens.issuer import Issuer
 from sampan.registryd import (
     control,
     debugging,
@@ -42,12 +38,14 @@ from sampan.registryd import (
     token_settings,
     web,
 )
-from sampan.registryd.mail import Post
 from sampan.registryd.tls import Tls
 from sampan.registryd.upkeep import Upkeep
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what not every configuration needs is imported where it is wanted
+    from prometheus_client.registry import Collector
+
     from sampan.registry.proxy.proxy import Proxy
+    from sampan.registry.tokens.issuer import Issuer
 
 log = logging.getLogger(__name__)
 DEFAULT_ADDRESS = ":5000"
@@ -69,6 +67,8 @@ async def serve(checked: Checked) -> None:
     async with AsyncExitStack() as stack:
         mailboxes = settings.mailboxes(checked)
         if mailboxes:
+            from sampan.registryd.mail import Post
+
             stack.enter_context(Post(mailboxes))
         lifetime = token_settings.lifetime(checked)
         address = str(checked.get("http.addr", DEFAULT_ADDRESS))
@@ -129,6 +129,8 @@ def _faces(
     """Return what is served: a registry, a token service, or both; and pages for browsers."""
     served: ASGIApp | None = application
     if issuer:
+        from sampan.registry.tokens.application import TokenApplication
+
         tokens = TokenApplication(issuer, token_settings.path(checked), served)
         stack.callback(tokens.close)
         served = tokens
@@ -217,8 +219,11 @@ async def _debug(
     if not address:
         return served
     counted = checked.get("http.debug.prometheus.enabled", False)
-    metrics = Metrics(served) if counted else None
-    if metrics:
+    metrics = None
+    if counted:
+        from sampan.registry.metrics import Metrics
+
+        metrics = Metrics(served)
         for collector in figures:
             metrics.add(collector)
     path = str(checked.get("http.debug.prometheus.path") or "/metrics")

@@ -7,13 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sampan.errors import InvalidArgument
 from sampan.registry.auth.access import Access, NoAccess
-from sampan.registry.auth.htpasswd import Htpasswd
-from sampan.registry.auth.silly import Silly
-from sampan.registry.auth.token import Token, TrustedFiles
 from sampan.registry.configuration.document import Checked
 from sampan.registry.configuration.nodes import seconds
 from sampan.registry.configuration.schema import DRIVERS
@@ -27,7 +24,9 @@ from sampan.registry.notifications import Endpoint
 from sampan.registry.registry import OWN, Registry
 from sampan.registry.service import Service
 from sampan.registryd import governing, middlewares
-from sampan.registryd.mail import LEVELS, Mailbox
+
+if TYPE_CHECKING:
+    from sampan.registryd.mail import Mailbox
 
 DEFAULT_ROOT = "/var/lib/registry"
 DEFAULT_REALM_PATH = "/auth/token"
@@ -159,11 +158,18 @@ def access(checked: Checked) -> Access:
         auth = {auth: {}}
     for kind, given in auth.items():
         options = {name: str(value) for name, value in (given or {}).items()}
+        # Each when it is wanted: cryptography alone takes a third of the time of a start.
         if kind == "silly":
+            from sampan.registry.auth.silly import Silly
+
             return Silly(options["realm"], options["service"])
         if kind == "htpasswd":
+            from sampan.registry.auth.htpasswd import Htpasswd
+
             return Htpasswd(options["realm"], options["path"])
         if kind == "token":
+            from sampan.registry.auth.token import Token, TrustedFiles
+
             path = options.get("autoredirectpath") or DEFAULT_REALM_PATH
             return Token(
                 options.get("realm", ""),
@@ -236,10 +242,12 @@ def endpoints(checked: Checked) -> list[Endpoint]:
 
 def mailboxes(checked: Checked) -> list[Mailbox]:
     """Return where log records are mailed to."""
-    found = []
+    found: list[Mailbox] = []
     for number, hook in enumerate(checked.get("log.hooks", [])):
         if hook.get("disabled"):
             continue
+        from sampan.registryd.mail import LEVELS, Mailbox
+
         place = f"log.hooks[{number}]"
         options = hook.get("options") or {}
         smtp = options.get("smtp") or {}

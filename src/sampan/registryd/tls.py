@@ -14,10 +14,10 @@ from sampan.errors import InvalidArgument
 from sampan.registry.configuration.document import Checked
 from sampan.registry.server import Server
 from sampan.registryd import settings
-from sampan.registryd.certificates import Certificates
 
 if TYPE_CHECKING:
     from sampan.registryd.acme.renewal import Renewal
+    from sampan.registryd.certificates import Certificates
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS = 60.0  # between looks at the files of certificates
@@ -43,6 +43,8 @@ class Tls:
             paths = path, path
         if paths is None:
             return
+        from sampan.registryd.certificates import Certificates  # cryptography: 40 ms
+
         minimum = checked.get("http.tls.minimumtls") or "tls1.2"
         minimum = "tls1.3" if minimum == "tls1.3" else "tls1.2"
         self.certificates = stack.enter_context(

@@ -6,15 +6,17 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sampan.errors import InvalidArgument, Unavailable
 from sampan.registry.configuration.document import Checked
 from sampan.registry.configuration.nodes import seconds
-from sampan.registry.tokens.accounts import Accounts
-from sampan.registry.tokens.issuer import Issuer, Terms
-from sampan.registry.tokens.keys import KeyRing
-from sampan.registry.tokens.sessions import Sessions
-from sampan.registry.tokens.throttle import Attempts, Throttle
+
+if TYPE_CHECKING:  # a registry without a token service needs none of it, and starts without
+    from sampan.registry.tokens.accounts import Accounts
+    from sampan.registry.tokens.issuer import Issuer
+    from sampan.registry.tokens.keys import KeyRing
+    from sampan.registry.tokens.sessions import Sessions
 
 ACCOUNTS, KEYS = "accounts.db", "keys"
 SHORTEST = 60.0  # seconds: clients take every token to last a minute at least
@@ -49,6 +51,8 @@ def lifetime(checked: Checked) -> float:
 
 def key_ring(checked: Checked) -> KeyRing:
     """Open the keys, which are made if there are none."""
+    from sampan.registry.tokens.keys import KeyRing
+
     return KeyRing(
         directory(checked) / KEYS,
         str(checked.get("tokens.keys.algorithm", "ES256")),
@@ -59,6 +63,8 @@ def key_ring(checked: Checked) -> KeyRing:
 
 def sessions(checked: Checked, accounts: Accounts) -> Sessions:
     """Return the refresh tokens."""
+    from sampan.registry.tokens.sessions import Sessions
+
     unused = seconds(checked.get("tokens.refresh.lifetime", "2160h"))
     return Sessions(accounts, unused, bool(checked.get("tokens.refresh.rotate", False)))
 
@@ -76,6 +82,10 @@ def readable(checked: Checked) -> Iterator[None]:
 @contextmanager
 def issuer(checked: Checked) -> Iterator[Issuer]:
     """Open a token service."""
+    from sampan.registry.tokens.accounts import Accounts
+    from sampan.registry.tokens.issuer import Issuer, Terms
+    from sampan.registry.tokens.throttle import Attempts, Throttle
+
     with ExitStack() as stack:
         with readable(checked):
             accounts = stack.enter_context(Accounts(directory(checked) / ACCOUNTS))

@@ -9,9 +9,9 @@ from starlette.types import ASGIApp
 from sampan.errors import InvalidArgument
 from sampan.registry.application import Application
 from sampan.registry.configuration.document import Checked
-from sampan.registry.tokens.issuer import Issuer
 
 if TYPE_CHECKING:
+    from sampan.registry.tokens.issuer import Issuer
     from sampan.registry.web.pages import Pages
     from sampan.registry.web.sign_in import SignIn
 

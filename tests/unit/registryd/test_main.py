@@ -29,15 +29,38 @@ def test_the_environment_names_it_too(
     assert capsys.readouterr().out == f"{path}: ok\n"
 
 
-@pytest.mark.parametrize("module", ["starlette", "yaml", "bcrypt", "jwt"])
-def test_what_is_not_installed_is_named(module: str) -> None:
-    program = WITHOUT.format(module) + "sys.exit(main(['verify', '/none']))"
+AUTH = {
+    "bcrypt": "auth: {htpasswd: {realm: r, path: /none/users}}",
+    "jwt": "auth: {token: {realm: r, service: s, issuer: i, rootcertbundle: /none}}",
+}
+
+
+@pytest.mark.parametrize("module", ["starlette", "yaml", *AUTH])
+def test_what_is_not_installed_is_named(module: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yml"
+    auth = AUTH.get(module, "")
+    path.write_text(f"version: 0.1\nstorage: inmemory\nhttp: {{addr: '127.0.0.1:0'}}\n{auth}\n")
+    program = WITHOUT.format(module) + f"sys.exit(main(['serve', {str(path)!r}]))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 1
     assert done.stderr.startswith(f"sampan-registry: {module}")
     assert done.stderr.endswith("is missing: install sampan[registry]\n")
+
+
+def test_a_start_loads_nothing_that_the_configuration_does_not_want() -> None:
+    """Each of these takes 5 to 60 ms."""
+    program = "import sys, sampan.registryd.commands; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "sampan.registryd.serve" in loaded
+    unwanted = {"cryptography", "jwt", "bcrypt", "prometheus_client", "smtplib", "jinja2"}
+    unwanted |= {"granian", "psycopg", "botocore", "sampan.distribution", "sampan.registryd.acme"}
+    unwanted |= {f"sampan.registry.{name}" for name in ("proxy.proxy", "tokens", "auth.token")}
+    assert loaded & unwanted == set()
 
 
 def test_an_unknown_command_is_refused() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 import logging
@@ -18,6 +16,7 @@ from starlette.requests import Request
 
 from sampan.errors import InvalidArgument
 from sampan.registry.auth.access import Everything, Grant, Scope
+from sampan.registry.auth.basic import credentials
 from sampan.registry.errors import RegistryError
 
 log = logging.getLogger(__name__)
@@ -120,17 +119,3 @@ def parse(text: str) -> dict[str, bytes]:
         else:
             log.warning("user %s cannot log in: the password is not stored with bcrypt", name)
     return users
-
-
-def credentials(header: str) -> tuple[str, str] | None:
-    """Return name and password of a Basic header; None if it is none."""
-    kind, _, text = header.partition(" ")
-    if kind.lower() != "basic":
-        return None
-    try:
-        name, colon, password = (
-            base64.b64decode(text.strip(), validate=True).decode().partition(":")
-        )
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        return None
-    return (name, password) if colon else None

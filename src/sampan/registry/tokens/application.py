@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sampan.registry.auth.htpasswd import credentials
+from sampan.registry.auth.basic import credentials
 from sampan.registry.bodies import read_body
 from sampan.registry.service import HANDLER, USER
 from sampan.registry.tokens.issuer import Asked, Issued, Issuer, Refused

@@ -21,7 +21,7 @@ import msgspec
 from starlette.requests import Request
 
 from sampan.registry.auth.access import Access, Grant, Scope
-from sampan.registry.auth.htpasswd import credentials
+from sampan.registry.auth.basic import credentials
 from sampan.registry.errors import RegistryError
 from sampan.registry.tokens.issuer import Asked, Issuer, Refused
 

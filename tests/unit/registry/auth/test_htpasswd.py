@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
 from sampan.registry.auth.access import Grant
-from sampan.registry.auth.htpasswd import Htpasswd, credentials, parse
+from sampan.registry.auth.basic import credentials
+from sampan.registry.auth.htpasswd import Htpasswd, parse
 from sampan.registry.registry import Registry
 from tests.own_registry import Answer, Shop, serving
 
