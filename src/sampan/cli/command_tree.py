@@ -93,6 +93,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
             "events": "events",
             "info": "info",
             "prune": "system.prune",
+            "reset": "system.reset",
         },
     ),
     "volume": (

@@ -58,6 +58,21 @@ def claim_network(folder: str = NAMESPACES) -> Claim:
     )
 
 
+def holder(root: str) -> int:
+    """Return the pid of the daemon that has claimed a data root or a run root; 0 if none has."""
+    try:
+        fd = os.open(os.path.join(root, NAME), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return 0
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(fd)
+    finally:
+        os.close(fd)
+    return 0
+
+
 def _sweep(folder: str) -> None:
     """Remove the claims of daemons that were killed: nobody may ever claim their namespaces again.
 

@@ -50,6 +50,10 @@ def main(arguments: list[str]) -> int:
             return 0
         if config["doctor"]:
             return _examine_host(config)
+        if config["reset"]:
+            from sampan.daemon.reset import reset
+
+            return reset(config)
         if os.geteuid() != 0:
             raise UsageError("failed to start daemon: it needs to be started by root")
         return run(config)

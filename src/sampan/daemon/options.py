@@ -235,6 +235,8 @@ OPTIONS = (
     Option("ipv6", "bool", False, "IPv6 on the default bridge"),
     Option("selinux-enabled", "bool", False, "SELinux labels of containers: only false"),
     Option("raw-logs", "bool", False, "full timestamps without colour: always so"),
+    Option("reset", "bool", False, "remove all that the daemon has and has made, after a question"),
+    Option("force", "bool", False, "with --reset: do not ask"),
     Option("validate", "bool", False, "check the configuration and exit"),
     Option("version", "bool", False, "print the version and exit", "v"),
     Option("help", "bool", False, "print this and exit", "h"),
@@ -245,7 +247,9 @@ BY_SHORT = {option.short: option for option in OPTIONS if option.short}
 BY_KEY = {option.file_key: option for option in OPTIONS}
 ALIASES = {"graph": "data-root"}
 ONLY_IN_FILE = frozenset({"builder-gc", "registries"})
-NOT_IN_FILE = frozenset({"config-file", "doctor", "format", "validate", "version", "help"})
+NOT_IN_FILE = frozenset(
+    {"config-file", "doctor", "force", "format", "help", "reset", "validate", "version"}
+)
 
 # The only value that an option may have, and why.
 FIXED: dict[str, tuple[object, str]] = {

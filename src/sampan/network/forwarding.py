@@ -44,6 +44,14 @@ def forward_packets(
         log.info("forwarding of IPv%d packets switched on", 6 if path == _IPV6 else 4)
 
 
+def forward_no_longer(noted: Forwarding) -> None:
+    """Switch off what was off before us; the rules that made up for it may go after that."""
+    for path, uplinks in ((_IPV4, noted.uplinks), (_IPV6, noted.uplinks6)):
+        if uplinks and read_sysctl(path) == "1":
+            write_sysctl(path, "0")
+            log.info("forwarding of IPv%d packets switched off", 6 if path == _IPV6 else 4)
+
+
 def _used(host: NetlinkSocket, own: Collection[str], *, ipv6: bool) -> list[str]:
     """Return the interfaces that have addresses and are not `own`."""
     names = {link.index: link.name for link in host.links()}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
+from sampan.cli.daemon_program import become
 from sampan.cli.flags import flag
 from sampan.cli.invocation import Exit
 
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
 USAGE = ""
 ALIASES = "system doctor, doctor"
 OPERANDS = (0, 0)
-DAEMON = "sampand"
 
 
 class Options:
@@ -26,13 +23,4 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
     """Become the daemon program's own examination: it needs no running daemon."""
     if options.format not in ("text", "json"):
         raise Exit(125, f'invalid format "{options.format}": must be one of "text" or "json"')
-    import shutil
-
-    program = os.path.join(os.path.dirname(sys.executable), DAEMON)
-    found = program if os.access(program, os.X_OK) else shutil.which(DAEMON)
-    if not found:
-        raise Exit(1, f"the program {DAEMON} is not installed")
-    arguments = [found, "--doctor"]
-    if options.format == "json":
-        arguments.append("--format=json")
-    os.execv(found, arguments)  # noqa: S606 - no shell is what is wanted
+    become(["--doctor", *(["--format=json"] if options.format == "json" else [])])
