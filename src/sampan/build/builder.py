@@ -361,10 +361,11 @@ class Builder:
         draft = state.draft()
         draft.rootfs = RootFS(diff_ids=[*base, *([diff_id] if diff_id else [])])
         history = draft.history or []
-        for step in history[state.base_steps :]:
-            step.empty_layer = True
+        emptied = [
+            msgspec.structs.replace(step, empty_layer=True) for step in history[state.base_steps :]
+        ]
         last = History(created=draft.created, comment="merge", empty_layer=not diff_id)
-        draft.history = [*history, last]
+        draft.history = [*history[: state.base_steps], *emptied, last]
         return state.changed(draft)
 
     async def _times(self, names: Sequence[str], imports: Imports) -> frozenset[str]:

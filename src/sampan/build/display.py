@@ -40,8 +40,8 @@ class Speaker(Protocol):
         none to it, as it changes no more than the configuration.
         """
 
-    def result(self, image: str) -> None:
-        """Tell which image a step has made; "" is nothing at all."""
+    def result(self, image: Callable[[], str] | None) -> None:
+        """Tell which image a step has made, if anybody wants its id; None is nothing at all."""
 
     def cached(self) -> None:
         """Tell that the step had been made before."""
@@ -52,7 +52,7 @@ class Speaker(Protocol):
     def removed(self, container: str) -> None:
         """Tell that this container has gone."""
 
-    def image(self, id: str) -> None:
+    def image(self, id: Callable[[], str]) -> None:
         """Tell what the stage has made."""
 
     def end(self) -> None:
@@ -209,9 +209,9 @@ class Voice:
         """Say that a step begins."""
         self.text(f"Step {number}/{self._display.steps} : {text}\n")
 
-    def result(self, image: str) -> None:
-        """Say which image a step has made; "" is nothing at all."""
-        self.text(f" ---> {short_id(image) if image else ''}\n")
+    def result(self, image: Callable[[], str] | None) -> None:
+        """Say which image a step has made; None is nothing at all."""
+        self.text(f" ---> {short_id(image()) if image else ''}\n")
 
     def cached(self) -> None:
         """Say that the step had been made before."""
@@ -225,9 +225,9 @@ class Voice:
         """Say that this container has gone."""
         self.text(f" ---> Removed intermediate container {short_id(container)}\n")
 
-    def image(self, id: str) -> None:
+    def image(self, id: Callable[[], str]) -> None:
         """Tell programs what the stage has made."""
-        self.say(ProgressMessage(aux={"ID": id}))
+        self.say(ProgressMessage(aux={"ID": id()}))
 
     def end(self) -> None:
         """Let the next stage speak."""

@@ -135,7 +135,7 @@ class _StageRun:
             number += 1
             self._voice.step(number, text_of(it), work_of(it))
             state = await self._step(state, it)
-        self._voice.image(state.id())
+        self._voice.image(state.id)
         return state
 
     async def _begin(self, number: int) -> State:
@@ -149,7 +149,7 @@ class _StageRun:
             state = State.empty(self._platform())
         else:
             state = await self._image(needed.image)
-        self._voice.result("" if needed.image == SCRATCH else state.id())
+        self._voice.result(None if needed.image == SCRATCH else state.id)
         return await self._triggers(state)
 
     def _platform(self) -> Platform | None:
@@ -202,7 +202,7 @@ class _StageRun:
                 source = self._build.dockerfile.source
                 mark(error, source.fault(error.sentence, it.place.first, it.place.last))
             raise
-        self._voice.result(state.id())
+        self._voice.result(state.id)
         return state
 
     async def _do(self, state: State, it: model.Instruction) -> State:

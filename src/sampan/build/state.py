@@ -72,11 +72,14 @@ class State:
         return self.run.shell or SHELL
 
     def draft(self) -> ImageConfig:
-        """Return a copy of the configuration that may be changed."""
-        draft = copy.deepcopy(self.config)
-        draft.config = draft.config or RunConfig()
+        """Return a copy of the configuration whose fields may be given other values.
+
+        Lists and documents in it are those of the state: a change makes new ones.
+        """
+        draft = copy.copy(self.config)
+        draft.config = copy.copy(draft.config or RunConfig())
         draft.config.env = with_path(draft.config.env)
-        draft.rootfs = draft.rootfs or RootFS()
+        draft.rootfs = copy.copy(draft.rootfs or RootFS())
         return draft
 
     def encoded(self) -> bytes:

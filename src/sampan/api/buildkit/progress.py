@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from sampan.build.display import Chapter
 from sampan.build.faults import sentence_of
@@ -22,6 +24,7 @@ from sampan.spec.buildkit import control_pb2 as pb
 from sampan.spec.docker.images import ProgressMessage
 
 _BATCH: Final = 256  # messages in one answer
+_PAUSE: Final = 0.03  # seconds in which news become one answer: an answer costs more than they do
 _MAX_LOG: Final = 4 << 20  # bytes of logs of one vertex that are kept, as BuildKit does
 _LEAST: Final = 32  # bytes that each piece counts: what tells of it takes memory, too
 _CUT: Final = b"[output clipped, log limit 4MiB reached]\n"
@@ -33,7 +36,7 @@ class Progress:
     def __init__(self, ref: str, hear: Callable[[pb.StatusResponse], None] | None = None) -> None:
         self._ref, self._hear = ref, hear  # who hears of it keeps it, we do not
         self._told: list[bytes] = []  # encoded: that takes a tenth of the memory
-        self._more = asyncio.Event()
+        self._more, self._end = asyncio.Event(), asyncio.Event()
         self._vertices = 0
         self.steps: dict[str, tuple[bool, bool]] = {}  # by digest: was cached, has completed
         self.warned = 0
@@ -73,6 +76,7 @@ class Progress:
     def end(self) -> None:
         """Say that nothing more will come."""
         self.ended = True
+        self._end.set()
         self._wake()
 
     def all(self) -> Iterator[pb.StatusResponse]:
@@ -98,6 +102,9 @@ class Progress:
                     return
                 else:
                     await more.wait()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_PAUSE):
+                            await self._end.wait()
         finally:
             self.followers -= 1
 
@@ -115,11 +122,11 @@ class Vertex:
         self._started = _now()
         self._cached = False
         self._logged = 0
-        self._transfers: dict[str, datetime] = {}
+        self._transfers: dict[str, Timestamp] = {}
         self.completed = False
         self._show(None, "")
 
-    def _show(self, completed: datetime | None, error: str) -> None:
+    def _show(self, completed: Timestamp | None, error: str) -> None:
         vertex = pb.Vertex(
             digest=self.digest,
             inputs=self._inputs,
@@ -233,7 +240,7 @@ class Voice:
         if self._vertex:
             self._vertex.was_cached()
 
-    def result(self, image: str) -> None:
+    def result(self, image: object) -> None:
         """Nothing: vertices have no images."""
 
     def running(self, container: str) -> None:
@@ -242,7 +249,7 @@ class Voice:
     def removed(self, container: str) -> None:
         """Nothing: vertices have no containers."""
 
-    def image(self, id: str) -> None:
+    def image(self, id: object) -> None:
         """Nothing: vertices have no images."""
 
     def end(self) -> None:
@@ -266,5 +273,6 @@ def _pulled(vertex: Vertex, message: ProgressMessage) -> None:
     vertex.transfer(f"{message.status.lower()} {message.id}", current, total, done=done)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _now() -> Timestamp:
+    seconds, nanos = divmod(time.time_ns(), 10**9)
+    return Timestamp(seconds=seconds, nanos=nanos)

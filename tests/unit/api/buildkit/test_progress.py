@@ -49,6 +49,23 @@ def test_who_comes_early_and_who_comes_late_hear_the_same() -> None:
     asyncio.run(run())
 
 
+def test_news_that_come_close_together_are_one_answer() -> None:
+    async def main() -> list[StatusResponse]:
+        progress = Progress("ref")
+        following = asyncio.create_task(told(progress))
+        for number in range(5):
+            vertex = progress.vertex(f"step {number}")
+            for _ in range(5):
+                await asyncio.sleep(0)  # whoever follows would have had its turn
+            vertex.end()
+        progress.end()
+        return await following
+
+    answers = asyncio.run(main())
+    assert len(answers) <= 2
+    assert sum(len(one.vertexes) for one in answers) == 10
+
+
 def test_steps_follow_each_other_and_end_once() -> None:
     progress = Progress("r")
     voice = Vertices(progress, "").voice(Chapter("", 2))
