@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import bcrypt
+import pytest
 import trustme
 
 from tests.daemon import REGISTRY
@@ -32,10 +34,37 @@ from tests.session import PATIENCE, eventually, scratch
 from tests.tokens import ISSUER, SERVICE, TokenServer
 from tests.wire import LOOPBACK, Reply, Site, within
 
-DEBIANS = (REGISTRY,)
+DEBIANS = (REGISTRY,)  # docker-registry 2.8
 OURS = (sys.executable, "-m", "sampan.registryd.main")
+NEWEST = "SAMPAN_TEST_REGISTRY"  # a variable: where a docker-registry 3 is
 OUTSIDE = "192.0.2.1"  # TEST-NET-1: an address that is not on the loopback network
 _ACCESS = re.compile(rb'"([A-Z]+) (/\S*) HTTP/[\d.]+" (\d+)')
+
+
+def _third() -> tuple[str, ...]:
+    """Return docker-registry 3, which Debian has not: the one that is named, or `registry`."""
+    found = os.environ.get(NEWEST) or shutil.which("registry") or ""
+    if not found:
+        return ()
+    told = subprocess.run(
+        [found, "--version"], capture_output=True, text=True, check=False, timeout=PATIENCE
+    ).stdout
+    assert "distribution/v3 " in told or NEWEST not in os.environ, f"{found} is another: {told!r}"
+    return (found,) if "distribution/v3 " in told else ()
+
+
+THIRD = _third()
+# Docker's registries, for tests of what goes with all of them.
+DOCKERS = [
+    pytest.param(DEBIANS, id="docker-registry 2"),
+    pytest.param(
+        THIRD,
+        id="docker-registry 3",
+        marks=pytest.mark.skipif(
+            not THIRD, reason=f"no docker-registry 3: ${NEWEST}, or `registry` on the PATH"
+        ),
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -106,9 +135,12 @@ class Registry:
         if not on_socket:
             settings["http"]["addr"] = f"{self.site.host}:{self.site.port}"
         config.write_text(json.dumps(settings))
+        # docker-registry 3 would tell a collector of traces of every request.
+        environment = {**os.environ, "OTEL_TRACES_EXPORTER": "none"}
         with within(self.site.namespace), log.open("ab") as out:
             self.process = subprocess.Popen(
                 [*self.program, "serve", str(config)],
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -222,6 +254,7 @@ def registry(
     host: str = LOOPBACK,
     tls: bool = False,
     client_ca: bool = False,
+    client_auth: str = "",
     users: Mapping[str, str] | None = None,
     tokens: TokenServer | None = None,
     mirror_of: str = "",
@@ -234,7 +267,7 @@ def registry(
 ) -> Iterator[Registry]:
     """Run a registry in a network namespace ("" is the host's), with an empty or a given storage.
 
-    `program` is Debian's docker-registry, or OURS; `more` are further sections of its settings,
+    `program` is DEBIANS, the THIRD, or OURS; `more` are further sections of its settings,
     `objects` is an object storage with its options, in the place of files.
 
     `users` are checked by htpasswd, `tokens` by a token server, `mirror_of` is the URL of another
@@ -248,6 +281,8 @@ def registry(
     if authority and client_ca:
         authority.ca.issue_cert("test@example.com").configure_cert(site.context)
     settings = _settings(folder, mirror_of, deletes, authority, client_ca)
+    if client_auth:
+        settings["http"]["tls"]["clientauth"] = client_auth
     if storage:
         settings["storage"]["filesystem"]["rootdirectory"] = str(storage)
     if objects:

@@ -20,6 +20,11 @@ from tests.wire import Reply
 
 FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 OCTETS = "application/octet-stream"
+KINDS = (
+    *(media.MEDIA_DOCKER_MANIFEST, media.MEDIA_DOCKER_INDEX),
+    *(media.MEDIA_MANIFEST, media.MEDIA_INDEX),
+)
+ACCEPT = {"Accept": ", ".join(["*/*", *KINDS])}
 CREATED = "2024-01-01T00:00:00Z"
 ROOTFS = Path(__file__).resolve().parent.parent / "examples/busybox-rootfs"
 
@@ -245,3 +250,18 @@ def put_manifest(remote: Remote, repository: str, reference: str, manifest: Blob
     done = remote.ask("PUT", path, manifest.content, {"Content-Type": manifest.media_type})
     assert done.status == 201, done
     return manifest.digest
+
+
+def demand_whole(remote: Remote, repository: str, reference: str, wanted: str) -> None:
+    """Demand that a manifest has a digest, and that all that it needs is there."""
+    reply = remote.ask("GET", f"/v2/{repository}/manifests/{reference}", headers=ACCEPT)
+    assert (reply.status, digest(reply.body)) == (200, wanted)
+    document = reply.json
+    for child in document.get("manifests", []):
+        demand_whole(remote, repository, child["digest"], child["digest"])
+    parts = [document["config"], *document["layers"]] if "config" in document else []
+    for part in parts:
+        if "urls" not in part:
+            blob = remote.ask("GET", f"/v2/{repository}/blobs/{part['digest']}")
+            algorithm = part["digest"].partition(":")[0]
+            assert (blob.status, digest(blob.body, algorithm)) == (200, part["digest"])

@@ -11,16 +11,25 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import h2.connection
 import h2.events
 import pytest
+import trustme
 
 from tests.daemon import running
 from tests.netns import named
-from tests.registries import DEBIANS, OURS, OUTSIDE, Registry, registry
-from tests.remote_images import FOREIGN, busybox, digest, image, index, layer, push, small_layer
+from tests.registries import DOCKERS, OURS, OUTSIDE, Registry, registry
+from tests.remote_images import (
+    busybox,
+    demand_whole,
+    digest,
+    image,
+    index,
+    layer,
+    push,
+    small_layer,
+)
 from tests.session import eventually, scratch
 from tests.tokens import token_server
 from tests.wire import Site
@@ -191,6 +200,39 @@ def test_a_client_without_a_certificate_is_not_heard(namespace: str) -> None:
             hub.site.ask("GET", "/v2/")
 
 
+@pytest.mark.parametrize("program", [*DOCKERS[1:], pytest.param(OURS, id="ours")])
+@pytest.mark.parametrize(
+    ("kind", "without", "foreign"),
+    [
+        ("require-and-verify-client-cert", False, False),
+        ("verify-client-cert-if-given", True, False),
+        ("request-client-cert", True, True),
+    ],
+)
+def test_certificates_of_clients_are_wanted_as_configured(
+    namespace: str, program: tuple[str, ...], kind: str, without: bool, foreign: bool
+) -> None:
+    with registry(
+        namespace, host=OUTSIDE, tls=True, client_ca=True, client_auth=kind, program=program
+    ) as hub:
+        assert hub.ask("GET", "/v2/").status == 200
+        assert hub.authority
+
+        def is_heard(authority: trustme.CA | None) -> bool:
+            assert hub.authority
+            hub.site.context = hub.authority.context()
+            if authority:
+                authority.issue_cert("test@example.com").configure_cert(hub.site.context)
+            try:
+                return hub.site.ask("GET", "/v2/").status == 200
+            except OSError:
+                return False
+
+        assert is_heard(None) == without
+        assert is_heard(trustme.CA()) == foreign
+        assert is_heard(hub.authority.ca)
+
+
 def test_certificates_are_read_anew_at_sighup(namespace: str) -> None:
     with registry(namespace, host=OUTSIDE, tls=True, program=OURS) as hub:
         assert hub.authority
@@ -239,128 +281,6 @@ def test_who_is_in_the_middle_when_certificates_are_read_anew_gets_the_rest(
                 received += piece
         assert digest(bytes(received)) == large.digest
         assert hub.ask("GET", "/v2/").status == 200
-
-
-# --- the same data, the same answers -----------------------------------------------------------
-
-
-def _fill(hub: Registry, prefix: str) -> dict[str, str]:
-    """Push images of all kinds; return the digest of each tag."""
-    foreign = layer(b"foreign", media_type=FOREIGN, extra={"urls": ["https://example.com/x"]})
-    shipped: dict[str, Any] = {
-        "docker": busybox(small_layer(prefix)),
-        "oci": image(small_layer(prefix, oci=True), oci=True),
-        "list": index(busybox(architecture="amd64"), busybox(architecture="arm64")),
-        "foreign": image(small_layer("base"), foreign),
-    }
-    for tag, item in shipped.items():
-        push(hub, f"{prefix}/app", tag, item)
-    return {tag: item.digest for tag, item in shipped.items()}
-
-
-def _check(hub: Registry, prefix: str, filled: dict[str, str]) -> None:
-    """Every tag leads to its manifest, and everything that this needs is whole."""
-    assert hub.tags(f"{prefix}/app") == sorted(filled)
-    accept = {"Accept": ", ".join(["*/*", *_types()])}
-    for tag, wanted in filled.items():
-        _whole(hub, f"{prefix}/app", tag, wanted, accept)
-
-
-def _types() -> list[str]:
-    return [
-        *(f"application/vnd.docker.distribution.manifest.{kind}v2+json" for kind in ("", "list.")),
-        *(f"application/vnd.oci.image.{kind}.v1+json" for kind in ("manifest", "index")),
-    ]
-
-
-def _whole(hub: Registry, name: str, reference: str, wanted: str, accept: dict[str, str]) -> None:
-    reply = hub.ask("GET", f"/v2/{name}/manifests/{reference}", headers=accept)
-    assert (reply.status, digest(reply.body)) == (200, wanted)
-    document = reply.json
-    for child in document.get("manifests", []):
-        _whole(hub, name, child["digest"], child["digest"], accept)
-    parts = [document["config"], *document["layers"]] if "config" in document else []
-    for part in parts:
-        if "urls" not in part:
-            blob = hub.ask("GET", f"/v2/{name}/blobs/{part['digest']}")
-            assert (blob.status, digest(blob.body)) == (200, part["digest"])
-
-
-def test_a_data_directory_moves_to_ours_and_back(tmp_path: Path) -> None:
-    storage = tmp_path / "storage"
-    with registry(storage=storage) as theirs:
-        first = _fill(theirs, "theirs")
-        theirs.ask("DELETE", f"/v2/theirs/app/manifests/{first['oci']}")
-        half = theirs.ask("POST", "/v2/theirs/app/blobs/uploads/").headers["Location"]
-        theirs.ask("PATCH", half.partition(theirs.address)[2], b"half of ")
-    first.pop("oci")
-    with registry(storage=storage, program=OURS) as ours:
-        _check(ours, "theirs", first)
-        place = half.partition(theirs.address)[2].partition("?")[0]
-        reply = ours.ask("PUT", f"{place}?digest={digest(b'half of it')}", b"it")
-        assert reply.status == 201
-        second = _fill(ours, "ours")
-        ours.ask("DELETE", f"/v2/ours/app/manifests/{second['docker']}")
-        ours.ask("PUT", "/v2/theirs/app/manifests/new", *_manifest(ours, "theirs/app", "docker"))
-    second.pop("docker")
-    first["new"] = first["docker"]
-    with registry(storage=storage) as theirs:
-        _check(theirs, "theirs", first)
-        _check(theirs, "ours", second)
-        assert theirs.ask("GET", "/v2/_catalog").json["repositories"] == ["ours/app", "theirs/app"]
-        third = _fill(theirs, "again")
-        reply = theirs.ask("GET", f"/v2/theirs/app/blobs/{digest(b'half of it')}")
-        assert reply.body == b"half of it"
-    with registry(storage=storage, program=OURS) as ours:
-        for prefix, filled in (("theirs", first), ("ours", second), ("again", third)):
-            _check(ours, prefix, filled)
-
-
-def _manifest(hub: Registry, name: str, tag: str) -> tuple[bytes, dict[str, str]]:
-    reply = hub.ask("GET", f"/v2/{name}/manifests/{tag}", headers={"Accept": ", ".join(_types())})
-    return reply.body, {"Content-Type": reply.headers["Content-Type"]}
-
-
-NONE = digest(b"nothing")
-SAME: list[tuple[str, str, bytes, dict[str, str]]] = [
-    ("GET", "/v2/", b"", {}),
-    ("GET", "/", b"", {}),
-    ("GET", "/v2/none/tags/list", b"", {}),
-    ("GET", "/v2/team/app/tags/list", b"", {}),
-    ("GET", "/v2/_catalog", b"", {}),
-    ("GET", "/v2/_catalog?n=1", b"", {}),
-    ("GET", f"/v2/team/app/blobs/{NONE}", b"", {}),
-    ("HEAD", f"/v2/team/app/blobs/{NONE}", b"", {}),
-    ("GET", "/v2/team/app/manifests/none", b"", {}),
-    ("GET", f"/v2/team/app/manifests/{NONE}", b"", {}),
-    ("PUT", "/v2/team/app/manifests/x", b"{", {"Content-Type": _types()[0]}),
-    ("PUT", "/v2/team/app/manifests/x", b"{}", {"Content-Type": "text/plain"}),
-    ("POST", f"/v2/team/app/blobs/uploads/?mount={NONE}&from=team/none", b"", {}),
-    ("DELETE", f"/v2/team/app/blobs/{NONE}", b"", {}),
-    ("DELETE", f"/v2/team/app/manifests/{NONE}", b"", {}),
-]
-
-
-def test_ours_answers_as_docker_registry_does(tmp_path: Path) -> None:
-    answers: list[list[tuple[int, str, str]]] = []
-    for program in (DEBIANS, OURS):
-        with registry(program=program) as hub:
-            push(hub, "team/app", "1", busybox())
-            found = []
-            for method, path, body, headers in SAME:
-                reply = hub.ask(method, path, body, headers)
-                kind = reply.headers.get("Content-Type", "")
-                code = ""
-                if reply.status >= 400 and reply.body:
-                    code = reply.json["errors"][0]["code"]
-                found.append((reply.status, code, kind if reply.body else ""))
-            answers.append(found)
-    differences = {
-        f"{method} {path}": (theirs, ours)
-        for (method, path, *_), theirs, ours in zip(SAME, *answers, strict=True)
-        if theirs != ours
-    }
-    assert differences == {}
 
 
 def test_administrators_see_health_and_figures(namespace: str, tmp_path: Path) -> None:
@@ -412,7 +332,7 @@ def test_nothing_is_lost_when_it_is_killed(moment: float) -> None:
         assert set(acknowledged) <= set(tags)
         for tag in tags:
             wanted = acknowledged.get(tag) or image(small_layer(tag)).digest
-            _whole(hub, "team/app", tag, wanted, {"Accept": ", ".join(_types())})
+            demand_whole(hub, "team/app", tag, wanted)
 
 
 def test_the_program_says_what_is_wrong(tmp_path: Path) -> None:

@@ -68,10 +68,10 @@ def _route(name: str, pattern: str, writes: bool = False, **verbs: Verb) -> Rout
 _NAME = r"/v2/(?P<name>.+)"
 ROUTES = (
     _route("base", r"/v2/?", GET=Verb(lists.base, ())),
-    _route("catalog", r"/v2/_catalog", GET=Verb(lists.catalog, ANY)),
+    _route("catalog", r"/v2/_catalog/?", GET=Verb(lists.catalog, ANY)),
     _route("ping", r"/v1/_ping", GET=Verb(lists.ping, (), public=True)),
     _route("search", r"/v1/search", GET=Verb(lists.search, ("search",))),
-    _route("tags", rf"{_NAME}/tags/list", GET=Verb(lists.tags, PULL)),
+    _route("tags", rf"{_NAME}/tags/list/?", GET=Verb(lists.tags, PULL)),
     _route(
         "referrers", rf"{_NAME}/referrers/(?P<digest>[^/]+)", GET=Verb(manifests.referrers, PULL)
     ),
@@ -144,8 +144,9 @@ class Application:
             return  # nobody is there to be answered
         response.headers.append(*API_VERSION)
         for name, values in self.service.headers.items():
-            for value in values:
-                response.headers.append(name, value)
+            if name not in response.headers:
+                for value in values:
+                    response.headers.append(name, value)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -253,8 +254,8 @@ def scopes(request: Request, name: str, verb: Verb) -> Sequence[Scope]:
         return [Scope("registry", "catalog", verb.actions)] if verb.actions else []
     wanted = [Scope("repository", name, verb.actions)]
     source = request.query_params.get("from", "") if verb.endpoint is uploads.start else ""
-    if source:
-        wanted.append(Scope("repository", names.repository(source), PULL))
+    if names.is_repository(source):
+        wanted.append(Scope("repository", source, PULL))
     return wanted
 
 

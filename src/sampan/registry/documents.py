@@ -61,8 +61,8 @@ class PlatformRules:
 
     def demand(self, platform: PlatformBody | None) -> bool:
         """Tell whether a manifest for this platform has to be there."""
-        if self.mode != "list":
-            return self.mode == "all"
+        if self.mode != "list" or not self.platforms:
+            return self.mode != "none"
         return platform is not None and (platform.os, platform.architecture) in self.platforms
 
 

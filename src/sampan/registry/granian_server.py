@@ -168,5 +168,5 @@ def _tls_arguments(tls: TLS | None) -> tuple[Any, ...]:
     if tls is None:
         return (None, None, None, SSLProtocols.tls12, None, [], False)
     minimum = SSLProtocols(tls.minimum)
-    verify = tls.client_ca is not None
+    verify = tls.client_ca is not None and not tls.client_optional
     return (tls.certificate, tls.key, None, minimum, tls.client_ca, [], verify)

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Protocol
 
 import msgspec
 
@@ -20,11 +21,11 @@ from sampan.registry.drivers.driver import Survey, size_or_none
 from sampan.registry.errors import RegistryError
 from sampan.registry.metadata import Database, Metadata
 from sampan.registry.names import ALGORITHMS, is_tag
-from sampan.spec.digest import Digest, parse_digest
+from sampan.spec.digest import Digest, algorithm, parse_digest
 from sampan.spec.image import DOCUMENT_LIMIT
 
 log = logging.getLogger(__name__)
-
+STORED_BY = "sha256"  # what docker-registry calls every blob
 PUT_BLOB = (
     "INSERT INTO blobs VALUES (?, ?, ?) ON CONFLICT (digest)"
     " DO UPDATE SET size = excluded.size, touched = excluded.touched"
@@ -36,15 +37,27 @@ WHERE media_type != '' AND manifests.size = blobs.size
 """
 
 
-def take_inventory(driver: Survey, metadata: Metadata) -> None:
+class Adopt(Protocol):
+    """Makes a blob that another digest leads to one of its own; see aliases.py."""
+
+    def __call__(self, repository: str, digest: Digest, stored: bool) -> int | None: ...
+
+
+def take_inventory(driver: Survey, metadata: Metadata, adopt: Adopt) -> None:
     """Make the database say what the files say."""
     with metadata.change() as database:
-        blobs = _blobs(driver, database)
+        blobs = set(_blobs(driver, database))
         folders = list(_folders(driver, paths.REPOSITORIES, ""))
         found = [n for n, inside in folders if paths.LAYERS in inside or paths.MANIFESTS in inside]
         _replace(database, "repositories", "name", {(name,) for name in found})
-        links = {(name, digest) for name in found for digest in _links(driver, name, blobs)}
-        _replace(database, "links", "repository, digest", links)
+        links = [(name, d) for name in found for d in _digests(driver, paths.layers(name))]
+        for name, digest in links:
+            if algorithm(digest) != STORED_BY:
+                size = adopt(name, digest, digest in blobs)
+                if size is not None:
+                    database.execute(PUT_BLOB, (digest, size, time.time()))
+                    blobs.add(digest)
+        _replace(database, "links", "repository, digest", {x for x in links if x[1] in blobs})
         known = set(database.execute(_KNOWN))
         there = {
             (name, digest)
@@ -84,10 +97,10 @@ def _blobs(driver: Survey, database: Database) -> AbstractSet[str]:
     """Make the rows of blobs right; return the digests of all that there are."""
     have = dict(database.execute("SELECT digest, size FROM blobs"))
     found: dict[str, int] = {}
-    for algorithm in ALGORITHMS:
-        for prefix in driver.list(f"{paths.BLOBS}/{algorithm}"):
-            for digits in driver.list(f"{paths.BLOBS}/{algorithm}/{prefix}"):
-                digest = _digest(f"{algorithm}:{digits}")
+    for kind in ALGORITHMS:
+        for prefix in driver.list(f"{paths.BLOBS}/{kind}"):
+            for digits in driver.list(f"{paths.BLOBS}/{kind}/{prefix}"):
+                digest = _digest(f"{kind}:{digits}")
                 if digest and digits.startswith(prefix):
                     size = size_or_none(driver, paths.blob(digest))
                     if size is not None:
@@ -131,17 +144,11 @@ def _folders(driver: Survey, folder: str, name: str) -> Iterator[tuple[str, list
 
 def _digests(driver: Survey, folder: str) -> Iterator[Digest]:
     """Yield the digests that have a link below a folder. The path says it; the link may be torn."""
-    for algorithm in ALGORITHMS:
-        for digits in driver.list(f"{folder}/{algorithm}"):
-            digest = _digest(f"{algorithm}:{digits}")
-            if digest and _exists(driver, f"{folder}/{algorithm}/{digits}/link"):
+    for kind in ALGORITHMS:
+        for digits in driver.list(f"{folder}/{kind}"):
+            digest = _digest(f"{kind}:{digits}")
+            if digest and _exists(driver, f"{folder}/{kind}/{digits}/link"):
                 yield digest
-
-
-def _links(driver: Survey, name: str, blobs: AbstractSet[str]) -> Iterator[Digest]:
-    for digest in _digests(driver, paths.layers(name)):
-        if digest in blobs:
-            yield digest
 
 
 def _tags(driver: Survey, names: Sequence[str]) -> Iterator[tuple[str, str, str]]:

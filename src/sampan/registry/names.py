@@ -21,9 +21,14 @@ ALGORITHMS = ("sha256", "sha512")
 
 def repository(text: str) -> str:
     """Return `text` as the name of a repository, or answer NAME_INVALID."""
-    if len(text) > NAME_LENGTH or not _NAME.fullmatch(text):
+    if not is_repository(text):
         raise RegistryError("NAME_INVALID", {"name": text[:NAME_LENGTH]})
     return text
+
+
+def is_repository(text: str) -> bool:
+    """Tell whether `text` can be the name of a repository."""
+    return len(text) <= NAME_LENGTH and _NAME.fullmatch(text) is not None
 
 
 def is_tag(text: str) -> bool:

@@ -29,7 +29,7 @@ from sampan.registry.events import Event
 from sampan.spec.image import parse_document
 
 log = logging.getLogger(__name__)
-MEDIA_TYPE = "application/vnd.docker.distribution.events.v1+json"
+MEDIA_TYPE = "application/vnd.docker.distribution.events.{}+json"
 WAITING_LIMIT = 100_000  # events that one endpoint may be behind; then the oldest are given up
 _URL = re.compile(r"https?://[^/?#]+.*")
 
@@ -46,6 +46,7 @@ class Endpoint:
     backoff: float = 1.0
     ignored_media_types: frozenset[str] = frozenset()
     ignored_actions: frozenset[str] = frozenset()
+    version: str = "v1"  # what the form is called: v2 by docker-registry 3, whose members are these
 
     def __post_init__(self) -> None:
         if not _URL.fullmatch(self.url):
@@ -126,7 +127,7 @@ class Notifier:
     """Writes events down, and tells them: one thread for each endpoint."""
 
     def __init__(self, path: Path, endpoints: Sequence[Endpoint], references: bool = False) -> None:
-        """`references` adds to pushed manifests what they refer to."""
+        """`references` adds to manifests what they refer to."""
         self._endpoints = endpoints
         self._references = references
         self._outbox = Outbox(path)
@@ -165,7 +166,7 @@ class Notifier:
         what = "manifests" if event.tag or "manifest" in event.media_type else "blobs"
         what = "manifests" if event.media_type.endswith(("index.v1+json", "v2+json")) else what
         path = f"v2/{event.repository}/{what}/{event.digest}"
-        address = call.url(path) if call and event.digest else ""
+        address = call.url(path) if call and event.digest and event.action != "delete" else ""
         target = {
             "mediaType": event.media_type,
             "size": event.size,
@@ -244,7 +245,7 @@ def send(endpoint: Endpoint, body: bytes) -> str:
     path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
     try:
         connection.putrequest("POST", path)
-        connection.putheader("Content-Type", MEDIA_TYPE)
+        connection.putheader("Content-Type", MEDIA_TYPE.format(endpoint.version))
         connection.putheader("Content-Length", str(len(body)))
         for name, values in endpoint.headers.items():
             for value in values:
@@ -270,9 +271,10 @@ def _request(call: Call) -> dict[str, str]:
 
 
 def _references(content: bytes) -> list[dict[str, Any]]:
-    document = parse_document(content)
+    try:
+        document = parse_document(content)
+    except InvalidArgument:  # of schema 1: pulled from an old data directory
+        return []
     parts = [*([document.config] if document.config else []), *(document.layers or [])]
     parts += document.manifests or []
-    return [
-        {"mediaType": part.media_type, "digest": part.digest, "size": part.size} for part in parts
-    ]
+    return [msgspec.to_builtins(part) for part in parts]

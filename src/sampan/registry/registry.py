@@ -15,6 +15,7 @@ from typing import Self
 from sampan.errors import Conflict, InvalidArgument, Unavailable
 from sampan.registry import documents, paths
 from sampan.registry.addresses import Addresses
+from sampan.registry.aliases import Aliases
 from sampan.registry.blobs import Blobs
 from sampan.registry.drivers.driver import Driver
 from sampan.registry.drivers.filesystem import FilesystemDriver
@@ -67,7 +68,7 @@ class Registry:
         try:
             if self.metadata.alone:
                 with self.metadata.change():  # nobody writes to what is looked at
-                    take_inventory(driver.survey(paths.ROOT), self.metadata)
+                    take_inventory(driver.survey(paths.ROOT), self.metadata, Aliases(driver).adopt)
             self.metadata.ready()
         except BaseException:
             self.metadata.close()

@@ -18,6 +18,7 @@ class TLS:
     key: Path
     client_ca: Path | None = None
     minimum: str = "tls1.2"
+    client_optional: bool = False  # a client may have none; one that it shows is verified
 
 
 class Server(Protocol):

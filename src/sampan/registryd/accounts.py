@@ -198,7 +198,7 @@ def run(options: Options, path: Path) -> int:
             f"{options.command} {options.action!r}: the actions are {', '.join(actions)}"
         )
     checked = load(path, os.environ)
-    wrong = [str(problem) for problem in checked.problems if not problem.unknown]
+    wrong = [str(problem) for problem in checked.problems if problem.stops]
     if wrong:
         raise InvalidArgument(f"{path}: {wrong[0]}")
     with (

@@ -23,10 +23,17 @@ class Certificates:
     """
 
     def __init__(
-        self, certificate: Path, key: Path, authorities: Sequence[str], minimum: str
+        self,
+        certificate: Path,
+        key: Path,
+        authorities: Sequence[str],
+        minimum: str,
+        optional: bool = False,
     ) -> None:
+        """With `optional` a client need not have a certificate of the authorities."""
         self._sources = (certificate, key, *map(Path, authorities))
         self._minimum = minimum
+        self._optional = optional
         self._folder = tempfile.TemporaryDirectory(prefix="sampan-registry-tls-")  # mode 0700
         self._seen: tuple[tuple[int, int, int], ...] = ()
         try:
@@ -77,6 +84,7 @@ class Certificates:
             folder / "server.key",
             folder / "clients.pem" if authorities else None,
             self._minimum,
+            self._optional,
         )
         return self.tls
 

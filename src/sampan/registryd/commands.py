@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def _loaded(path: Path) -> Checked:
     """Read a configuration to work with: what is wrong stops us, the unknown is warned about."""
     checked = load(path, os.environ)
-    wrong = [str(problem) for problem in checked.problems if not problem.unknown]
+    wrong = [str(problem) for problem in checked.problems if problem.stops]
     if wrong:
         raise InvalidArgument(f"{path}: " + f"\n{path}: ".join(wrong))
     configure_logs(checked)
@@ -43,11 +43,14 @@ def serve(options: argparse.Namespace, path: Path) -> int:
 
 
 def verify(options: argparse.Namespace, path: Path) -> int:
-    """Print everything that is wrong or unknown; the status is 1 if there is anything."""
+    """Print everything that is wrong, unknown or harmless; the status is 0 if that is all."""
     from sampan.registryd import upstreams  # the client of registries
 
     checked = load(path, os.environ)
-    problems = [str(problem) for problem in checked.problems]
+    for problem in checked.problems:
+        if problem.harmless:
+            sys.stderr.write(f"{path}: {problem}\n")
+    problems = [str(problem) for problem in checked.problems if not problem.harmless]
     if not problems:
         try:
             settings.collecting(checked)
@@ -63,8 +66,8 @@ def verify(options: argparse.Namespace, path: Path) -> int:
             governing.audit_key(checked)
         except InvalidArgument as error:
             problems = [str(error)]
-    for problem in problems:
-        sys.stderr.write(f"{path}: {problem}\n")
+    for told in problems:
+        sys.stderr.write(f"{path}: {told}\n")
     if not problems:
         sys.stdout.write(f"{path}: ok\n")
     return 1 if problems else 0

@@ -56,7 +56,7 @@ FIRST_PURGE_SECONDS = 3600.0  # the first purge is somewhere within, so that rep
 
 def configure_logs(checked: Checked) -> None:
     """Log as the configuration says."""
-    level = checked.get("log.level") or checked.get("loglevel") or "info"
+    level = str(checked.get("log.level") or checked.get("loglevel") or "info").lower()
     fields = {str(k): str(v) for k, v in checked.get("log.fields", {}).items()}
     kind = checked.get("log.formatter", "text")
     logs.configure(level, kind, fields, checked.get("log.reportcaller", False))

@@ -124,7 +124,7 @@ def validation(checked: Checked) -> Validation:
     disabled = bool(checked.get("validation.disabled", False))
     listed = checked.get("validation.manifests.indexes.platformlist", [])
     platforms = tuple((str(item.get("os")), str(item.get("architecture"))) for item in listed)
-    mode = checked.get("validation.manifests.indexes.platforms") or "all"
+    mode = str(checked.get("validation.manifests.indexes.platforms") or "all").lower()
     return Validation(
         UrlRules(disabled, patterns("allow"), patterns("deny")),
         PlatformRules("none" if disabled else mode, platforms),
@@ -233,6 +233,7 @@ def endpoints(checked: Checked) -> list[Endpoint]:
                 _positive(given.get("backoff"), 1.0),
                 frozenset(types),
                 frozenset(ignore.get("actions") or []),
+                given.get("version") or "v1",
             )
         )
     if len({endpoint.name for endpoint in found}) < len(found):

@@ -47,8 +47,12 @@ class Tls:
 
         minimum = checked.get("http.tls.minimumtls") or "tls1.2"
         minimum = "tls1.3" if minimum == "tls1.3" else "tls1.2"
+        kind = checked.get("http.tls.clientauth") or ""
+        # Who is only asked shows what nobody verifies: that is as if nobody was asked.
+        authorities = checked.get("http.tls.clientcas", []) if kind != "request-client-cert" else []
+        optional = kind == "verify-client-cert-if-given"
         self.certificates = stack.enter_context(
-            Certificates(*paths, checked.get("http.tls.clientcas", []), minimum)
+            Certificates(*paths, authorities, minimum, optional)
         )
 
     def http2(self, checked: Checked) -> bool:

@@ -96,13 +96,24 @@ def test_all_is_below_the_prefix() -> None:
 
 
 def test_configured_headers_are_in_every_answer() -> None:
-    service = Service(headers={"X-Content-Type-Options": ["nosniff"], "X-Two": ["a", "b"]})
+    service = Service(
+        headers={
+            "X-Content-Type-Options": ["nosniff"],
+            "X-Two": ["a", "b"],
+            "cache-control": ["no-store"],
+        }
+    )
     with Registry.in_memory() as registry, serving(registry, service) as shop:
         for path in ("/v2/", "/nowhere", "/v2/A/tags/list"):
             answer = shop.get(path)
             assert answer.header("x-content-type-options") == "nosniff"
             assert answer.header("x-two") == "a, b"
+            assert answer.header("cache-control") == "no-store"
             assert answer.header("docker-distribution-api-version") == "registry/2.0"
+        digest = shop.push_blob("team/app", b"x")
+        # What an answer says itself is not contradicted.
+        answer = shop.get(f"/v2/team/app/blobs/{digest}")
+        assert answer.header("cache-control") == "max-age=31536000"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +13,12 @@ import pytest
 
 from sampan.errors import Conflict
 from sampan.registry import paths
+from sampan.registry.drivers.filesystem import FileWriter
+from sampan.registry.drivers.objects.driver import ObjectDriver
 from sampan.registry.registry import DATABASE, OWN, Registry
 from sampan.spec.digest import Digest
-from tests.own_registry import Shop, index, serving, sha
+from tests.memory_bucket import MemoryBucket
+from tests.own_registry import Shop, index, manifest, serving, sha
 
 NONE = sha(b"nothing")
 BLOB = Digest(sha(b"layer"))
@@ -147,6 +152,93 @@ def test_a_manifest_of_schema_1_is_served_and_keeps_its_layers(root: Path) -> No
         assert answer.header("content-type").endswith("manifest.v1+prettyjws")
         shop.registry.collector.collect(-1, untagged=True)
     assert (root / paths.blob(BLOB)).read_bytes() == b"layer"
+
+
+def _left_by_docker_registry(root: Path, content: bytes, *names: str) -> Digest:
+    """Store a blob that was pushed by its sha512 as docker-registry does: by its sha256."""
+    pushed, stored = Digest(sha(content, "sha512")), Digest(sha(content))
+    (root / paths.blob(stored)).parent.mkdir(parents=True)
+    (root / paths.blob(stored)).write_bytes(content)
+    for name in names:
+        for digest in (pushed, stored):
+            link = root / paths.layer_folder(name, digest) / "link"
+            link.parent.mkdir(parents=True)
+            link.write_text(stored)
+    return pushed
+
+
+def test_a_blob_that_is_stored_by_another_digest_is_found_and_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = bytes(range(256)) * 5000
+    pushed = _left_by_docker_registry(tmp_path, content, "one", "two/deep")
+    with caplog.at_level("INFO"), opened(tmp_path) as shop:
+        for name in ("one", "two/deep"):
+            assert shop.get(f"/v2/{name}/blobs/{pushed}").body == content
+        shop.push_blob("one", b"{}")
+        document = json.loads(manifest([sha(content)], [content]))
+        document["layers"][0]["digest"] = pushed
+        assert shop.put("one", "1", json.dumps(document).encode()).status == 201
+        shop.registry.collector.collect(-1)
+        assert shop.get(f"/v2/one/blobs/{pushed}").body == content
+        assert shop.get(f"/v2/one/blobs/{sha(content)}").status == 404
+    assert caplog.text.count("is copied") == 1
+    # And docker-registry, which follows the link, finds it where it leads now.
+    for name in ("one", "two/deep"):
+        assert (tmp_path / paths.layer_folder(name, pushed) / "link").read_text() == pushed
+    assert (tmp_path / paths.blob(pushed)).read_bytes() == content
+    assert not [*tmp_path.glob("sampan/copies/*")]
+    caplog.clear()
+    with caplog.at_level("INFO"), opened(tmp_path) as shop:
+        assert shop.get(f"/v2/one/blobs/{pushed}").body == content
+    assert "is copied" not in caplog.text
+
+
+def test_what_is_something_else_is_not_found_by_another_digest(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pushed = _left_by_docker_registry(tmp_path, b"content", "one")
+    (tmp_path / paths.blob(Digest(sha(b"content")))).write_bytes(b"damaged")
+    gone = _left_by_docker_registry(tmp_path, b"gone", "one")
+    shutil.rmtree((tmp_path / paths.blob(Digest(sha(b"gone")))).parent)
+    with opened(tmp_path) as shop:
+        for digest in (pushed, gone):
+            assert shop.get(f"/v2/one/blobs/{digest}").status == 404
+    assert f"blob {pushed} is left out" in caplog.text
+    assert not [*tmp_path.glob("sampan/copies/*")]
+
+
+def test_a_copy_that_cannot_be_made_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Else the next collection would take the only copy that there is.
+    pushed = _left_by_docker_registry(tmp_path, b"content", "one")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileWriter, "write", full)
+        with pytest.raises(OSError, match="No space left"), opened(tmp_path):
+            raise AssertionError("never reached")
+    with opened(tmp_path) as shop:
+        assert shop.get(f"/v2/one/blobs/{pushed}").body == b"content"
+
+
+def test_so_is_one_in_a_bucket(tmp_path: Path) -> None:
+    bucket = MemoryBucket(chunk=64)
+    content = bytes(range(256))
+    pushed = _left_by_docker_registry(tmp_path / "files", content, "one")
+    for path in (tmp_path / "files").rglob("*"):
+        if path.is_file():
+            bucket.objects[str(path.relative_to(tmp_path / "files"))] = path.read_bytes()
+    with (
+        Registry.on_objects(ObjectDriver(bucket), tmp_path / "state") as registry,
+        serving(registry) as shop,
+    ):
+        assert shop.get(f"/v2/one/blobs/{pushed}").body == content
+    assert bucket.objects[paths.blob(pushed)] == content
+    assert not [key for key in bucket.objects if "copies" in key]
 
 
 def test_a_cut_upload_goes_on_after_a_restart(tmp_path: Path) -> None:

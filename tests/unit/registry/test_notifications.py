@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from sampan.errors import InvalidArgument
+from sampan.registry import paths
 from sampan.registry.events import Event
 from sampan.registry.notifications import MEDIA_TYPE, Endpoint, Notifier, Outbox
 from sampan.registry.registry import Registry
-from sampan.spec.image import MEDIA_MANIFEST
-from tests.own_registry import Shop, serving, sha
+from sampan.spec.digest import Digest
+from sampan.spec.image import MEDIA_INDEX, MEDIA_MANIFEST
+from tests.own_registry import Shop, index, serving, sha
 from tests.session import eventually
 
 
@@ -104,8 +106,10 @@ def test_what_happens_is_told_in_order(tmp_path: Path, listener: Listener) -> No
     assert target["size"] == target["length"] > 0
     assert pushed["request"]["method"] == "PUT"
     assert pushed["request"]["addr"] == "192.0.2.7:1234"
-    assert listener.events[5]["target"]["fromRepository"] == "team/app"
-    assert listener.headers[0]["Content-Type"] == MEDIA_TYPE
+    mounted = listener.events[5]["target"]
+    assert (mounted["fromRepository"], mounted["size"]) == ("team/app", len(b"layer"))
+    assert listener.events[6]["target"] == {"digest": digest, "repository": "team/app"}
+    assert listener.headers[0]["Content-Type"] == MEDIA_TYPE.format("v1")
     assert "references" not in target
 
 
@@ -115,6 +119,54 @@ def test_references_are_told_where_they_are_wanted(tmp_path: Path, listener: Lis
         eventually(lambda: len(listener.events) == 3)
     found = [item["digest"] for item in listener.events[2]["target"]["references"]]
     assert found == [sha(b"{}"), sha(b"layer")]
+
+
+def test_what_is_pulled_has_references_with_all_that_is_said_of_them(
+    tmp_path: Path, listener: Listener
+) -> None:
+    with telling(tmp_path, Endpoint("x", listener.url), references=True) as shop:
+        digest = shop.push("team/app", "1")
+        document = json.loads(index([(digest, 7)]))
+        document["manifests"][0]["platform"] = {"os": "linux", "architecture": "amd64"}
+        document["manifests"][0]["annotations"] = {"a": "b"}
+        shop.put("team/app", "all", json.dumps(document).encode(), MEDIA_INDEX)
+        shop.get("/v2/team/app/manifests/all")
+        eventually(lambda: len(listener.events) == 5)
+    assert [one["action"] for one in listener.events[3:]] == ["push", "pull"]
+    for event in listener.events[3:]:
+        assert event["target"]["references"] == document["manifests"]
+
+
+def test_a_pull_of_an_old_manifest_is_told_without_references(
+    tmp_path: Path, listener: Listener
+) -> None:
+    body = b'{"schemaVersion": 1, "fsLayers": []}'
+    files = {
+        paths.blob(Digest(sha(body))): body,
+        f"{paths.revision_folder('old', Digest(sha(body)))}/link": sha(body).encode(),
+    }
+    for path, content in files.items():
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_bytes(content)
+    notifier = Notifier(tmp_path / "outbox.db", [Endpoint("x", listener.url)], references=True)
+    notifier.start()
+    with (
+        contextlib.closing(notifier),
+        Registry.on_filesystem(str(tmp_path)) as registry,
+        serving(registry, emit=notifier) as shop,
+    ):
+        assert shop.get(f"/v2/old/manifests/{sha(body)}").body == body
+        eventually(lambda: len(listener.events) == 1)
+    assert listener.events[0]["target"]["references"] == []
+
+
+def test_the_form_can_be_called_as_docker_registry_3_does(
+    tmp_path: Path, listener: Listener
+) -> None:
+    with telling(tmp_path, Endpoint("x", listener.url, version="v2")) as shop:
+        shop.push_blob("team/app", b"x")
+        eventually(lambda: len(listener.events) == 1)
+    assert listener.headers[0]["Content-Type"] == MEDIA_TYPE.format("v2")
 
 
 def test_what_is_not_wanted_is_not_told(tmp_path: Path, listener: Listener) -> None:

@@ -27,6 +27,11 @@ def test_the_environment_names_it_too(
     monkeypatch.setenv("REGISTRY_CONFIGURATION_PATH", str(path))
     assert main(["verify"]) == 0
     assert capsys.readouterr().out == f"{path}: ok\n"
+    path.write_text("version: 0.1\nstorage: inmemory\nredis: {addrs: ['localhost:6379']}\n")
+    assert main(["verify"]) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{path}: ok\n"
+    assert told.err == f"{path}: redis: is not used: this registry needs no cache\n"
 
 
 AUTH = {

@@ -10,6 +10,7 @@ from sampan.registry.auth.access import NoAccess
 from sampan.registry.auth.silly import Silly
 from sampan.registry.configuration.document import Checked, check
 from sampan.registryd import governing, settings, sockets
+from sampan.spec.platform import PlatformBody
 
 
 def checked(text: str = "") -> Checked:
@@ -33,6 +34,27 @@ def test_defaults_are_docker_registrys() -> None:
     assert not settings.collecting(found).enabled
     assert settings.endpoints(found) == []
     assert not settings.validation(found).urls.permit("https://example.com/x")
+
+
+def test_platforms_are_demanded_as_configured() -> None:
+    arm, amd = (
+        PlatformBody(os="linux", architecture="arm64"),
+        PlatformBody(os="linux", architecture="amd64"),
+    )
+
+    def demanded(text: str) -> tuple[bool, ...]:
+        rules = settings.validation(checked(f"validation: {{{text}}}")).platforms
+        return tuple(rules.demand(one) for one in (arm, amd, None))
+
+    amd_only = "platformlist: [{os: linux, architecture: amd64}]"
+    assert demanded("") == (True, True, True)
+    assert demanded("manifests: {indexes: {platforms: None }}") == (False, False, False)
+    assert demanded(f"manifests: {{indexes: {{platforms: List, {amd_only}}}}}") == (
+        *(False, True, False),
+    )
+    # A list without a platform lists all, as in docker-registry.
+    assert demanded("manifests: {indexes: {platforms: list}}") == (True, True, True)
+    assert demanded("disabled: true") == (False, False, False)
 
 
 def test_urls_are_permitted_as_configured() -> None:
@@ -64,7 +86,7 @@ notifications:
   endpoints:
     - {name: a, url: 'http://a/', timeout: 500, backoff: 1000, threshold: 5,
        ignoredmediatypes: [x], ignore: {mediatypes: [y], actions: [pull]}}
-    - {name: b, url: 'http://b/'}
+    - {name: b, url: 'http://b/', version: v2}
     - {name: c, url: 'http://c/', disabled: true}
 """
     first, second = settings.endpoints(checked(text))
@@ -73,6 +95,7 @@ notifications:
     assert first.ignored_media_types == {"x", "y"}
     assert first.ignored_actions == {"pull"}
     assert (second.timeout, second.backoff, second.threshold) == (1.0, 1.0, 10)
+    assert (first.version, second.version) == ("v1", "v2")
     twice = "notifications: {endpoints: [{name: a, url: 'http://a'}, {name: a, url: 'http://b'}]}"
     with pytest.raises(InvalidArgument, match="same name"):
         settings.endpoints(checked(twice))

@@ -33,6 +33,7 @@ LEEWAY = 60  # seconds that clocks may differ
 ALGORITHMS = (
     *("RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA"),
 )
+SYMMETRIC = ("HS256", "HS384", "HS512")  # may be listed; no key of ours verifies them
 CHAIN_LIMIT = 8  # certificates in a token
 TOKEN_LIMIT = 64 << 10
 _UNREADABLE = (  # what anybody can make a certificate or a key raise that is none
@@ -230,14 +231,14 @@ class Token:
         redirect_path: str = "",
     ) -> None:
         """`redirect_path` makes the realm: that path on the host that the client asked for."""
-        unknown = set(algorithms) - set(ALGORITHMS)
+        unknown = set(algorithms) - {*ALGORITHMS, *SYMMETRIC}
         if unknown:
             raise InvalidArgument(f"signing algorithms {', '.join(sorted(unknown))} are not taken")
         self._realm = realm
         self._service = service
         self._issuer = issuer
         self._trusted = trusted
-        self._algorithms = list(algorithms or ALGORITHMS)
+        self._algorithms = [n for n in algorithms or ALGORITHMS if n not in SYMMETRIC]
         self._redirect_path = redirect_path
 
     def authorize(self, request: Request, wanted: Sequence[Scope], needed: Scope | None) -> Grant:

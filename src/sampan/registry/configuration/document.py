@@ -68,7 +68,7 @@ def check(text: bytes, environment: Mapping[str, str], name: str = "configuratio
     problems = [*override(document, environment)]
     problems += schema.ROOT.problems(document, "")
     problems += _relations(document)
-    if not any(not problem.unknown for problem in problems):
+    if not any(problem.stops for problem in problems):
         problems += refusals(document)
     return Checked(document, tuple(problems))
 

@@ -27,11 +27,20 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong. What is only unknown stops `verify`, not `serve`."""
+    """Something wrong. What is only unknown stops `verify`, not `serve`; what is harmless, nothing.
+
+    Harmless is what has no effect here and that nobody misses.
+    """
 
     path: str
     message: str
     unknown: bool = False
+    harmless: bool = False
+
+    @property
+    def stops(self) -> bool:
+        """Tell whether nothing can be served with this."""
+        return not (self.unknown or self.harmless)
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
@@ -51,18 +60,25 @@ def below(path: str, key: object) -> str:
 
 @dataclass(frozen=True)
 class Text:
-    """A string; YAML's numbers and booleans count as what was written."""
+    """A string; YAML's numbers and booleans count as what was written.
+
+    `any_case`: choices may be written in capitals, too.
+    """
 
     choices: tuple[str, ...] = ()
     needed: bool = False
+    any_case: bool = False
 
     def problems(self, value: Any, path: str) -> Iterator[Problem]:
         if isinstance(value, (dict, list)):
             yield Problem(path, "must be a string")
-        elif self.choices and value not in self.choices:
+        elif self.choices and self._folded(value) not in self.choices:
             yield Problem(path, f"must be one of {', '.join(self.choices)}, not {value!r}")
         elif self.needed and value in (None, ""):
             yield Problem(path, "is required")
+
+    def _folded(self, value: Any) -> Any:
+        return value.lower() if self.any_case and isinstance(value, str) else value
 
 
 @dataclass(frozen=True)

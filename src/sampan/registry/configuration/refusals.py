@@ -9,7 +9,14 @@ from typing import Any
 from sampan.registry.configuration.nodes import Problem
 
 MIDDLEWARES = ("cloudfront", "redirect", "rewrite")
-CLIENT_AUTH = "require-and-verify-client-cert"
+CLIENT_AUTH = ("require-and-verify-client-cert", "verify-client-cert-if-given")
+# What the server speaks with TLS 1.2, all of it, by the names of Go; and with TLS 1.3.
+SUITES = tuple(
+    f"TLS_ECDHE_{key}_WITH_{cipher}"
+    for key in ("ECDSA", "RSA")
+    for cipher in ("AES_128_GCM_SHA256", "AES_256_GCM_SHA384", "CHACHA20_POLY1305_SHA256")
+)
+SUITES_OF_13 = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 
 
 def refusals(document: Mapping[str, Any]) -> Iterator[Problem]:
@@ -49,16 +56,36 @@ def refusals(document: Mapping[str, Any]) -> Iterator[Problem]:
             except re.error as error:
                 path = f"validation.manifests.urls.{name}[{number}]"
                 yield Problem(path, f"is no regular expression: {error}")
+    algorithms = section("auth", "token").get("signingalgorithms") or []
+    if told := [name for name in algorithms if str(name).startswith("HS")]:
+        yield Problem(
+            "auth.token.signingalgorithms",
+            f"{', '.join(told)} verify nothing: the registry has public keys only",
+            harmless=True,
+        )
     if document.get("redis"):
-        yield Problem("redis", "is not used: this registry needs no cache", unknown=True)
+        yield Problem("redis", "is not used: this registry needs no cache", harmless=True)
 
 
 def _tls(tls: Mapping[str, Any]) -> Iterator[Problem]:
-    if tls.get("ciphersuites"):
-        yield Problem(
-            "http.tls.ciphersuites", "cannot be chosen: all that the server speaks are AEAD suites"
-        )
-    if tls.get("clientauth") and tls["clientauth"] != CLIENT_AUTH and tls.get("clientcas"):
-        yield Problem("http.tls.clientauth", f"this version knows {CLIENT_AUTH} only")
+    given = tls.get("ciphersuites") or []
+    if given and tls.get("minimumtls") != "tls1.3":  # whose suites nobody chooses
+        missing = [name for name in SUITES if name not in given]
+        if missing:
+            yield Problem(
+                "http.tls.ciphersuites", f"cannot leave out {', '.join(missing)}: all are spoken"
+            )
+        elif set(given) - {*SUITES, *SUITES_OF_13}:
+            message = "only those with AEAD and ephemeral keys are spoken"
+            yield Problem("http.tls.ciphersuites", message, harmless=True)
+    kind = tls.get("clientauth")
+    if kind and tls.get("clientcas"):
+        if kind == "request-client-cert":
+            message = "nobody is asked for a certificate, which would not be verified anyway"
+            yield Problem("http.tls.clientauth", message, harmless=True)
+        elif kind not in CLIENT_AUTH:
+            yield Problem(
+                "http.tls.clientauth", f"this version knows {' and '.join(CLIENT_AUTH)} only"
+            )
     if tls.get("minimumtls") in ("tls1.0", "tls1.1"):
-        yield Problem("http.tls.minimumtls", "the server speaks tls1.2 at least", unknown=True)
+        yield Problem("http.tls.minimumtls", "the server speaks tls1.2 at least", harmless=True)

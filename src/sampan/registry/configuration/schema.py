@@ -19,11 +19,12 @@ from sampan.registry.configuration.nodes import (
     Text,
 )
 
+LEVELS = ("error", "warn", "info", "debug")
 HEADERS = Free(Many(Text()))
 LOG = Section(
     {
         "accesslog": Section({"disabled": Boolean()}),
-        "level": Text(("error", "warn", "info", "debug")),
+        "level": Text(LEVELS, any_case=True),
         "formatter": Text(("text", "json", "logstash")),
         "fields": Free(Text()),
         "hooks": Many(
@@ -168,6 +169,7 @@ NOTIFICATIONS = Section(
                     "backoff": Duration(),
                     "ignoredmediatypes": Many(Text()),
                     "ignore": Section({"mediatypes": Many(Text()), "actions": Many(Text())}),
+                    "version": Text(("v1", "v2")),  # ours
                 }
             )
         ),
@@ -203,7 +205,7 @@ VALIDATION = Section(
                 "urls": Section({"allow": Many(Text()), "deny": Many(Text())}),
                 "indexes": Section(
                     {
-                        "platforms": Text(("", "all", "none", "list")),
+                        "platforms": Text(("", "all", "none", "list"), any_case=True),
                         "platformlist": Many(Section({"architecture": Text(), "os": Text()})),
                     }
                 ),
@@ -305,7 +307,7 @@ ROOT = Section(
     {
         "version": Text(needed=True),
         "log": LOG,
-        "loglevel": Text(("error", "warn", "info", "debug", "")),
+        "loglevel": Text((*LEVELS, ""), any_case=True),
         "storage": STORAGE,
         "auth": AUTH,
         "middleware": Section(dict.fromkeys(("registry", "repository", "storage"), _MIDDLEWARE)),

@@ -64,7 +64,7 @@ async def get(call: Call) -> Response:
         "Content-Type": OCTETS,
     }
     request = call.request
-    if f'"{digest}"' in request.headers.get("if-none-match", "") and not call.cached:
+    if call.has(digest) and not call.cached:
         await call.run(call.registry.blobs.find, call.repository, digest)
         return Response(status_code=304, headers=headers)
     content = await _open(call, digest)
@@ -122,7 +122,7 @@ async def delete(call: Call) -> Response:
     digest = call.digest_group()
     await call.run(call.registry.blobs.remove, call.repository, digest)
     await call.tell(Event("delete", call.repository, digest))
-    return empty(202, {"Docker-Content-Digest": digest})
+    return empty(202, {})
 
 
 class BlobResponse(Response):

@@ -16,6 +16,7 @@ from sampan.registry import names
 from sampan.registry.auth.access import Grant
 from sampan.registry.errors import RegistryError
 from sampan.registry.events import Event
+from sampan.registry.forwarded import forwarded
 from sampan.registry.registry import Registry
 from sampan.registry.service import Service
 from sampan.spec.digest import Digest
@@ -73,16 +74,20 @@ class Call:
 
     def url(self, path: str) -> str:
         """Return the address of something below the prefix, as the client can reach it."""
+        if self.service.host:
+            return f"{self.service.host}/{path}"
         path = self.service.prefix + path
         if self.service.relative_urls:
             return path
-        return (self.service.host or self._origin()) + path
+        scheme, host = forwarded(self.request.headers)
+        host = host or self.request.headers.get("host", "localhost")
+        return f"{scheme or self.request.url.scheme}://{host}{path}"
 
-    def _origin(self) -> str:
-        headers = self.request.headers
-        scheme = headers.get("x-forwarded-proto", "").partition(",")[0].strip()
-        host = headers.get("x-forwarded-host", "").partition(",")[0].strip()
-        return f"{scheme or self.request.url.scheme}://{host or headers.get('host', 'localhost')}"
+    def has(self, digest: str) -> bool:
+        """Tell whether the client says that it has this content: If-None-Match."""
+        given = self.request.headers.get("if-none-match", "").strip()
+        # Not every client writes the quotes.
+        return given in ("*", digest) or f'"{digest}"' in given
 
     def next_link(self, path: str, **query: str | int) -> dict[str, str]:
         """Return the header that leads to the next page."""

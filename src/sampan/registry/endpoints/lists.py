@@ -85,10 +85,7 @@ async def search(call: Call) -> Response:
 
 async def tags(call: Call) -> Response:
     """List the tags of a repository."""
-    most = call.service.tags_max
-    count = call.count(most)
-    if count is None and most:
-        count = most
+    count = call.count(call.service.tags_max)
     name, after, lists = call.repository, call.query("last"), call.registry.lists
     there = await call.cached.tags() if call.cached else None
 

@@ -25,7 +25,6 @@ def _reference(call: Call) -> str:
 async def get(call: Call) -> Response:
     """Send a manifest as it was pushed."""
     reference = _reference(call)
-    request = call.request
     if call.cached:
         await call.cached.refresh(reference)
     stored, content = await call.run(call.registry.manifests.read, call.repository, reference)
@@ -35,16 +34,19 @@ async def get(call: Call) -> Response:
         "Content-Type": stored.media_type,
         "Content-Length": str(stored.size),
     }
-    if f'"{stored.digest}"' in request.headers.get("if-none-match", ""):
+    if call.has(stored.digest):
         del headers["Content-Length"]
         return Response(status_code=304, headers=headers)
-    if request.method == "HEAD":
+    if call.request.method == "HEAD":
         return Response(headers=headers)
     tag = "" if ":" in reference else reference
     if call.cached:
         call.cached.sent("manifest", stored.size)
     await call.tell(
-        Event("pull", call.repository, stored.digest, stored.media_type, stored.size, tag)
+        Event(
+            *("pull", call.repository, stored.digest, stored.media_type, stored.size, tag),
+            content=content,
+        )
     )
     return Response(content, headers=headers)
 

@@ -28,11 +28,14 @@ _RANGE = re.compile(r"(?:bytes[ =])?(\d{1,18})-(\d{1,18})(?:/(?:\d+|\*))?", re.A
 async def start(call: Call) -> Response:
     """Begin an upload; or mount a blob; or take a whole blob at once."""
     query = call.request.query_params
-    if "mount" in query:
-        digest = names.digest(call.query("mount"))
-        source = names.repository(call.query("from")) if call.query("from") else ""
+    digest = mountable(call.query("mount"), call.query("from"))
+    if digest:
+        source = call.query("from")
         if await call.run(_mount, call, digest, source):
-            await call.tell(Event("mount", call.repository, digest, OCTETS, source=source))
+            if call.emit:
+                blob = await call.run(call.registry.blobs.find, call.repository, digest)
+                event = Event("mount", call.repository, digest, OCTETS, blob.size, source=source)
+                await call.tell(event)
             return _created(call, digest)
     algorithm = call.query("digest-algorithm") or "sha256"
     wanted = names.digest(call.query("digest")) if "digest" in query else None
@@ -44,6 +47,17 @@ async def start(call: Call) -> Response:
     if wanted and "mount" not in query:
         return await _finish(call, upload, wanted, None)
     return _accepted(call, upload, 0)
+
+
+def mountable(digest: str, source: str) -> Digest | None:
+    """Return what a query asks to mount; None for what can be mounted from nowhere.
+
+    Then it is an upload, as with a blob that is not there: the client has it.
+    """
+    try:
+        return names.digest(digest) if not source or names.is_repository(source) else None
+    except RegistryError:
+        return None
 
 
 def _mount(call: Call, digest: Digest, source: str) -> bool:
@@ -115,8 +129,9 @@ async def _finish(call: Call, upload: str, digest: Digest, start: int | None) ->
 
 async def cancel(call: Call) -> Response:
     """Throw an upload away."""
-    await call.run(call.registry.uploads.cancel, call.repository, _id(call))
-    return empty(204, {})
+    upload = _id(call)
+    await call.run(call.registry.uploads.cancel, call.repository, upload)
+    return empty(204, {"Docker-Upload-UUID": upload})
 
 
 @contextlib.asynccontextmanager

@@ -28,6 +28,7 @@ from sampan.registry.application import Application
 from sampan.registry.auth.access import NoAccess, Scope
 from sampan.registry.bodies import read_body
 from sampan.registry.errors import KINDS, RegistryError
+from sampan.registry.forwarded import forwarded
 from sampan.registry.service import HANDLER, USER
 from sampan.registry.web import images, listing, templates
 from sampan.registry.web.sign_in import Door, SignIn
@@ -270,9 +271,8 @@ class Pages:
     def _host(self, request: Request) -> str:
         """Return how the registry is called in names of images."""
         if self._service.host:
-            return self._service.host.partition("://")[2]
-        forwarded = request.headers.get("x-forwarded-host", "").partition(",")[0].strip()
-        return forwarded or request.headers.get("host", "localhost")
+            return self._service.host.partition("://")[2].partition("/")[0]
+        return forwarded(request.headers)[1] or request.headers.get("host", "localhost")
 
 
 def _pull(name: str) -> Scope:

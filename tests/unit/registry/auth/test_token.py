@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import hmac
 import json
 import time
 from collections.abc import Iterator
@@ -284,8 +285,27 @@ def test_only_permitted_algorithms_are_taken(trusted: Trusted) -> None:
     with Registry.in_memory() as registry, serving(registry, access=access) as shop:
         assert ask(shop, PULL).status == 401
         assert ask(shop, PULL, RSA, "RS256", x5c(ROOT_RSA)).status == 404
-    with pytest.raises(InvalidArgument, match="HS256"):
-        Token("http://realm", "hub", "issuer", trusted, ["HS256"])
+    with pytest.raises(InvalidArgument, match="none"):
+        Token("http://realm", "hub", "issuer", trusted, ["none"])
+
+
+def test_symmetric_algorithms_may_be_listed_and_verify_nothing(trusted: Trusted) -> None:
+    public = RSA.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    header = {"alg": "HS256", "kid": key_ids(RSA.public_key())[1]}
+    text = ".".join(
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+        for part in (header, PULL)
+    )
+    code = hmac.digest(public, text.encode(), "sha256")
+    forged = f"{text}.{base64.urlsafe_b64encode(code).rstrip(b'=').decode()}"
+    for listed, status in ((["HS256"], 401), (["HS256", "ES256"], 404)):
+        access = Token("http://realm", "hub", "issuer", trusted, listed)
+        with Registry.in_memory() as registry, serving(registry, access=access) as shop:
+            assert ask(shop, PULL).status == status
+            bearer = {"Authorization": f"Bearer {forged}"}
+            assert shop.ask("GET", "/v2/team/app/tags/list", headers=bearer).status == 401
 
 
 def test_the_key_id_of_libtrust_is_that_of_libtrust() -> None:

@@ -96,8 +96,11 @@ def test_a_range_within_the_blob_is_what_was_asked(first: int, last: int) -> Non
 
 def test_who_has_the_blob_is_not_sent_it(shop: Shop) -> None:
     digest = shop.push_blob("team/app", DATA)
-    answer = shop.get(f"/v2/team/app/blobs/{digest}", if_none_match=f'"{digest}"')
-    assert (answer.status, answer.body) == (304, b"")
+    for said in (f'"{digest}"', "*", digest):
+        answer = shop.get(f"/v2/team/app/blobs/{digest}", if_none_match=said)
+        assert (answer.status, answer.body) == (304, b"")
+    unknown = f"/v2/team/app/blobs/{sha(b'unknown')}"
+    assert shop.get(unknown, if_none_match="*").status == 404
 
 
 def test_a_whole_blob_on_a_disk_is_sent_by_the_server(disk: Shop) -> None:

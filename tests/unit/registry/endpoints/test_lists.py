@@ -61,6 +61,12 @@ def test_a_number_that_is_none_is_refused(shop: Shop, path: str, n: str) -> None
     assert (answer.status, answer.code) == (400, "PAGINATION_NUMBER_INVALID")
 
 
+def test_a_slash_at_the_end_does_no_harm(shop: Shop) -> None:
+    shop.push("team/app", "1")
+    assert shop.get("/v2/team/app/tags/list/").json["tags"] == ["1"]
+    assert shop.get("/v2/_catalog/").json["repositories"] == ["team/app"]
+
+
 def test_repositories_come_in_pages(shop: Shop) -> None:
     for name in ("b", "a/b", "a", "a-b", "c"):
         shop.push(name, "1")
@@ -84,10 +90,12 @@ def test_more_tags_than_permitted_come_in_pages() -> None:
     with Registry.in_memory() as registry, serving(registry, Service(tags_max=2)) as shop:
         for tag in "abc":
             shop.push("team/app", tag)
-        for query in ("", "?n=3"):
-            answer = shop.get(f"/v2/team/app/tags/list{query}")
-            assert answer.json["tags"] == ["a", "b"]
-            assert _next(answer.header("link")).endswith("last=b&n=2")
+        answer = shop.get("/v2/team/app/tags/list?n=3")
+        assert answer.json["tags"] == ["a", "b"]
+        assert _next(answer.header("link")).endswith("last=b&n=2")
+        # Who does not ask for pages may not know of them.
+        answer = shop.get("/v2/team/app/tags/list")
+        assert (answer.json["tags"], answer.header("link")) == (["a", "b", "c"], "")
 
 
 def test_repositories_are_found_by_a_part_of_their_names(shop: Shop) -> None:

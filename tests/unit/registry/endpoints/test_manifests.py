@@ -247,6 +247,11 @@ def test_who_has_the_manifest_is_not_sent_it(shop: Shop) -> None:
     digest = shop.push("team/app", "1")
     answer = shop.get("/v2/team/app/manifests/1", if_none_match=f'"{digest}"')
     assert (answer.status, answer.body) == (304, b"")
+    for said in (digest, "*", f'"x", "{digest}"', f'W/"{digest}"'):
+        assert shop.get("/v2/team/app/manifests/1", if_none_match=said).status == 304
+    for said in ('"x"', digest[:-1], f'"{sha(b"x")}"'):
+        assert shop.get("/v2/team/app/manifests/1", if_none_match=said).status == 200
+    assert shop.get("/v2/team/app/manifests/2", if_none_match="*").status == 404
 
 
 # --- referrers ---------------------------------------------------------------------------------

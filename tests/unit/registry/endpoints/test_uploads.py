@@ -196,6 +196,17 @@ def test_a_mount_of_what_is_not_there_begins_an_upload(shop: Shop) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "query",
+    ["mount=", "mount=abc&from=team/source", "mount=&from=team/source", "mount={}&from=Bad"],
+)
+def test_a_mount_of_what_cannot_be_begins_an_upload(shop: Shop, query: str) -> None:
+    digest = shop.push_blob("team/source", DATA)
+    answer = shop.ask("POST", f"/v2/team/app/blobs/uploads/?{query.format(digest)}")
+    assert answer.status == 202
+    assert shop.get(f"/v2/team/app/blobs/{digest}").status == 404
+
+
 def test_nobody_mounts_what_they_may_not_read() -> None:
     class OwnOnly(Everything):
         def allows(self, scope: Scope) -> bool:
@@ -227,3 +238,23 @@ def test_addresses_can_be_relative_or_of_another_host() -> None:
             headers = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "front.test"}
             answer = shop.ask("POST", "/v2/team/app/blobs/uploads/", headers=headers)
             assert answer.header("location").startswith("https://front.test/v2/")
+            headers["Forwarded"] = 'for=192.0.2.9;proto=http;host="first.test:99"'
+            answer = shop.ask("POST", "/v2/team/app/blobs/uploads/", headers=headers)
+            assert answer.header("location").startswith("http://first.test:99/v2/")
+
+
+@pytest.mark.parametrize(
+    ("service", "begins"),
+    [
+        (Service(prefix="/p/"), "http://registry.test/p/v2/a/"),
+        (Service(prefix="/p/", relative_urls=True), "/p/v2/a/"),
+        # The host is the whole address: a proxy may have another prefix than we, or none.
+        (Service(prefix="/p/", host="https://hub.test"), "https://hub.test/v2/a/"),
+        (Service(prefix="/p/", host="https://hub.test/q"), "https://hub.test/q/v2/a/"),
+        (Service(host="https://hub.test/q", relative_urls=True), "https://hub.test/q/v2/a/"),
+    ],
+)
+def test_addresses_have_the_prefix_that_clients_see(service: Service, begins: str) -> None:
+    with Registry.in_memory() as registry, serving(registry, service) as shop:
+        answer = shop.ask("POST", f"{service.prefix}v2/a/blobs/uploads/")
+        assert answer.header("location").startswith(begins)
