@@ -6,9 +6,10 @@ import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from typing import Self
+from typing import BinaryIO, Self
 
 from sampan.registry.drivers.objects.bucket import Body, Entry
+from sampan.registry.drivers.objects.outbox import Sending
 
 
 class MemoryBucket:
@@ -43,9 +44,15 @@ class MemoryBucket:
         self.reads += 1
         return MemoryBody(self, self.objects[key][offset : offset + size])
 
-    def put(self, key: str, content: bytes | bytearray) -> Entry:
+    def put(self, key: str, content: BinaryIO, size: int) -> Entry:
         self._work()
-        self.objects[key] = bytes(content)
+        found = content.read()
+        assert len(found) == size
+        return self.keep(key, found)
+
+    def keep(self, key: str, content: bytes) -> Entry:
+        """Have an object, whatever fails."""
+        self.objects[key] = content
         return self._entry(key)
 
     def list(self, prefix: str) -> Iterator[Entry]:
@@ -66,7 +73,7 @@ class MemoryBucket:
         assert all(part.size >= self.least for part in parts[:-1])
         return MemoryJoin(self, parts, target)
 
-    def append(self, key: str, offset: int) -> None:
+    def append(self, key: str, offset: int, sending: Sending) -> None:
         return None
 
     def url(self, key: str, method: str) -> str:
@@ -104,7 +111,7 @@ class MemoryJoin:
             if self._bucket.head(part.key) != part:
                 raise OSError("a part was changed by others")
             content += self._bucket.objects[part.key]
-        self._bucket.put(self._target, content)
+        self._bucket.put(self._target, io.BytesIO(content), len(content))
 
     def close(self) -> None:
         """Nothing is held."""

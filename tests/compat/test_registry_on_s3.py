@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +89,35 @@ def test_an_upload_outlives_kills(storage: dict[str, Any]) -> None:
         assert f"blob eligible for deletion: {digest(content)}" in done.stdout
         hub.start()
         assert hub.ask("GET", f"/v2/a/blobs/{digest(content)}").status == 404
+
+
+def test_parts_of_many_clients_take_no_memory(storage: dict[str, Any]) -> None:
+    """16 clients have 64 parts of 5 MB under way: in memory they would be 320 MB."""
+    content = os.urandom(26 * MB)
+
+    def send(hub: Registry, number: int) -> str:
+        place = hub.ask("POST", "/v2/a/blobs/uploads/").headers["Location"]
+        blob = b"%d" % number + content
+        path = f"{place.removeprefix(hub.url)}?digest={digest(blob)}"
+        assert hub.ask("PUT", path, blob).status == 201
+        return digest(blob)
+
+    objects = {**storage, "redirect": {"disable": True}}
+    with registry(program=OURS, objects=objects) as hub, ThreadPoolExecutor(16) as clients:
+        blobs = list(clients.map(partial(send, hub), range(16)))
+        assert _peak(hub) < 110 * MB
+        paths = [f"/v2/a/blobs/{name}" for name in blobs]
+        for found in clients.map(partial(hub.ask, "GET"), paths[:8]):
+            assert len(found.body) > len(content)
+        assert _peak(hub) < 110 * MB
+
+
+def _peak(hub: Registry) -> int:
+    assert hub.process
+    text = Path(f"/proc/{hub.process.pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", text)
+    assert found
+    return int(found[1]) << 10
 
 
 def test_a_bucket_moves_between_docker_registry_and_ours(

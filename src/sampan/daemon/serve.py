@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import faulthandler
 import gc
 import json
@@ -31,9 +29,9 @@ from sampan.engine.system import ENGINE_VERSION
 from sampan.errors import SampanError
 from sampan.http.limits import Limits
 from sampan.http.server import Server
+from sampan.linux import heap
 
 log = logging.getLogger(__name__)
-M_ARENA_MAX = -8  # malloc.h
 MESSAGE_BYTES = 256 << 10  # of the supervisor
 
 # Modules that Python loads on first use: afterwards the files may be out of this user's reach.
@@ -57,7 +55,7 @@ def serve(
             log.warning("%s", sentence.removeprefix("WARNING: "))
         defaults = confinement(config)
         privileges.drop(who)
-        _few_arenas()
+        heap.few_arenas()
         daemon = Daemon(config, degraded, defaults)
         asyncio.run(_serve(daemon, config, listeners, context, control))
     except (UsageError, SampanError, OSError) as error:
@@ -65,12 +63,6 @@ def serve(
         _tell(control, FAILED + str(error).encode()[:2000])
         sys.exit(1)
     sys.exit(0)
-
-
-def _few_arenas() -> None:
-    """Let all threads share two heaps: glibc gives each its own, and keeps what they free."""
-    with contextlib.suppress(AttributeError):  # not glibc
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
 def _tell(control: socket.socket, message: bytes) -> None:

@@ -127,6 +127,7 @@ class Registry:
             undo.callback(os.close, _lock(own / "lock", str(state)))
             try:
                 driver.check()
+                driver.folder = str(own)
                 presence = undo.enter_context(Presence(driver, own_name(own / NAME)))
                 registry = cls(driver, own / DATABASE, validation, shared)
             except OSError as error:

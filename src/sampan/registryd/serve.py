@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from sampan.errors import InvalidArgument
 from sampan.http.server import Server as DebugServer
+from sampan.linux import heap
 from sampan.registry.access_log import AccessLog
 from sampan.registry.application import Application
 from sampan.registry.audit import Audited, AuditLog
@@ -64,6 +65,7 @@ def configure_logs(checked: Checked) -> None:
 
 async def serve(checked: Checked) -> None:
     """Serve until SIGTERM or SIGINT. SIGHUP reads certificates anew."""
+    heap.few_arenas()
     async with AsyncExitStack() as stack:
         mailboxes = settings.mailboxes(checked)
         if mailboxes:

@@ -12,8 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from azure.core import MatchConditions
@@ -30,11 +29,14 @@ from sampan.registry.configuration.nodes import seconds
 from sampan.registry.drivers.driver import Closing, Move, Writer
 from sampan.registry.drivers.objects.azure_blocks import BlocksWriter
 from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, reason
-from sampan.registry.drivers.objects.content import Pieces
 from sampan.registry.drivers.objects.options import MiB, Options
+from sampan.registry.drivers.objects.outbox import Sending
+from sampan.registry.drivers.objects.streams import Streams
 
 KINDS = ("shared_key", "client_secret", "default_credentials")
 SECONDS = 30
+TRIES = 2  # after the first
+SCOPE = "https://storage.azure.com/.default"  # of a directory's token
 ONCE = 64 * MiB  # bytes that one request stores
 
 
@@ -44,23 +46,24 @@ def bucket(options: Options) -> AzureBucket:
     realm = options.text("realm", "core.windows.net")
     url = options.text("serviceurl") or f"https://{account}.blob.{realm}"
     key, credential = _credentials(options)
+    verify = not options.flag("skipverify", False)
     # They tell of every request what is no news to anybody.
     logging.getLogger("azure").setLevel(logging.WARNING)
     service = BlobServiceClient(
         url,
         credential={"account_name": account, "account_key": key} if key else credential,
-        connection_verify=not options.flag("skipverify", False),
+        connection_verify=verify,
         connection_timeout=SECONDS,
         read_timeout=SECONDS,
-        retry_total=2,
+        retry_total=TRIES,
         max_single_put_size=ONCE,
-        max_single_get_size=4 * MiB,
     )
     patience = Patience(
         options.number("max_retries", 5, 0), _duration(options, "retry_delay", "100ms")
     )
     container = options.text("container", needed=True)
-    return AzureBucket(service, container, account, key, patience)
+    streams = Streams("azure", SECONDS, TRIES, verify)
+    return AzureBucket(service, container, account, key or credential, patience, streams)
 
 
 def root(options: Options) -> str:
@@ -121,12 +124,17 @@ class AzureBucket:
         service: BlobServiceClient,
         container: str,
         account: str,
-        key: str,
+        login: Any,
         patience: Patience,
+        streams: Streams,
     ) -> None:
+        """`login` is the account's key, or a credential of Azure's directory."""
         self._service = service
         self._name = container
-        self._account, self._account_key = account, key
+        self._account = account
+        self._account_key = login if isinstance(login, str) else ""
+        self._credential = login
+        self._streams = streams
         self._patience = patience
         self._delegated: Any = None
         self._lock = threading.Lock()
@@ -151,18 +159,21 @@ class AzureBucket:
         return Entry(key, found.size, found.last_modified.timestamp(), found.etag)
 
     def get(self, key: str, offset: int, size: int) -> Body:
-        return Pieces(partial(self._fetch, key), offset, size)
-
-    def _fetch(self, key: str, offset: int, size: int) -> bytes:
         with self.calling() as container:
-            found: bytes = container.download_blob(key, offset, size).readall()
-        return found
+            headers = {"x-ms-version": self._service.api_version}
+            if self._account_key:
+                url = self._signed(container, key)
+            else:
+                url = container.get_blob_client(key).url
+                token = self._credential.get_token(SCOPE).token
+                headers["Authorization"] = f"Bearer {token}"
+        return self._streams.get(url, headers, offset, size)
 
-    def put(self, key: str, content: bytes | bytearray) -> Entry:
+    def put(self, key: str, content: BinaryIO, size: int) -> Entry:
         with self.calling() as container:
             blob = container.get_blob_client(key)
-            done = blob.upload_blob(bytes(content), overwrite=True)
-        return Entry(key, len(content), etag=done["etag"])
+            done = blob.upload_blob(content, length=size, overwrite=True)
+        return Entry(key, size, etag=done["etag"])
 
     def list(self, prefix: str) -> Iterator[Entry]:
         with self.calling() as container:
@@ -205,27 +216,30 @@ class AzureBucket:
             if state != "success":
                 raise OSError(f"azure: a copy is {state}")
 
-    def append(self, key: str, offset: int) -> Writer | None:
+    def append(self, key: str, offset: int, sending: Sending) -> Writer | None:
         with self.calling() as container:
-            return BlocksWriter(container.get_blob_client(key), self.chunk, offset, told)
+            return BlocksWriter(container.get_blob_client(key), self.chunk, offset, sending, told)
 
     def url(self, key: str, method: str) -> str:
-        now = datetime.now(UTC)
-        expiry = now + timedelta(seconds=URL_SECONDS)
         with self.calling() as container:
-            blob = container.get_blob_client(key)
-            https = urlsplit(blob.url).scheme == "https"
-            signing: dict[str, Any] = {"account_key": self._account_key}
-            if not self._account_key:
-                signing = {"user_delegation_key": self._delegation(now)}
-            token = generate_blob_sas(
-                *(self._account, self._name, key),
-                permission=BlobSasPermissions(read=True),
-                expiry=expiry,
-                protocol="https" if https else "https,http",
-                **signing,
-            )
-            return f"{blob.url}?{token}"
+            return self._signed(container, key)
+
+    def _signed(self, container: ContainerClient, key: str) -> str:
+        """Return an address that a blob is read at for a while."""
+        now = datetime.now(UTC)
+        blob = container.get_blob_client(key)
+        https = urlsplit(blob.url).scheme == "https"
+        signing: dict[str, Any] = {"account_key": self._account_key}
+        if not self._account_key:
+            signing = {"user_delegation_key": self._delegation(now)}
+        token = generate_blob_sas(
+            *(self._account, self._name, key),
+            permission=BlobSasPermissions(read=True),
+            expiry=now + timedelta(seconds=URL_SECONDS),
+            protocol="https" if https else "https,http",
+            **signing,
+        )
+        return f"{blob.url}?{token}"
 
     def _delegation(self, now: datetime) -> Any:
         """Return a key that Azure's directory lends us, good for an hour at least."""
@@ -242,6 +256,7 @@ class AzureBucket:
             container.get_container_properties()
 
     def close(self) -> None:
+        self._streams.close()
         self._service.close()
 
 

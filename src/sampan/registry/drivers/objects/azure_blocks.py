@@ -4,40 +4,52 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any
+from contextlib import AbstractContextManager, suppress
+from typing import Any, BinaryIO
 
 from azure.core import MatchConditions
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import BlobBlock, BlobClient
 
 from sampan.registry.drivers.driver import Closing
+from sampan.registry.drivers.objects.outbox import Sending
 
 DIGITS = 20
 
 
+Block = tuple[str, int]  # its id, and its size
+
+
 class BlocksWriter(Closing):
-    """Appends to a block blob. Holds one block in memory; what is committed is there for all."""
+    """Appends to a block blob; what is committed is there for all.
+
+    Once something has failed, it is of no use any more.
+    """
 
     def __init__(
         self,
         blob: BlobClient,
         chunk: int,
         offset: int,
+        sending: Sending,
         told: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._blob = blob
         self._chunk = chunk
         self._told = told  # makes OSErrors of what goes wrong
-        self._buffer = bytearray()
-        self._blocks: list[tuple[str, int]] = []
+        self._blocks: list[Block] = []
         self._changed = False
         self._etag = self._read()
-        self._start = sum(size for _, size in self._blocks)  # of the buffer in the blob
-        if self._start < offset:
-            raise OSError(f"azure: {blob.blob_name} has {self._start} bytes, not {offset}")
-        if self._start > offset:
-            self._cut(offset)
+        start = sum(size for _, size in self._blocks)
+        if start < offset:
+            raise OSError(f"azure: {blob.blob_name} has {start} bytes, not {offset}")
+        while start > offset:
+            start -= self._blocks.pop()[1]
+            self._changed = True
+        self._outbox = sending(self._stage, start)
+        if start < offset:
+            wanted = offset - start
+            self._outbox.write(self._blob.download_blob(start, wanted).readall())
 
     @property
     def version(self) -> str:
@@ -55,34 +67,39 @@ class BlocksWriter(Closing):
             raise OSError(f"azure: {self._blob.blob_name} does not consist of blocks")
         return str(found.etag)
 
-    def _cut(self, offset: int) -> None:
-        """Forget what is behind an offset."""
-        while self._start > offset:
-            self._start -= self._blocks.pop()[1]
-        if self._start < offset:
-            wanted = offset - self._start
-            self._buffer += self._blob.download_blob(self._start, wanted).readall()
-        self._changed = True
-
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._buffer += data
-        if len(self._buffer) >= self._chunk:
-            self._stage()
+        self._outbox.write(data)
+        if self._outbox.size >= self._chunk:
+            self._outbox.send()
 
-    def _stage(self) -> None:
-        """Send the buffer. Where this fails it is kept, for the next who tries."""
+    def _stage(self, start: int, file: BinaryIO, size: int) -> Block:
         # All ids of a blob have the same length; another registry's are others.
-        block = f"{self._start:0{DIGITS}}-{secrets.token_hex(8)}"
+        block = f"{start:0{DIGITS}}-{secrets.token_hex(8)}"
         with self._told():
-            self._blob.stage_block(block, bytes(self._buffer), length=len(self._buffer))
-        self._blocks.append((block, len(self._buffer)))
-        self._start += len(self._buffer)
-        self._buffer = bytearray()
-        self._changed = True
+            self._blob.stage_block(block, file, length=size)
+        return block, size
 
     def sync(self) -> None:
-        if self._buffer:
-            self._stage()
+        if self._outbox.size:
+            self._outbox.send()
+        try:
+            self._settle()
+        except BaseException:
+            with suppress(OSError):  # there is a better one to tell
+                self._commit()
+            raise
+        self._commit()
+
+    def _settle(self) -> None:
+        try:
+            self._outbox.settle()
+        finally:
+            self._changed = self._changed or bool(self._outbox.done)
+            self._blocks += self._outbox.done
+            self._outbox.done = []
+
+    def _commit(self) -> None:
+        """Let all see what was staged."""
         if not self._changed and self._etag:
             return
         condition: dict[str, Any] = {"match_condition": MatchConditions.IfMissing}
@@ -96,4 +113,7 @@ class BlocksWriter(Closing):
         self._changed = False
 
     def close(self) -> None:
-        self.sync()
+        try:
+            self.sync()
+        finally:
+            self._outbox.close()

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from sampan.registry.drivers.driver import Move, Writer
+from sampan.registry.drivers.objects.outbox import Sending
 
 REASON = 300  # characters
 _ADDRESS = re.compile(r"""[: ]*["']?\bhttps?://[^\s"']+["']?""")
@@ -70,8 +71,8 @@ class Bucket(Protocol):
     def get(self, key: str, offset: int, size: int) -> Body:
         """Begin to read `size` bytes from `offset` on; there are as many, and at least one."""
 
-    def put(self, key: str, content: bytes | bytearray) -> Entry:
-        """Store an object whole, in place of what was there."""
+    def put(self, key: str, content: BinaryIO, size: int) -> Entry:
+        """Store a file, from its beginning on, in place of what was there."""
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """Yield all objects whose keys begin with a prefix, in the order of their keys."""
@@ -88,7 +89,7 @@ class Bucket(Protocol):
         The parts may be removed afterwards.
         """
 
-    def append(self, key: str, offset: int) -> Writer | None:
+    def append(self, key: str, offset: int, sending: Sending) -> Writer | None:
         """Open an object that grows in place; None if this storage needs parts."""
 
     def url(self, key: str, method: str) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from sampan.registry.drivers.driver import Closing
 from sampan.registry.drivers.objects.bucket import Body, Bucket, Entry
 
 log = logging.getLogger(__name__)
-READ_AHEAD = 4 << 20  # bytes that one request fetches where they do not stream
 TRIES = 3  # at one place, before a stream that breaks is given up
 
 
@@ -70,28 +69,3 @@ class ObjectContent(Closing):
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-
-
-class Pieces:
-    """The body of an object where a library streams none: some megabytes in a request."""
-
-    def __init__(self, fetch: Callable[[int, int], bytes], offset: int, size: int) -> None:
-        """`fetch` returns so many bytes from an offset on."""
-        self._fetch = fetch
-        self._offset, self._end = offset, offset + size
-        self._piece = memoryview(b"")
-
-    def read(self, count: int) -> bytes:
-        if not self._piece and self._offset < self._end:
-            wanted = min(READ_AHEAD, self._end - self._offset)
-            piece = self._fetch(self._offset, wanted)
-            if len(piece) != wanted:
-                raise OSError(f"{len(piece)} bytes came instead of {wanted}")
-            self._piece = memoryview(piece)
-            self._offset += wanted
-        found = bytes(self._piece[:count])
-        self._piece = self._piece[count:]
-        return found
-
-    def close(self) -> None:
-        self._piece = memoryview(b"")

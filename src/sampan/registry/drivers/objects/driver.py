@@ -7,6 +7,7 @@ stored, so nothing has to be settled.
 from __future__ import annotations
 
 import builtins
+import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from sampan.registry.drivers.driver import (
 )
 from sampan.registry.drivers.objects.bucket import Bucket, Entry, groups
 from sampan.registry.drivers.objects.content import ObjectContent
+from sampan.registry.drivers.objects.outbox import SENDERS, Outbox, Send
 from sampan.registry.drivers.objects.parts import PartsWriter, growing, parts, version_of
 from sampan.registry.drivers.objects.survey import Listing
 
@@ -43,6 +45,8 @@ class ObjectDriver:
         self.bucket = bucket
         self._root = f"{root.strip('/')}/" if root.strip("/") else ""
         self._threads = ThreadPoolExecutor(THREADS, "objects")
+        self._senders = ThreadPoolExecutor(SENDERS, "parts")
+        self.folder: str | None = None  # on this machine, for what waits to be sent
 
     def key(self, path: str) -> str:
         """Return the whole key of a file."""
@@ -69,7 +73,7 @@ class ObjectDriver:
 
     def write(self, files: Sequence[tuple[str, bytes]]) -> None:
         for path, content in files:
-            self.bucket.put(self.key(path), content)
+            self.bucket.put(self.key(path), io.BytesIO(content), len(content))
 
     def stage(self, files: Sequence[File]) -> Written:
         return Written(self, files)
@@ -109,8 +113,12 @@ class ObjectDriver:
         return self.bucket.url(self.key(path), method)
 
     def append(self, path: str, offset: int) -> Writer:
-        key = self.key(path)
-        return self.bucket.append(key, offset) or PartsWriter(self.bucket, key, offset)
+        key, sending = self.key(path), self._sending
+        grows = self.bucket.append(key, offset, sending)
+        return grows or PartsWriter(self.bucket, key, offset, sending)
+
+    def _sending(self, send: Send[T], offset: int, /) -> Outbox[T]:
+        return Outbox(send, self._senders, self.folder, offset)
 
     def move(self, source: str, target: str, version: str = "") -> ObjectMove:
         return ObjectMove(self, source, target, version)
@@ -165,6 +173,7 @@ class ObjectDriver:
 
     def close(self) -> None:
         self._threads.shutdown()
+        self._senders.shutdown()
         self.bucket.close()
 
 

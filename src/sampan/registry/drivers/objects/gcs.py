@@ -10,8 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from datetime import timedelta
-from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import google.auth.exceptions
 import requests
@@ -23,9 +22,16 @@ from google.oauth2.service_account import Credentials as ServiceAccount
 
 from sampan.errors import InvalidArgument
 from sampan.registry.drivers.driver import Closing, Move, Writer
-from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, groups, reason
-from sampan.registry.drivers.objects.content import Pieces
+from sampan.registry.drivers.objects.bucket import (
+    URL_SECONDS,
+    Body,
+    Entry,
+    groups,
+    reason,
+)
+from sampan.registry.drivers.objects.gcs_media import Media
 from sampan.registry.drivers.objects.options import KiB, MiB, Options
+from sampan.registry.drivers.objects.outbox import Sending
 
 COMPOSED = 32  # objects that one request composes
 SECONDS = 30.0
@@ -90,6 +96,7 @@ class GcsBucket:
         self._slots = threading.BoundedSemaphore(concurrency)
         self.name = f"gcs://{bucket}"
         self.chunk = chunk
+        self._media = Media(client, bucket, SECONDS)
 
     @contextlib.contextmanager
     def _calling(self) -> Iterator[Any]:
@@ -104,20 +111,18 @@ class GcsBucket:
         return _entry(found)
 
     def get(self, key: str, offset: int, size: int) -> Body:
-        return Pieces(partial(self._fetch, key), offset, size)
+        with self._calling():
+            return self._media.get(key, offset, size)
 
-    def _fetch(self, key: str, offset: int, size: int) -> bytes:
+    def put(self, key: str, content: BinaryIO, size: int) -> Entry:
         with self._calling() as bucket:
-            found: bytes = bucket.blob(key).download_as_bytes(
-                start=offset, end=offset + size - 1, raw_download=True, checksum=None, **_CALL
-            )
-        return found
-
-    def put(self, key: str, content: bytes | bytearray) -> Entry:
-        with self._calling() as bucket:
-            made = bucket.blob(key)
-            made.upload_from_string(bytes(content), "application/octet-stream", **_CALL)
-        return Entry(key, len(content), etag=str(made.generation))
+            if size:
+                generation = self._media.put(key, content, size)["generation"]
+            else:  # `requests` takes a file without content for a body of unknown length
+                made = bucket.blob(key)
+                made.upload_from_string(b"", "application/octet-stream", **_CALL)
+                generation = made.generation
+        return Entry(key, size, etag=str(generation))
 
     def list(self, prefix: str) -> Iterator[Entry]:
         with self._calling() as bucket:
@@ -158,7 +163,7 @@ class GcsBucket:
                     source, token=token, if_source_generation_match=generation, **_CALL
                 )
 
-    def append(self, key: str, offset: int) -> Writer | None:
+    def append(self, key: str, offset: int, sending: Sending) -> Writer | None:
         return None
 
     def url(self, key: str, method: str) -> str:
@@ -191,6 +196,7 @@ class GcsBucket:
                 break
 
     def close(self) -> None:
+        self._media.close()
         self._client.close()
 
 

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from typing import BinaryIO
 
 import oss2
 import oss2.exceptions
@@ -19,12 +20,14 @@ from oss2.models import PartInfo
 from sampan.errors import InvalidArgument
 from sampan.registry.drivers.driver import Closing, Move, Writer
 from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, ToldBody, reason
-from sampan.registry.drivers.objects.options import MiB, Options
+from sampan.registry.drivers.objects.options import KiB, MiB, Options
+from sampan.registry.drivers.objects.outbox import Sending
 
 CONNECT_SECONDS = 30
 MOST_PARTS = 10_000
 MOST_COPY = 1 << 30  # bytes that one request copies
-PIECE = 128 * MiB  # of a large object that is copied
+COPIED = 128 * MiB  # of a large object, by one request
+PIECE = 256 * KiB  # that is hashed at once
 
 
 def bucket(options: Options) -> OssBucket:
@@ -102,12 +105,16 @@ class OssBucket:
             raise OSError(f"oss: {key} has another length than it had")
         return ToldBody(found, told)
 
-    def put(self, key: str, content: bytes | bytearray) -> Entry:
-        digest = hashlib.md5(content, usedforsecurity=False).digest()
-        headers = {**self.extra, "Content-MD5": base64.b64encode(digest).decode()}
+    def put(self, key: str, content: BinaryIO, size: int) -> Entry:
+        digest = hashlib.md5(usedforsecurity=False)
+        while piece := content.read(PIECE):
+            digest.update(piece)
+        content.seek(0)
+        headers = {**self.extra, "Content-MD5": base64.b64encode(digest.digest()).decode()}
         with told():
-            done = self.bucket.put_object(key, bytes(content), headers=headers)
-        return Entry(key, len(content), etag=done.etag)
+            # `requests` takes a file without content for a body of unknown length.
+            done = self.bucket.put_object(key, content if size else b"", headers=headers)
+        return Entry(key, size, etag=done.etag)
 
     def list(self, prefix: str) -> Iterator[Entry]:
         with told():
@@ -128,7 +135,7 @@ class OssBucket:
     def join(self, parts: Sequence[Entry], target: str, threads: Executor) -> Move:
         return OssJoin(self, parts, target, threads)
 
-    def append(self, key: str, offset: int) -> Writer | None:
+    def append(self, key: str, offset: int, sending: Sending) -> Writer | None:
         return None
 
     def url(self, key: str, method: str) -> str:
@@ -172,10 +179,10 @@ class OssJoin(Closing):
     def _pieces(self) -> Iterator[tuple[int, Entry, tuple[int, int] | None]]:
         number = 1
         for part in self._parts:
-            count = max(part.size // PIECE, 1)
+            count = max(part.size // COPIED, 1)
             for turn in range(count):
-                end = part.size if turn + 1 == count else (turn + 1) * PIECE
-                yield number, part, (turn * PIECE, end - 1) if count > 1 else None
+                end = part.size if turn + 1 == count else (turn + 1) * COPIED
+                yield number, part, (turn * COPIED, end - 1) if count > 1 else None
                 number += 1
 
     def _copy(self, piece: tuple[int, Entry, tuple[int, int] | None]) -> PartInfo:

@@ -2,20 +2,24 @@
 
 `…/data` is `…/data.parts/00000000000000000000`, `…/data.parts/00000000000010485760` and so on.
 All that is known of it is in the storage, so any registry on the same bucket can go on with it.
-A last part that is too short is written again with what follows, under the same key.
+A last part that is too short is written again with what follows, under the same key. Several are
+sent at once, so after a kill there may be some behind a gap: they do not count, and are removed.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import BinaryIO
 
 from sampan.registry.drivers.driver import Closing
 from sampan.registry.drivers.objects.bucket import Bucket, Entry, groups
 from sampan.registry.drivers.objects.content import ObjectContent
+from sampan.registry.drivers.objects.outbox import Sending
 
 PARTS = ".parts/"
 DIGITS = 20  # of an offset in a key
+PIECE = 256 << 10
 
 
 def parts(bucket: Bucket, key: str) -> list[Entry]:
@@ -57,65 +61,92 @@ def version_of(parts: Sequence[Entry]) -> str:
 
 
 class PartsWriter(Closing):
-    """Appends to a growing file. Holds one part in memory."""
+    """Appends to a growing file. Once something has failed, it is of no use any more."""
 
-    def __init__(self, bucket: Bucket, key: str, offset: int) -> None:
+    def __init__(self, bucket: Bucket, key: str, offset: int, sending: Sending) -> None:
         self._bucket = bucket
         self._prefix = key + PARTS
-        self._buffer = bytearray()
-        self._parts = chain(bucket.list(self._prefix), self._prefix)
-        self._start = sum(part.size for part in self._parts)  # of the buffer in the file
-        if self._start < offset:
-            raise OSError(f"{key} has {self._start} bytes, not {offset}")
-        if self._start > offset:
+        self._full = max(bucket.chunk, bucket.least)  # so only the last part may be too short
+        listed = list(bucket.list(self._prefix))
+        self._parts = chain(listed, self._prefix)
+        start = sum(part.size for part in self._parts)
+        if start < offset:
+            raise OSError(f"{key} has {start} bytes, not {offset}")
+        # Somebody was killed who had sent a part before the one in front of it: as soon as a gap is
+        # closed, what is behind it would count.
+        kept = {part.key for part in self._parts}
+        self._remove([entry for entry in listed if entry.key not in kept])
+        self._outbox = sending(self._store, start)
+        if start > offset:
             self._cut(offset)
 
     @property
     def version(self) -> str:
         return version_of(self._parts)
 
+    def _remove(self, entries: Sequence[Entry]) -> None:
+        for group in groups([entry.key for entry in entries], self._bucket.together):
+            self._bucket.delete(group)
+
     def _cut(self, offset: int) -> None:
         """Forget what is behind an offset."""
         gone: list[Entry] = []
-        while self._parts and self._start > offset:
-            last = self._parts.pop()
-            self._start -= last.size
-            gone.append(last)
-        if self._start < offset:
-            self._load(gone[-1], offset - self._start)
+        while self._parts and self._outbox.start > offset:
+            gone.append(self._forget_last())
+        if self._outbox.start < offset:
+            self._load(gone[-1], offset - self._outbox.start)
             self._flush()
             del gone[-1]
-        for group in groups([part.key for part in gone], self._bucket.together):
-            self._bucket.delete(group)
+        self._remove(gone)
+
+    def _forget_last(self) -> Entry:
+        last = self._parts.pop()
+        self._outbox.start -= last.size
+        return last
 
     def _load(self, part: Entry, count: int) -> None:
-        """Take the beginning of a part into the buffer, or nothing if that fails."""
-        found = bytearray()
-        with ObjectContent(self._bucket, [part]) as content:
-            while len(found) < count:
-                found += content.read(len(found), count - len(found))
-        self._buffer = found
+        """Write the beginning of a part that is stored once more."""
+        try:
+            with ObjectContent(self._bucket, [part]) as content:
+                while self._outbox.size < count:
+                    left = count - self._outbox.size
+                    self._outbox.write(content.read(self._outbox.size, min(PIECE, left)))
+        except OSError as error:
+            self._outbox.fail(error)
+            raise
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not self._buffer and self._parts and self._parts[-1].size < self._bucket.least:
-            short = self._parts[-1]
+        box = self._outbox
+        if not box.size and self._parts and self._parts[-1].size < self._bucket.least:
+            short = self._forget_last()
             self._load(short, short.size)
-            self._parts.pop()
-            self._start -= short.size
-        self._buffer += data
-        if len(self._buffer) >= self._bucket.chunk:
-            self._flush()
+        box.write(data)
+        if box.size >= self._full:
+            box.send()
+
+    def _store(self, start: int, file: BinaryIO, size: int) -> Entry:
+        return self._bucket.put(f"{self._prefix}{start:0{DIGITS}}", file, size)
 
     def _flush(self) -> None:
-        """Store the buffer. Where this fails it is kept, for the next who tries."""
-        key = f"{self._prefix}{self._start:0{DIGITS}}"
-        self._parts.append(self._bucket.put(key, self._buffer))
-        self._start += len(self._buffer)
-        self._buffer = bytearray()
+        """Send what there is, and wait for all of it."""
+        self._outbox.send()
+        self._settle()
+
+    def _settle(self) -> None:
+        try:
+            self._outbox.settle()
+        finally:
+            self._parts += self._outbox.done
+            self._outbox.done = []
 
     def sync(self) -> None:
-        if self._buffer or not self._parts:  # a file without content is there too
-            self._flush()
+        box = self._outbox
+        if box.size or not (self._parts or box.start):  # a file without content is there too
+            box.send()
+        self._settle()
 
     def close(self) -> None:
-        self.sync()
+        try:
+            self.sync()
+        finally:
+            self._outbox.close()

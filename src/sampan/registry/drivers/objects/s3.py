@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from botocore import UNSIGNED
 from botocore.config import Config
@@ -22,6 +22,7 @@ from sampan.errors import InvalidArgument
 from sampan.registry.drivers.driver import Closing, Move, Writer
 from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, ToldBody, reason
 from sampan.registry.drivers.objects.options import MiB, Options
+from sampan.registry.drivers.objects.outbox import Sending
 
 LEAST_PART = 5 * MiB  # what S3 joins, but for the last part
 MOST_PARTS = 10_000
@@ -214,10 +215,10 @@ class S3Bucket:
             raise OSError(f"s3: {key} has another length than it had")
         return ToldBody(found["Body"], told)
 
-    def put(self, key: str, content: bytes | bytearray) -> Entry:
+    def put(self, key: str, content: BinaryIO, size: int) -> Entry:
         with told():
             done = self.client.put_object(Bucket=self.bucket, Key=key, Body=content, **self.extra)
-        return Entry(key, len(content), etag=done["ETag"].strip('"'))
+        return Entry(key, size, etag=done["ETag"].strip('"'))
 
     def list(self, prefix: str) -> Iterator[Entry]:
         for page in self._pages(Prefix=prefix):
@@ -252,7 +253,7 @@ class S3Bucket:
     def join(self, parts: Sequence[Entry], target: str, threads: Executor) -> Move:
         return S3Join(self, parts, target, threads)
 
-    def append(self, key: str, offset: int) -> Writer | None:
+    def append(self, key: str, offset: int, sending: Sending) -> Writer | None:
         return None
 
     def url(self, key: str, method: str) -> str:

@@ -13,8 +13,7 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
 import requests
@@ -25,8 +24,9 @@ from swiftclient.utils import generate_temp_url
 from sampan.registry.drivers.driver import Closing, Move, Writer
 from sampan.registry.drivers.objects import swift_login
 from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, reason
-from sampan.registry.drivers.objects.content import Pieces
 from sampan.registry.drivers.objects.options import MiB, Options
+from sampan.registry.drivers.objects.outbox import Sending
+from sampan.registry.drivers.objects.streams import Streams
 
 TRIES = 2  # after the first
 SECONDS = 30
@@ -104,6 +104,7 @@ class SwiftBucket:
         self._lock = threading.Lock()
         self._opened: list[Connection] = []
         self._is_there = False
+        self._streams = Streams("swift", SECONDS, TRIES, verify=not login.insecure)
 
     def _connection(self) -> Connection:
         """Return this thread's connection, once the container is there."""
@@ -131,21 +132,27 @@ class SwiftBucket:
         return Entry(key, int(found["content-length"]), modified, found["etag"].strip('"'))
 
     def get(self, key: str, offset: int, size: int) -> Body:
-        return Pieces(partial(self._fetch, key), offset, size)
+        # A connection is its thread's, and what comes is read by others.
+        try:
+            return self._streams.get(*self._place(key), offset, size)
+        except PermissionError:  # a token does not last for ever
+            return self._streams.get(*self._place(key, anew=True), offset, size)
 
-    def _fetch(self, key: str, offset: int, size: int) -> bytes:
-        wanted = {"Range": f"bytes={offset}-{offset + size - 1}"}
+    def _place(self, key: str, anew: bool = False) -> tuple[str, dict[str, str]]:
+        """Return the address of an object, and the headers that open it."""
         with self.calling() as swift:
-            found: bytes = swift.get_object(self.container, key, headers=wanted)[1]
-        return found
+            if anew or not swift.token:
+                swift.url, swift.token = swift.get_auth()
+            url = f"{swift.url}/{quote(self.container)}/{quote(key)}"
+            return url, {"X-Auth-Token": swift.token}
 
-    def put(self, key: str, content: bytes | bytearray) -> Entry:
+    def put(self, key: str, content: BinaryIO, size: int) -> Entry:
         with self.calling() as swift:
             etag = swift.put_object(
-                *(self.container, key, bytes(content), len(content)),
+                *(self.container, key, content, size),
                 content_type="application/octet-stream",
             )
-        return Entry(key, len(content), etag=etag.strip('"'))
+        return Entry(key, size, etag=etag.strip('"'))
 
     def list(self, prefix: str) -> Iterator[Entry]:
         for found in self._pages(prefix, ""):
@@ -207,7 +214,7 @@ class SwiftBucket:
             self.delete([target])
             raise OSError(f"swift: {part.key} was changed by others")
 
-    def append(self, key: str, offset: int) -> Writer | None:
+    def append(self, key: str, offset: int, sending: Sending) -> Writer | None:
         return None
 
     def url(self, key: str, method: str) -> str:
@@ -256,6 +263,7 @@ class SwiftBucket:
             swift.head_container(self.container)
 
     def close(self) -> None:
+        self._streams.close()
         with self._lock:
             for connection in self._opened:
                 connection.close()

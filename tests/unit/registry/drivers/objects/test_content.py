@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from sampan.registry.drivers.objects.bucket import Entry
-from sampan.registry.drivers.objects.content import ObjectContent, Pieces
+from sampan.registry.drivers.objects.content import ObjectContent
 from tests.memory_bucket import MemoryBucket
 
 
 def _content(bucket: MemoryBucket) -> ObjectContent:
-    return ObjectContent(bucket, [bucket.put("a", b"01234"), bucket.put("b", b"56789")])
+    return ObjectContent(bucket, [bucket.keep("a", b"01234"), bucket.keep("b", b"56789")])
 
 
 def test_parts_are_one_file() -> None:
@@ -38,16 +38,8 @@ def test_what_breaks_is_begun_anew_a_few_times() -> None:
 
 def test_an_object_that_is_shorter_than_it_was_is_no_end() -> None:
     bucket = MemoryBucket()
-    bucket.put("a", b"0123")
+    bucket.keep("a", b"0123")
     with ObjectContent(bucket, [Entry("a", 5)]) as content:
         assert content.read(0, 5) == b"0123"
         with pytest.raises(OSError, match="ends 1 bytes before"):
             content.read(4, 5)
-
-
-def test_pieces_are_as_long_as_they_have_to_be() -> None:
-    body = Pieces(lambda offset, count: b"0123456789"[offset : offset + count], 2, 5)
-    assert [body.read(3), body.read(3), body.read(3)] == [b"234", b"56", b""]
-    short = Pieces(lambda offset, count: b"x", 0, 5)
-    with pytest.raises(OSError, match="1 bytes came instead of 5"):
-        short.read(5)
