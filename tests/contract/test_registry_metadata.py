@@ -13,9 +13,13 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from sampan.errors import Conflict, InvalidArgument, Unavailable
+from sampan.http.urls import Url
 from sampan.registry.metadata import DatabaseAway, Metadata
 from sampan.registry.patterns import Pattern
 from sampan.registry.postgresql import PostgresMetadata, translated
+from sampan.registry.proxy.eviction import Eviction
+from sampan.registry.proxy.figures import Figures
+from sampan.registry.proxy.upstreams import Places, Upstream
 from sampan.registry.quotas import Quota, Use
 from sampan.registry.registry import Registry, Shared
 from sampan.registry.retention import Rule
@@ -350,6 +354,27 @@ def test_the_first_to_start_counts_the_uploads_that_are_there(port: Port) -> Non
 def _defined(shop: Shop) -> list[Use]:
     shop.registry.quotas.define([Quota(Pattern("team/**"), 1000, together=True)])
     return shop.registry.quotas.used()
+
+
+def test_a_cache_forgets_what_was_not_used_for_longest(port: Port) -> None:
+    shop = port.open()
+    for name in ("hub/old", "hub/young", "mine/old"):
+        shop.push(name, "1", [b"shared", name.encode() * 1000])
+        with shop.registry.metadata.change() as database:
+            for table in ("manifests", "blobs"):
+                database.execute(f"UPDATE {table} SET touched = touched - 3600")
+    hub = Upstream("hub", Url.parse("https://hub.example"), prefix="hub/", max_size=22_000)
+    eviction = Eviction(shop.registry, Places([hub]), Figures())
+    assert eviction.make_room("hub/new", 10_000)
+    assert shop.get("/v2/hub/old/manifests/1").status == 404
+    assert shop.get(f"/v2/hub/old/blobs/{sha(b'hub/old' * 1000)}").status == 404
+    for name in ("hub/young", "mine/old"):
+        assert shop.tags(name) == ["1"]
+        for content in (b"shared", name.encode() * 1000):
+            assert shop.get(f"/v2/{name}/blobs/{sha(content)}").body == content
+    assert not eviction.make_room("hub/new", 30_000)
+    eviction.came("hub/new", 10_000, kept=False)
+    assert eviction.limits[0].coming == 0
 
 
 def test_a_second_one_needs_a_name_and_the_same_files(shared: Port, tmp_path: Path) -> None:

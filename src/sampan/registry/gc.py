@@ -30,6 +30,11 @@ SELECT digest, size FROM blobs WHERE touched <= ?1 AND digest > ?2
         WHERE links.digest = blobs.digest AND manifests.media_type = '')
 ORDER BY digest LIMIT ?3
 """
+# Somebody has it, or needs it.
+_WANTED = """
+SELECT 1 FROM links WHERE digest = ?1 UNION ALL SELECT 1 FROM parts WHERE digest = ?1
+UNION ALL SELECT 1 FROM manifests WHERE digest = ?1 LIMIT 1
+"""
 # What has a tag lives, and so do the parts of a living index and what is attached to the living.
 _UNTAGGED = """
 WITH RECURSIVE living(digest) AS (
@@ -157,6 +162,32 @@ class Collector:
             log.log(self._level, "blob %s is not used and is removed", digest)
         self._delete(*links)
         self._delete(*(paths.blob_folder(digest) for digest in digests))
+
+    def release(self, database: Database, repository: str, digests: Sequence[Digest]) -> int:
+        """Take from a repository those blobs that none of its manifests needs, within a change.
+
+        Files go that no repository has any more. Returns how many bytes the repository lost.
+        """
+        lost, links, files = 0, [], []
+        for digest in digests:
+            query = "SELECT 1 FROM parts WHERE repository = ? AND digest = ?"
+            if database.execute(query, (repository, digest)).fetchone():
+                continue
+            query = "DELETE FROM links WHERE repository = ? AND digest = ?"
+            had = bool(database.execute(query, (repository, digest)).rowcount)
+            if had:
+                links.append(paths.layer_folder(repository, digest))
+            row = database.execute("SELECT size FROM blobs WHERE digest = ?", (digest,)).fetchone()
+            if row is None:
+                continue
+            if database.execute(_WANTED, (digest,)).fetchone() is None:
+                database.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
+                files.append(paths.blob_folder(digest))
+                had = True
+            lost += row[0] if had else 0
+        self._delete(*links)
+        self._delete(*files)
+        return lost
 
     def _delete(self, *paths: str) -> None:
         """Remove files of what has no row any more. What is left is found by the next start.

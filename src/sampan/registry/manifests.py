@@ -117,6 +117,8 @@ class Manifests:
     ) -> Stored:
         """Store a verified manifest of another registry; its parts may come later.
 
+        Quotas count it and do not refuse it: a cache makes room for what is larger.
+
         Raises MANIFEST_INVALID.
         """
         parsed = documents.parse(content, media_type, documents.ANYTHING)
@@ -136,8 +138,8 @@ class Manifests:
             with self._metadata.change() as database:
                 if demand:
                     self._demand(database, repository, parsed)
-                self._quotas.admit(database, repository, digest, len(content))
-                self._quotas.admit_tags(database, repository, tags)
+                    self._quotas.admit(database, repository, digest, len(content))
+                    self._quotas.admit_tags(database, repository, tags)
                 staged.publish()
                 database.execute(
                     inventory.PUT_BLOB,

@@ -130,6 +130,16 @@ class Quotas:
         row = self._metadata.row("SELECT size FROM blobs WHERE digest = ?", digest)
         return int(row[0]) if row else None
 
+    def least_room(self, repository: str) -> int | None:
+        """Return how many bytes a repository may still take now; None: any number."""
+        ask = self._metadata.row
+        rooms = [
+            quota.size - _used(ask, quota, repository) - _unfinished(ask, quota, repository)[1]
+            for quota in self._of(repository)
+            if quota.size is not None
+        ]
+        return min(rooms) if rooms else None
+
     def room(
         self,
         database: Database,

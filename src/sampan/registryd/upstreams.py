@@ -10,7 +10,7 @@ from sampan.errors import InvalidArgument
 from sampan.http.urls import Url
 from sampan.registry import names
 from sampan.registry.configuration.document import Checked
-from sampan.registry.configuration.nodes import seconds
+from sampan.registry.configuration.nodes import seconds, size
 from sampan.registry.errors import RegistryError
 from sampan.registry.proxy.logins import HelperLogin, Login
 from sampan.registry.proxy.schedules import Mirroring
@@ -36,7 +36,7 @@ def places(checked: Checked) -> Places | None:
         if twice is not None:
             raise InvalidArgument(f"proxy: two upstreams have the {what} {twice!r}")
     local = [str(pattern) for pattern in given.get("local") or []]
-    return Places(found, local) if found else None
+    return Places(found, local, _size(given)) if found else None
 
 
 def _upstream(given: Mapping[str, Any], place: str) -> Upstream:
@@ -63,11 +63,16 @@ def _upstream(given: Mapping[str, Any], place: str) -> Upstream:
         ttl=WEEK if life is None else max(seconds(life), 0.0),
         token_hosts=tuple(str(host).lower() for host in given.get("tokenhosts") or []),
         networks=_networks(given.get("networks") or [], f"{place}.networks"),
+        max_size=_size(given) if place != "proxy" else None,  # there it is that of all
         mirroring=tuple(
             _mirroring(one, f"{place}.mirror[{number}]")
             for number, one in enumerate(given.get("mirror") or [])
         ),
     )
+
+
+def _size(given: Mapping[str, Any]) -> int | None:
+    return None if given.get("maxsize") is None else size(given["maxsize"])
 
 
 def _login(given: Mapping[str, Any], server: str, place: str) -> Login:

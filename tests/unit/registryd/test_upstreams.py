@@ -98,3 +98,17 @@ def test_secrets_may_come_from_the_environment() -> None:
 def test_what_makes_no_sense_is_refused(proxy: Any, sentence: str) -> None:
     with pytest.raises(InvalidArgument, match=sentence):
         read(proxy)
+
+
+def test_sizes_are_of_each_upstream_and_of_all() -> None:
+    quay = {"remoteurl": "https://quay.io", "prefix": "quay", "maxsize": "10GB"}
+    found = read({"remoteurl": "https://hub.example", "maxsize": "2GiB", "upstreams": [quay]})
+    assert found
+    assert found.max_size == 2 << 30
+    assert {one.name: one.max_size for one in found.upstreams} == {
+        "hub.example": None,
+        "quay.io": 10**10,
+    }
+    nothing = read({"remoteurl": "https://hub.example"})
+    assert nothing
+    assert nothing.max_size is None

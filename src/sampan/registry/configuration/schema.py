@@ -300,7 +300,10 @@ PROXY = Section(
         **_UPSTREAM,
         "cachewritetimeout": Duration(),
         "local": Many(Text()),  # ours
-        "upstreams": Many(Section({"name": Text(), "prefix": Text(), **_UPSTREAM})),  # ours
+        "maxsize": Size(),  # ours
+        "upstreams": Many(  # ours
+            Section({"name": Text(), "prefix": Text(), "maxsize": Size(), **_UPSTREAM})
+        ),
     }
 )
 ROOT = Section(

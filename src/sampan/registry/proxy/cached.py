@@ -23,6 +23,7 @@ from sampan.registry.drivers.driver import Content
 from sampan.registry.errors import RegistryError
 from sampan.registry.events import Event
 from sampan.registry.proxy.arriving import Absent, Arriving
+from sampan.registry.proxy.eviction import Eviction
 from sampan.registry.proxy.failures import failure
 from sampan.registry.proxy.figures import Figures
 from sampan.registry.proxy.tasks import Tasks
@@ -53,10 +54,14 @@ class Shared:
     tasks: Tasks = field(default_factory=Tasks)
     transfers: dict[Digest, list[Transfer]] = field(default_factory=dict)
     down: dict[str, float] = field(default_factory=dict)
+    eviction: Eviction = field(init=False)
     tell: Callable[[Event], None] = lambda _: None  # of what changes here; it blocks
     slots: dict[str, asyncio.Semaphore] = field(
         default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
     )  # by the upstream's name: a slow one keeps only its own clients waiting
+
+    def __post_init__(self) -> None:
+        self.eviction = Eviction(self.registry, self.places, self.figures)
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call something that blocks, in a thread."""
@@ -167,15 +172,25 @@ class CachedRepository:
         fetched = await remote.manifest(digest)
         self._count("pulled_bytes", MANIFEST, len(fetched.content))
         kind = fetched.descriptor.media_type
-        manifests = self._shared.registry.manifests
         try:
             names.digest(digest)
-            await self._shared.run(manifests.keep, self._name, digest, kind, fetched.content, tag)
+            await self._shared.run(self._keep, digest, kind, fetched.content, tag)
             await self._shared.run(self._tell, digest, kind, fetched.content, tag)
         except RegistryError as error:
             if error.items[0].code not in ("MANIFEST_INVALID", "DIGEST_INVALID"):
                 raise  # ours: a quota, say
             raise Upstream(f"it sent what is no manifest: {error}") from None
+
+    def _keep(self, digest: Digest, kind: str, content: bytes, tag: str) -> None:
+        """Store a manifest, which is small: it is kept even where there is no room."""
+        shared, kept = self._shared, False
+        granted = shared.eviction.make_room(self._name, len(content))
+        try:
+            shared.registry.manifests.keep(self._name, digest, kind, content, tag)
+            kept = True
+        finally:
+            if granted:
+                shared.eviction.came(self._name, len(content), kept)
 
     def _has_manifest(self, reference: str) -> bool:
         """Tell whether a manifest is here; it is promised then, so that none forgets it now."""
@@ -287,9 +302,23 @@ class CachedRepository:
         registry = self._shared.registry
         if registry.metadata.row("SELECT 1 FROM links WHERE digest = ?", digest) is None:
             return None
-        if not registry.blobs.mount(self._name, digest, "", self._may_share):
-            return None
+        try:
+            if not registry.blobs.mount(self._name, digest, "", self._may_share):
+                return None
+        except RegistryError as error:
+            if error.items[0].code != "DENIED":
+                raise
+            return self._elsewhere(digest)
         return self._here(digest)
+
+    def _elsewhere(self, digest: Digest) -> Content | None:
+        """Open a blob of another repository, for which a quota leaves this one no room."""
+        registry = self._shared.registry
+        rows = registry.metadata.rows("SELECT repository FROM links WHERE digest = ?", digest)
+        for (holder,) in rows:
+            if self._may_share(holder):
+                return registry.blobs.open(holder, digest)
+        return None
 
     def _may_share(self, holder: str) -> bool:
         """Tell whether this repository, which has a blob there, may have it from another one here.
@@ -356,7 +385,7 @@ class CachedRepository:
             self._count("pulled_bytes", BLOB, transfer.size)
 
         try:
-            await transfer.run(shared.registry, shared.threads, fetch)
+            await transfer.run(shared.registry, shared.threads, fetch, shared.eviction)
         finally:
             running = shared.transfers[digest]
             running.remove(transfer)

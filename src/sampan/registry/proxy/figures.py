@@ -19,6 +19,7 @@ _TOLD = {
     "stale": "Those that were answered with what was here because the upstream failed.",
     "pulled_bytes": "Bytes that were fetched from the upstream.",
     "pushed_bytes": "Bytes that were given to clients.",
+    "evicted_bytes": "Bytes that were forgotten to make room.",
 }
 
 

@@ -100,11 +100,15 @@ class Proxy:
 
     async def _forget(self) -> None:
         lives = [upstream.ttl for upstream in self.places.upstreams if upstream.ttl]
-        if not lives:
+        eviction = self._shared.eviction
+        if not lives and not eviction.limits:
             return
+        pause = min([HOUR, *(max(life / 24, 1.0) for life in lives)])
         while True:
-            await asyncio.sleep(min(HOUR, max(min(lives) / 24, 1.0)))
             try:
+                await self._shared.run(eviction.enforce)
+                await asyncio.sleep(pause)
                 await self._shared.run(expire, self._shared.registry, self.places)
             except (OSError, sqlite3.Error) as error:
                 log.error("what is cached is not forgotten: %s", error)
+                await asyncio.sleep(pause)

@@ -12,12 +12,14 @@ import os
 import tempfile
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from sampan.registry import paths
 from sampan.registry.drivers.driver import Content
+from sampan.registry.errors import RegistryError
+from sampan.registry.proxy.eviction import Eviction
 from sampan.registry.proxy.upstreams import Place
 from sampan.registry.registry import Registry
 from sampan.registry.uploads import Receiver
@@ -62,10 +64,10 @@ class Spool:
 class _Open:
     """What a transfer writes into, and where it is read."""
 
-    key: str
-    receiver: Receiver
     reader: Reader
     spool: Spool | None
+    key: str = ""
+    receiver: Receiver | None = None  # None: it is passed on and not kept
 
 
 class Transfer:
@@ -76,6 +78,7 @@ class Transfer:
         self.digest = digest
         self.size = size
         self.error: Exception | None = None
+        self.keeps = True
         self._received = 0
         self._done = False
         self._readers = 1  # the transfer itself
@@ -113,15 +116,19 @@ class Transfer:
         self._news, news = asyncio.Event(), self._news
         news.set()
 
-    async def run(self, registry: Registry, threads: Executor, fetch: Fetch) -> None:
+    async def run(
+        self, registry: Registry, threads: Executor, fetch: Fetch, eviction: Eviction
+    ) -> None:
         """Bring the blob. What goes wrong is kept for those who wait."""
         loop = asyncio.get_running_loop()
+        name, granted = self.place.repository, False
 
         async def call(function: Callable[..., T], *arguments: Any) -> T:
             return await loop.run_in_executor(threads, function, *arguments)
 
         try:
-            self._opened = opened = await call(self._open, registry)
+            self.keeps = granted = await call(eviction.make_room, name, self.size)
+            opened = await self._begin(registry, call)
             await self._bring(registry, opened, call, fetch)
             self._done = True
         except asyncio.CancelledError:
@@ -133,6 +140,21 @@ class Transfer:
         finally:
             self._tell()
             self.leave()
+            if granted and eviction.limits:
+                kept = self._done and self.keeps
+                await asyncio.shield(call(eviction.came, name, self.size, kept))
+
+    async def _begin(self, registry: Registry, call: Callable[..., Awaitable[Any]]) -> _Open:
+        """Open what is written to; what is opened while all ends is not left."""
+        opening: asyncio.Future[_Open] = asyncio.ensure_future(call(self._open, registry))
+        try:
+            self._opened = opened = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            with suppress(Exception):
+                self._opened = opened = await opening
+                await call(self._undo, registry, opened)
+            raise
+        return opened
 
     async def _bring(
         self,
@@ -146,7 +168,8 @@ class Transfer:
 
         def take(view: memoryview) -> None:
             data = bytes(view)
-            opened.receiver.write(data)
+            if opened.receiver:
+                opened.receiver.write(data)
             if opened.spool:
                 opened.spool.write(data)
 
@@ -155,7 +178,8 @@ class Transfer:
 
         try:
             await fetch(take, advance)
-            await call(uploads.finish, name, opened.key, self.digest, opened.receiver)
+            if opened.receiver:
+                await call(uploads.finish, name, opened.key, self.digest, opened.receiver)
         except BaseException:
             await asyncio.shield(call(self._undo, registry, opened))
             raise
@@ -165,15 +189,27 @@ class Transfer:
         self._tell()
 
     def _open(self, registry: Registry) -> _Open:
+        if self.keeps:
+            try:
+                return self._upload(registry)
+            except RegistryError as error:
+                if error.items[0].code not in ("DENIED", "TOOMANYREQUESTS"):
+                    raise
+                self.keeps = False  # somebody else has taken the room that was made
+        log.info("blob %s of %s is passed on and not kept", self.digest, self.place.repository)
+        spool = Spool(str(registry.own_folder))
+        return _Open(spool, spool)
+
+    def _upload(self, registry: Registry) -> _Open:
         name = self.place.repository
-        key = registry.uploads.start(name, algorithm(self.digest))
+        key = registry.uploads.start(name, algorithm(self.digest), self.digest)
         with ExitStack() as undo:
             undo.callback(registry.uploads.cancel, name, key)
-            receiver = registry.uploads.receive(name, key)
+            receiver = registry.uploads.receive(name, key, None, self.size, self.digest)
             undo.callback(receiver.close)
             reader, spool = self._reader(registry, f"{paths.upload(name, key)}/data")
             undo.pop_all()
-        return _Open(key, receiver, reader, spool)
+        return _Open(reader, spool, key, receiver)
 
     def _reader(self, registry: Registry, path: str) -> tuple[Reader, Spool | None]:
         content: Content | None = None
@@ -191,6 +227,8 @@ class Transfer:
     def _undo(self, registry: Registry, opened: _Open) -> None:
         """Throw away what came; the storage may fail at that too, and a purge finds it later."""
         name = self.place.repository
+        if opened.receiver is None:
+            return
         try:
             opened.receiver.close()
             registry.uploads.cancel(name, opened.key)

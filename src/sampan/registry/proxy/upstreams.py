@@ -40,6 +40,7 @@ class Upstream:
     token_hosts: tuple[str, ...] = ()
     networks: tuple[_Network, ...] = ()  # internal ones that it may lead us into
     mirroring: tuple[Mirroring, ...] = ()
+    max_size: int | None = None  # bytes of it that are kept
 
     @property
     def is_public(self) -> bool:
@@ -118,8 +119,17 @@ class Place:
 class Places:
     """Finds out whose a repository is."""
 
-    def __init__(self, upstreams: Sequence[Upstream], local: Sequence[str] = ()) -> None:
-        """`local` are patterns of repositories that are ours whatever the prefixes say."""
+    def __init__(
+        self,
+        upstreams: Sequence[Upstream],
+        local: Sequence[str] = (),
+        max_size: int | None = None,
+    ) -> None:
+        """`local` are patterns of repositories that are ours whatever the prefixes say.
+
+        `max_size` is how many bytes of all upstreams together are kept.
+        """
+        self.max_size = max_size
         # The longest prefix first.
         self.upstreams = sorted(upstreams, key=lambda one: -len(one.prefix))
         self._local = tuple(local)
