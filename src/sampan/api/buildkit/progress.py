@@ -24,7 +24,7 @@ from sampan.spec.buildkit import control_pb2 as pb
 from sampan.spec.docker.images import ProgressMessage
 
 _BATCH: Final = 256  # messages in one answer
-_PAUSE: Final = 0.03  # seconds in which news become one answer: an answer costs more than they do
+_PAUSE: Final = 0.005  # seconds in which news become one answer: an answer costs more than they do
 _MAX_LOG: Final = 4 << 20  # bytes of logs of one vertex that are kept, as BuildKit does
 _LEAST: Final = 32  # bytes that each piece counts: what tells of it takes memory, too
 _CUT: Final = b"[output clipped, log limit 4MiB reached]\n"
