@@ -13,16 +13,15 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol, Self, TypeVar
+from typing import TypeVar
 
 from sampan.registry import paths
 from sampan.registry.blobs import Blobs
-from sampan.registry.drivers.driver import Driver, Writer
+from sampan.registry.drivers.driver import Driver
 from sampan.registry.errors import RegistryError
-from sampan.registry.metadata import ALL
 from sampan.registry.quotas import Quotas
+from sampan.registry.receivers import Receiver, Session, Share
 from sampan.registry.unfinished import Unfinished, is_of_uploads
 from sampan.spec.digest import Digest, algorithm
 
@@ -30,27 +29,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 PIECE = 1 << 20
 _TIME = "%Y-%m-%dT%H:%M:%SZ"  # Go's RFC 3339, as docker-registry writes `startedat`
-
-
-class Hash(Protocol):
-    """What hashlib makes."""
-
-    def update(self, data: bytes | memoryview, /) -> None: ...
-
-    def hexdigest(self) -> str: ...
-
-
-@dataclass
-class _Session:
-    """What memory knows of one upload: a hash of its first `hashed` bytes, in one version."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    algorithm: str = "sha256"
-    hash: Hash | None = None
-    hashed: int = 0
-    version: str = ""
-
-
 Hold = Callable[[str], AbstractContextManager[bool]]  # keeps other processes away
 
 
@@ -65,7 +43,7 @@ class Uploads:
         self._unfinished = unfinished
         self._driver = driver
         self._blobs = blobs
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
     def start(
@@ -85,7 +63,7 @@ class Uploads:
             self._unfinished.end(repository, key)
             raise
         with self._lock:
-            self._sessions[key] = _Session(algorithm=algorithm)
+            self._sessions[key] = Session(algorithm=algorithm)
         return key
 
     def making_room(self, repository: str, attempt: Callable[[], T]) -> T:
@@ -119,10 +97,10 @@ class Uploads:
             raise RegistryError("BLOB_UPLOAD_UNKNOWN", {"upload": key}) from None
 
     @contextmanager
-    def _session(self, repository: str, key: str) -> Iterator[tuple[_Session, int]]:
+    def _session(self, repository: str, key: str) -> Iterator[tuple[Session, int]]:
         """Be the only one who works on an upload; yield what is known, and its offset."""
         with self._lock:
-            session = self._sessions.setdefault(key, _Session())
+            session = self._sessions.setdefault(key, Session())
         if not session.lock.acquire(blocking=False):
             raise _taken(key)
         try:
@@ -159,7 +137,7 @@ class Uploads:
                 raise RegistryError("RANGE_INVALID", {"offset": offset})
             share = None
             if self._quotas.count_uploads(repository):
-                share = _Share(self, repository, key, offset, digest)
+                share = Share(self, repository, key, offset, digest)
                 undo.callback(share.settle)
                 if more:
                     share.ask(offset + more, step=False)
@@ -273,119 +251,3 @@ def _taken(key: str) -> RegistryError:
         message="another request is writing to this upload",
         status=409,
     )
-
-
-class _Share:
-    """What one request may make of an upload where there are quotas.
-
-    Content that is there already takes no room. Nothing is left of a request that begins to send
-    it again and breaks off: it would count for nobody.
-    """
-
-    def __init__(
-        self, uploads: Uploads, repository: str, key: str, offset: int, digest: Digest | None
-    ) -> None:
-        self._uploads = uploads
-        self._upload = (repository, key)
-        self._digest = digest
-        self._reserved = offset
-        self._is_held = False
-        self.allowed = offset  # bytes in all, without asking
-        self.received = offset
-        self.is_over = False
-
-    def ask(self, size: int, *, step: bool = True) -> None:
-        """Ask for as many bytes in all. Raises DENIED."""
-        repository, key = self._upload
-        got = self._uploads.reserve(repository, key, size, self._digest, step=step)
-        if got is not None:
-            self._reserved = self.allowed = got
-            return
-        length = self._uploads.length(repository, self._digest)
-        if length is None:
-            self.allowed = ALL
-            return
-        self._is_held = True
-        self.allowed = length
-        if size > length:
-            raise RegistryError(
-                "DENIED",
-                {"digest": self._digest, "size": length},
-                message=f"{self._digest} is there, and has {length} bytes: more are too many",
-            )
-
-    def settle(self) -> None:
-        """Set aside what was received and no more."""
-        if not self.is_over and self._reserved != self.received:
-            self._uploads.settle(*self._upload, self.received, keep=not self._is_held)
-
-
-class Receiver:
-    """Appends to one upload and hashes what passes, in whatever thread.
-
-    A hash in memory holds for the version of the storage that it was made with: another registry
-    on the same storage may have taken a piece in between.
-    """
-
-    def __init__(
-        self,
-        session: _Session,
-        writer: Writer,
-        offset: int,
-        share: _Share | None,
-        release: Callable[[], None],
-    ) -> None:
-        self._session = session
-        self.writer = writer
-        self.offset = offset
-        self.over = False
-        self._release = release
-        self._share = share
-        if offset == 0:
-            session.hash, session.hashed = hashlib.new(session.algorithm), 0
-        elif (session.hashed, session.version) != (offset, writer.version):
-            session.hash = None
-
-    def is_blob(self) -> None:
-        """Take note that what was received is a blob now."""
-        if self._share:
-            self._share.is_over = True
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Append. What was not written entirely is not counted. Raises DENIED."""
-        share = self._share
-        if share and self.offset + len(data) > share.allowed:
-            share.ask(self.offset + len(data))
-        self.writer.write(data)
-        self.offset += len(data)
-        if share:
-            share.received = self.offset
-        if self._session.hash is not None:
-            self._session.hash.update(data)
-            self._session.hashed = self.offset
-
-    def digest(self, algorithm: str) -> str:
-        """Return the digest of all that was received; empty if it has to be read again."""
-        session = self._session
-        if session.hash is None or session.hashed != self.offset or session.algorithm != algorithm:
-            return ""
-        return f"{algorithm}:{session.hash.hexdigest()}"
-
-    def close(self) -> None:
-        """Let others write to the upload."""
-        if not self.over:
-            self.over = True
-            try:
-                self.writer.close()
-                self._session.version = self.writer.version
-            except OSError:
-                self._session.hash = None  # some of what it has seen may not be there
-                raise
-            finally:
-                self._release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -18,7 +18,7 @@ from sampan.registry.endpoints.blobs import OCTETS
 from sampan.registry.endpoints.call import Call, empty
 from sampan.registry.errors import RegistryError
 from sampan.registry.events import Event
-from sampan.registry.uploads import Receiver
+from sampan.registry.receivers import Receiver
 from sampan.spec.digest import Digest
 
 PIECE = 256 << 10  # that is written at once; each upload holds two at most

@@ -20,10 +20,11 @@ from sampan.distribution.registries import Registries
 from sampan.registry.drivers.filesystem import FilesystemDriver
 from sampan.registry.events import Event
 from sampan.registry.inventory import upload_folders
-from sampan.registry.proxy.cached import CachedRepository, Shared
+from sampan.registry.proxy.cached import CachedRepository
 from sampan.registry.proxy.expiry import HOUR, expire
 from sampan.registry.proxy.figures import Figures
 from sampan.registry.proxy.mirrors import Mirror
+from sampan.registry.proxy.placed import Shared
 from sampan.registry.proxy.upstreams import Place, Places
 from sampan.registry.registry import Registry
 

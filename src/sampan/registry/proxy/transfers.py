@@ -21,8 +21,8 @@ from sampan.registry.drivers.driver import Content
 from sampan.registry.errors import RegistryError
 from sampan.registry.proxy.eviction import Eviction
 from sampan.registry.proxy.upstreams import Place
+from sampan.registry.receivers import Receiver
 from sampan.registry.registry import Registry
-from sampan.registry.uploads import Receiver
 from sampan.spec.digest import Digest, algorithm
 
 log = logging.getLogger(__name__)

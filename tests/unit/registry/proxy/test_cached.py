@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.registry.proxy import cached
+from sampan.registry.proxy import cached, placed
 from sampan.spec.image import MEDIA_MANIFEST
 from tests.caching import Cache, caching, upstream
 from tests.lying_registry import (
@@ -100,7 +100,7 @@ def test_what_is_here_is_served_while_the_upstream_is_away(
         cache.blob("app", blob.digest)
     liar.lie("", "", trouble)
     if trouble is mute:
-        monkeypatch.setattr(cached, "PATIENCE", 0.3)
+        monkeypatch.setattr(placed, "PATIENCE", 0.3)
     assert cache.manifest("app", "1").status == 200
     assert cache.manifest("app", shipped.digest).status == 200
     assert cache.get("/v2/app/tags/list").json["tags"] == ["1"]

@@ -14,7 +14,7 @@ import pytest
 from sampan.errors import Upstream as Failed
 from sampan.http.urls import Url
 from sampan.registry.errors import RegistryError
-from sampan.registry.proxy import cached
+from sampan.registry.proxy import cached, placed
 from sampan.registry.proxy.failures import LONGEST_RETRY, failure
 from sampan.registry.proxy.logins import Login
 from sampan.registry.proxy.upstreams import Place, Upstream
@@ -108,7 +108,7 @@ class Counter:
 
 @pytest.fixture
 def counter(liar: LyingRegistry, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> Counter:
-    monkeypatch.setattr(cached, "PATIENCE", 0.5)
+    monkeypatch.setattr(placed, "PATIENCE", 0.5)
     return Counter(liar, cache)
 
 
