@@ -32,6 +32,11 @@ name=$(cat $BUILDKIT_SCAN_SOURCE/made)
 printf '{"predicateType":"%s","predicate":{"name":"%s","word":"%s"}}' \\
   ${BUILDKIT_SCAN_KIND:-https://spdx.dev/Document} $name $BUILDKIT_SCAN_WORD \\
   >$BUILDKIT_SCAN_DESTINATION/${BUILDKIT_SCAN_SOURCE##*/}.spdx.json
+for place in ${BUILDKIT_SCAN_SOURCE_EXTRAS:+$BUILDKIT_SCAN_SOURCE_EXTRAS/*}; do
+  if touch $place/x 2>/dev/null; then exit 9; fi
+  printf '{"predicateType":"https://spdx.dev/Document","predicate":{"name":"%s"}}' \\
+    "$(cat $place/made)" >$BUILDKIT_SCAN_DESTINATION/${place##*/}.spdx.json
+done
 """
 
 
@@ -185,6 +190,48 @@ def test_a_generator_says_what_is_in_an_image(
     assert beside["predicate"] == sbom["predicate"]
     assert "made" in [subject["name"] for subject in beside["subject"]]
     assert (files / "made").read_text() == "made\n"
+
+
+@pytest.mark.parametrize(
+    ("top", "own", "given", "scanned"),
+    [
+        ("", "", "", set()),
+        ("ARG BUILDKIT_SBOM_SCAN_STAGE=true", "", "", {"sbom-one", "sbom-stage-2"}),
+        ("ARG BUILDKIT_SBOM_SCAN_STAGE=one,three", "", "", {"sbom-one"}),
+        ("ARG BUILDKIT_SBOM_SCAN_STAGE", "", "stage-2,unused", {"sbom-stage-2"}),
+        ("", "ARG BUILDKIT_SBOM_SCAN_STAGE=true", "", {"sbom-one"}),
+        ("ARG BUILDKIT_SBOM_SCAN_STAGE=1", "ARG BUILDKIT_SBOM_SCAN_STAGE=0", "", {"sbom-stage-2"}),
+        ("ARG BUILDKIT_SBOM_SCAN_CONTEXT=three", "", "", {"sbom-context"}),
+        ("ARG BUILDKIT_SBOM_SCAN_CONTEXT=one", "", "", set()),
+    ],
+)
+def test_stages_and_contexts_are_scanned_if_arguments_say_so(
+    clean: Daemon,
+    folder: Path,
+    generator: str,
+    tmp_path: Path,
+    top: str,
+    own: str,
+    given: str,
+    scanned: set[str],
+) -> None:
+    (folder / "made").write_text("context\n")
+    recipe = (
+        f"{top}\nFROM busybox AS one\n{own}\nRUN echo one$BUILDKIT_SBOM_SCAN_STAGE >/made\n"
+        "FROM busybox AS unused\nRUN exit 1\nFROM busybox\nRUN echo stage-2 >/made\n"
+        "FROM busybox AS three\nCOPY --from=one /made /1\nCOPY --from=2 /made /2\n"
+        "RUN echo three >/made"
+    )
+    wanted = {"attest:sbom": f"generator={generator}", "target": "three"}
+    wanted |= {"build-arg:BUILDKIT_SBOM_SCAN_STAGE": given} if given else {}
+    files = tmp_path / "files"
+    files.mkdir()
+    build(clean, folder, recipe, "made", "local", files={"0": files}, **wanted)
+    names = {one.name.removesuffix(".spdx.json") for one in files.glob("*.spdx.json")}
+    assert names == {"sbom", *scanned}
+    for name in names:
+        told = json.loads((files / f"{name}.spdx.json").read_text())["predicate"]["name"]
+        assert told == ("three" if name == "sbom" else name.removeprefix("sbom-"))
 
 
 def test_each_platform_has_its_own_attestations(

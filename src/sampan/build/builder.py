@@ -26,6 +26,7 @@ from typing import Final, cast
 import msgspec
 
 from sampan.build.arguments import Arguments, platform_arguments
+from sampan.build.attesting.extras import extras_of
 from sampan.build.attesting.materials import Materials, Witness
 from sampan.build.backlog import Backlog
 from sampan.build.built import Built, Recipe
@@ -215,6 +216,7 @@ class Builder:
         solver = Solver(build, voices)
         try:
             state = await solver.solve()
+            extras = await extras_of(build, solver.states())
         finally:
             await self.cache.note_uses(solver.used | build.contexts.used)
         if options.squash:
@@ -230,6 +232,7 @@ class Builder:
             materials=build.materials,
             recipe=recipe,
             inline=options.arguments.get(_INLINE) in ("1", "true"),
+            extras=extras,
         )
 
     async def check(self, options: BuildOptions, recipe: Recipe, context: Tree) -> list[Violation]:

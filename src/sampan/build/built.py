@@ -34,3 +34,4 @@ class Built:
     inline: bool = False  # its configuration tells of the steps
     materials: Materials = field(default_factory=Materials)
     recipe: Recipe | None = None
+    extras: Mapping[str, Sequence[str]] = field(default_factory=dict)  # layers to scan, too

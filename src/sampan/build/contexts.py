@@ -118,7 +118,7 @@ class Contexts:
         tree = Tree(Spool(self._worker.scratch()))
         try:
             await self._fill(tree, named, rest, voices)
-            return await self._layer(named, tree, platform)
+            return await self.layer(named, tree, platform)
         finally:
             tree.spool.close()
 
@@ -167,7 +167,7 @@ class Contexts:
             with voices.source(f"[context {named.name}] {redacted(what)}"):
                 await self._worker.download(what, partial(write_page, tree, _FILE))
 
-    async def _layer(self, named: Named, tree: Tree, platform: Platform | None) -> State:
+    async def layer(self, named: Named, tree: Tree, platform: Platform | None) -> State:
         """Make a layer of files, or find the one that was made of the same files before."""
         items = [Item(path, file, tree.spool, owner=(0, 0)) for path, file in walk(tree.root)]
         state = State.empty(platform)

@@ -103,6 +103,10 @@ class Solver:
             raise errors.exceptions[0] from None
         return self._states[self._build.plan.target.number].result()
 
+    def states(self) -> dict[int, State]:
+        """Return what all stages are, by their numbers, when the target is there."""
+        return {number: state.result() for number, state in self._states.items()}
+
     async def _stage(self, needed: Needed, voice: Speaker) -> None:
         try:
             run = _StageRun(self, self._build, needed, voice)

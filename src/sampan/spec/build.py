@@ -118,6 +118,7 @@ class BuildOptions(msgspec.Struct, kw_only=True):
     keep_on_failure: bool = False  # the container of a step that failed
     network: str = ""
     hostname: str = ""  # "" is that of all builds
+    scanned: bool = False  # by a generator of SBOMs, when it is built
     buildkit: bool = False  # the history has BuildKit's words, not those of the classic builder
     extra_hosts: list[str] = []
     security_opt: list[str] = []

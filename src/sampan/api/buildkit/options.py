@@ -12,6 +12,7 @@ from typing import Final
 
 from sampan.api.buildkit.llb import address_of, result_of
 from sampan.api.buildkit.subrequests import question_of
+from sampan.build.attesting.wishes import attestations_of
 from sampan.build.exporting.options import boolean
 from sampan.errors import InvalidArgument, Unsupported
 from sampan.spec.build import BuildOptions, Limits
@@ -80,6 +81,7 @@ def wish_of(attributes: Mapping[str, str], inputs: Mapping[str, Definition] | No
         pull=attributes.get("image-resolve-mode") == "pull",
         network=_network(attributes.get("force-network-mode", "")),
         hostname=attributes.get("hostname", ""),
+        scanned=attestations_of(attributes).sbom is not None,
         buildkit=True,
         extra_hosts=_hosts(attributes.get("add-hosts", "")),
         limits=_limits(attributes),

@@ -33,6 +33,7 @@ _SPDX: Final = "https://spdx.dev/Document"
 _SLSA: Final = "https://slsa.dev/provenance/"
 _NAME: Final = "sbom"
 _SOURCE: Final = f"/run/src/core/{_NAME}"
+_EXTRAS: Final = "/run/src/extras"
 _OUT: Final = "/run/out"
 _LIMIT: Final = 40 << 20  # bytes of all statements
 _MOST: Final = 64  # statements
@@ -97,6 +98,10 @@ class Scanner:
         run, config = generator.config.run, generator.config
         parameters = {f"BUILDKIT_SCAN_{key}": it for key, it in self._wish.parameters.items()}
         told = {"BUILDKIT_SCAN_DESTINATION": f"{_OUT}/", "BUILDKIT_SCAN_SOURCE": _SOURCE}
+        places: dict[str, Sequence[str]] = {_SOURCE: built.state.config.diff_ids}
+        if built.extras:
+            told["BUILDKIT_SCAN_SOURCE_EXTRAS"] = _EXTRAS
+            places |= {f"{_EXTRAS}/{_NAME}-{name}": it for name, it in built.extras.items()}
         env = [*with_path(run.env), *(f"{key}={it}" for key, it in (told | parameters).items())]
         return RunStep(
             chain=await self._prepared(config.diff_ids),
@@ -108,18 +113,17 @@ class Scanner:
             user=run.user,
             working_dir=run.working_dir,
             mounts=[
-                await self._files(built, stack),
+                *[await self._files(place, it, stack) for place, it in places.items()],
                 Mount(type="tmpfs", target="/tmp", tmpfs_options=TmpfsOptions()),  # noqa: S108
             ],
         )
 
-    async def _files(self, built: Built, stack: AsyncExitStack) -> Mount:
-        diff_ids = built.state.config.diff_ids
+    async def _files(self, place: str, diff_ids: Sequence[str], stack: AsyncExitStack) -> Mount:
         if not diff_ids:
             options = TmpfsOptions()
-            return Mount(type="tmpfs", target=_SOURCE, read_only=True, tmpfs_options=options)
+            return Mount(type="tmpfs", target=place, read_only=True, tmpfs_options=options)
         name = await stack.enter_async_context(self._worker.temporary_image(diff_ids))
-        return Mount(type="image", source=name, target=_SOURCE, image_options=ImageOptions())
+        return Mount(type="image", source=name, target=place, image_options=ImageOptions())
 
     async def _prepared(self, diff_ids: Sequence[str]) -> str | None:
         """Return the layers of a generator with a folder that it can write to."""

@@ -16,6 +16,8 @@ from sampan.build.state import State
 from sampan.spec.build import BuildOptions, RunStep
 
 _HOSTNAME: Final = "buildkitsandbox"  # of all steps, so that their results do not depend on it
+SCAN_CONTEXT: Final = "BUILDKIT_SBOM_SCAN_CONTEXT"  # arguments that no command sees
+SCAN_STAGE: Final = "BUILDKIT_SBOM_SCAN_STAGE"
 _HOSTNAME_OF: Final = "BUILDKIT_SANDBOX_HOSTNAME"  # the argument that gives another one
 
 
@@ -31,7 +33,8 @@ class Command:
 
 def command_of(state: State, it: model.Run, proxies: Mapping[str, str]) -> Command:
     """Return the command of a RUN."""
-    arguments = {name: value for name, value in state.arguments.items() if name not in state.env}
+    hidden = {*state.env, SCAN_CONTEXT, SCAN_STAGE}
+    arguments = {name: value for name, value in state.arguments.items() if name not in hidden}
     proxies = {name: value for name, value in proxies.items() if name not in state.env}
     words = list(it.command)
     if executable(it):
