@@ -168,6 +168,8 @@ class Jobs:
         with self.builder.contexts.transfer(key and f"{key}/{wish.context_name}") as transfer:
             material = Material(self.builder, job.progress, session, wish, transfer)
             definition, recipe = await material.recipe()
+            if job.policed and material.policy:  # which the client has found there, too
+                raise Unsupported(f"source policies are not supported: remove {material.policy}")
             context = await material.context()
             client = SessionClient(session, self.result)
             imports = self.builder.imports()

@@ -34,6 +34,7 @@ _DOCKERFILE: Final = "Dockerfile"
 _PAGE: Final = "context"  # what a page that is no archive is called
 _SENT: Final = "http://buildkit-session/"
 _IGNORE: Final = ".dockerignore"
+_POLICY: Final = ".rego"
 
 
 @dataclass(slots=True)
@@ -77,6 +78,16 @@ class Material:
                 self._ignore = await _ignore_of(self.session, context, self.transfer.spool)
         ignored = read_ignore(self._ignore or b"")
         return definition, Recipe(content, posixpath.basename(name), ignored)
+
+    @property
+    def policy(self) -> str:
+        """The file of the policy that a context has which is no folder of the client; "" if none.
+
+        Source: docker/buildx build/opt.go, loadInputs.
+        """
+        name = f"{self._name}{_POLICY}"
+        found = self._remote is not None and _text(self._remote, name) is not None
+        return name if found else ""
 
     async def context(self) -> Tree:
         """Return the context; `recipe` comes first."""
