@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from sampan.registryd.main import main
+from sampan.spec.image import MEDIA_DOCKER_MANIFEST
 from tests.registries import OURS, Registry, registry
 from tests.remote_images import busybox, image, push, small_layer
 from tests.session import eventually
 
 pytestmark = [pytest.mark.compat, pytest.mark.privileged, pytest.mark.slow]
+ACCEPT = {"Accept": MEDIA_DOCKER_MANIFEST}
 
 
 @pytest.fixture
@@ -81,6 +84,32 @@ def test_what_is_damaged_is_found_and_mended_by_a_push(hub: Registry) -> None:
     assert run(hub, "scrub", "--rate", "fast", status=1) == [
         "sampan-registry: --rate: 'fast' is no size"
     ]
+
+
+def test_garbage_is_collected_by_command_while_it_serves(hub: Registry, tmp_path: Path) -> None:
+    push(hub, "team/app", "1", image(small_layer("old")))
+    old = hub.ask("HEAD", "/v2/team/app/manifests/1").headers["Docker-Content-Digest"]
+    hub.ask("DELETE", f"/v2/team/app/manifests/{old}")
+    said = run(hub, "garbage-collect", "-m")
+    assert said[-2:] == [
+        "0 blobs and 0 manifests eligible for deletion, 0 bytes",
+        "The registry serves: what was pushed or asked for in the last 86400 seconds stays."
+        " See --delay.",
+    ]
+    refused = run(hub, "garbage-collect", "--delay", "1s", status=1)
+    assert "at least a minute" in refused[-1]
+    with sqlite3.connect(hub.storage / "sampan/registry.db") as database:
+        database.execute("UPDATE blobs SET touched = touched - 3600")
+    database.close()
+    push(hub, "team/app", "2", image(small_layer("new")))
+    dry = run(hub, "garbage-collect", "--delay", "30m", "--dry-run")
+    assert run(hub, "garbage-collect", "--delay", "30m") == dry
+    assert dry[-2].startswith("3 blobs and 0 manifests")
+    assert run(hub, "garbage-collect", "--delay", "30m")[-2].startswith("0 blobs")
+    assert hub.ask("GET", "/v2/team/app/manifests/2", headers=ACCEPT).status == 200
+    assert (tmp_path / "audit.log").read_text().count('"action":"collect"') == 1
+    hub.stop()
+    assert run(hub, "garbage-collect", "-m")[-1].startswith("0 blobs and 0 manifests")
 
 
 def test_quotas_are_told_and_kept(hub: Registry) -> None:

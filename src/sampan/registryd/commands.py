@@ -7,14 +7,14 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from sampan.errors import InvalidArgument, Unavailable
 from sampan.registry.audit import verify as verify_audit
 from sampan.registry.configuration.document import Checked, load
-from sampan.registry.configuration.nodes import size
+from sampan.registry.configuration.nodes import seconds, size
 from sampan.registry.quotas import in_words
 from sampan.registryd import control, governing, settings, token_settings
 from sampan.registryd.serve import configure_logs
@@ -74,34 +74,58 @@ def verify(options: argparse.Namespace, path: Path) -> int:
 
 
 def garbage_collect(options: argparse.Namespace, path: Path) -> int:
-    """Collect what nobody needs, at once: nobody is pushing while no registry serves."""
+    """Collect what nobody needs, in the registry that serves or, if none does, here."""
     checked = _loaded(path)
     if not settings.has_storage(checked):
         raise InvalidArgument("a token service alone has no garbage")
     if settings.storage_kind(checked) == "inmemory":
         raise InvalidArgument("a registry in memory has no garbage when it is not running")
+    given = {"untagged": "1"} if options.delete_untagged else {}
+    given |= {"dry_run": "1"} if options.dry_run else {}
+    if options.delay:
+        try:
+            given["delay"] = str(seconds(options.delay))
+        except ValueError as error:
+            raise InvalidArgument(f"--delay: {error}") from error
+    try:
+        lines = list(_collected(checked, given))
+    except OSError as error:
+        raise Unavailable(f"garbage is not collected: {error.strerror or error}") from error
+    if not options.quiet:
+        _tell_collected(lines)
+    return 0
+
+
+def _collected(checked: Checked, given: dict[str, str]) -> Iterator[Line]:
+    """Collect in the registry that runs; here if none does, and then nothing is too young."""
+    folder = settings.own_folder(checked)
+    lines = control.ask(folder, "collect", given) if folder else None
+    if lines is not None:
+        return lines
     if governing.shared(checked):
         raise InvalidArgument(
-            "registries that share a database collect while they serve: enable"
+            "registries that share a database collect while they serve: start one, or enable"
             " storage.maintenance.garbagecollection"
         )
-    with settings.open_registry(checked) as registry:
-        try:
-            found = registry.collector.collect(
-                0, untagged=options.delete_untagged, dry_run=options.dry_run
-            )
-        except OSError as error:
-            raise Unavailable(f"garbage is not collected: {error.strerror or error}") from error
-    if not options.quiet:
-        for repository, digest in found.manifests:
-            sys.stdout.write(f"manifest eligible for deletion: {repository}@{digest}\n")
-        for digest in found.blobs:
-            sys.stdout.write(f"blob eligible for deletion: {digest}\n")
-        sys.stdout.write(
-            f"\n{len(found.blobs)} blobs and {len(found.manifests)} manifests"
-            f" eligible for deletion, {found.bytes} bytes\n"
+    return _here(checked, "collect", {"delay": "0", **given})
+
+
+def _tell_collected(lines: Sequence[Line]) -> None:
+    *items, total = lines
+    for item in items:
+        if "repository" in item:
+            _say(f"manifest eligible for deletion: {item['repository']}@{item['digest']}")
+        else:
+            _say(f"blob eligible for deletion: {item['digest']}")
+    _say(
+        f"\n{total['blobs']} blobs and {total['manifests']} manifests"
+        f" eligible for deletion, {total['bytes']} bytes"
+    )
+    if total["serving"]:
+        _say(
+            f"The registry serves: what was pushed or asked for in the last {total['delay']:g}"
+            " seconds stays. See --delay."
         )
-    return 0
 
 
 def retention(options: argparse.Namespace, path: Path) -> int:
@@ -182,13 +206,19 @@ def _upkeep(path: Path, what: str, given: dict[str, str]) -> Iterator[Line]:
     if lines is not None:
         yield from lines
         return
+    yield from _here(checked, what, given)
+
+
+def _here(checked: Checked, what: str, given: dict[str, str]) -> Iterator[Line]:
+    """Do something on the files of a registry that does not run."""
     log_file = governing.audit(checked)
     with ExitStack() as stack:
         if log_file:
             stack.callback(log_file.close)
         registry = stack.enter_context(settings.open_registry(checked))
         upkeep = Upkeep(
-            registry, governing.retaining(checked), governing.scrubbing(checked), log_file
+            *(registry, governing.retaining(checked), governing.scrubbing(checked)),
+            *(settings.collecting(checked), log_file),
         )
         wanted = control.work(upkeep, what, given)
         told: list[Line] = []

@@ -34,6 +34,11 @@ def work(upkeep: Upkeep, what: str, given: dict[str, str]) -> Work | None:
     if what == "scrub":
         rate = float(given["rate"]) if "rate" in given else None
         return lambda tell: upkeep.scrub(tell, rate, given.get("report") == "1")
+    if what == "collect":
+        delay = float(given["delay"]) if "delay" in given else None
+        return lambda tell: upkeep.collect(
+            tell, delay, given.get("untagged") == "1", given.get("dry_run") == "1"
+        )
     if what == "quotas":
         return upkeep.quotas
     return None
@@ -43,7 +48,7 @@ def handler(upkeep: Upkeep) -> Callable[[Request], Awaitable[Response | Streamin
     """Return what answers on the socket."""
 
     async def answer(request: Request) -> Response | StreamingResponse:
-        names = ("dry_run", "rate", "report")
+        names = ("dry_run", "rate", "report", "delay", "untagged")
         given = {name: request.query.get(name) for name in names if name in request.query}
         wanted = work(upkeep, request.path.strip("/"), given) if request.method == "POST" else None
         if wanted is None:

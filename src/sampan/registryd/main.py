@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         ("scrub", "Read all that is stored, and see whether it is damaged"),
         ("quotas", "Tell how much of each quota is in use"),
         ("audit", "Verify that audit logs are what was written"),
-        ("garbage-collect", "Remove what no manifest needs; the registry must not be running"),
+        ("garbage-collect", "Remove what no manifest needs; the registry may be running"),
     ):
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.set_defaults(command=name.replace("-", "_"))
@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
                 action="store_true",
                 help="manifests too that no tag leads to",
             )
+            command.add_argument("--delay", help="how old it must be, such as 2h")
             command.add_argument("-q", "--quiet", action="store_true", help="tell nothing")
     for name, text in ACCOUNTS.items():
         commands.add_parser(name, help=text, parents=[_accounts(name)], add_help=False)

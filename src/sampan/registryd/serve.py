@@ -176,7 +176,10 @@ async def _registry(
         application.proxy = proxy
         works.append(proxy.work())
         figures.append(proxy.figures)
-    upkeep = Upkeep(registry, governing.retaining(checked), governing.scrubbing(checked), audit)
+    upkeep = Upkeep(
+        *(registry, governing.retaining(checked), governing.scrubbing(checked)), collecting, audit
+    )
+    upkeep.serving = True
     stack.callback(upkeep.close)
     if settings.own_folder(checked):
         stack.push_async_exit(server := DebugServer(control.handler(upkeep)))
@@ -185,7 +188,7 @@ async def _registry(
     works.append(upkeep.keep_reading(application.threads))
     works.append(health.watch(application.threads))
     works.append(_purge(registry, application, settings.purging(checked)))
-    works.append(_collect(registry, application, collecting, audit))
+    works.append(upkeep.keep_collecting(application.threads))
     return application, health
 
 
@@ -286,29 +289,3 @@ async def _purge(registry: Registry, application: Application, purging: settings
         except (OSError, sqlite3.Error) as error:
             log.error("uploads are not purged: %s", error)
         await asyncio.sleep(max(purging.interval, 1.0))
-
-
-async def _collect(
-    registry: Registry,
-    application: Application,
-    collecting: settings.Collecting,
-    audit: AuditLog | None,
-) -> None:
-    """Collect garbage while clients push and pull."""
-    if not collecting.enabled:
-        return
-    loop = asyncio.get_running_loop()
-    while True:
-        await asyncio.sleep(collecting.interval)
-        try:
-            found = await loop.run_in_executor(
-                application.threads,
-                lambda: registry.collector.collect(collecting.delay, untagged=collecting.untagged),
-            )
-        except (OSError, sqlite3.Error) as error:
-            log.error("garbage is not collected: %s", error)
-        else:
-            log.info("collected %d blobs, %d bytes", len(found.blobs), found.bytes)
-            if audit and (found.blobs or found.manifests):
-                counted = {"blobs": len(found.blobs), "manifests": len(found.manifests)}
-                audit.write("collect", result="done", **counted, bytes=found.bytes)

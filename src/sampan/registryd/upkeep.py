@@ -1,4 +1,4 @@
-"""What keeps a registry tidy, by schedule and by command: retention and scrubbing.
+"""What keeps a registry tidy, by schedule and by command: retention, scrubbing, collection.
 
 A command asks the registry that runs, through a socket in its own folder (`control.py`), and works
 on the files itself if none runs. Either way it is this that is done, and these lines are told.
@@ -16,15 +16,17 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any
 
-from sampan.errors import Conflict
+from sampan.errors import Conflict, InvalidArgument
 from sampan.registry.audit import AuditLog
 from sampan.registry.registry import Registry
 from sampan.registry.scrub import Finding
 from sampan.registryd.governing import Retaining, Scrubbing
+from sampan.registryd.settings import Collecting
 
 log = logging.getLogger(__name__)
 Line = Mapping[str, Any]
 Tell = Callable[[Line], None]
+LEAST_DELAY = 60.0  # seconds that what was pushed is safe for while clients push
 LOOK_SECONDS = 3600.0  # between looks whether something has to be read again
 
 
@@ -36,13 +38,16 @@ class Upkeep:
         registry: Registry,
         retaining: Retaining,
         scrubbing: Scrubbing,
+        collecting: Collecting,
         audit: AuditLog | None = None,
     ) -> None:
         self._registry = registry
         self._retaining = retaining
         self._scrubbing = scrubbing
+        self._collecting = collecting
         self._audit = audit
-        self._locks = {"retention": threading.Lock(), "scrub": threading.Lock()}
+        self._locks = {kind: threading.Lock() for kind in ("retention", "scrub", "collection")}
+        self.serving = False  # clients push meanwhile
         registry.retention.rules = retaining.rules
 
     @contextmanager
@@ -108,6 +113,34 @@ class Upkeep:
             }
         )
 
+    def collect(
+        self,
+        tell: Tell,
+        delay: float | None = None,
+        untagged: bool = False,
+        dry_run: bool = False,
+    ) -> None:
+        """Remove what nobody needs; tell what, how much, and how old it had to be.
+
+        `delay` is in seconds, that of the configuration if it is not given. Raises OSError where
+        collecting is not allowed, and InvalidArgument if pushes would lose what they have sent.
+        """
+        delay = self._collecting.delay if delay is None else delay
+        if self.serving and delay < LEAST_DELAY:
+            raise InvalidArgument("the delay must be at least a minute, and longer than a push")
+        with self._alone("collection"):
+            found = self._registry.collector.collect(delay, untagged=untagged, dry_run=dry_run)
+        counted = {"blobs": len(found.blobs), "manifests": len(found.manifests)}
+        if not dry_run:
+            log.info("collected %d blobs, %d bytes", len(found.blobs), found.bytes)
+            if self._audit and any(counted.values()):
+                self._audit.write("collect", result="done", **counted, bytes=found.bytes)
+        for repository, digest in found.manifests:
+            tell({"repository": repository, "digest": digest})
+        for digest in found.blobs:
+            tell({"digest": digest})
+        tell({**counted, "bytes": found.bytes, "delay": delay, "serving": self.serving})
+
     def quotas(self, tell: Tell) -> None:
         """Tell for whom there is a quota, and how much of it is in use."""
         for use in self._registry.quotas.used():
@@ -124,6 +157,13 @@ class Upkeep:
         while self._retaining.rules:
             await asyncio.sleep(self._retaining.interval)
             await _run(threads, "retention", lambda: self.retain(_log))
+
+    async def keep_collecting(self, threads: Executor) -> None:
+        """Collect garbage while clients push and pull."""
+        untagged = self._collecting.untagged
+        while self._collecting.enabled:
+            await asyncio.sleep(self._collecting.interval)
+            await _run(threads, "collection", lambda: self.collect(_ignore, untagged=untagged))
 
     async def keep_reading(self, threads: Executor) -> None:
         """Read again what was not read for the interval."""
@@ -147,4 +187,4 @@ def _log(line: Line) -> None:
 
 
 def _ignore(line: Line) -> None:
-    """The scrubber logs what it finds."""
+    """What is found is logged where it is found."""

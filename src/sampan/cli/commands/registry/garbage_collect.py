@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 
 USAGE = "[CONFIG]"
 OPERANDS = (0, 1)
-LONG = """The registry must not be running. One that runs collects by itself, while clients push,
-if its configuration enables `storage.maintenance.garbagecollection`."""
+LONG = """A registry that runs is asked to do it. What was pushed or asked for within the delay
+stays then, by default that of `storage.maintenance.garbagecollection` (24h)."""
 
 
 class Options:
+    delay: str = flag("", "How old something must be to be removed, such as 2h", default="")
     dry_run: bool = flag("d", "Only tell what would be removed")
     delete_untagged: bool = flag("m", "Remove manifests too that no tag leads to")
     quiet: bool = flag("q", "Do not tell what is removed")
@@ -25,6 +26,7 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
     flags = [
         *(["--dry-run"] if options.dry_run else []),
         *(["--delete-untagged"] if options.delete_untagged else []),
+        *([f"--delay={options.delay}"] if options.delay else []),
         *(["--quiet"] if options.quiet else []),
     ]
     become("garbage-collect", *flags, *operands)
