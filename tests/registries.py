@@ -54,16 +54,13 @@ def _third() -> tuple[str, ...]:
 
 
 THIRD = _third()
+NEEDS_THIRD = pytest.mark.skipif(
+    not THIRD, reason=f"no docker-registry 3: ${NEWEST}, or `registry` on the PATH"
+)
 # Docker's registries, for tests of what goes with all of them.
 DOCKERS = [
     pytest.param(DEBIANS, id="docker-registry 2"),
-    pytest.param(
-        THIRD,
-        id="docker-registry 3",
-        marks=pytest.mark.skipif(
-            not THIRD, reason=f"no docker-registry 3: ${NEWEST}, or `registry` on the PATH"
-        ),
-    ),
+    pytest.param(THIRD, id="docker-registry 3", marks=NEEDS_THIRD),
 ]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.daemon import running
 from tests.netns import named
-from tests.registries import DEBIANS, OURS, registry
+from tests.registries import DEBIANS, NEEDS_THIRD, OURS, THIRD, registry
 from tests.remote_images import busybox, push, small_layer
 from tests.session import scratch
 from tests.token_service import PATH, Service, add_users, administer, section, token_service, trust
@@ -72,8 +72,11 @@ def images(namespace: str) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("program", "keys"),
-    [(DEBIANS, False), (OURS, True)],
-    ids=["docker-registry, certificates", "ours, keys"],
+    [
+        pytest.param(DEBIANS, False, id="docker-registry 2, certificates"),
+        pytest.param(THIRD, False, id="docker-registry 3, certificates", marks=NEEDS_THIRD),
+        pytest.param(OURS, True, id="ours, keys"),
+    ],
 )
 def test_skopeo_gets_what_the_rules_grant(
     namespace: str, service: Service, images: str, program: tuple[str, ...], keys: bool
@@ -106,6 +109,23 @@ def test_skopeo_gets_what_the_rules_grant(
             *(namespace, *delete, "--creds", "captain:secret", f"{there}/public/app:1"),
             status=1,
         )
+
+
+@NEEDS_THIRD
+def test_docker_registry_3_with_keys_takes_tokens_without_certificates(
+    namespace: str, service: Service, images: str
+) -> None:
+    copy = ["skopeo", "copy", "--src-tls-verify=false", "--dest-tls-verify=false"]
+    login = ("--dest-creds", "captain:secret")
+    bare = token_service(namespace, USERS, keys={"certificates": False})
+    with bare as other, registry(namespace, program=THIRD, more=other.auth(True)) as hub:
+        set_up(other.folder / "config.yml")
+        there = f"docker://{hub.address}"
+        run(namespace, *copy, *login, images, f"{there}/captain/app:1")
+        refused = run(namespace, *copy, *login, images, f"{there}/sailor/app:1", status=1)
+        assert "denied" in refused or "unauthorized" in refused
+    with registry(namespace, program=THIRD, more=service.auth(True)) as hub:
+        run(namespace, *copy, *login, images, f"docker://{hub.address}/captain/app:1", status=1)
 
 
 def test_podman_logs_in_pushes_and_pulls(namespace: str, service: Service) -> None:

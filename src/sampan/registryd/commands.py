@@ -56,6 +56,7 @@ def verify(options: argparse.Namespace, path: Path) -> int:
             settings.collecting(checked)
             settings.endpoints(checked)
             settings.mailboxes(checked)
+            settings.try_algorithms(checked)
             token_settings.lifetime(checked)
             governing.quotas(checked)
             upstreams.places(checked)

@@ -182,6 +182,14 @@ def access(checked: Checked) -> Access:
     return NoAccess()
 
 
+def try_algorithms(checked: Checked) -> None:
+    """Look whether tokens can be signed as is said; raise InvalidArgument."""
+    if listed := checked.get("auth.token.signingalgorithms"):
+        from sampan.registry.auth.token import verifiable
+
+        verifiable([str(name) for name in listed])
+
+
 def purging(checked: Checked) -> Purging:
     """Return how old uploads end: after a week, looked for once a day."""
     place = "storage.maintenance.uploadpurging"

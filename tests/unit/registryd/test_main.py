@@ -32,6 +32,10 @@ def test_the_environment_names_it_too(
     told = capsys.readouterr()
     assert told.out == f"{path}: ok\n"
     assert told.err == f"{path}: redis: is not used: this registry needs no cache\n"
+    token = "{realm: r, service: s, issuer: i, jwks: k, signingalgorithms: [ES256, none]}"
+    path.write_text(f"version: 0.1\nstorage: inmemory\nauth: {{token: {token}}}\n")
+    assert main(["verify"]) == 1
+    assert capsys.readouterr().err == f"{path}: signing algorithms none are not taken\n"
 
 
 AUTH = {

@@ -216,6 +216,17 @@ def thumbprint(key: PublicKey) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(text).digest()).decode().rstrip("=")
 
 
+def verifiable(listed: Sequence[str]) -> list[str]:
+    """Return which of the listed algorithms can be verified; without a list, all that we know.
+
+    Raises InvalidArgument for what is none.
+    """
+    unknown = set(listed) - {*ALGORITHMS, *SYMMETRIC}
+    if unknown:
+        raise InvalidArgument(f"signing algorithms {', '.join(sorted(unknown))} are not taken")
+    return [name for name in listed or ALGORITHMS if name not in SYMMETRIC]
+
+
 class Token:
     """Checks bearer tokens. Some hundred microseconds: less than a thread costs."""
 
@@ -231,14 +242,11 @@ class Token:
         redirect_path: str = "",
     ) -> None:
         """`redirect_path` makes the realm: that path on the host that the client asked for."""
-        unknown = set(algorithms) - {*ALGORITHMS, *SYMMETRIC}
-        if unknown:
-            raise InvalidArgument(f"signing algorithms {', '.join(sorted(unknown))} are not taken")
         self._realm = realm
         self._service = service
         self._issuer = issuer
         self._trusted = trusted
-        self._algorithms = [n for n in algorithms or ALGORITHMS if n not in SYMMETRIC]
+        self._algorithms = verifiable(algorithms)
         self._redirect_path = redirect_path
 
     def authorize(self, request: Request, wanted: Sequence[Scope], needed: Scope | None) -> Grant:
