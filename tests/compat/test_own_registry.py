@@ -360,8 +360,7 @@ def test_the_program_says_what_is_wrong(tmp_path: Path) -> None:
         assert status == 1
         assert "storage.s3.region: is required" in text
     status, text = ask(good, "garbage-collect")
-    assert (status, text.splitlines()[-1]) == (
-        *(0, "0 blobs and 0 manifests eligible for deletion, 0 bytes"),
-    )
+    assert status == 0
+    assert "0 blobs and 0 manifests eligible for deletion, 0 bytes" in text.splitlines()
     bad: Callable[[str], tuple[int, str]] = lambda more: ask(good + more, "serve")  # noqa: E731
     assert "http.tls: " in bad("http: {tls: {certificate: /none, key: /none}}\n")[1]
