@@ -187,7 +187,7 @@ class FakeWorker:
     async def config(self, image: str) -> bytes:
         return self.configs.get(image) or msgspec.json.encode(self.images[image].config)
 
-    async def add_image(self, config: bytes, parent: str) -> str:
+    async def add_image(self, config: bytes, *, awaits_name: bool) -> str:
         image = digest_of(config)
         self.configs[image] = config
         self.images[image] = BaseImage(

@@ -279,14 +279,14 @@ class Builder:
     async def _parsed(self, recipe: Recipe) -> Dockerfile:
         return await self._worker.call(partial(parse_dockerfile, recipe.content, recipe.name))
 
-    async def store(self, built: Built) -> str:
+    async def _store(self, built: Built, *, awaits_name: bool) -> str:
         """Store what was built as an image; return its id."""
         state = built.state
         if state.image:
             return state.image
         if not state.config.history:
             raise InvalidArgument("No image was generated. Is your Dockerfile empty?")
-        return await self._worker.add_image(await self.config(built), "")
+        return await self._worker.add_image(await self.config(built), awaits_name=awaits_name)
 
     async def config(self, built: Built) -> bytes:
         """Return the configuration of what was built, with its steps if it tells of them."""
@@ -400,7 +400,7 @@ class Builder:
         """Store an image and give it its names, all or nothing; return its id and how they are."""
 
         async def work() -> tuple[str, list[str]]:
-            image, given = await self.store(built), []
+            image, given = await self._store(built, awaits_name=bool(names)), []
             say(f"writing image {image}")
             for name in names:
                 given.append(await self.tag(image, name))

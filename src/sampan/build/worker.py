@@ -163,8 +163,11 @@ class Worker(Protocol):
     async def config(self, image: str) -> bytes:
         """Return the configuration of an image that is here."""
 
-    async def add_image(self, config: bytes, parent: str) -> str:
-        """Store an image whose layers are there; return its id."""
+    async def add_image(self, config: bytes, *, awaits_name: bool) -> str:
+        """Store an image whose layers are there; return its id.
+
+        One that awaits a name does not outlast a daemon that is killed before it has one.
+        """
 
     async def tag(self, image: str, name: str) -> str:
         """Give an image a name; return it as users write it."""

@@ -231,9 +231,9 @@ class Building:
         """Return the configuration of an image that is here."""
         return await blocking(self._images.store.content.read, Digest(image))
 
-    async def add_image(self, config: bytes, parent: str) -> str:
+    async def add_image(self, config: bytes, *, awaits_name: bool) -> str:
         """Store an image whose layers are there; return its id."""
-        return (await self._images.store.add(config, parent)).id
+        return (await self._images.store.add(config, awaits_name=awaits_name)).id
 
     async def tag(self, image: str, name: str) -> str:
         """Give an image a name; return it as users write it."""
@@ -439,7 +439,7 @@ class Building:
             rootfs=RootFS(diff_ids=list(diff_ids)),
         )
         store = self._images.store
-        image = await store.add(msgspec.json.encode(config))
+        image = await store.add(msgspec.json.encode(config), awaits_name=True)
         try:
             yield image.id
         finally:

@@ -275,7 +275,7 @@ class Engine:
         await self._registries.__aenter__()
         await self._reconciliation.run()
         await self.building.clean()
-        await self.images.collect_quietly()
+        await self.images.clean()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -111,7 +111,7 @@ class Exporting:
         The last of the documents is what the names stand for; without one it is the image.
         """
         store, target = self._store, None
-        images = [await store.add(config) for config in configs]
+        images = [await store.add(config, awaits_name=bool(names)) for config in configs]
         for document in documents:
             target = await store.add_document(document)
         for name in names:

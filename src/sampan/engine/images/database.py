@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -45,6 +45,9 @@ CREATE TABLE IF NOT EXISTS layer_sources (
 CREATE TABLE IF NOT EXISTS leases (
     key TEXT PRIMARY KEY,
     since INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS awaited_names (
+    image TEXT PRIMARY KEY REFERENCES images (id) ON DELETE CASCADE
 );
 """
 Statement = tuple[str, tuple[object, ...]]
@@ -112,10 +115,17 @@ class ImageDatabase:
         """Return the snapshots that are kept although no image needs them, each with its time."""
         return dict(self._rows("SELECT key, since FROM leases"))
 
+    def awaiting_names(self) -> set[str]:
+        """Return the images that were stored to get a name, and have none yet."""
+        return {row[0] for row in self._rows("SELECT image FROM awaited_names")}
+
     # --- images and references -------------------------------------------------------------
 
-    def add_image(self, row: ImageRow, leased: Iterable[str] = ()) -> None:
+    def add_image(
+        self, row: ImageRow, leased: Iterable[str] = (), *, awaits_name: bool = False
+    ) -> None:
         """Store an image, or change its parent and time; it needs no leases on its layers."""
+        awaited = [("INSERT OR REPLACE INTO awaited_names VALUES (?)", (row.id,))]
         self._write(
             (
                 "INSERT INTO images VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE"
@@ -123,18 +133,26 @@ class ImageDatabase:
                 (row.id, row.parent, row.last_tagged),
             ),
             *(_end_lease(key) for key in leased),
+            *(awaited if awaits_name else ()),
         )
+
+    def await_no_names(self, images: Iterable[str]) -> None:
+        """Let images be whole as they are."""
+        self._write(*(_end_wait(image) for image in images))
 
     def delete_image(self, id: str) -> None:
         """Forget an image and its references."""
         self._write(("DELETE FROM images WHERE id = ?", (id,)))
 
-    def set_reference(self, reference: str, name: Name, now: int) -> None:
-        """Let a reference stand for something, and note when that was."""
+    def set_reference(
+        self, reference: str, name: Name, now: int, named: Collection[str] = ()
+    ) -> None:
+        """Let a reference stand for something, and note when that was; `named` wait no longer."""
         values = reference, name.image, name.target or ""
         self._write(
             ("UPDATE images SET last_tagged = ? WHERE id = ?", (now, name.image)),
             ("INSERT OR REPLACE INTO image_references VALUES (?, ?, ?)", values),
+            *(_end_wait(image) for image in named),
         )
 
     def move_reference(self, reference: str, name: Name) -> None:
@@ -232,6 +250,10 @@ def _lease(key: str, since: int) -> Statement:
 
 def _end_lease(key: str) -> Statement:
     return "DELETE FROM leases WHERE key = ?", (key,)
+
+
+def _end_wait(image: str) -> Statement:
+    return "DELETE FROM awaited_names WHERE image = ?", (image,)
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

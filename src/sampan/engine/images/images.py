@@ -179,6 +179,14 @@ class Images:
         """Remove layers that no image and no container needs; for start-up and after `rm`."""
         return await self.store.collect()
 
+    async def clean(self) -> None:
+        """Remove what a predecessor has left that was killed: for the start."""
+        try:
+            await self.store.delete_unnamed()
+        except (SampanError, OSError, sqlite3.Error) as error:
+            log.warning("images without a name could not be removed: %s", error)
+        await self.collect_quietly()
+
     async def collect_quietly(self) -> None:
         """Do `collect` for somebody whose own work is done: what fails is only logged."""
         try:
@@ -246,7 +254,12 @@ class Images:
         """Make an image of a root file system tar; return its id. Emits `import`, `tag`."""
         async with self.store.intake():  # nobody prunes it before it has its name
             image = await import_archive(
-                self.store, archive, changes=changes, message=message, platform=platform
+                self.store,
+                archive,
+                changes=changes,
+                message=message,
+                platform=platform,
+                awaits_name=reference is not None,
             )
             if reference is not None:
                 await self.store.tag(image.id, reference)

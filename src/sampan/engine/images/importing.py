@@ -45,8 +45,9 @@ async def import_archive(
     changes: Sequence[str],
     message: str,
     platform: Platform | None,
+    awaits_name: bool,
 ) -> Image:
-    """Make an image of one layer."""
+    """Make an image of one layer; see ImageStore.add."""
     platform = platform or Platform.host()
     check_os(platform.os)
     config = apply_changes(RunConfig(), changes)
@@ -65,7 +66,7 @@ async def import_archive(
         )
         with store.layers.wanted([layer.diff_id]):
             await store.layers.commit(layer, None, lease=False)
-            image = await store.add(encode_config(document))
+            image = await store.add(encode_config(document), awaits_name=awaits_name)
     store.log("import", image, image.id)
     return image
 
@@ -100,7 +101,11 @@ async def commit(store: ImageStore, request: CommitRequest) -> Image:
             with store.layers.wanted(chain_ids(diff_ids)):
                 if layer is not None:
                     await store.layers.commit(layer, below, lease=False)
-                image = await store.add(encode_config(document), parent.id if parent else "")
+                image = await store.add(
+                    encode_config(document),
+                    parent.id if parent else "",
+                    awaits_name=request.reference is not None,
+                )
         store.log("create", image, image.id)
         if request.reference is not None:
             await store.tag(image.id, request.reference)

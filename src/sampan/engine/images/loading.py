@@ -111,7 +111,7 @@ class Loading:
                     yield message
                 steps = found.legacy
                 document = _modern(steps, list(diff_ids)) if steps else found.config
-                image = await self._store.add(document)
+                image = await self._store.add(document, awaits_name=bool(entry.names))
             images.append(image)
             self._parents.append((image, found.parent))
         if not images:
@@ -164,7 +164,9 @@ class Loading:
                         f' expected "{wanted}", got "{staged.diff_id}"'
                     )
                 wanted = staged.diff_id
-                chain = await self._store.layers.commit(staged, parent)
+                # A lease is for what is found again by a digest, before it comes.
+                lease = part is not None and part.digest is not None
+                chain = await self._store.layers.commit(staged, parent, lease=lease)
                 if tells:
                     yield _progress(_label(wanted), part.size, part.size)
             if part is not None:

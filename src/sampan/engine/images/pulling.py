@@ -142,7 +142,7 @@ class Pulling:
             raise InvalidArgument("layers from manifest don't match image configuration")
         with self._store.layers.wanted(chain_ids(diff_ids)):
             await self._layers(repository, chosen.layers, diff_ids, report)
-            return await self._store.add(content)
+            return await self._store.add(content, awaits_name=True)
 
     async def _note_sources(
         self, repository: Repository, layers: Sequence[Descriptor], image: Image

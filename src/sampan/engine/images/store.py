@@ -64,6 +64,7 @@ class ImageStore:
         self.documents = Documents(content)
         self.layers = Layers(mounter, content, database)
         self._changing = asyncio.Lock()  # held while images come and go
+        self._awaiting = database.awaiting_names()
         self.reclaiming = Reclaiming(self.images, self.names, self.documents, self.layers)
         self._load()
 
@@ -197,9 +198,10 @@ class ImageStore:
 
     # --- images ----------------------------------------------------------------------------
 
-    async def add(self, config: bytes, parent: str = "") -> Image:
+    async def add(self, config: bytes, parent: str = "", *, awaits_name: bool = False) -> Image:
         """Store an image whose layers are there; return it, or the one that is there already.
 
+        One that awaits a name goes at the next start, should whoever makes it be killed before.
         Raises InvalidArgument for what is no configuration, NotFound if a layer is missing.
         """
         parsed = parse_config(config)
@@ -212,9 +214,15 @@ class ImageStore:
             self.reclaiming.claim(digest)
             if there := self.images.get(digest):
                 await self.layers.end_leases(chains)
+                if digest in self._awaiting and not awaits_name:
+                    await blocking(self._database.await_no_names, [digest])
+                    self._awaiting.discard(digest)
                 return there
             image = Image(digest, parsed, chains, parent)
-            await blocking(self._database.add_image, ImageRow(digest, parent, 0), chains)
+            row = ImageRow(digest, parent, 0)
+            await blocking(self._database.add_image, row, chains, awaits_name=awaits_name)
+            if awaits_name:
+                self._awaiting.add(digest)
             self.images[digest] = image
         self.layers.forget_leases(chains)
         return image
@@ -256,7 +264,9 @@ class ImageStore:
             if id not in self.images:
                 raise NotFound(f"No such image: {id}")
             old = self.names.get(reference)
-            await blocking(self._database.set_reference, str(reference), name, now)
+            named = self._awaiting & {id, *(member.image for member in self.present(target))}
+            await blocking(self._database.set_reference, str(reference), name, now, named)
+            self._awaiting -= named
             self.images[id] = replace(self.images[id], last_tagged=now)
             self._name(reference, name)
             self.reclaiming.claimed.discard(id)
@@ -309,6 +319,19 @@ class ImageStore:
                 await blocking(self._database.move_reference, str(reference), moved)
                 shared.append((reference, moved))
         return shared
+
+    async def delete_unnamed(self) -> None:
+        """Delete the images whose makers were killed before they had their names.
+
+        What somebody has made of one of them keeps it.
+        """
+        used = {use.image for use in self.uses()}
+        for image in list(self._awaiting & self.images.keys()):
+            if not (image in used or self.references(image) or self.children(image)):
+                log.info("the image %s is removed: it was to have a name", image)
+                await self.delete(image)
+        await blocking(self._database.await_no_names, self._awaiting)
+        self._awaiting.clear()
 
     async def forget_broken(self, id: str) -> None:
         """Forget an image that cannot be read, and its names."""
