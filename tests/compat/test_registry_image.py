@@ -1,17 +1,27 @@
-"""The image of our registry, built by our builder and run by our engine as docker-registry's is."""
+"""The image of our registry, built by our builder and run as docker-registry's is.
+
+By our engine, and by Debian's dockerd: the guide's chapter always, all else in the `wide` set.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests import debian, lan
 from tests.daemon import REPOSITORY, Daemon, running
+from tests.registries import add_address
 from tests.remote_images import busybox, push, small_layer
-from tests.session import eventually
+from tests.session import eventually, scratch
 from tests.wire import Site
 
 pytestmark = [
@@ -19,6 +29,7 @@ pytestmark = [
     pytest.mark.timeout(600),  # Python is installed
 ]
 PACKAGING = REPOSITORY / "packaging" / "registry-image"
+REACHED = "203.0.113.5"  # TEST-NET-3: an address that no engine takes for its own machine
 CONFIG = "/etc/docker/registry/config.yml"
 
 
@@ -41,17 +52,62 @@ class Hub:
             return False
 
 
+@dataclass
+class Place:
+    """An engine that reads `settings` when it starts, and where else it is reached."""
+
+    daemon: Daemon
+    settings: Path
+
+
+@contextlib.contextmanager
+def place(program: str = "") -> Iterator[Place]:
+    folder = scratch()
+    settings = folder / "daemon.json"
+    settings.write_text("{}")
+    folder.chmod(0o755)
+    try:
+        with running(f"--config-file={settings}", program=program) as daemon:
+            add_address(daemon.namespace, REACHED)
+            yield Place(daemon, settings)
+    finally:
+        shutil.rmtree(folder)
+
+
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with running() as found, lan.switch("192.0.2.1/24", found.namespace) as outside:
-        lan.ip(found.namespace, "addr add 192.0.2.2/24 dev em1")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Our engine with the image, which it has built."""
+    with place() as found, lan.switch("192.0.2.1/24", found.daemon.namespace) as outside:
+        lan.ip(found.daemon.namespace, "addr add 192.0.2.2/24 dev em1")
         context = tmp_path_factory.mktemp("image") / "context"
         subprocess.run([PACKAGING / "context", context], check=True, capture_output=True)
         with debian.mirror(outside) as port:
-            debian.import_base(found)
+            debian.import_base(found.daemon)
             proxy = f"http_proxy=http://192.0.2.1:{port}"
-            docker(found, "build", "-t", "registry", "--build-arg", proxy, str(context))
+            docker(found.daemon, "build", "-t", "registry", "--build-arg", proxy, str(context))
         yield found
+
+
+@pytest.fixture(scope="module")
+def dockers(ours: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Debian's dockerd with the same image."""
+    archive = str(tmp_path_factory.mktemp("saved") / "registry.tar")
+    docker(ours.daemon, "save", "-o", archive, "registry")
+    with place("dockerd") as found:
+        docker(found.daemon, "load", "-i", archive)
+        Path(archive).unlink()
+        yield found
+
+
+@pytest.fixture(params=["ours", pytest.param("dockers", marks=pytest.mark.wide)])
+def engine(request: pytest.FixtureRequest) -> Place:
+    found: Place = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def daemon(engine: Place) -> Daemon:
+    return engine.daemon
 
 
 @pytest.fixture
@@ -141,6 +197,75 @@ def test_whoever_it_is_told_to_be(daemon: Daemon, hub: Hub, tmp_path: Path) -> N
     assert said == f"{CONFIG}: ok\n"
 
 
+def test_the_data_is_where_the_configuration_says(daemon: Daemon, hub: Hub, tmp_path: Path) -> None:
+    place = "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=/data"
+    data, config = tmp_path / "data", tmp_path / "config.yml"
+    data.mkdir()
+    start(daemon, hub, "-v", f"{data}:/data", "-e", place, "registry")
+    assert ids(daemon) == nobody_special(5000)
+    push(hub, "team/app", "1", busybox())
+    docker(daemon, "rm", "-f", "hub")
+    config.write_text('version: 0.1\nstorage: {filesystem: {rootdirectory: "/data"}}  # there\n')
+    config.chmod(0o644)
+    volumes = ("-v", f"{data}:/data", "-v", f"{config}:{CONFIG}")
+    start(daemon, hub, *volumes, "registry")
+    assert hub.tags("team/app") == ["1"]
+    assert (data / "docker/registry/v2/repositories/team/app").stat().st_uid == 5000
+    docker(daemon, "rm", "-f", "hub")
+    start(daemon, hub, "-e", place.replace("/data", "/some/where"), "registry")
+    push(hub, "team/app", "2", busybox())
+    assert "docker" in docker(daemon, "exec", "hub", "ls", "/some/where")
+
+
+def test_it_starts_again_tells_what_it_does_and_collects_garbage(daemon: Daemon, hub: Hub) -> None:
+    start(daemon, hub, "--restart", "always", "registry")
+    push(hub, "team/app", "1", busybox())
+    collect = ("exec", "hub", "bin/registry", "garbage-collect", "-m", "--delay", "1h", CONFIG)
+    assert "0 blobs and 0 manifests eligible" in docker(daemon, *collect)
+    push(hub, "team/app", "2", busybox())  # the command has left nothing that is root's
+    pid = int(docker(daemon, "inspect", "--format", "{{.State.Pid}}", "hub"))
+    os.kill(pid, signal.SIGKILL)
+    count = ("inspect", "--format", "{{.RestartCount}}", "hub")
+    eventually(lambda: docker(daemon, *count) == "1\n" and hub.serves())
+    assert hub.tags("team/app") == ["1", "2"]
+    told = docker(daemon, "logs", "hub")
+    assert told.count("listening on") == 2
+    assert '"PUT /v2/team/app/manifests/2 HTTP/1.1" 201' in told
+    docker(daemon, "stop", "-t", "20", "hub")
+    assert docker(daemon, "inspect", "--format", "{{.State.ExitCode}}", "hub") == "0\n"
+
+
+@pytest.mark.parametrize("engine", ["ours", "dockers"], indirect=True)
+def test_3_3_2_of_the_guide_step_by_step(engine: Place, hub: Hub) -> None:
+    daemon, address = engine.daemon, f"{REACHED}:5000"
+    daemon.import_image("ubuntu:latest")
+    engine.settings.write_text("{}")
+    start(daemon, hub, "registry")  # docker run -d -p 5000:5000 registry
+    docker(daemon, "tag", "ubuntu:latest", f"{address}/ubuntu:18.4")
+    assert f"{address}/ubuntu" in docker(daemon, "images")
+    refused = docker(daemon, "push", f"{address}/ubuntu:18.4", status=1)
+    assert "server gave HTTP response to HTTPS client" in refused
+    engine.settings.write_text(json.dumps({"insecure-registries": [address]}))
+    daemon.stop()  # systemctl restart docker
+    daemon.start()
+    assert "hub" in docker(daemon, "ps", "-a", "--format", "{{.Names}}")
+    docker(daemon, "start", "hub")
+    eventually(hub.serves)
+    said = docker(daemon, "push", f"{address}/ubuntu:18.4")
+    assert f"The push refers to repository [{address}/ubuntu]" in said
+    assert "18.4: digest: sha256:" in said
+    assert "Layer already exists" in docker(daemon, "push", f"{address}/ubuntu:18.4")
+    catalog, tags = (hub.ask("GET", path).body for path in ("/v2/_catalog", "/v2/ubuntu/tags/list"))
+    assert catalog.strip() == b'{"repositories":["ubuntu"]}'
+    assert tags.strip() == b'{"name":"ubuntu","tags":["18.4"]}'
+    docker(daemon, "rmi", f"{address}/ubuntu:18.4")
+    assert "Downloaded newer image" in docker(daemon, "pull", f"{address}/ubuntu:18.4")
+    docker(daemon, "rmi", f"{address}/ubuntu:18.4")
+    found = docker(daemon, "search", f"{address}/ubu")
+    assert [line.split()[0] for line in found.splitlines()] == ["NAME", "ubuntu"]
+
+
+@pytest.mark.parametrize("engine", ["ours"], indirect=True)
 def test_the_image_is_small(daemon: Daemon) -> None:
     size = int(docker(daemon, "image", "inspect", "--format", "{{.Size}}", "registry"))
     base = int(docker(daemon, "image", "inspect", "--format", "{{.Size}}", debian.IMAGE))
