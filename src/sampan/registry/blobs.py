@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sampan.registry import paths
 from sampan.registry.addresses import Addresses
+from sampan.registry.descriptors.descriptors import Descriptors, NoDescriptors
 from sampan.registry.drivers.driver import Content, Driver, File, Staged
 from sampan.registry.errors import RegistryError
 from sampan.registry.inventory import PUT_BLOB
@@ -33,6 +34,7 @@ class Blobs:
     def __init__(self, driver: Driver, metadata: Metadata, quotas: Quotas) -> None:
         self._driver = driver
         self.addresses = Addresses(driver.url)
+        self.descriptors: Descriptors = NoDescriptors()
         self._metadata = metadata
         self._quotas = quotas
 
@@ -97,6 +99,7 @@ class Blobs:
                 self._quotas.admit(database, repository, digest, row[0])
                 self._link(database, staged, repository, digest)
             staged.settle()
+        self.descriptors.tell(repository, digest)
         return True
 
     def _staged_link(self, repository: str, digest: Digest) -> Staged:
@@ -140,6 +143,7 @@ class Blobs:
             # Others may see it already; who is told of it is told after this.
             self._driver.settle([target])
             staged.settle()
+        self.descriptors.tell(repository, digest)
 
     def _is_whole(self, path: str, size: int) -> bool:
         try:
@@ -156,3 +160,4 @@ class Blobs:
             if not gone.rowcount:
                 raise RegistryError("BLOB_UNKNOWN", {"digest": digest})
             self._driver.delete(paths.layer_folder(repository, digest))
+        self.descriptors.settle()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sampan.registry import inventory, paths
+from sampan.registry.descriptors.descriptors import Descriptors, NoDescriptors
 from sampan.registry.metadata import ALL, Database, Metadata
 from sampan.spec.digest import Digest
 
@@ -77,6 +78,7 @@ class Collector:
         self._driver = driver
         self._metadata = metadata
         self._level = logging.INFO if told else logging.DEBUG
+        self.descriptors: Descriptors = NoDescriptors()
         self.allowed: Callable[[], None] = lambda: None  # raises OSError if others are here too
 
     def collect(
@@ -144,6 +146,8 @@ class Collector:
             found.bytes += sum(size for _, size in wanted)
             if not dry_run:
                 self._remove(database, [Digest(digest) for digest, _ in wanted])
+        if wanted and not dry_run:
+            self.descriptors.settle()
         return rows[-1][0] if rows else None
 
     def _is_among(self, database: Database, digest: str, among: Callable[[str], bool]) -> bool:

@@ -57,8 +57,12 @@ class Check:
 class Health:
     """All checks, and the switch for administrators."""
 
-    def __init__(self, checks: Sequence[Check] = ()) -> None:
+    def __init__(
+        self, checks: Sequence[Check] = (), notes: Callable[[], Mapping[str, str]] = dict
+    ) -> None:
+        """`notes` tells what fails without harm to clients, who are served."""
         self.checks = list(checks)
+        self.notes = notes
         self.down_by_hand = False
 
     def sick(self) -> Mapping[str, str]:

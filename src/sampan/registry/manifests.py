@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sampan.registry import documents, inventory, names, paths
 from sampan.registry.blobs import TOUCH_SECONDS
+from sampan.registry.descriptors.descriptors import Descriptors, NoDescriptors
 from sampan.registry.drivers.driver import Driver, File
 from sampan.registry.errors import Item, RegistryError
 from sampan.registry.metadata import Database, Metadata
@@ -41,6 +42,7 @@ class Manifests:
         self._driver = driver
         self._metadata = metadata
         self._validation = validation
+        self.descriptors: Descriptors = NoDescriptors()
 
     def find(self, repository: str, reference: str) -> Stored:
         """Return what a tag or a digest means in a repository; raise MANIFEST_UNKNOWN."""
@@ -153,6 +155,7 @@ class Manifests:
                 )
             # Others may see it already; who pushed it is told after this.
             staged.settle()
+        self.descriptors.tell("", digest)
         return Stored(digest, parsed.media_type, len(content), parsed.subject)
 
     def _files(

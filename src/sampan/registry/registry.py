@@ -17,6 +17,7 @@ from sampan.registry import documents, paths
 from sampan.registry.addresses import Addresses
 from sampan.registry.aliases import Aliases
 from sampan.registry.blobs import Blobs
+from sampan.registry.descriptors.descriptors import Descriptors, NoDescriptors
 from sampan.registry.drivers.driver import Driver
 from sampan.registry.drivers.filesystem import FilesystemDriver
 from sampan.registry.drivers.inmemory import InMemoryDriver
@@ -83,6 +84,7 @@ class Registry:
         self.collector = Collector(driver, self.metadata)
         self.retention = Retention(driver, self.metadata)
         self.scrubber = Scrubber(driver, self.metadata)
+        self.descriptors: Descriptors = NoDescriptors()
         self._undo = ExitStack()
         self._undo.callback(self.metadata.close)
 
@@ -149,6 +151,13 @@ class Registry:
         """Send clients to other addresses than the storage's own; they are closed with us."""
         self._undo.callback(addresses.close)
         self.blobs.addresses = addresses
+
+    def describe(self, descriptors: Descriptors) -> None:
+        """Tell others of blobs that come and go; they are closed with us."""
+        self._undo.callback(descriptors.close)
+        self.descriptors = descriptors
+        for part in (self.blobs, self.manifests, self.collector, self.scrubber):
+            part.descriptors = descriptors
 
     def purge_uploads(self, before: float, dry_run: bool = False) -> list[str]:
         """End the uploads that were begun before a time; return their ids."""

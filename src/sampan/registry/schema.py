@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 _TABLES = """
 CREATE TABLE repositories (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE blobs (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, touched REAL NOT NULL)
@@ -45,6 +45,16 @@ CREATE TABLE uploads (
     moment REAL NOT NULL DEFAULT 0, PRIMARY KEY (repository, upload)
 ) WITHOUT ROWID;
 """
+# What other registries read in a Redis (`descriptors/`): where, and what has to be removed there.
+_TABLES += """
+CREATE TABLE described (place TEXT PRIMARY KEY, run TEXT NOT NULL, swept REAL NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE owed (
+    repository TEXT NOT NULL, digest TEXT NOT NULL, due REAL NOT NULL,
+    PRIMARY KEY (repository, digest)
+) WITHOUT ROWID;
+CREATE INDEX owed_by_due ON owed (due);
+"""
 _COUNTING = """
 CREATE TRIGGER held_more AFTER INSERT ON held BEGIN
     UPDATE shares SET used = used + NEW.size WHERE low = NEW.low;
@@ -77,10 +87,18 @@ CREATE TRIGGER {table}_removed AFTER DELETE ON {table} BEGIN
         AND low IN (SELECT low FROM shares);
 END;
 """
+_OWING = """
+CREATE TRIGGER {table}_owed AFTER DELETE ON {table} WHEN EXISTS (SELECT 1 FROM described) BEGIN
+    INSERT INTO owed VALUES ({repository}, OLD.digest, 0)
+        ON CONFLICT (repository, digest) DO UPDATE SET due = 0;
+END;
+"""
 SQLITE = _TABLES + _COUNTING + _HOLDING.format(table="manifests", size="NEW.size")
 SQLITE += _HOLDING.format(
     table="links", size="coalesce((SELECT size FROM blobs WHERE digest = NEW.digest), 0)"
 )
+SQLITE += _OWING.format(table="links", repository="OLD.repository")
+SQLITE += _OWING.format(table="blobs", repository="''")
 
 # The same for PostgreSQL: names in the order of bytes, and triggers that call functions.
 POSTGRESQL = _TABLES.replace(" WITHOUT ROWID", "").replace("INTEGER", "BIGINT")
@@ -131,8 +149,20 @@ CREATE TRIGGER links_held AFTER INSERT OR DELETE ON links
     FOR EACH ROW EXECUTE FUNCTION hold();
 CREATE TRIGGER manifests_held AFTER INSERT OR DELETE ON manifests
     FOR EACH ROW EXECUTE FUNCTION hold();
+CREATE OR REPLACE FUNCTION owe() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE name text := '';
+BEGIN
+    IF TG_TABLE_NAME = 'links' THEN
+        name := OLD.repository;
+    END IF;
+    INSERT INTO owed SELECT name, OLD.digest, 0 WHERE EXISTS (SELECT 1 FROM described)
+        ON CONFLICT (repository, digest) DO UPDATE SET due = 0;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER links_owed AFTER DELETE ON links FOR EACH ROW EXECUTE FUNCTION owe();
+CREATE TRIGGER blobs_owed AFTER DELETE ON blobs FOR EACH ROW EXECUTE FUNCTION owe();
 """
 TABLES = (
     *("repositories", "blobs", "links", "manifests", "parts", "tags", "verified"),
-    *("shares", "held", "uploads"),
+    *("shares", "held", "uploads", "described", "owed"),
 )

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from sampan.registry import paths
+from sampan.registry.descriptors.descriptors import Descriptors, NoDescriptors
 from sampan.registry.drivers.driver import Driver
 from sampan.registry.metadata import Metadata
 from sampan.spec.digest import Digest, algorithm, encoded
@@ -60,6 +61,7 @@ class Scrubber:
     def __init__(self, driver: Driver, metadata: Metadata) -> None:
         self._driver = driver
         self._metadata = metadata
+        self.descriptors: Descriptors = NoDescriptors()
         self.stop = threading.Event()
 
     def scrub(
@@ -117,7 +119,9 @@ class Scrubber:
             return None
         if report_only:
             return self._finding(digest, reason, False)
-        return self._put_away(digest, size, stamp, reason)
+        found = self._put_away(digest, size, stamp, reason)
+        self.descriptors.settle()
+        return found
 
     def _look(self, digest: Digest, size: int, pace: _Pace) -> str:
         """Return what is wrong with a blob's content; empty if nothing is."""

@@ -16,7 +16,7 @@ from sampan.registry.audit import verify as verify_audit
 from sampan.registry.configuration.document import Checked, load
 from sampan.registry.configuration.nodes import seconds, size
 from sampan.registry.quotas import in_words
-from sampan.registryd import control, governing, settings, token_settings
+from sampan.registryd import control, descriptors, governing, settings, token_settings, web
 from sampan.registryd.serve import configure_logs
 from sampan.registryd.serve import serve as serve_registry
 from sampan.registryd.upkeep import Line, Upkeep
@@ -61,6 +61,8 @@ def verify(options: argparse.Namespace, path: Path) -> int:
             governing.quotas(checked)
             upstreams.places(checked)
             settings.try_storage(checked)
+            descriptors.look(checked)
+            web.look(checked)
             governing.retaining(checked)
             governing.shared(checked)
             governing.scrubbing(checked)

@@ -24,7 +24,8 @@ def handler(
         place = (request.method, request.path)
         if place == ("GET", "/debug/health"):
             failing = dict(health.sick())
-            return Response(503 if failing else 200, json.dumps(failing).encode())
+            told = {**health.notes(), **failing}
+            return Response(503 if failing else 200, json.dumps(told).encode())
         if place == ("POST", "/debug/health/down"):
             health.down_by_hand = True
             return Response(200)

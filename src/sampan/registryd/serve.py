@@ -167,7 +167,11 @@ async def _registry(
     if notifier:
         stack.callback(notifier.close)
         notifier.start()
-    health = Health(settings.checks(checked, registry.driver.check))
+    redis = registry.descriptors.figures
+    if redis:
+        figures.append(redis)
+    checks = settings.checks(checked, registry.driver.check)
+    health = Health(checks, redis.notes if redis else dict)
     application = Application(registry, settings.service(checked), access, notifier, health.sick)
     stack.callback(application.close)
     if cache:

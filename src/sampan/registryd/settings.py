@@ -23,7 +23,7 @@ from sampan.registry.health import Check, answers, connects, file_is_absent
 from sampan.registry.notifications import Endpoint
 from sampan.registry.registry import OWN, Registry
 from sampan.registry.service import Service
-from sampan.registryd import governing, middlewares
+from sampan.registryd import descriptors, governing, middlewares
 
 if TYPE_CHECKING:
     from sampan.registryd.mail import Mailbox
@@ -81,6 +81,7 @@ def open_registry(checked: Checked) -> Registry:
     try:
         found.quotas.define(limits)
         found.use(middlewares.addresses(checked, found.driver))
+        descriptors.keep(checked, found)
     except BaseException:
         found.close()
         raise

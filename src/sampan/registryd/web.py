@@ -31,13 +31,27 @@ def _sign_in(checked: Checked, issuer: Issuer | None) -> SignIn | None:
     """Return who gives tokens to the users of browsers; None where there are none."""
     from sampan.registry.web.sign_in import IssuerSignIn, RealmSignIn
 
+    look(checked)
     if checked.get("auth.token") is None:
         return None
     service = str(checked.get("auth.token.service"))
-    if issuer and service in issuer.terms.services:
+    if issuer and _is_own(checked):
         return IssuerSignIn(issuer, service)
+    return RealmSignIn(str(checked.get("auth.token.realm")), service)
+
+
+def look(checked: Checked) -> None:
+    """Look whether users of browsers can sign in; raise InvalidArgument."""
+    is_asked = checked.get("web.enabled", False) and checked.get("auth.token") is not None
+    if not is_asked or _is_own(checked):
+        return
     realm = str(checked.get("auth.token.realm", ""))
     if checked.get("auth.token.autoredirect") or not realm.startswith(("http://", "https://")):
         # The host of a realm that follows the request is anybody's: no password is taken there.
         raise InvalidArgument("web: users sign in at auth.token.realm, which must be an address")
-    return RealmSignIn(realm, service)
+
+
+def _is_own(checked: Checked) -> bool:
+    """Tell whether the registry's own token service is the one that it trusts."""
+    services = [str(name) for name in checked.get("tokens.services", [])]
+    return str(checked.get("auth.token.service")) in services

@@ -31,7 +31,7 @@ def test_the_environment_names_it_too(
     assert main(["verify"]) == 0
     told = capsys.readouterr()
     assert told.out == f"{path}: ok\n"
-    assert told.err == f"{path}: redis: is not used: this registry needs no cache\n"
+    assert told.err == f"{path}: redis: is not used: storage.cache.blobdescriptor is not redis\n"
     token = "{realm: r, service: s, issuer: i, jwks: k, signingalgorithms: [ES256, none]}"
     path.write_text(f"version: 0.1\nstorage: inmemory\nauth: {{token: {token}}}\n")
     assert main(["verify"]) == 1
@@ -70,6 +70,51 @@ def test_a_start_loads_nothing_that_the_configuration_does_not_want() -> None:
     unwanted |= {"granian", "psycopg", "botocore", "sampan.distribution", "sampan.registryd.acme"}
     unwanted |= {f"sampan.registry.{name}" for name in ("proxy.proxy", "tokens", "auth.token")}
     assert loaded & unwanted == set()
+
+
+def test_a_library_that_only_some_configurations_need_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text(
+        "version: 0.1\nredis: {addr: localhost}\n"
+        f"storage: {{filesystem: {{rootdirectory: {tmp_path}}},"
+        " cache: {blobdescriptor: redis}}\n"
+    )
+    for command in ("verify", "serve"):
+        program = WITHOUT.format("redis") + f"sys.exit(main(['{command}', '{path}']))"
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 1
+        assert "redis: redis is missing: install sampan[registry-redis]\n" in done.stderr
+
+
+SIGN_IN = """version: 0.1
+storage: inmemory
+web: {enabled: true}
+auth: {token: {service: s, issuer: i, rootcertbundle: x, %s}}
+%s
+"""
+OWN = "tokens: {directory: /none, issuer: i, services: [%s]}"
+
+
+@pytest.mark.parametrize(
+    ("realm", "more", "status"),
+    [
+        ("autoredirect: true", "", 1),
+        ("autoredirect: true", OWN % "other", 1),
+        ("realm: /auth/token", "", 1),
+        ("autoredirect: true", OWN % "s", 0),
+        ("realm: 'https://auth.example.com/token'", "", 0),
+    ],
+)
+def test_pages_need_a_place_where_users_sign_in(
+    realm: str, more: str, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text(SIGN_IN % (realm, more))
+    assert main(["verify", str(path)]) == status
+    told = f"{path}: web: users sign in at auth.token.realm, which must be an address\n"
+    assert capsys.readouterr().err == (told if status else "")
 
 
 def test_an_unknown_command_is_refused() -> None:

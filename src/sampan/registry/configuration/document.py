@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from sampan.errors import InvalidArgument
-from sampan.registry.configuration import schema, spelling
+from sampan.registry.configuration import redis, schema, spelling
 from sampan.registry.configuration.environment import override
 from sampan.registry.configuration.nodes import Problem
 from sampan.registry.configuration.refusals import refusals
@@ -91,6 +91,7 @@ def _relations(document: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("auth", f"must provide exactly one type. Provided: [{' '.join(kinds)}]")
     if look_up(document, "auth.token") is not None:
         yield from _token(document)
+    yield from redis.problems(document)
     if look_up(document, "metadata.postgresql") and "inmemory" in drivers:
         yield Problem("metadata.postgresql", "a registry in memory has nothing to share")
     path = look_up(document, "tokens.path", "/auth/token")

@@ -63,8 +63,6 @@ def refusals(document: Mapping[str, Any]) -> Iterator[Problem]:
             f"{', '.join(told)} verify nothing: the registry has public keys only",
             harmless=True,
         )
-    if document.get("redis"):
-        yield Problem("redis", "is not used: this registry needs no cache", harmless=True)
 
 
 def _tls(tls: Mapping[str, Any]) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ from sampan.registry.configuration.nodes import (
     Size,
     Text,
 )
+from sampan.registry.configuration.redis import REDIS
 
 LEVELS = ("error", "warn", "info", "debug")
 HEADERS = Free(Many(Text()))
@@ -322,7 +323,7 @@ ROOT = Section(
         ),
         "http": HTTP,
         "notifications": NOTIFICATIONS,
-        "redis": Free(Anything()),
+        "redis": REDIS,
         "health": HEALTH,
         "proxy": PROXY,
         "compatibility": Section(

@@ -103,6 +103,11 @@ def test_every_key_that_we_have_is_taken() -> None:
             "validation: {manifests: {urls: {allow: ['(']}}}",
             "validation.manifests.urls.allow[0]: is no regular expression",
         ),
+        ("redis: {addr: x}", "redis: is not used: storage.cache.blobdescriptor is not redis"),
+        ("redis: {adr: 'x:1'}", "redis.adr: is not known (did you mean addr?)"),
+        ("redis: {tls: {rootca: x}}", "redis.tls.rootca: is not known (did you mean rootcas?)"),
+        ("redis: {db: one}", "redis.db: must be a whole number"),
+        ("redis: {dialtimeout: soon}", "redis.dialtimeout: must be a duration"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(text: str, told: str) -> None:
@@ -241,3 +246,64 @@ _VALUES: st.SearchStrategy[Any] = st.recursive(
 def test_any_document_is_checked(document: dict[str, Any]) -> None:
     for problem in check(yaml.safe_dump(document).encode(), {}).problems:
         assert str(problem)
+
+
+CACHED = "version: 0.1\nstorage: {inmemory: , cache: {%s: redis}}\n"
+
+
+@pytest.mark.parametrize("key", ["blobdescriptor", "layerinfo"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{addr: 'redis.example.com:6379', password: x, db: 1, dialtimeout: 10ms, readtimeout: 10ms,"
+        " writetimeout: 10ms, pool: {maxidle: 16, maxactive: 64, idletimeout: 300s}}",
+        "{addrs: [redis], username: x, password: y, db: 1, tls: {certificate: c, key: k,"
+        " rootcas: [r]}, poolsize: 10, minidleconns: 1, maxidleconns: 2, connmaxidletime: 1m,"
+        " connmaxlifetime: 1h, pooltimeout: 1s, maxretries: -1, minretrybackoff: 8ms}",
+        "{addrs: ['a:1', 'b:2'], mastername: m, sentinelusername: s, sentinelpassword: t, db: 3}",
+        "{addrs: ['a:1', 'b:2'], maxredirects: 3, readonly: true, routebylatency: true}",
+        "{addrs: [/run/redis.sock]}",
+        "{addr: 'a:1', addrs: ['a:1']}",
+        "{addrs: ['[2001:db8::1]:1'], tls: {clientcas: [x]}, protocol: 3}",
+    ],
+)
+def test_a_redis_is_described_as_in_both_versions(key: str, text: str) -> None:
+    assert check(f"{CACHED % key}redis: {text}".encode(), {}).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "redis.addrs: is required"),
+        ("redis: {password: x}", "redis.addrs: is required"),
+        ("redis: {addrs: x}", "redis.addrs: must be a list"),
+        ("redis: {addr: 'a:port'}", "redis.addr: 'a:port' is no host:port"),
+        ("redis: {addrs: [a, 'b:0']}", "redis.addrs[1]: 'b:0' is no host:port"),
+        ("redis: {addrs: ['redis://a:1']}", "redis.addrs[0]: 'redis://a:1' is no host:port"),
+        ("redis: {addr: 'a:1', addrs: ['b:1']}", "redis.addr: is 2.x's word for addrs"),
+        ("redis: {addrs: [/a, 'b:1']}", "redis.addrs[0]: a socket is one server"),
+        ("redis: {addrs: ['a:1', 'b:1'], db: 1}", "redis.db: a cluster"),
+        ("redis: {addr: a, tls: {certificate: x}}", "redis.tls: certificate and key go together"),
+        ("redis: {addr: a, protocol: 4}", "redis.protocol: must be 2 or 3"),
+        ("redis: {addr: a, maxretries: -2}", "redis.maxretries: must be at least -1"),
+    ],
+)
+def test_what_is_wrong_with_a_redis_is_told(text: str, told: str) -> None:
+    problems = check(f"{CACHED % 'blobdescriptor'}{text}".encode(), {}).problems
+    assert any(str(p).startswith(told) for p in problems), problems
+
+
+def test_a_redis_can_be_given_by_the_environment() -> None:
+    environment = {
+        "REGISTRY_STORAGE_CACHE_BLOBDESCRIPTOR": "redis",
+        "REGISTRY_REDIS_ADDRS": "[a, b]",
+        "REGISTRY_REDIS_MASTERNAME": "m",
+        "REGISTRY_REDIS_TLS_ROOTCAS": "[/ca.pem]",
+    }
+    found = check(GOOD, environment)
+    assert found.problems == ()
+    assert found.get("redis") == {
+        "addrs": ["a", "b"],
+        "mastername": "m",
+        "tls": {"rootcas": ["/ca.pem"]},
+    }
