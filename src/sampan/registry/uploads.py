@@ -97,11 +97,16 @@ class Uploads:
             raise RegistryError("BLOB_UPLOAD_UNKNOWN", {"upload": key}) from None
 
     @contextmanager
-    def _session(self, repository: str, key: str) -> Iterator[tuple[Session, int]]:
-        """Be the only one who works on an upload; yield what is known, and its offset."""
+    def _session(
+        self, repository: str, key: str, patience: float = 0
+    ) -> Iterator[tuple[Session, int]]:
+        """Be the only one who works on an upload; yield what is known, and its offset.
+
+        Who works on it in this process is waited for, `patience` seconds.
+        """
         with self._lock:
             session = self._sessions.setdefault(key, Session())
-        if not session.lock.acquire(blocking=False):
+        if not session.lock.acquire(timeout=patience):
             raise _taken(key)
         try:
             with self._hold(key) as got:
@@ -198,9 +203,9 @@ class Uploads:
                 offset += len(piece)
         return f"{algorithm}:{found.hexdigest()}"
 
-    def cancel(self, repository: str, key: str) -> None:
-        """End an upload and throw away what was received."""
-        with self._session(repository, key):
+    def cancel(self, repository: str, key: str, patience: float = 0) -> None:
+        """End an upload and throw away what was received; a last writer has `patience` seconds."""
+        with self._session(repository, key, patience):
             self._end(repository, key)
         self._forget(key)
 

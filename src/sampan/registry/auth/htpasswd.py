@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
 import os
 import secrets
@@ -17,17 +15,17 @@ from starlette.requests import Request
 from sampan.errors import InvalidArgument
 from sampan.registry.auth.access import Everything, Grant, Scope
 from sampan.registry.auth.basic import credentials
+from sampan.registry.auth.passwords import Passwords
 from sampan.registry.errors import RegistryError
 
 log = logging.getLogger(__name__)
 LIMIT = 16 << 20  # bytes of a file of users
-PASSWORD_LIMIT = 72  # bytes that bcrypt looks at
-REMEMBERED = 1000
+ROUNDS = 10  # 2^10 of bcrypt
 FIRST_USER = "docker"
 
 
 class Htpasswd:
-    """Checks name and password. bcrypt is slow on purpose, so who was right is remembered."""
+    """Checks name and password."""
 
     blocks = True
 
@@ -37,17 +35,14 @@ class Htpasswd:
         self._lock = threading.Lock()
         self._stamp: tuple[int, int, int] | None = None
         self._users: dict[str, bytes] = {}
-        self._key = secrets.token_bytes(32)
-        self._right: dict[bytes, bytes] = {}  # a keyed hash of name and password → the entry
-        # Nobody's password: to refuse an unknown name takes as long as a wrong password.
-        self._nobody = bcrypt.hashpw(secrets.token_hex(16).encode(), bcrypt.gensalt(10))
+        self._passwords = Passwords(ROUNDS)
         if not self._path.exists():
             self._create()
         self._read()
 
     def _create(self) -> None:
         password = secrets.token_urlsafe(24)
-        entry = bcrypt.hashpw(password.encode(), bcrypt.gensalt(10)).decode()
+        entry = bcrypt.hashpw(password.encode(), bcrypt.gensalt(ROUNDS)).decode()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="ascii") as file:
@@ -73,7 +68,6 @@ class Htpasswd:
             log.error("%s is not read anew: %s", self._path, error)
             return
         self._users, self._stamp = users, stamp
-        self._right.clear()
 
     def authorize(self, request: Request, wanted: Sequence[Scope], needed: Scope | None) -> Grant:
         given = credentials(request.headers.get("authorization", ""))
@@ -84,24 +78,10 @@ class Htpasswd:
         raise RegistryError("UNAUTHORIZED", headers={"WWW-Authenticate": self._challenge})
 
     def _is_right(self, name: str, password: str) -> bool:
-        secret = password.encode()
-        mark = hmac.digest(self._key, f"{name}\0{password}".encode(), hashlib.sha256)
         with self._lock:
             self._read()
             entry = self._users.get(name)
-            if entry is not None and self._right.get(mark) == entry:
-                return True
-        try:
-            right = bcrypt.checkpw(secret[:PASSWORD_LIMIT], entry or self._nobody)
-        except ValueError:  # an entry that bcrypt does not take, or a password with a zero byte
-            return False
-        if not right or entry is None:
-            return False
-        with self._lock:
-            if len(self._right) >= REMEMBERED:
-                self._right.clear()
-            self._right[mark] = entry
-        return True
+        return self._passwords.match(name, password, entry)
 
 
 def parse(text: str) -> dict[str, bytes]:

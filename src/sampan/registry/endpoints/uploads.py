@@ -21,6 +21,8 @@ from sampan.registry.events import Event
 from sampan.registry.receivers import Receiver
 from sampan.spec.digest import Digest
 
+# Who gives a push up closes one connection and cancels by another: the first may be seen later.
+CANCEL_SECONDS = 2.0
 PIECE = 256 << 10  # that is written at once; each upload holds two at most
 _RANGE = re.compile(r"(?:bytes[ =])?(\d{1,18})-(\d{1,18})(?:/(?:\d+|\*))?", re.ASCII)
 
@@ -130,7 +132,7 @@ async def _finish(call: Call, upload: str, digest: Digest, start: int | None) ->
 async def cancel(call: Call) -> Response:
     """Throw an upload away."""
     upload = _id(call)
-    await call.run(call.registry.uploads.cancel, call.repository, upload)
+    await call.run(call.registry.uploads.cancel, call.repository, upload, CANCEL_SECONDS)
     return empty(204, {"Docker-Upload-UUID": upload})
 
 

@@ -6,7 +6,6 @@ Commands write to it beside the service, which sees every change with the next r
 from __future__ import annotations
 
 import os
-import secrets
 import sqlite3
 import threading
 import time
@@ -19,9 +18,9 @@ from typing import Any, Self
 import bcrypt
 
 from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.registry.auth.passwords import LIMIT, Passwords
 from sampan.registry.tokens.rules import GROUP, USER, Identity, Rule, account
 
-PASSWORD_LIMIT = 72  # bytes that bcrypt looks at
 ROUNDS = 11  # 2^11 of bcrypt: a tenth of a second for each guess
 VERSION = 1
 _SCHEMA = """
@@ -66,7 +65,7 @@ class Accounts:
         own_like_folder(path)
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA foreign_keys = ON")
-        self._nobody = _hash(secrets.token_hex(16))
+        self._passwords = Passwords(ROUNDS)
         with self.change() as database:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version > VERSION:
@@ -160,14 +159,10 @@ class Accounts:
     def check(self, name: str, password: str) -> Identity | None:
         """Return who has this name and password; a wrong name takes as long as a wrong password."""
         found = self.rows("SELECT password FROM users WHERE name = ? AND NOT disabled", name)
-        hashed = found[0][0] if found else self._nobody
-        secret = password.encode()
-        try:
-            right = bcrypt.checkpw(secret[:PASSWORD_LIMIT], hashed.encode())
-        except ValueError:  # a password with a zero byte, or an imported hash that is none
+        if len(password.encode()) > LIMIT:
             return None
-        right = right and len(secret) <= PASSWORD_LIMIT and bool(found)
-        return self.identity(name) if right else None
+        entry = found[0][0].encode() if found else None
+        return self.identity(name) if self._passwords.match(name, password, entry) else None
 
     # --- groups
 
@@ -267,8 +262,8 @@ def own_like_folder(path: Path) -> None:
 
 def _hash(password: str) -> str:
     secret = password.encode()
-    if not 1 <= len(secret) <= PASSWORD_LIMIT or b"\0" in secret:
-        raise InvalidArgument(f"a password has 1 to {PASSWORD_LIMIT} bytes, none of them zero")
+    if not 1 <= len(secret) <= LIMIT or b"\0" in secret:
+        raise InvalidArgument(f"a password has 1 to {LIMIT} bytes, none of them zero")
     return bcrypt.hashpw(secret, bcrypt.gensalt(ROUNDS)).decode()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import pytest
 
@@ -169,6 +170,17 @@ def test_two_writers_on_one_upload_are_told_apart(shop: Shop) -> None:
         answer = shop.ask("PATCH", place, DATA)
         assert (answer.status, answer.code) == (409, "BLOB_UPLOAD_INVALID")
     assert shop.ask("PATCH", place, DATA).status == 202
+
+
+def test_a_cancelled_upload_waits_for_a_writer_who_is_about_to_leave(shop: Shop) -> None:
+    place = shop.begin("team/app")
+    upload = place.rpartition("/")[2]
+    writer = shop.registry.uploads.receive("team/app", upload)
+    leaving = threading.Timer(0.05, writer.close)
+    leaving.start()
+    assert shop.ask("DELETE", place).status == 204
+    leaving.join()
+    assert shop.get(place).status == 404
 
 
 def test_a_blob_of_another_repository_is_mounted(shop: Shop) -> None:
