@@ -79,6 +79,9 @@ class MemoryBucket:
     def url(self, key: str, method: str) -> str:
         return f"memory://bucket/{key}"
 
+    def sweep(self, before: float) -> None:
+        """Nothing is left."""
+
     def check(self) -> None:
         self._work()
 

@@ -45,6 +45,9 @@ class Upload:
     key: str
     headers: dict[str, str]
     parts: dict[int, bytes] = field(default_factory=dict)
+    begun: str = field(
+        default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
+    )
 
 
 class Refused(Exception):
@@ -209,12 +212,26 @@ class Handler(BaseHTTPRequestHandler):
         headers["Content-Range"] = f"bytes {first}-{last}/{len(found.content)}"
         return 206, found.content[first : last + 1], headers
 
+    def _list_uploads(self) -> tuple[int, bytes, dict[str, str]]:
+        prefix = self.query.get("prefix", "")
+        listed = "".join(
+            f"<Upload><Key>{escape(upload.key)}</Key><UploadId>{name}</UploadId>"
+            f"<Initiated>{upload.begun}</Initiated></Upload>"
+            for name, upload in self.server.oss.uploads.items()
+            if upload.key.startswith(prefix)
+        )
+        told = "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>"
+        told += f"<NextKeyMarker></NextKeyMarker><NextUploadIdMarker></NextUploadIdMarker>{listed}"
+        return 200, (told + "</ListMultipartUploadsResult>").encode(), {}
+
     def _on_bucket(self, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         oss = self.server.oss
         if self.command == "POST":
             for key in ElementTree.fromstring(body).iter("Key"):
                 oss.objects.pop(key.text or "", None)
             return 200, b"<DeleteResult></DeleteResult>", {}
+        if "uploads" in self.query:
+            return self._list_uploads()
         prefix, delimiter = self.query.get("prefix", ""), self.query.get("delimiter", "")
         after = self.query.get("continuation-token") or self.query.get("start-after", "")
         most = int(self.query.get("max-keys") or 100)

@@ -160,9 +160,15 @@ class Registry:
             part.descriptors = descriptors
 
     def purge_uploads(self, before: float, dry_run: bool = False) -> list[str]:
-        """End the uploads that were begun before a time; return their ids."""
+        """End the uploads that were begun before a time; return their ids.
+
+        So ends what a kill has left of joining their parts, which has no id.
+        """
         found = list(upload_folders(self.driver))
-        return [key for name in found for key in self.uploads.purge(name, before, dry_run)]
+        purged = [key for name in found for key in self.uploads.purge(name, before, dry_run)]
+        if not dry_run:
+            self.driver.sweep(before)
+        return purged
 
     def close(self) -> None:
         """Close everything. Nothing may be at work any more."""

@@ -8,6 +8,7 @@ needs, no collection takes anything from its repositories.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import threading
@@ -125,6 +126,14 @@ class Scrubber:
 
     def _look(self, digest: Digest, size: int, pace: _Pace) -> str:
         """Return what is wrong with a blob's content; empty if nothing is."""
+        try:
+            return self._compare(digest, size, pace)
+        except OSError as error:
+            if error.errno != errno.EBADMSG:  # the storage itself says that it is damaged
+                raise
+            return str(error.strerror)
+
+    def _compare(self, digest: Digest, size: int, pace: _Pace) -> str:
         found = hashlib.new(algorithm(digest))
         with self._driver.open(paths.blob(digest)) as content:
             if content.size != size:

@@ -166,6 +166,9 @@ class Driver(Survey, Protocol):
         Raises OSError if one is left, once all others are removed.
         """
 
+    def sweep(self, before: float) -> None:
+        """Remove what work has left that was broken off before a time, and that has no path."""
+
     def check(self) -> None:
         """Raise OSError if the storage cannot be used."""
 

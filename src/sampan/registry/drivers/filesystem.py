@@ -155,6 +155,9 @@ class FilesystemDriver:
                 gone = target
             shutil.rmtree(gone)
 
+    def sweep(self, before: float) -> None:
+        """All that is here has a path."""
+
     def check(self) -> None:
         os.stat(self.root)
 

@@ -108,6 +108,9 @@ class InMemoryDriver:
                 for name in [name for name in self._files if name.startswith(f"{path}/")]:
                     del self._files[name]
 
+    def sweep(self, before: float) -> None:
+        """Nothing outlasts what it was made for."""
+
     def check(self) -> None:
         """Memory is always there."""
 

@@ -251,6 +251,9 @@ class AzureBucket:
                 self._delegated = known, until
         return known
 
+    def sweep(self, before: float) -> None:
+        """Azure itself removes blocks that are not committed for a week."""
+
     def check(self) -> None:
         with self.calling() as container:
             container.get_container_properties()

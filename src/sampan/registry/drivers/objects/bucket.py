@@ -95,6 +95,9 @@ class Bucket(Protocol):
     def url(self, key: str, method: str) -> str:
         """Return where a client gets an object for URL_SECONDS; empty if there is no such place."""
 
+    def sweep(self, before: float) -> None:
+        """Remove what was left by joining that was broken off before a time: it costs room."""
+
     def check(self) -> None:
         """Raise OSError if the bucket cannot be used."""
 

@@ -165,6 +165,9 @@ class ObjectDriver:
         key = self.key(path)
         return [entry.key for entry in self.bucket.list(f"{key}/")] or [key]
 
+    def sweep(self, before: float) -> None:
+        self.bucket.sweep(before)
+
     def check(self) -> None:
         try:
             self.bucket.check()

@@ -190,6 +190,9 @@ class GcsBucket:
                 credentials.refresh(Request())
         return str(credentials.token)
 
+    def sweep(self, before: float) -> None:
+        """What is composed on the way lies beside the parts, and goes with them."""
+
     def check(self) -> None:
         with self._calling() as bucket:
             for _ in bucket.list_blobs(max_results=1, **_CALL):

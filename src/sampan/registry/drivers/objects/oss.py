@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from typing import BinaryIO
@@ -23,6 +24,7 @@ from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, Tol
 from sampan.registry.drivers.objects.options import KiB, MiB, Options
 from sampan.registry.drivers.objects.outbox import Sending
 
+log = logging.getLogger(__name__)
 CONNECT_SECONDS = 30
 MOST_PARTS = 10_000
 MOST_COPY = 1 << 30  # bytes that one request copies
@@ -55,7 +57,7 @@ def bucket(options: Options) -> OssBucket:
         )
     except oss2.exceptions.ClientError as error:
         raise InvalidArgument(f"{options.place}: {error.body}") from error
-    return OssBucket(opened, options.number("chunksize", 10 * MiB, 5 * MiB), extra)
+    return OssBucket(opened, options.number("chunksize", 10 * MiB, 5 * MiB), extra, root(options))
 
 
 def root(options: Options) -> str:
@@ -86,11 +88,16 @@ class OssBucket:
     least = MiB  # a tenth would do, but then there would be ten times as many parts
     together = 1000
 
-    def __init__(self, bucket: oss2.Bucket, chunk: int, extra: dict[str, str]) -> None:
+    def __init__(
+        self, bucket: oss2.Bucket, chunk: int, extra: dict[str, str], root: str = ""
+    ) -> None:
+        """`root` is what stands before every key of ours: other multipart uploads are let be."""
         self.bucket = bucket
         self.name = f"oss://{bucket.bucket_name}"
         self.chunk = chunk
         self.extra = extra
+        self.root = f"{root.strip('/')}/" if root.strip("/") else ""
+        self.live: set[str] = set()  # ids of the multipart uploads that we are at
 
     def head(self, key: str) -> Entry:
         with told():
@@ -143,6 +150,13 @@ class OssBucket:
             address: str = self.bucket.sign_url(method, key, URL_SECONDS, slash_safe=True)
         return address
 
+    def sweep(self, before: float) -> None:
+        with told():
+            for begun in oss2.MultipartUploadIterator(self.bucket, prefix=self.root):
+                if begun.initiation_date < before and begun.upload_id not in self.live:
+                    self.bucket.abort_multipart_upload(begun.key, begun.upload_id)
+                    log.info("%s: what was begun of %s is ended", self.name, begun.key)
+
     def check(self) -> None:
         with told():
             self.bucket.list_objects_v2(max_keys=1)
@@ -174,6 +188,7 @@ class OssJoin(Closing):
         with told():
             begun = bucket.bucket.init_multipart_upload(self._target, headers=bucket.extra)
         self._id = begun.upload_id
+        bucket.live.add(self._id)
         self._done += self._threads.map(self._copy, pieces)
 
     def _pieces(self) -> Iterator[tuple[int, Entry, tuple[int, int] | None]]:
@@ -208,10 +223,14 @@ class OssJoin(Closing):
             return
         with told():
             bucket.complete_multipart_upload(self._target, self._id, self._done)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._bucket.live.discard(self._id)
         self._id = ""
 
     def close(self) -> None:
         if self._id:
             with contextlib.suppress(OSError), told():
                 self._bucket.bucket.abort_multipart_upload(self._target, self._id)
-            self._id = ""
+            self._forget()

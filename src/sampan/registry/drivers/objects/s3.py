@@ -24,6 +24,7 @@ from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, Tol
 from sampan.registry.drivers.objects.options import MiB, Options
 from sampan.registry.drivers.objects.outbox import Sending
 
+log = logging.getLogger(__name__)
 LEAST_PART = 5 * MiB  # what S3 joins, but for the last part
 MOST_PARTS = 10_000
 MOST_COPY = 5 << 30  # bytes that one CopyObject copies
@@ -88,7 +89,7 @@ def bucket(options: Options) -> S3Bucket:
         options.number("multipartcopythresholdsize", 32 * MiB, 0, MOST_COPY),
     )
     chunk = options.number("chunksize", 10 * MiB, LEAST_PART, MOST_COPY)
-    return S3Bucket(*clients, name, chunk, copying, _extra(options))
+    return S3Bucket(*clients, name, chunk, copying, _extra(options), root(options))
 
 
 def _demand_region(session: Session, region: str) -> None:
@@ -191,13 +192,17 @@ class S3Bucket:
         chunk: int,
         copying: Copying,
         extra: dict[str, str],
+        root: str = "",
     ) -> None:
+        """`root` is what stands before every key of ours: other multipart uploads are let be."""
         self.client, self._signer = client, signer
         self.bucket = bucket
         self.name = f"s3://{bucket}"
         self.chunk = chunk
         self.copying = copying
         self.extra = extra
+        self.root = f"{root.strip('/')}/" if root.strip("/") else ""
+        self.live: set[str] = set()  # ids of the multipart uploads that we are at
 
     def head(self, key: str) -> Entry:
         with told():
@@ -266,6 +271,16 @@ class S3Bucket:
             )
         return address
 
+    def sweep(self, before: float) -> None:
+        with told():
+            pages = self.client.get_paginator("list_multipart_uploads")
+            for page in pages.paginate(Bucket=self.bucket, Prefix=self.root):
+                for begun in page.get("Uploads", ()):
+                    at = {"Key": begun["Key"], "UploadId": begun["UploadId"]}
+                    if begun["Initiated"].timestamp() < before and at["UploadId"] not in self.live:
+                        self.client.abort_multipart_upload(Bucket=self.bucket, **at)
+                        log.info("%s: what was begun of %s is ended", self.name, at["Key"])
+
     def check(self) -> None:
         with told():
             self.client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
@@ -306,6 +321,7 @@ class S3Join(Closing):
         with told():
             begun = self._bucket.client.create_multipart_upload(**self._at, **self._bucket.extra)
         self._id = begun["UploadId"]
+        self._bucket.live.add(self._id)
         for group in _by(pieces, self._bucket.copying.concurrency):
             self._done += self._threads.map(self._copy, group)
 
@@ -342,13 +358,17 @@ class S3Join(Closing):
             client.complete_multipart_upload(
                 **self._at, UploadId=self._id, MultipartUpload={"Parts": self._done}
             )
+        self._forget()
+
+    def _forget(self) -> None:
+        self._bucket.live.discard(self._id)
         self._id = ""
 
     def close(self) -> None:
         if self._id:
             with contextlib.suppress(OSError), told():
                 self._bucket.client.abort_multipart_upload(**self._at, UploadId=self._id)
-            self._id = ""
+            self._forget()
 
 
 def _by(items: list[Any], count: int) -> Iterator[list[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +40,8 @@ class Streams:
     def get(self, url: str, headers: Mapping[str, str], offset: int, size: int) -> Body:
         """Begin to read so many bytes from an offset on.
 
-        Raises FileNotFoundError; PermissionError for 401; OSError.
+        Raises FileNotFoundError; PermissionError for 401; OSError, with EBADMSG for what is
+        damaged as the storage itself says.
         """
         wanted = {**headers, "Range": f"bytes={offset}-{offset + size - 1}"}
         try:
@@ -51,8 +53,12 @@ class Streams:
         answer.close()
         if answer.status_code == 404:
             raise FileNotFoundError(2, "No such object")
-        kind = PermissionError if answer.status_code == 401 else OSError
-        raise kind(f"{self._kind}: {answer.status_code} {answer.reason}")
+        told = f"{self._kind}: {answer.status_code} {answer.reason}"
+        if answer.status_code == 401:
+            raise PermissionError(errno.EACCES, told)
+        if answer.status_code == 409:  # of Swift, for a large object whose segments have changed
+            raise OSError(errno.EBADMSG, f"{told}: it is not what it was")
+        raise OSError(told)
 
     def close(self) -> None:
         self._session.close()

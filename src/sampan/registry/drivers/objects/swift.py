@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import secrets
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import Executor
 from typing import Any, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
@@ -21,18 +22,18 @@ from swiftclient import Connection
 from swiftclient.exceptions import ClientException
 from swiftclient.utils import generate_temp_url
 
-from sampan.registry.drivers.driver import Closing, Move, Writer
+from sampan.registry.drivers.driver import Move, Writer
 from sampan.registry.drivers.objects import swift_login
 from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, reason
 from sampan.registry.drivers.objects.options import MiB, Options
 from sampan.registry.drivers.objects.outbox import Sending
 from sampan.registry.drivers.objects.streams import Streams
+from sampan.registry.drivers.objects.swift_join import SwiftJoin, sweep
 
 TRIES = 2  # after the first
 SECONDS = 30
-MOST_SEGMENTS = 1000  # of a large object, unless the operator allows more
 PAGE = 10_000
-LARGE = "/data"  # how the keys of objects end that may be large
+LARGE = re.compile("/data$|/quarantine/")  # keys of objects that may be large
 TEMP_URL_KEY = "x-container-meta-temp-url-key"
 
 
@@ -157,7 +158,7 @@ class SwiftBucket:
     def list(self, prefix: str) -> Iterator[Entry]:
         for found in self._pages(prefix, ""):
             key, size = found["name"], found["bytes"]
-            if size == 0 and key.endswith(LARGE):  # perhaps it has segments
+            if size == 0 and LARGE.search(key):  # perhaps it has segments
                 with contextlib.suppress(FileNotFoundError):
                     yield self.head(key)
             else:
@@ -185,12 +186,49 @@ class SwiftBucket:
         for key in keys:
             with contextlib.suppress(FileNotFoundError), self.calling() as swift:
                 query = None
-                if key.endswith(LARGE):
+                if LARGE.search(key):
                     found = swift.head_object(self.container, key)
                     if found.get("x-static-large-object", "").lower() == "true":
                         query = "multipart-manifest=delete"
                     self._delete_dynamic(found.get("x-object-manifest", ""))
                 swift.delete_object(self.container, key, query_string=query)
+
+    def large(self, key: str) -> Sequence[str]:
+        """Return the keys of the segments that an object consists of; none if it is a plain one."""
+        if not LARGE.search(key):
+            return []
+        with contextlib.suppress(FileNotFoundError), self.calling() as swift:
+            found = swift.head_object(self.container, key)
+            if found.get("x-static-large-object", "").lower() == "true":
+                query = "multipart-manifest=get"
+                listed = json.loads(swift.get_object(self.container, key, query_string=query)[1])
+                return [str(part["name"]).split("/", 2)[2] for part in listed]
+        return []
+
+    def put_large(self, key: str, segments: Sequence[dict[str, Any]]) -> None:
+        """Make an object of segments, in place of what was there, whose segments are removed."""
+        before = self.large(key)
+        told = [{**segment, "path": f"/{self.container}/{segment['path']}"} for segment in segments]
+        with self.calling() as swift:
+            swift.put_object(
+                *(self.container, key, json.dumps(told)),
+                content_type="application/octet-stream",
+                query_string="multipart-manifest=put",
+            )
+        self._forget(before, {segment["path"] for segment in segments})
+
+    def _forget(self, segments: Sequence[str], kept: Set[str] = frozenset()) -> None:
+        """Remove segments that nothing leads to any more. Those that stay cost nothing but room."""
+        with contextlib.suppress(OSError):
+            self.delete([segment for segment in segments if segment not in kept])
+
+    def delete_plain(self, key: str) -> None:
+        """Remove an object, and leave its segments."""
+        with self.calling() as swift:
+            swift.delete_object(self.container, key)
+
+    def sweep(self, before: float) -> None:
+        sweep(self, before)
 
     def _delete_dynamic(self, manifest: str) -> None:
         """Remove the segments of an object that docker-registry has put together."""
@@ -206,6 +244,7 @@ class SwiftBucket:
     def copy(self, part: Entry, target: str) -> None:
         """Copy one object, which nobody may have changed."""
         answer: dict[str, Any] = {}
+        before = self.large(target)
         with self.calling() as swift:
             destination = f"/{quote(self.container)}/{quote(target)}"
             swift.copy_object(self.container, part.key, destination, response_dict=answer)
@@ -213,6 +252,7 @@ class SwiftBucket:
         if copied != part.etag:
             self.delete([target])
             raise OSError(f"swift: {part.key} was changed by others")
+        self._forget(before)
 
     def append(self, key: str, offset: int, sending: Sending) -> Writer | None:
         return None
@@ -267,53 +307,3 @@ class SwiftBucket:
         with self._lock:
             for connection in self._opened:
                 connection.close()
-
-
-class SwiftJoin(Closing):
-    """A copy of one object, or of the parts of one, each as a segment."""
-
-    def __init__(
-        self, bucket: SwiftBucket, parts: Sequence[Entry], target: str, threads: Executor
-    ) -> None:
-        self._bucket = bucket
-        self._parts = parts
-        self._target = target
-        self._threads = threads
-        self._segments: list[Entry] = []
-        self._made = False
-
-    def prepare(self) -> None:
-        if len(self._parts) == 1 or self._made:
-            return
-        if len(self._parts) > MOST_SEGMENTS:
-            raise OSError(f"swift: {len(self._parts)} parts are too many: set a larger chunksize")
-        place = f"{self._bucket.segments}/{secrets.token_hex(16)}"
-        for number, part in enumerate(self._parts):
-            self._segments.append(Entry(f"{place}/{number:08}", part.size, etag=part.etag))
-        work = zip(self._parts, self._segments, strict=True)
-        for _ in self._threads.map(lambda pair: self._bucket.copy(pair[0], pair[1].key), work):
-            pass
-        self._made = True
-
-    def publish(self) -> None:
-        self.prepare()
-        bucket = self._bucket
-        if not self._made:
-            bucket.copy(self._parts[0], self._target)
-            return
-        told_segments = [
-            {"path": f"/{bucket.container}/{s.key}", "etag": s.etag, "size_bytes": s.size}
-            for s in self._segments
-        ]
-        with bucket.calling() as swift:
-            swift.put_object(
-                *(bucket.container, self._target, json.dumps(told_segments)),
-                content_type="application/octet-stream",
-                query_string="multipart-manifest=put",
-            )
-        self._segments = []
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._bucket.delete([segment.key for segment in self._segments])
-        self._segments = []

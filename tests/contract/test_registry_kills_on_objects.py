@@ -1,0 +1,153 @@
+"""kill -9 before each request that a push sends to its storage, and after it has ended there.
+
+What was acknowledged is there, what is visible is whole, and nothing is left that costs room.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+
+from sampan.registry.drivers.choice import open_objects
+from sampan.registry.drivers.objects.driver import ObjectDriver
+from sampan.registry.registry import Registry
+from sampan.spec.digest import Digest
+from sampan.spec.image import MEDIA_MANIFEST
+from tests.object_storages import REMOTE, Storages
+from tests.own_registry import Shop, manifest, serving, sha
+
+pytestmark = pytest.mark.slow
+MB = 1 << 20
+CHUNKS = {"s3": 5 * MB, "gcs": MB, "swift": 5 * MB, "oss": 5 * MB}
+DONE = 42
+TURNS = 4  # tests among which the points are dealt out
+MOST = 200  # more requests than any push has
+LARGE = os.urandom(6 * MB)  # two parts
+BODY = manifest([sha(LARGE)], [LARGE])
+
+
+@pytest.fixture(scope="module", params=REMOTE)
+def place(request: pytest.FixtureRequest, storages: Storages) -> tuple[str, dict[str, Any]]:
+    kind = str(request.param)
+    more: dict[str, Any] = {"chunksize": CHUNKS[kind]} if kind in CHUNKS else {}
+    if kind == "s3":
+        more["multipartcopythresholdsize"] = 0
+    return kind, {**storages.place(kind), **more}
+
+
+def push(registry: Registry, acknowledge: Callable[[bytes], object]) -> None:
+    for blob in (LARGE, b"{}"):
+        key = registry.uploads.start("a")
+        receiver = registry.uploads.receive("a", key)
+        for start in range(0, len(blob), MB):
+            receiver.write(blob[start : start + MB])
+        registry.uploads.finish("a", key, Digest(sha(blob)), receiver)
+        acknowledge(b"b")
+    registry.manifests.put("a", "1", MEDIA_MANIFEST, BODY)
+    acknowledge(b"m")
+
+
+def live(
+    place: tuple[str, dict[str, Any]], state: Path, point: int, after: bool
+) -> tuple[int, bool]:
+    """Push in a process that is killed at a request; return what it acknowledged, and whether
+    it came to its end before."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            with Registry.on_objects(open_objects(*place), state) as registry:
+                _count_requests(point, after)
+                push(registry, lambda word: os.write(writer, word))
+                os._exit(DONE)
+        finally:
+            os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as told:
+        acknowledged = told.read()
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return len(acknowledged), False
+    assert os.WEXITSTATUS(status) == DONE
+    return len(acknowledged), True
+
+
+def _count_requests(point: int, after: bool) -> None:
+    """Kill this process at a request: all libraries send theirs by urllib3."""
+    numbers = itertools.count()
+    send: Callable[..., Any] = urllib3.HTTPConnectionPool.urlopen
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        last = next(numbers) == point
+        if last and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        answer = send(*arguments, **options)
+        if last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+
+    urllib3.HTTPConnectionPool.urlopen = counted  # type: ignore[method-assign]
+
+
+def left(shop: Shop, kind: str) -> list[str]:
+    """Return all that is in the storage, but for notes of registries."""
+    driver = shop.registry.driver
+    assert isinstance(driver, ObjectDriver)
+    bucket: Any = driver.bucket
+    found = [entry.key for entry in bucket.list("")]
+    if kind == "s3":
+        uploads = bucket.client.list_multipart_uploads(Bucket=bucket.bucket).get("Uploads", ())
+        found += [f"upload of {upload['Key']}" for upload in uploads]
+    if kind == "oss":
+        found += [f"upload of {u.key}" for u in bucket.bucket.list_multipart_uploads().upload_list]
+    return [key for key in found if "/registries/" not in key]
+
+
+def examine(shop: Shop, kind: str, acknowledged: int) -> None:
+    """See what a push has left, push once more, remove all of it, and see that it is gone."""
+    registry = shop.registry
+    for blob in (LARGE, b"{}")[:acknowledged]:
+        assert shop.get(f"/v2/a/blobs/{sha(blob)}").body == blob
+    answer = shop.get("/v2/a/manifests/1")
+    assert answer.status == 200 or acknowledged < 3
+    if answer.status == 200:
+        assert answer.body == BODY
+        assert shop.get(f"/v2/a/blobs/{sha(LARGE)}").body == LARGE
+    registry.purge_uploads(time.time() + 60)
+    assert [key for key in left(shop, kind) if "upload" in key or "joining" in key] == []
+    push(registry, lambda word: None)
+    assert shop.get(f"/v2/a/blobs/{sha(LARGE)}").body == LARGE
+    shop.ask("DELETE", f"/v2/a/manifests/{sha(BODY)}")
+    registry.collector.collect(-1)
+    registry.purge_uploads(time.time() + 60)
+    assert left(shop, kind) == []
+
+
+@pytest.mark.parametrize("turn", range(TURNS))
+def test_a_kill_at_any_request_loses_nothing_and_leaves_nothing(
+    place: tuple[str, dict[str, Any]], tmp_path: Path, turn: int
+) -> None:
+    points = 0
+    for point in range(turn, MOST, TURNS):
+        state = tmp_path / str(point)
+        state.mkdir()
+        acknowledged, ended = live(place, state, point, after=point % 2 == 1)
+        with (
+            Registry.on_objects(open_objects(*place), state) as registry,
+            serving(registry) as shop,
+        ):
+            examine(shop, place[0], acknowledged)
+        if ended:
+            assert acknowledged == 3
+            break
+        points += 1
+    assert points > 1
