@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
@@ -141,6 +142,19 @@ def test_a_removed_volume_is_gone_at_once_and_its_files_soon(
     assert keeper.volumes() == []
     assert len(os.listdir(place / "volumes/.trash")) == 1
     keeper.collect_volumes()
+    assert os.listdir(place / "volumes/.trash") == []
+
+
+def test_several_may_collect_at_once(keeper: VolumeKeeper, place: Path) -> None:
+    for number in range(4):
+        keeper.make_volume(f"data{number}")
+        for folder in range(40):
+            (data(place, f"data{number}") / f"{folder}/below").mkdir(parents=True)
+            (data(place, f"data{number}") / f"{folder}/below/file").touch()
+        keeper.remove_volume(f"data{number}")
+    with ThreadPoolExecutor(4) as threads:
+        done = list(threads.map(lambda _: keeper.collect_volumes(), range(4)))
+    assert done == [None] * 4
     assert os.listdir(place / "volumes/.trash") == []
 
 
