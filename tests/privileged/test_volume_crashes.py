@@ -129,7 +129,7 @@ class Engine:
     def check(self) -> None:
         """Compare database, disk and container after one more start."""
         world = self.live(self.nothing)
-        names = set(world.volumes._rows)
+        names = set(world.volumes.store.rows)
         folders = {it for it in os.listdir(self.place / "volumes") if it != ".trash"}
         assert names == folders
         trash = self.place / "volumes/.trash"

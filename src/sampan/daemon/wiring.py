@@ -169,7 +169,7 @@ def _inventory(engine: Engine) -> Inventory:
         containers=all_containers,
         images=all_images,
         volumes=engine.volumes.usage,
-        volume_drivers=lambda: blocking(engine.volumes.drivers.names),
+        volume_drivers=lambda: blocking(engine.volumes.driver_names),
         layers_size=engine.images.layers_size,
         disk=disk,
         storage=lambda: engine.storage.info,

@@ -47,7 +47,8 @@ from sampan.engine.volumes.container_mounts import ContainerMounts
 from sampan.engine.volumes.database import VolumeDatabase
 from sampan.engine.volumes.drivers import Drivers
 from sampan.engine.volumes.single_files import SingleFiles
-from sampan.engine.volumes.volumes import Volumes, VolumeUse
+from sampan.engine.volumes.store import VolumeUse
+from sampan.engine.volumes.volumes import Volumes
 from sampan.errors import InvalidArgument, NotFound
 from sampan.network.plumber import Plumber
 from sampan.runtime.spawner import Spawner

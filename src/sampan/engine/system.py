@@ -91,7 +91,7 @@ class Inventory:
     containers: Callable[[], Awaitable[list[Any]]]  # summaries of all, with sizes
     images: Callable[[], Awaitable[list[ImageSummary]]]  # with shared sizes
     volumes: Callable[[], Awaitable[Sequence[Volume]]]  # with sizes and references
-    volume_drivers: Callable[[], Awaitable[list[str]]]
+    volume_drivers: Callable[[], Awaitable[Sequence[str]]]
     layers_size: Callable[[], int]
     disk: Callable[[], Awaitable[list[StorageItem]]]  # what every byte on the disk belongs to
     storage: Callable[[], DriverInfo]
@@ -127,7 +127,7 @@ class System:
             driver=self.inventory.storage().name,
             driver_status=[list(row) for row in self.inventory.storage().status],
             plugins=PluginsInfo(
-                volume=await self.inventory.volume_drivers(),
+                volume=list(await self.inventory.volume_drivers()),
                 network=["bridge", "host", "ipvlan", "macvlan", "null"],
                 log=["json-file", "local", "none"],
             ),

@@ -19,8 +19,9 @@ from sampan.engine.images.images import Images
 from sampan.engine.oci import mounts as oci_mounts
 from sampan.engine.oci.mounts import Point
 from sampan.engine.volumes.database import VolumeRow
+from sampan.engine.volumes.obtaining import Obtained, Wanted
 from sampan.engine.volumes.single_files import SingleFiles
-from sampan.engine.volumes.volumes import Obtained, Volumes, Wanted
+from sampan.engine.volumes.volumes import Volumes
 from sampan.errors import NotFound, SampanError
 from sampan.rpc import Fd
 from sampan.runtime.spawner import Source
@@ -72,7 +73,8 @@ class ContainerMounts:
         files: SingleFiles,
         record_of: Callable[[str], Record],
     ) -> None:
-        self._volumes, self._images = volumes, images
+        self._store, self._obtaining = volumes.store, volumes.obtaining
+        self._removal, self._images = volumes.removal, images
         self._mounter, self._keeper = mounter, keeper
         self._record_of, self.files = record_of, files
         self._users: dict[str, set[str]] = {}  # who has a volume mounted, by its name
@@ -98,7 +100,7 @@ class ContainerMounts:
             for point in points:
                 await self._add(claim, point, rows)
         except BaseException:
-            await self._volumes.abandon(found)
+            await self._obtaining.abandon(found)
             raise
         claim.obtained = found
         record.mounts, record.specs = claim.mounts, claim.specs
@@ -117,7 +119,7 @@ class ContainerMounts:
             for point in points
             if point.kind == "volume"
         ]
-        return await self._volumes.obtain(wanted)
+        return await self._obtaining.obtain(wanted)
 
     async def _add(self, claim: Claim, point: Point, rows: Iterator[VolumeRow]) -> None:
         claim.mounts = [it for it in claim.mounts if it.destination != point.destination]
@@ -136,9 +138,9 @@ class ContainerMounts:
         elif point.kind == "volume":
             row = next(rows)
             mount.name, mount.driver = row.name, row.driver
-            mount.source = self._volumes.paths.get(row.name, "")  # of a plug-in's, if it has said
+            mount.source = self._store.paths.get(row.name, "")  # of a plug-in's, if it has said
             if row.driver == LOCAL:
-                mount.source = self._volumes.drivers.local.path(row.name)
+                mount.source = self._store.drivers.local.path(row.name)
             if row.driver == LOCAL and not point.from_config:
                 mount.mode = mount.mode or _DEFAULT_MODE
             self._note_fill(claim, point, row)
@@ -187,11 +189,11 @@ class ContainerMounts:
 
     def settle(self, claim: Claim) -> None:
         """Let go of what a claim held: the container is there, and its record holds it now."""
-        self._volumes.release(claim.obtained.rows)
+        self._store.release(claim.obtained.rows)
 
     async def abandon(self, claim: Claim) -> None:
         """Take back a claim: volumes that were made for it go."""
-        await self._volumes.abandon(claim.obtained)
+        await self._obtaining.abandon(claim.obtained)
 
     # --- running -----------------------------------------------------------------------------
 
@@ -225,17 +227,17 @@ class ContainerMounts:
     async def _mount_volume(
         self, record: Record, point: MountPoint, spec: Mount, user: str, ready: Ready
     ) -> None:
-        row = self._volumes.row(str(point.name))
+        row = self._store.row(str(point.name))
         key = user or record.id
-        async with self._volumes.lock(row.name):
+        async with self._store.lock(row.name):
             if key not in self._users.get(row.name, ()):
                 if row.driver != LOCAL or is_mounted(row.options or {}):
-                    driver = await self._volumes.driver(row)
+                    driver = await self._store.driver(row)
                     made = await in_own_thread(driver.mount, row.name, row.options or {}, key)
-                    self._volumes.paths[row.name] = made.source
+                    self._store.paths[row.name] = made.source
                 self._users.setdefault(row.name, set()).add(key)
             if row.driver != LOCAL:
-                point.source = self._volumes.paths.get(row.name, "")
+                point.source = self._store.paths.get(row.name, "")
         if row.driver != LOCAL or has_foreign_ids(row.options or {}):
             ready.foreign_ids.add(point.destination)
         subpath = spec.volume_options.subpath if spec.volume_options else ""
@@ -252,13 +254,13 @@ class ContainerMounts:
                 "read/write": str(point.rw).lower(),
                 "propagation": point.propagation,
             }
-            self._volumes.emit("mount", row.name, attributes)
+            self._store.emit("mount", row.name, attributes)
 
     async def unmount(self, record: Record, user: str = "") -> None:
         """Let go of the volumes of a container that has ended. Emits `unmount`."""
         key = user or record.id
         for name in dict.fromkeys(str(it.name) for it in record.mounts if it.type == "volume"):
-            async with self._volumes.lock(name):
+            async with self._store.lock(name):
                 users = self._users.get(name)
                 if users is None or key not in users:
                     continue
@@ -266,16 +268,16 @@ class ContainerMounts:
                 if not users:
                     del self._users[name]
                 with suppress(NotFound):
-                    await self._unmount_volume(self._volumes.row(name), key, last=not users)
+                    await self._unmount_volume(self._store.row(name), key, last=not users)
             if not user:
                 driver = next(it.driver for it in record.mounts if it.name == name)
-                self._volumes.emit("unmount", name, {"driver": str(driver), "container": record.id})
+                self._store.emit("unmount", name, {"driver": str(driver), "container": record.id})
 
     async def _unmount_volume(self, row: VolumeRow, key: str, *, last: bool) -> None:
         if row.driver == LOCAL and not is_mounted(row.options or {}):
             return
         try:
-            driver = await self._volumes.driver(row)
+            driver = await self._store.driver(row)
             await in_own_thread(driver.unmount, row.name, row.options or {}, key, last=last)
         except SampanError as error:
             log.warning("volume %s stays mounted: %s", row.name, error)
@@ -292,7 +294,7 @@ class ContainerMounts:
     async def forget(self, record: Record) -> None:
         """Note that a container is about to be removed: what was made with it may stay."""
         if any(point.type == "volume" for point in record.mounts):
-            await self._volumes.outlive(record.id)
+            await self._obtaining.outlive(record.id)
 
     async def remove_anonymous(self, record: Record) -> None:
         """Remove the volumes that a container has without having named them, after it is gone."""
@@ -303,7 +305,7 @@ class ContainerMounts:
             and not record.specs.get(point.destination, Mount(source="named")).source
         ]
         if names:
-            await self._volumes.remove_anonymous(dict.fromkeys(names))
+            await self._removal.remove_anonymous(dict.fromkeys(names))
 
 
 def point_driver(spec: Mount) -> DriverConfig:

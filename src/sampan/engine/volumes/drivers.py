@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -14,6 +15,17 @@ from sampan.volumes.local import LOCAL, LocalDriver
 from sampan.volumes.plugin import PluginDriver
 
 _DIAL_SECONDS: Final = 10.0
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Put before an error of a driver what was being done, as Docker does."""
+    try:
+        yield
+    except SampanError as error:
+        if str(error).startswith(what):
+            raise
+        raise type(error)(f"{what}: {error}") from error
 
 
 class Drivers:

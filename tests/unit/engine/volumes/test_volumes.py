@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 
 from sampan.engine.containers.container import Record
-from sampan.engine.volumes.volumes import Wanted
+from sampan.engine.volumes.obtaining import Wanted
 from sampan.errors import Conflict, InvalidArgument, NoSpace, NotFound, Unavailable
 from sampan.spec.docker.config import Config, HostConfig
 from sampan.spec.docker.containers import MountPoint
@@ -149,12 +149,12 @@ def test_what_a_container_that_is_being_made_needs_stays() -> None:
     world = World()
 
     async def work() -> None:
-        obtained = await world.volumes.obtain([Wanted(name="data", made_for="c1")])
+        obtained = await world.volumes.obtaining.obtain([Wanted(name="data", made_for="c1")])
         with pytest.raises(Conflict, match=r"volume is in use - \[\]"):
             await world.volumes.remove("data")
         await world.volumes.prune({"all": ["true"]})
-        assert world.volumes.row("data")
-        world.volumes.release(obtained.rows)
+        assert world.volumes.store.row("data")
+        world.volumes.store.release(obtained.rows)
         await world.volumes.remove("data")
 
     run(world, work)
@@ -263,7 +263,7 @@ def test_volumes_outlast_the_engine() -> None:
 def test_what_was_made_for_a_container_that_never_came_to_be_goes() -> None:
     world = World()
     wanted = [Wanted(made_for="lost"), Wanted(name="data", made_for="c1")]
-    run(world, lambda: world.volumes.obtain(wanted))
+    run(world, lambda: world.volumes.obtaining.obtain(wanted))
     world.renew()
     world.records["c1"] = container("data")
     assert [each.name for each in run(world, lambda: world.volumes.list({})).volumes] == ["data"]
@@ -274,8 +274,8 @@ def test_what_was_made_for_a_container_may_outlive_it() -> None:
     world = World()
 
     async def work() -> None:
-        await world.volumes.obtain([Wanted(name="data", made_for="c1")])
-        await world.volumes.outlive("c1")
+        await world.volumes.obtaining.obtain([Wanted(name="data", made_for="c1")])
+        await world.volumes.obtaining.outlive("c1")
 
     run(world, work)
     world.renew()
