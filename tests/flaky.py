@@ -1,7 +1,8 @@
 """A way to a server that can be bad: it breaks, refuses, lies about lengths, or leads nowhere.
 
 with flaky(port) as way:
-    way.mood = Mood("cut", after=1000)      # every answer ends after so many bytes
+    way.become("cut", after=1000)      # every answer ends after so many bytes
+    way.become("refuse", status=429)   # every request gets this answer
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 HOST = "127.0.0.1"
-ERROR = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+REFUSAL = (
+    "HTTP/1.1 {} Refused\r\nContent-Length: 0\r\nRetry-After: 3600\r\nConnection: close\r\n\r\n"
+)
 
 
 @dataclass
 class Mood:
     """What happens to connections. `left` is how many it happens to; all, if it is negative."""
 
-    kind: str = "good"  # good, away, error, cut
-    after: int = 0  # bytes of an answer, when it is cut
+    kind: str = "good"  # good, away, hang, refuse, cut, vanish
+    after: int = 0  # bytes of an answer that is cut, or of a connection's requests
     left: int = -1
+    status: int = 500  # of refusals
 
 
 @dataclass
@@ -60,10 +64,12 @@ class Way:
         with client, contextlib.suppress(OSError):
             if mood.kind == "away":
                 return
-            if mood.kind == "error":
+            if mood.kind in ("hang", "refuse"):
+                self._open.add(client)
                 client.recv(65536)
-                client.sendall(ERROR)
-                client.shutdown(socket.SHUT_WR)
+                if mood.kind == "refuse":
+                    client.sendall(REFUSAL.format(mood.status).encode())
+                    client.shutdown(socket.SHUT_WR)
                 while client.recv(65536):
                     pass
                 return
@@ -72,11 +78,20 @@ class Way:
                 back = threading.Thread(target=self._answer, args=(server, client, mood))
                 back.start()
                 with contextlib.suppress(OSError):
-                    while piece := client.recv(65536):
-                        server.sendall(piece)
-                    server.shutdown(socket.SHUT_WR)
+                    self._ask(client, server, mood)
                 back.join()
                 self._open -= {client, server}
+
+    def _ask(self, client: socket.socket, server: socket.socket, mood: Mood) -> None:
+        sent = 0
+        while piece := client.recv(65536):
+            sent += len(piece)
+            if mood.kind == "vanish" and sent > mood.after:
+                for sock in (client, server):
+                    sock.shutdown(socket.SHUT_RDWR)
+                return
+            server.sendall(piece)
+        server.shutdown(socket.SHUT_WR)
 
     def _answer(self, server: socket.socket, client: socket.socket, mood: Mood) -> None:
         left = mood.after
@@ -97,9 +112,9 @@ class Way:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
-    def become(self, kind: str, after: int = 0, left: int = -1) -> None:
+    def become(self, kind: str, after: int = 0, left: int = -1, status: int = 500) -> None:
         """Change, for new connections, and break the old ones."""
-        self.mood = Mood(kind, after, left)
+        self.mood = Mood(kind, after, left, status)
         self.forget()
 
 

@@ -44,7 +44,7 @@ def shop(way: Way, options: dict[str, Any], tmp_path: Path) -> Iterator[Shop]:
         yield found
 
 
-@pytest.mark.parametrize("mood", ["away", "error"])
+@pytest.mark.parametrize("mood", ["away", "refuse"])
 def test_a_storage_that_is_away_is_told_and_comes_back(shop: Shop, way: Way, mood: str) -> None:
     image = shop.push("team/app", "1")
     place = shop.begin("team/app")

@@ -36,6 +36,7 @@ from sampan.registry.drivers.objects.streams import Streams
 KINDS = ("shared_key", "client_secret", "default_credentials")
 SECONDS = 30
 TRIES = 2  # after the first
+BACKOFF = 1
 SCOPE = "https://storage.azure.com/.default"  # of a directory's token
 ONCE = 64 * MiB  # bytes that one request stores
 
@@ -56,6 +57,8 @@ def bucket(options: Options) -> AzureBucket:
         connection_timeout=SECONDS,
         read_timeout=SECONDS,
         retry_total=TRIES,
+        initial_backoff=BACKOFF,  # seconds; as it is, it would be 15, while a client waits
+        increment_base=BACKOFF,
         max_single_put_size=ONCE,
     )
     patience = Patience(

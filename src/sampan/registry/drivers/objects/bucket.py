@@ -110,6 +110,10 @@ def reason(error: BaseException) -> str:
     if "ConnectionPool(" in text:  # requests tells host, port and address; its cause is enough
         named = re.findall(r"\b\w+(?:Error|Timeout)\b", text)
         text = f"cannot be reached: {named[-1] if named else type(error).__name__}"
+    if broken := re.match(
+        r"\('Connection aborted\.', (\w+)\(", text
+    ):  # a tuple, as requests has it
+        text = f"the connection broke: {broken[1]}"
     return _ADDRESS.sub("", _HOST.sub("", text))[:REASON]
 
 

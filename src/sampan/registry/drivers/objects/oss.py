@@ -77,7 +77,8 @@ def told() -> Iterator[None]:
     except oss2.exceptions.RequestError as error:
         raise OSError(f"oss: {reason(error.exception)}") from error
     except oss2.exceptions.OssError as error:
-        raise OSError(f"oss: {error.code}: {error.message}") from error
+        code = error.code or f"status {error.status}"  # what stands between us says no code
+        raise OSError(f"oss: {code}: {error.message}".rstrip(": ")) from error
     except requests.RequestException as error:
         raise OSError(f"oss: {reason(error)}") from error
 

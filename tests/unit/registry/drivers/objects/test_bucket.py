@@ -22,6 +22,10 @@ from sampan.registry.drivers.objects.bucket import groups, reason
             " (Caused by NewConnectionError('<x at 0x1>: [Errno 111] Connection refused'))",
             "cannot be reached: NewConnectionError",
         ),
+        (
+            "('Connection aborted.', ConnectionResetError(104, 'Connection reset by peer'))",
+            "the connection broke: ConnectionResetError",
+        ),
         ("ConnectionPool(host='x')", "cannot be reached: OSError"),
         ("Unauthorised. Check username/id and password\nmore", "Unauthorised. Check username/id"),
         ("GET https://h/b/o?alt=json: Service Unavailable", "GET Service Unavailable"),

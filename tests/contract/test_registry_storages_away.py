@@ -1,0 +1,164 @@
+"""Each storage on bad days: it refuses, hangs, has enough of us, breaks off, forgets who we are.
+
+Every request is answered with a reason, what was acknowledged is there afterwards, nothing else is
+to be seen, and all goes on by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from google.cloud.storage.retry import DEFAULT_RETRY
+
+from sampan.registry.drivers.choice import open_objects
+from sampan.registry.drivers.objects import azure, gcs, oss, s3, swift
+from sampan.registry.drivers.objects.driver import ObjectDriver
+from sampan.registry.registry import Registry
+from tests import stores
+from tests.flaky import Way, flaky
+from tests.object_storages import REMOTE, Storages
+from tests.own_registry import Answer, Shop, serving, sha
+
+pytestmark = pytest.mark.slow
+MB = 1 << 20
+CHUNKS = {"s3": 5 * MB, "gcs": MB, "swift": MB, "oss": 5 * MB}
+ADDRESSES = {"s3": "regionendpoint", "azure": "serviceurl", "swift": "authurl", "oss": "endpoint"}
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Storages get a second where they have half a minute."""
+    for name in ("CONNECT_SECONDS", "READ_SECONDS"):
+        monkeypatch.setattr(s3, name, 1)
+    monkeypatch.setattr(s3, "TRIES", 2)
+    for module in (azure, swift):
+        monkeypatch.setattr(module, "SECONDS", 1)
+        monkeypatch.setattr(module, "TRIES", 1)
+    monkeypatch.setattr(gcs, "SECONDS", 1.0)
+    call = {"timeout": 1.0, "retry": DEFAULT_RETRY.with_timeout(1.0)}
+    monkeypatch.setattr(gcs, "_CALL", call)
+    monkeypatch.setattr(oss, "CONNECT_SECONDS", 1)
+
+
+@pytest.fixture(params=REMOTE)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def way(kind: str, storages: Storages) -> Iterator[Way]:
+    options = storages.options(kind)
+    address = options[ADDRESSES[kind]] if kind in ADDRESSES else os.environ[stores.EMULATOR]
+    port = urlsplit(address).port
+    assert port
+    with flaky(port) as found:
+        yield found
+
+
+@pytest.fixture
+def shop(
+    kind: str, way: Way, storages: Storages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Shop]:
+    """A registry that reaches its storage by the flaky way."""
+    options = {**storages.place(kind), "chunksize": CHUNKS.get(kind, 0)}
+    if kind == "azure":
+        del options["chunksize"]
+    if kind in ADDRESSES:
+        direct = urlsplit(options[ADDRESSES[kind]])
+        options[ADDRESSES[kind]] = direct._replace(netloc=f"127.0.0.1:{way.port}").geturl()
+    else:
+        monkeypatch.setenv(stores.EMULATOR, f"http://127.0.0.1:{way.port}")
+    driver = open_objects(kind, options)
+    with Registry.on_objects(driver, tmp_path) as registry, serving(registry) as found:
+        yield found
+
+
+def refused(answer: Answer, kind: str) -> None:
+    assert (answer.status, answer.code) == (503, "UNAVAILABLE"), answer
+    message = answer.json["errors"][0]["message"]
+    assert re.search(rf"{kind}: \w", message)
+    assert "127.0.0.1" not in message
+
+
+MOODS: dict[str, dict[str, Any]] = {
+    "away": {"kind": "away"},
+    "hang": {"kind": "hang"},
+    **{str(n): {"kind": "refuse", "status": n} for n in (401, 403, 429, 500, 503)},
+}
+
+
+@pytest.mark.parametrize("mood", MOODS)
+def test_each_request_is_told_why_and_all_goes_on_by_itself(
+    shop: Shop, way: Way, kind: str, mood: str
+) -> None:
+    image = shop.push("team/app", "1")
+    place = shop.begin("team/app")
+    assert shop.ask("PATCH", place, b"before").status == 202
+    way.become(**MOODS[mood])
+    for method, url, body in (
+        ("GET", f"/v2/team/app/blobs/{sha(b'layer')}", b""),
+        ("GET", "/v2/team/app/manifests/1", b""),
+        ("POST", "/v2/team/app/blobs/uploads/", b""),
+        ("PATCH", place, b"lost"),
+        ("PUT", f"{place}?digest={sha(b'before')}", b""),
+        ("DELETE", f"/v2/team/app/manifests/{image}", b""),
+    ):
+        refused(shop.ask(method, url, body), kind)
+    assert shop.tags("team/app") == ["1"]  # the rows know it
+    way.become("good")
+    assert shop.get("/v2/team/app/manifests/1").header("docker-content-digest") == image
+    assert shop.get(f"/v2/team/app/blobs/{sha(b'layer')}").body == b"layer"
+    assert shop.get(place).header("range") == "0-5"
+    assert shop.ask("PATCH", place, b" and after").status == 202
+    blob = b"before and after"
+    assert shop.ask("PUT", f"{place}?digest={sha(blob)}").status == 201
+    assert shop.get(f"/v2/team/app/blobs/{sha(blob)}").body == blob
+
+
+@pytest.mark.parametrize("mood", ["vanish", "hang", "503"])
+def test_a_storage_that_goes_amid_parts_costs_what_was_not_acknowledged(
+    shop: Shop, way: Way, kind: str, mood: str
+) -> None:
+    blob = os.urandom(13 * MB)
+    place = shop.begin("team/app")
+    assert shop.ask("PATCH", place, blob[: 6 * MB]).status == 202
+    way.become("vanish", after=300_000) if mood == "vanish" else way.become(**MOODS[mood])
+    pieces = [blob[n : n + MB] for n in range(6 * MB, 13 * MB, MB)]
+    refused(shop.ask("PATCH", place, pieces), kind)
+    assert shop.ask("GET", f"/v2/team/app/blobs/{sha(blob)}").status == 404
+    way.become("good")
+    answer = shop.get(place)
+    assert answer.status == 204
+    offset = int(answer.header("range").partition("-")[2]) + 1
+    assert 6 * MB <= offset <= 13 * MB
+    rest = [blob[n : min(n + MB, 13 * MB)] for n in range(offset, 13 * MB, MB)]
+    assert shop.ask("PATCH", place, rest or b"").status == 202
+    assert shop.ask("PUT", f"{place}?digest={sha(blob)}").status == 201
+    assert shop.get(f"/v2/team/app/blobs/{sha(blob)}").body == blob
+    shop.ask("DELETE", f"/v2/team/app/blobs/{sha(blob)}")
+    shop.registry.collector.collect(-1)
+    shop.registry.purge_uploads(time.time() + 60)
+    driver = shop.registry.driver
+    assert isinstance(driver, ObjectDriver)
+    left = [entry.key for entry in driver.bucket.list(driver.key(""))]
+    assert [key for key in left if "/registries/" not in key] == []
+
+
+def test_a_body_that_breaks_off_is_fetched_on_from_there(shop: Shop, way: Way) -> None:
+    blob = os.urandom(3 * MB)
+    shop.push_blob("team/app", blob)
+    digits = sha(blob).partition(":")[2]
+    path = f"docker/registry/v2/blobs/sha256/{digits[:2]}/{digits}/data"
+    with shop.registry.driver.open(path) as content:
+        way.become("cut", after=MB, left=2)
+        found = bytearray()
+        while piece := content.read(len(found), 65536):
+            found += piece
+    assert found == blob
