@@ -17,6 +17,7 @@ from sampan.registry.configuration.document import Checked, load
 from sampan.registry.configuration.nodes import seconds, size
 from sampan.registry.quotas import in_words
 from sampan.registryd import control, descriptors, governing, settings, token_settings, web
+from sampan.registryd.reporting import services
 from sampan.registryd.serve import configure_logs
 from sampan.registryd.serve import serve as serve_registry
 from sampan.registryd.upkeep import Line, Upkeep
@@ -63,6 +64,7 @@ def verify(options: argparse.Namespace, path: Path) -> int:
             settings.try_storage(checked)
             descriptors.look(checked)
             web.look(checked)
+            services.look(checked)
             governing.retaining(checked)
             governing.shared(checked)
             governing.scrubbing(checked)

@@ -39,6 +39,7 @@ from sampan.registryd import (
     token_settings,
     web,
 )
+from sampan.registryd.reporting import services
 from sampan.registryd.tls import Tls
 from sampan.registryd.upkeep import Upkeep
 
@@ -72,6 +73,7 @@ async def serve(checked: Checked) -> None:
             from sampan.registryd.mail import Post
 
             stack.enter_context(Post(mailboxes))
+        report = services.begin(checked, stack)
         lifetime = token_settings.lifetime(checked)
         address = str(checked.get("http.addr", DEFAULT_ADDRESS))
         listener = sockets.listen(address, checked.get("http.net", "tcp"), os.environ)
@@ -95,7 +97,7 @@ async def serve(checked: Checked) -> None:
         served = _faces(checked, stack, application, issuer, audit)
         if not checked.get("log.accesslog.disabled", False):
             served = AccessLog(served, sys.stdout)
-        served = await _debug(checked, stack, health, served, figures)
+        served = report(await _debug(checked, stack, health, served, figures))
         server = await stack.enter_async_context(
             make_server(
                 served,

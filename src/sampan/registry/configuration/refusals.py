@@ -37,12 +37,6 @@ def refusals(document: Mapping[str, Any]) -> Iterator[Problem]:
             if not item.get("disabled") and item.get("name") not in known:
                 path = f"middleware.{kind}[{number}]"
                 yield Problem(path, f"this version has no middleware {item.get('name')}")
-    for kind, key in (("bugsnag", "apikey"), ("newrelic", "licensekey")):
-        if section("reporting", kind).get(key):
-            yield Problem(
-                f"reporting.{kind}",
-                f"nothing is sent to {kind}: errors are in the log, and log.hooks mails them",
-            )
     if section("compatibility", "schema1").get("enabled"):
         yield Problem("compatibility.schema1", "manifests of schema 1 are not accepted")
     if section("policy", "repository").get("classes"):

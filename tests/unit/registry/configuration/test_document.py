@@ -119,7 +119,6 @@ def test_what_is_wrong_is_told_with_its_place(text: str, told: str) -> None:
     [
         ("log: {hooks: [{type: pager}]}", "log.hooks[0]"),
         ("middleware: {storage: [{name: scan}]}", "middleware.storage[0]"),
-        ("reporting: {bugsnag: {apikey: x}}", "reporting.bugsnag"),
         ("compatibility: {schema1: {enabled: true}}", "compatibility.schema1"),
         ("policy: {repository: {classes: [image]}}", "policy.repository.classes"),
         (
