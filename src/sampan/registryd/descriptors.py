@@ -72,6 +72,6 @@ def keep(checked: Checked, registry: Registry) -> None:
     if found is None:
         owe_nothing(registry.metadata)
         return
-    from sampan.registry.descriptors.redis import RedisDescriptors  # redis-py: 18 MB
+    from sampan.registry.descriptors.redis import RedisDescriptors  # redis-py: 9 MB
 
     registry.describe(RedisDescriptors(registry.metadata, registry.driver, found))

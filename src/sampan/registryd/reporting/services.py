@@ -42,7 +42,7 @@ def begin(checked: Checked, stack: AsyncExitStack) -> Wrap:
     look(checked)
     wraps: list[Wrap] = []
     if _is_wanted(checked, "bugsnag"):
-        from sampan.registryd.reporting.bugsnag import Bugsnag  # 10 MB
+        from sampan.registryd.reporting.bugsnag import Bugsnag  # 5 MB
 
         bugsnag = Bugsnag(
             str(checked.get("reporting.bugsnag.apikey")),
