@@ -16,6 +16,7 @@ class Limits:
     drain_bytes: int = 256 << 10  # of an unread body that are skipped to keep a connection
     linger_seconds: float = 3.0  # for the client to read the last bytes before the close
     connections: int = 8192  # at the same time
+    requests: int = 256  # of one client at the same time, where connections carry several
     grace_seconds: float = 10.0  # for running requests when the server stops
 
 

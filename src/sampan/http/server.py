@@ -11,6 +11,7 @@ from typing import Self
 
 from sampan.http.connection import Connection, Handler, Refusal, plain_refusal
 from sampan.http.limits import Limits
+from sampan.http.peers import owner
 from sampan.http.stream import SocketStream, Stream, TLSStream
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Server:
         self.limits = limits or Limits()
         self._listeners: list[tuple[socket.socket, ssl.SSLContext | None]] = []
         self._connections: dict[asyncio.Task[None], Connection | None] = {}
+        self._by_owner: dict[str, dict[asyncio.Task[None], None]] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -64,7 +66,7 @@ class Server:
     def _accept(self, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
         for _ in range(ACCEPTS_AT_ONCE):
             try:
-                client, _ = sock.accept()
+                client, place = sock.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -75,10 +77,23 @@ class Server:
                     loop.call_later(PAUSE_SECONDS, self._resume, sock, tls)
                     return
                 continue  # ECONNABORTED: the client was gone before it was accepted
-            if len(self._connections) >= self.limits.connections:
+            who = owner(str(place[0])) if isinstance(place, tuple) else ""
+            if len(self._connections) >= self.limits.connections and not self._make_room(who):
                 self._turn_away(client)
                 continue
-            self.serve(client, tls)
+            self.serve(client, tls, who)
+
+    def _make_room(self, newcomer: str) -> bool:
+        """End a connection of whoever has most of them, unless that is the newcomer."""
+        most = max(self._by_owner, key=lambda one: len(self._by_owner[one]), default="")
+        theirs = self._by_owner.get(most, {})
+        if len(theirs) <= len(self._by_owner.get(newcomer, {})) + 1:
+            return False
+        idle = (task for task in theirs if (at := self._connections[task]) is None or at.idle)
+        leaving = next(idle, next(iter(theirs)))
+        del theirs[leaving]  # it is no longer counted, and takes some moments to end
+        leaving.cancel()
+        return True
 
     def _turn_away(self, client: socket.socket) -> None:
         with client:
@@ -88,11 +103,14 @@ class Server:
             except OSError:
                 pass
 
-    def serve(self, client: socket.socket, tls: ssl.SSLContext | None = None) -> None:
-        """Serve one connected socket, which the server then owns."""
+    def serve(
+        self, client: socket.socket, tls: ssl.SSLContext | None = None, who: str = ""
+    ) -> None:
+        """Serve one connected socket, which the server then owns; `who` has it."""
         task = asyncio.get_running_loop().create_task(self._run(client, tls))
         self._connections[task] = None
-        task.add_done_callback(self._ended)
+        self._by_owner.setdefault(who, {})[task] = None
+        task.add_done_callback(lambda task: self._ended(task, who))
 
     async def _run(self, client: socket.socket, tls: ssl.SSLContext | None) -> None:
         with client:
@@ -115,8 +133,12 @@ class Server:
             stream, self._handler, self.limits, self._headers, self._refuse, http2=self._http2
         )
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[None], who: str) -> None:
         self._connections.pop(task, None)
+        if theirs := self._by_owner.get(who):
+            theirs.pop(task, None)
+        if not theirs:
+            self._by_owner.pop(who, None)
         if not task.cancelled() and (error := task.exception()):
             log.error("a connection failed", exc_info=error)
 

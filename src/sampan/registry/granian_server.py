@@ -9,44 +9,32 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from typing import Any, Self
 
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings, HTTP2Settings
 from granian.server.embed import Server as Granian
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from sampan.registry.server import BACKLOG, TLS
+from sampan.http.limits import Limits
+from sampan.http.peers import Turns
+from sampan.registry.bounded import Bounded
+from sampan.registry.crowd import Crowd, connections, end
+from sampan.registry.server import BACKLOG, LIMITS, TLS
 
 FRAME = 1 << 20  # of HTTP/2: with the usual 16 KiB an upload is 64 times as many messages
-HEAD_MILLISECONDS = 30_000
-
-
-class _Bodiless:
-    """An application whose answers to HEAD have no bodies: over HTTP/2 granian would send them."""
-
-    def __init__(self, application: ASGIApp) -> None:
-        self._application = application
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("method") != "HEAD":
-            await self._application(scope, receive, send)
-            return
-
-        async def send_head(message: Message) -> None:
-            if message["type"] == "http.response.body":
-                message = {**message, "body": b""}
-            await send(message)
-
-        await self._application(scope, receive, send_head)
+STREAMS = 32  # of one connection at once; skopeo uses six, containerd some more
+UNSENT = 64 << 10  # bytes that wait for the client, for each stream
+LOOK_SECONDS = 1.0  # between looks at who is there
 
 
 class _Granian(Granian):
     """Granian on a socket that is there already."""
 
     def __init__(self, listener: socket.socket, application: ASGIApp, **rest: Any) -> None:
-        super().__init__(_Bodiless(application), interface=Interfaces.ASGINL, **rest)
+        super().__init__(application, interface=Interfaces.ASGINL, **rest)
         self._listener = listener
         self._leaving: list[Any] = []  # workers that accept nobody any more
 
@@ -107,24 +95,34 @@ class GranianServer:
         *,
         tls: TLS | None = None,
         http2: bool = True,
-        drain_seconds: int = 0,
+        limits: Limits = LIMITS,
     ) -> None:
         self._task: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._crowd = Crowd(limits)
+        self._port = _port(listener)
         cert, key, password, minimum, ca, crl, verify = _tls_arguments(tls)
         self._granian = _Granian(
             listener,
-            application,
+            Bounded(application, self._crowd, Turns(limits.requests)),
             http=HTTPModes.auto if http2 else HTTPModes.http1,
-            http1_settings=HTTP1Settings(header_read_timeout=HEAD_MILLISECONDS),
+            http1_settings=HTTP1Settings(
+                header_read_timeout=int(limits.head_seconds * 1000),
+                max_buffer_size=limits.head_bytes,
+            ),
             http2_settings=HTTP2Settings(
                 max_frame_size=FRAME,
                 initial_stream_window_size=4 * FRAME,
                 initial_connection_window_size=16 * FRAME,
-                max_headers_size=64 << 10,
+                max_headers_size=limits.head_bytes,
+                max_concurrent_streams=STREAMS,
+                max_send_buffer_size=UNSENT,
             ),
             runtime_threads=2,
             websockets=False,
             backlog=BACKLOG,
+            # More than may stay: those who are too many are ended, and nobody waits at the door.
+            backpressure=limits.connections + limits.connections // 4 + BACKLOG,
             log_enabled=False,
             ssl_cert=cert,
             ssl_key=key,
@@ -134,11 +132,21 @@ class GranianServer:
             ssl_crl=crl,
             ssl_client_verify=verify,
         )
-        self._granian.workers_kill_timeout = drain_seconds or 1
+        self._granian.workers_kill_timeout = max(1, int(limits.grace_seconds))
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._granian.serve())
+        if self._port:
+            self._looking = asyncio.create_task(self._look())
         return self
+
+    async def _look(self) -> None:
+        """End connections that say nothing, or that are too many, again and again."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            seen = await asyncio.to_thread(lambda: list(connections(self._port)))
+            for sight in self._crowd.superfluous(seen, time.monotonic()):
+                end(sight, self._port)
 
     async def ended(self) -> None:
         """Return when the server has stopped; raise what stopped it."""
@@ -162,6 +170,16 @@ class GranianServer:
         if self._task:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        if self._looking:
+            self._looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._looking
+
+
+def _port(listener: socket.socket) -> int:
+    """Return the port of a listening socket; 0 for one on a path, whose clients have no names."""
+    name = listener.getsockname()
+    return int(name[1]) if isinstance(name, tuple) else 0
 
 
 def _tls_arguments(tls: TLS | None) -> tuple[Any, ...]:

@@ -13,14 +13,11 @@ from sampan.http.asgi import AsgiServer
 from sampan.http.limits import Limits
 from sampan.registry.server import TLS
 
-HEAD_BYTES = 64 << 10
-
 
 class PlainServer:
     """Serves HTTP/1.1 in the clear; whole files leave by sendfile(2)."""
 
-    def __init__(self, application: ASGIApp, listener: socket.socket, drain_seconds: int) -> None:
-        limits = Limits(head_bytes=HEAD_BYTES, grace_seconds=drain_seconds or 1)
+    def __init__(self, application: ASGIApp, listener: socket.socket, limits: Limits) -> None:
         self._server = AsgiServer(application, limits)
         self._listener = listener
         self._stopping = asyncio.Event()

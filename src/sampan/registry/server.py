@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
+from sampan.http.limits import Limits
+
 BACKLOG = 512
+LIMITS = Limits(head_bytes=64 << 10, grace_seconds=1.0)
 
 
 @dataclass(frozen=True)

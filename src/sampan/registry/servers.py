@@ -13,8 +13,9 @@ import socket
 from starlette.types import ASGIApp
 
 from sampan.errors import InvalidArgument
+from sampan.http.limits import Limits
 from sampan.registry.plain_server import PlainServer
-from sampan.registry.server import TLS, Server
+from sampan.registry.server import LIMITS, TLS, Server
 
 
 def make_server(
@@ -23,13 +24,13 @@ def make_server(
     *,
     tls: TLS | None = None,
     http2: bool = True,
-    drain_seconds: int = 0,
+    limits: Limits = LIMITS,
 ) -> Server:
-    """Return the server for an application; `drain_seconds` is what stopping may take."""
+    """Return the server for an application."""
     if tls is None and not http2:
-        return PlainServer(application, listener, drain_seconds)
+        return PlainServer(application, listener, limits)
     try:
         from sampan.registry.granian_server import GranianServer  # 40 MB that others do not need
     except ImportError as error:
         raise InvalidArgument(f"{error.name} is missing: install sampan[registry]") from None
-    return GranianServer(application, listener, tls=tls, http2=http2, drain_seconds=drain_seconds)
+    return GranianServer(application, listener, tls=tls, http2=http2, limits=limits)

@@ -24,12 +24,12 @@ from sampan.registry.access_log import AccessLog
 from sampan.registry.application import Application
 from sampan.registry.audit import Audited, AuditLog
 from sampan.registry.configuration.document import Checked
-from sampan.registry.configuration.nodes import seconds
 from sampan.registry.health import Health
 from sampan.registry.notifications import Endpoint, Notifier
 from sampan.registry.registry import Registry
 from sampan.registry.servers import make_server
 from sampan.registryd import (
+    bounds,
     control,
     debugging,
     governing,
@@ -104,7 +104,7 @@ async def serve(checked: Checked) -> None:
                 listener,
                 tls=tls.certificates.tls if tls.certificates else None,
                 http2=tls.http2(checked),
-                drain_seconds=int(seconds(checked.get("http.draintimeout", 0))),
+                limits=bounds.limits(checked),
             )
         )
         background = await stack.enter_async_context(_Background())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -270,6 +271,39 @@ def test_more_clients_than_allowed_are_turned_away(talk: Talk, quick: Limits) ->
         assert answer.startswith(b"HTTP/1.1 503 ")
 
     talk(client, limits=replace(quick, connections=1, idle_seconds=60.0))
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_who_has_most_connections_gives_one_to_a_newcomer(
+    talk: Talk, quick: Limits, idle: bool
+) -> None:
+    async def client(connect: Any, server: Any) -> None:
+        loop = asyncio.get_running_loop()
+        listener = socket.create_server(("127.0.0.1", 0))
+        server.listen(listener)
+        place = listener.getsockname()
+
+        async def come(address: str) -> socket.socket:
+            sock = socket.create_connection(place, source_address=(address, 0))
+            sock.setblocking(False)
+            await loop.sock_sendall(
+                sock, GET if idle else b"GET /forever HTTP/1.1\r\nHost: x\r\n\r\n"
+            )
+            return sock
+
+        with ExitStack() as stack:
+            modest = stack.enter_context(await come("127.0.0.2"))
+            greedy = [stack.enter_context(await come("127.0.0.1")) for _ in range(3)]
+            for sock in (modest, *greedy):
+                assert (await loop.sock_recv(sock, 4096)).startswith(b"HTTP/1.1 200 ")
+            for address in ("127.0.0.3", "127.0.0.4"):
+                newcomer = stack.enter_context(await come(address))
+                assert (await loop.sock_recv(newcomer, 4096)).startswith(b"HTTP/1.1 200 ")
+            one_more = stack.enter_context(await come("127.0.0.1"))
+            assert (await loop.sock_recv(one_more, 4096)).startswith(b"HTTP/1.1 503 ")
+            await loop.sock_sendall(modest, GET)
+
+    talk(client, limits=replace(quick, connections=4, idle_seconds=60.0))
 
 
 def test_a_bug_in_the_handler_ends_only_its_own_connection(talk: Talk) -> None:

@@ -153,6 +153,7 @@ HTTP = Section(
         "headers": HEADERS,
         "http2": Section({"disabled": Boolean()}),
         "h2c": Section({"enabled": Boolean()}),
+        "clients": Section({"connections": Integer(1), "requests": Integer(1)}),  # ours
     }
 )
 NOTIFICATIONS = Section(

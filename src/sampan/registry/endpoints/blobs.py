@@ -17,7 +17,7 @@ from sampan.registry.proxy.arriving import Absent, Arriving
 from sampan.spec.digest import Digest
 
 OCTETS = "application/octet-stream"
-PIECE = 64 << 10  # granian holds some ten of them for a client that does not read
+PIECE = 128 << 10  # granian holds some six of them for a client that does not read
 _RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*", re.ASCII)
 _DIGITS = 19
 PATHSEND = "http.response.pathsend"  # of granian: a whole file by its name

@@ -6,13 +6,13 @@ A success forgets the failures of that name. Counts are in memory: a restart for
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-HOME = 64  # bits that are the same in all IPv6 addresses of one network (RFC 6177)
+from sampan.http.peers import owner
+
 REMEMBERED = 10_000  # names and addresses; the oldest failure is forgotten first
 
 
@@ -57,26 +57,13 @@ class Throttle:
     def succeeded(self, name: str, address: str) -> None:
         """Forget the failures of a name; those of the address stay."""
         with self._lock:
-            self._failures.pop(("name", name, _owner(address)), None)
+            self._failures.pop(("name", name, owner(address)), None)
 
     def _keys(self, name: str, address: str) -> list[tuple[str, str, str]]:
-        address = _owner(address)
+        address = owner(address)
         names = [("name", name, address)] if name else []
         return [*names, ("address", "", address)]
 
     def _count(self, key: tuple[str, str, str], now: float) -> float:
         then, count = self._failures.get(key, (now, 0.0))
         return max(0.0, count - (now - then) / self._limits[key[0]].seconds)
-
-
-def _owner(address: str) -> str:
-    """Return what stands for whoever has an address: of IPv6, everybody has a network of them."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if found.version == 4:
-        return address
-    if found.ipv4_mapped:
-        return str(found.ipv4_mapped)
-    return str(ipaddress.IPv6Network((found, HOME), strict=False))
