@@ -34,6 +34,7 @@ from sampan.spec.docker.networks import NetworkCreateRequest, PortBinding
 from sampan.spec.docker.plugs import PlugRequest
 from tests.mortal import Countdown, forked, was_killed
 from tests.netns import hosts, links
+from tests.one_thread import block_here
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
@@ -115,12 +116,7 @@ class Engine:
 
 @pytest.fixture(autouse=True)
 def _in_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def here(function: object, *args: object) -> object:
-        assert callable(function)
-        return function(*args)
-
-    for module in ("networks", "endpoints", "default_bridge", "plugs"):
-        monkeypatch.setattr(f"sampan.engine.networks.{module}.blocking", here)
+    block_here(monkeypatch, "sampan.engine.networks")
 
 
 # --- what is done, and what is there before and after --------------------------------------------

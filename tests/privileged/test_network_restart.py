@@ -13,6 +13,7 @@ from sampan.engine.networks.networks import NetworkOptions, Networks, Wish
 from sampan.network.linux_plumber import LinuxPlumber
 from sampan.spec.docker.networks import NetworkCreateRequest, PortBinding
 from tests.netns import HOST, NEIGHBOUR, Hosts, ask_tcp, hosts, links, tcp_server
+from tests.one_thread import block_here
 
 pytestmark = pytest.mark.privileged
 
@@ -42,12 +43,7 @@ class Daemon:
 
 @pytest.fixture(autouse=True)
 def _in_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def here(function: object, *args: object) -> object:
-        assert callable(function)
-        return function(*args)
-
-    monkeypatch.setattr("sampan.engine.networks.networks.blocking", here)
-    monkeypatch.setattr("sampan.engine.networks.endpoints.blocking", here)
+    block_here(monkeypatch, "sampan.engine.networks")
 
 
 @pytest.fixture
