@@ -21,12 +21,12 @@ from sampan.engine.images.filters import Filters
 from sampan.engine.images.importing import CommitRequest, commit, import_archive
 from sampan.engine.images.loading import Loading
 from sampan.engine.images.model import Emit, Image, ImageUse
-from sampan.engine.images.pulling import Pulling, Wish
-from sampan.engine.images.pushing import Offer, Pushing
+from sampan.engine.images.pulling import Pulling
+from sampan.engine.images.pushing import Pushing
 from sampan.engine.images.reports import Messages, Report, reported
 from sampan.engine.images.saving import Saving
 from sampan.engine.images.store import ImageStore
-from sampan.engine.images.transfers import Slots, TransferLimits
+from sampan.engine.images.transfers import Slots, TransferLimits, TransferRequest
 from sampan.engine.snapshot_driver import SnapshotDriver
 from sampan.errors import Conflict, SampanError
 from sampan.http.urls import Url
@@ -220,8 +220,8 @@ class Images:
         Without a tag and a digest all tags are fetched. Raises NotFound, Unauthorized,
         InvalidArgument, Upstream. Emits `pull`.
         """
-        wish = Wish(reference, platform, credentials)
-        return reported(lambda report: self._pulling.pull(wish, report))
+        request = TransferRequest(reference, platform, credentials)
+        return reported(lambda report: self._pulling.pull(request, report))
 
     async def push(
         self,
@@ -237,8 +237,8 @@ class Images:
         """
         if platform is not None:
             self.store.find(str(reference), platform)
-        offer = Offer(reference, platform, credentials)
-        async with aclosing(reported(lambda report: self.pushing.push(offer, report))) as said:
+        request = TransferRequest(reference, platform, credentials)
+        async with aclosing(reported(lambda report: self.pushing.push(request, report))) as said:
             async for message in said:
                 yield message
 

@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from sampan.distribution.credentials import Credentials
 from sampan.distribution.registries import Registries
 from sampan.distribution.repository import Repository
 from sampan.engine.images.arriving import Arrived, Arriving, tell_extracting
@@ -25,25 +24,15 @@ from sampan.engine.images.importing import check_os
 from sampan.engine.images.model import Emit, Image, Source, Staged
 from sampan.engine.images.reports import Report
 from sampan.engine.images.store import ImageStore
-from sampan.engine.images.transfers import Slots, Tell
+from sampan.engine.images.transfers import Slots, Tell, TransferRequest
 from sampan.engine.registries import read_config
 from sampan.errors import Conflict, Forbidden, InvalidArgument, NotFound, Unauthorized, Upstream
 from sampan.spec.digest import Digest, algorithm, chain_ids, parse_digest
 from sampan.spec.image import Descriptor, parse_config
 from sampan.spec.names import short_id
-from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
 
 _ATTEMPTS: Final = 3  # to have one layer while others remove it
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What one client wants."""
-
-    reference: Reference
-    platform: Platform | None = None
-    credentials: Credentials | None = None
 
 
 @dataclass(slots=True)
@@ -65,45 +54,45 @@ class Pulling:
         self._arriving = Arriving(store, slots)
         self._putting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def pull(self, wish: Wish, report: Report) -> None:
+    async def pull(self, request: TransferRequest, report: Report) -> None:
         """Fetch what a name means: one image, or without a tag and a digest all tags.
 
         Raises NotFound, Unauthorized, InvalidArgument, Upstream. Emits `pull`.
         """
-        reference = wish.reference
-        repository = self._registries.repository(reference.trimmed(), wish.credentials)
+        reference = request.reference
+        repository = self._registries.repository(reference.trimmed(), request.credentials)
         changed = False
         async with self._store.intake():
             if reference.is_name_only:
                 for tag in await repository.tags():
-                    changed |= await self._one(repository, reference.with_tag(tag), wish, report)
+                    changed |= await self._one(repository, reference.with_tag(tag), request, report)
             else:
-                changed = await self._one(repository, reference, wish, report)
+                changed = await self._one(repository, reference, request, report)
         what = "Downloaded newer image" if changed else "Image is up to date"
         report.say(f"Status: {what} for {reference.familiar}")
-        self._finish(wish, report)
+        self._finish(request, report)
 
-    def _finish(self, wish: Wish, report: Report) -> None:
+    def _finish(self, request: TransferRequest, report: Report) -> None:
         """Warn of an image that is for another platform than the wanted one, and emit `pull`."""
-        reference = wish.reference
+        reference = request.reference
         try:
             labels = self._store.find(str(reference)).labels
         except NotFound:
             labels = {}  # of all tags, none may be the default one
         else:
-            self._warn(wish, report)
+            self._warn(request, report)
         attributes = {**labels, "name": reference.familiar_name}
         self._emit("pull", reference.familiar, attributes)
 
-    def _warn(self, wish: Wish, report: Report) -> None:
-        if wish.platform is not None:
+    def _warn(self, request: TransferRequest, report: Report) -> None:
+        if request.platform is not None:
             try:
-                self._store.find(str(wish.reference), wish.platform)
+                self._store.find(str(request.reference), request.platform)
             except NotFound as error:
                 report.say(f"WARNING: {error}")
 
     async def _one(
-        self, repository: Repository, reference: Reference, wish: Wish, report: Report
+        self, repository: Repository, reference: Reference, request: TransferRequest, report: Report
     ) -> bool:
         """Fetch what a tag or a digest means; tell whether something is new."""
         if reference.digest is not None:
@@ -114,7 +103,7 @@ class Pulling:
         choosing = Choosing(self._store.documents, repository)
         top = await choosing.top(name.digest or name.tag, known.target if known else None)
         report.say(f"Pulling from {reference.path}", shown)
-        chosen = await choosing.image(top, wish.platform)
+        chosen = await choosing.image(top, request.platform)
         image = await self._image(repository, chosen, report)
         await self._note_sources(repository, chosen.layers, image)
         target = parse_digest(top.descriptor.digest)

@@ -25,7 +25,7 @@ from sampan.engine.images.model import Emit, Image
 from sampan.engine.images.reports import Report
 from sampan.engine.images.shipping import Cargo, Shipped, Shipping, cargoes
 from sampan.engine.images.store import ImageStore
-from sampan.engine.images.transfers import Slots, Transfers
+from sampan.engine.images.transfers import Slots, TransferRequest, Transfers
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.digest import Digest, digest_of, parse_digest
 from sampan.spec.docker.registries import PushResult
@@ -39,27 +39,17 @@ from sampan.spec.image import (
     Document,
     Manifest,
 )
-from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
 
 _PACKING: Final = 2
 """Layers that are packed and compressed at once: each takes a core, and 25 MB of memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What one client wants to push."""
-
-    reference: Reference
-    platform: Platform | None = None
-    credentials: Credentials | None = None
-
-
 @dataclass(slots=True)
 class _Push:
     """One push while it runs."""
 
-    offer: Offer
+    request: TransferRequest
     repository: Repository
     shipping: Shipping
     report: Report
@@ -75,20 +65,20 @@ class Pushing:
         self._packing = Slots(_PACKING)
         self._transfers: Transfers[Shipped] = Transfers()
 
-    async def push(self, offer: Offer, report: Report) -> None:
+    async def push(self, request: TransferRequest, report: Report) -> None:
         """Send an image, or without a tag all images of a repository.
 
         Raises NotFound, InvalidArgument, Unauthorized, Upstream. Emits `push`.
         """
-        reference = offer.reference
+        reference = request.reference
         report.say(f"The push refers to repository [{reference.trimmed().familiar}]")
-        repository, shipping = self.shipping(reference, offer.credentials)
-        push = _Push(offer, repository, shipping, report)
+        repository, shipping = self.shipping(reference, request.credentials)
+        push = _Push(request, repository, shipping, report)
         async with self._store.intake():
             for tagged in self._tagged(reference):
                 await self._tag(push, tagged)
         self._emit(
-            "push", reference.familiar, {**self._labels(offer), "name": reference.familiar_name}
+            "push", reference.familiar, {**self._labels(request), "name": reference.familiar_name}
         )
 
     def shipping(
@@ -101,9 +91,9 @@ class Pushing:
         )
         return repository, shipping
 
-    def _labels(self, offer: Offer) -> dict[str, str]:
+    def _labels(self, request: TransferRequest) -> dict[str, str]:
         try:
-            return self._store.find(str(offer.reference)).labels
+            return self._store.find(str(request.reference)).labels
         except NotFound:
             return {}
 
@@ -132,11 +122,11 @@ class Pushing:
         target = named.target
         document = self._store.documents.find(target) if target else None
         if target is None or document is None:
-            image = self._store.find(str(reference), push.offer.platform)
+            image = self._store.find(str(reference), push.request.platform)
             await self._local(push, reference, image)
         elif not document.is_index:
             await self._single(push, reference, target)
-        elif push.offer.platform is None and not await self._missing(push, target):
+        elif push.request.platform is None and not await self._missing(push, target):
             await self._index(push, reference, target, document)
         else:
             await self._one_of(push, reference, target, document)
@@ -258,7 +248,7 @@ class Pushing:
         self, push: _Push, reference: Reference, target: Digest, index: Document
     ) -> None:
         """Push the image of an index that is for the wanted platform, or this machine's."""
-        image = self._store.find(str(reference), push.offer.platform)
+        image = self._store.find(str(reference), push.request.platform)
         member = next(one for one in self._store.present(target) if one.image == image.id)
         original = self._store.documents.descriptor(target)
         if not await self._member(push, member):
@@ -266,7 +256,7 @@ class Pushing:
             return
         content = self._store.documents.read(parse_digest(member.descriptor.digest))
         await self._put(push, reference, content, member.descriptor, image)
-        if push.offer.platform is None:
+        if push.request.platform is None:
             # The docker CLI prints a note about this: cli/command/image/push.go.
             push.report.aux(
                 {
@@ -300,7 +290,7 @@ class Pushing:
             push.shipped[key] = wanted
         else:
             # Who has other rights has another transfer.
-            place = f"{push.repository.reference.name} {key} {hash(push.offer.credentials)}"
+            place = f"{push.repository.reference.name} {key} {hash(push.request.credentials)}"
             async with self._transfers.sharing(
                 place, lambda tell: push.shipping.layer(cargo, tell), push.report
             ) as shipped:

@@ -9,7 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from sampan.distribution.credentials import Credentials
 from sampan.engine.images.reports import Report
+from sampan.spec.platform import Platform
+from sampan.spec.reference import Reference
 
 
 class Closable(Protocol):
@@ -30,6 +33,15 @@ class TransferLimits:
 
     downloads: int = 3
     uploads: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRequest:
+    """What one client wants to have pulled or pushed."""
+
+    reference: Reference
+    platform: Platform | None = None
+    credentials: Credentials | None = None
 
 
 class Slots:

@@ -92,6 +92,15 @@ class Directory:
         yield from names
 
 
+def page_sizes(directory: Directory, suffix: str) -> list[str]:
+    """Return the sizes of huge pages that are counted in files with such an ending."""
+    return [
+        name.removeprefix("hugetlb.").removesuffix(suffix)
+        for name in directory.names()
+        if name.startswith("hugetlb.") and name.endswith(suffix) and ".rsvd." not in name
+    ]
+
+
 def flat(content: str) -> dict[str, int]:
     """Parse `key value` lines; lines of another shape are left out."""
     table = {}

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sampan.linux.cgroups import devices, v1_limits
+from sampan.linux.cgroups import devices, limits, v1_limits
 from sampan.linux.cgroups.cgroup import Entry
 from sampan.linux.cgroups.files import Directory, components, descend, make, remove
 from sampan.linux.cgroups.processes import PATIENCE, kill_until_empty, processes, send
@@ -89,7 +89,7 @@ class LegacyCgroup:
             if directory := opened.get("devices"):
                 devices.write(directory, resources.devices)
             else:
-                warnings.append(v1_limits.missing("devices"))
+                warnings.append(limits.missing("devices"))
         pages = resources.hugepage_limits
         if pages and (directory := opened.get("hugetlb")):
             warnings += v1_limits.hugetlb(directory, pages)

@@ -6,9 +6,9 @@ Source: Documentation/admin-guide/cgroup-v1, opencontainers/cgroups fs.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Mapping
 
+from sampan.linux.cgroups import limits
 from sampan.linux.cgroups.files import Directory
 from sampan.spec.runtime import (
     LinuxBlockIO,
@@ -16,7 +16,6 @@ from sampan.spec.runtime import (
     LinuxHugepageLimit,
     LinuxMemory,
     LinuxNetwork,
-    LinuxRdma,
     LinuxResources,
 )
 
@@ -37,7 +36,7 @@ def apply(directories: Directories, resources: LinuxResources, *, new: bool) -> 
         if wanted is None or wanted == {}:
             return None
         if controller not in directories:
-            warnings.append(missing(controller))
+            warnings.append(limits.missing(controller))
         return directories.get(controller)
 
     if resources.memory is not None and (where := at("memory", resources.memory)):
@@ -53,29 +52,8 @@ def apply(directories: Directories, resources: LinuxResources, *, new: bool) -> 
     if resources.network is not None:
         warnings += _network(directories, resources.network)
     if where := at("rdma", resources.rdma):
-        rdma(where, resources.rdma)
+        limits.rdma(where, resources.rdma)
     return warnings
-
-
-def missing(controller: str) -> str:
-    """Return the warning for limits of a controller that is not mounted."""
-    return f"the cgroup controller {controller} is not available here; its limits are discarded"
-
-
-def discarded(name: str) -> str:
-    """Return the warning for one limit that this kernel does not have."""
-    return f"this kernel has no {name}; the limit is discarded"
-
-
-def _try(directory: Directory, name: str, value: str | int | None) -> list[str]:
-    """Write a value if there is one; a missing file is a warning."""
-    if value is None:
-        return []
-    try:
-        directory.write(name, value)
-    except FileNotFoundError:
-        return [discarded(name)]
-    return []
 
 
 # --- memory ----------------------------------------------------------------------------------
@@ -83,12 +61,12 @@ def _try(directory: Directory, name: str, value: str | int | None) -> list[str]:
 
 def _memory(directory: Directory, memory: LinuxMemory, *, new: bool) -> list[str]:
     warnings = _memory_and_swap(directory, memory, new=new)
-    warnings += _try(directory, "memory.soft_limit_in_bytes", memory.reservation or None)
-    warnings += _try(directory, "memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp or None)
+    warnings += limits.write(directory, "memory.soft_limit_in_bytes", memory.reservation or None)
+    warnings += limits.write(directory, "memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp or None)
     if memory.swappiness is not None and memory.swappiness != -1:
-        warnings += _try(directory, "memory.swappiness", memory.swappiness)
+        warnings += limits.write(directory, "memory.swappiness", memory.swappiness)
     if memory.disable_oom_killer or (memory.disable_oom_killer is False and not new):
-        warnings += _try(directory, "memory.oom_control", int(memory.disable_oom_killer))
+        warnings += limits.write(directory, "memory.oom_control", int(memory.disable_oom_killer))
     return warnings
 
 
@@ -103,7 +81,7 @@ def _memory_and_swap(directory: Directory, memory: LinuxMemory, *, new: bool) ->
         warnings.append("swap cannot be limited here; memory is limited without swap")
         swap = None
     if limit is not None and memory.check_before_update:
-        check_usage(limit, directory.number("memory.usage_in_bytes"))
+        limits.check_usage(limit, directory.number("memory.usage_in_bytes"))
     if limit == -1 and swap is None and not new and directory.has("memory.memsw.limit_in_bytes"):
         swap = -1  # an unlimited limit is above any limit that includes swap
     steps = [("memory.limit_in_bytes", limit), ("memory.memsw.limit_in_bytes", swap)]
@@ -115,13 +93,6 @@ def _memory_and_swap(directory: Directory, memory: LinuxMemory, *, new: bool) ->
         if value is not None:
             _write_memory(directory, name, value)
     return warnings
-
-
-def check_usage(limit: int, usage: int) -> None:
-    """Refuse a limit below what is used, as `checkBeforeUpdate` asks."""
-    if 0 <= limit < usage:
-        text = f"memory limit {limit} is below the current usage {usage}"
-        raise OSError(errno.EBUSY, text, "memory.limit_in_bytes")
 
 
 def _write_memory(directory: Directory, name: str, value: int) -> None:
@@ -145,9 +116,9 @@ def _cpu(directories: Directories, cpu: LinuxCPU) -> list[str]:
     realtime = (cpu.realtime_period, cpu.realtime_runtime)
     if any(value is not None for value in bandwidth + realtime):
         if directory := directories.get("cpu"):
-            warnings += _try(directory, "cpu.shares", cpu.shares or None)
-            warnings += _try(directory, "cpu.idle", cpu.idle)
-            warnings += settle(
+            warnings += limits.write(directory, "cpu.shares", cpu.shares or None)
+            warnings += limits.write(directory, "cpu.idle", cpu.idle)
+            warnings += limits.settle(
                 directory,
                 {
                     "cpu.cfs_period_us": cpu.period or None,
@@ -159,41 +130,15 @@ def _cpu(directories: Directories, cpu: LinuxCPU) -> list[str]:
                 "cpu.rt_period_us": cpu.realtime_period or None,
                 "cpu.rt_runtime_us": cpu.realtime_runtime or None,
             }
-            warnings += settle(directory, realtime_files)
+            warnings += limits.settle(directory, realtime_files)
         else:
-            warnings.append(missing("cpu"))
+            warnings.append(limits.missing("cpu"))
     if cpu.cpus or cpu.mems:
         if directory := directories.get("cpuset"):
-            warnings += _try(directory, "cpuset.cpus", cpu.cpus or None)
-            warnings += _try(directory, "cpuset.mems", cpu.mems or None)
+            warnings += limits.write(directory, "cpuset.cpus", cpu.cpus or None)
+            warnings += limits.write(directory, "cpuset.mems", cpu.mems or None)
         else:
-            warnings.append(missing("cpuset"))
-    return warnings
-
-
-def settle(directory: Directory, values: Mapping[str, str | int | None]) -> list[str]:
-    """Write values that constrain one another: in any order that the kernel accepts.
-
-    A new period may be too short for the old quota and the new quota too long for the old
-    period; so what is refused is tried again after the others went in.
-    """
-    warnings: list[str] = []
-    waiting = {name: value for name, value in values.items() if value is not None}
-    while waiting:
-        refused: dict[str, str | int] = {}
-        problem: OSError | None = None
-        for name, value in waiting.items():
-            try:
-                directory.write(name, value)
-            except FileNotFoundError:
-                warnings.append(discarded(name))
-            except OSError as failure:
-                if failure.errno != errno.EINVAL:
-                    raise
-                refused[name], problem = value, problem or failure
-        if problem is not None and len(refused) == len(waiting):
-            raise problem
-        waiting = refused
+            warnings.append(limits.missing("cpuset"))
     return warnings
 
 
@@ -203,15 +148,17 @@ def settle(directory: Directory, values: Mapping[str, str | int | None]) -> list
 def _block_io(directory: Directory, block: LinuxBlockIO) -> list[str]:
     warnings: list[str] = []
     prefix = "blkio" if directory.has("blkio.weight") else "blkio.bfq"
-    warnings += _try(directory, f"{prefix}.weight", block.weight or None)
-    warnings += _try(directory, "blkio.leaf_weight", block.leaf_weight or None)
+    warnings += limits.write(directory, f"{prefix}.weight", block.weight or None)
+    warnings += limits.write(directory, "blkio.leaf_weight", block.leaf_weight or None)
     for device in block.weight_device:
         where = f"{device.major}:{device.minor}"
         if device.weight:
-            warnings += _try(directory, f"{prefix}.weight_device", f"{where} {device.weight}")
+            warnings += limits.write(
+                directory, f"{prefix}.weight_device", f"{where} {device.weight}"
+            )
         if device.leaf_weight:
             value = f"{where} {device.leaf_weight}"
-            warnings += _try(directory, "blkio.leaf_weight_device", value)
+            warnings += limits.write(directory, "blkio.leaf_weight_device", value)
     for name, throttles in (
         ("read_bps_device", block.throttle_read_bps_device),
         ("write_bps_device", block.throttle_write_bps_device),
@@ -220,29 +167,22 @@ def _block_io(directory: Directory, block: LinuxBlockIO) -> list[str]:
     ):
         for throttle in throttles:
             value = f"{throttle.major}:{throttle.minor} {throttle.rate}"
-            warnings += _try(directory, f"blkio.throttle.{name}", value)
+            warnings += limits.write(directory, f"blkio.throttle.{name}", value)
     return warnings
 
 
 # --- the rest --------------------------------------------------------------------------------
 
 
-def hugetlb(directory: Directory, limits: list[LinuxHugepageLimit]) -> list[str]:
+def hugetlb(directory: Directory, pages: list[LinuxHugepageLimit]) -> list[str]:
     """Limit huge pages, and their reservations where the kernel counts them."""
     warnings: list[str] = []
-    for limit in limits:
-        size = page_size(limit)
-        warnings += _try(directory, f"hugetlb.{size}.limit_in_bytes", limit.limit)
+    for page in pages:
+        size = limits.page_size(page)
+        warnings += limits.write(directory, f"hugetlb.{size}.limit_in_bytes", page.limit)
         if directory.has(f"hugetlb.{size}.rsvd.limit_in_bytes"):
-            directory.write(f"hugetlb.{size}.rsvd.limit_in_bytes", limit.limit)
+            directory.write(f"hugetlb.{size}.rsvd.limit_in_bytes", page.limit)
     return warnings
-
-
-def page_size(limit: LinuxHugepageLimit) -> str:
-    """Return a checked page size ("2MB"); it becomes part of a file name."""
-    if not limit.page_size.isalnum():
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), f"hugetlb.{limit.page_size}")
-    return limit.page_size
 
 
 def _network(directories: Directories, network: LinuxNetwork) -> list[str]:
@@ -251,19 +191,11 @@ def _network(directories: Directories, network: LinuxNetwork) -> list[str]:
         if directory := directories.get("net_cls"):
             directory.write("net_cls.classid", network.class_id)
         else:
-            warnings.append(missing("net_cls"))
+            warnings.append(limits.missing("net_cls"))
     if network.priorities:
         if directory := directories.get("net_prio"):
             for priority in network.priorities:
                 directory.write("net_prio.ifpriomap", f"{priority.name} {priority.priority}")
         else:
-            warnings.append(missing("net_prio"))
+            warnings.append(limits.missing("net_prio"))
     return warnings
-
-
-def rdma(directory: Directory, devices: Mapping[str, LinuxRdma]) -> None:
-    """Limit RDMA devices; the file is the same in both versions."""
-    for name, limit in devices.items():
-        handles = "" if limit.hca_handles is None else f" hca_handle={limit.hca_handles}"
-        objects = "" if limit.hca_objects is None else f" hca_object={limit.hca_objects}"
-        directory.write("rdma.max", f"{name}{handles}{objects}")

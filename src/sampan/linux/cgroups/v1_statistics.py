@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from sampan.linux.cgroups.files import Directory
+from sampan.linux.cgroups.files import Directory, page_sizes
 from sampan.linux.cgroups.statistics import (
     UNLIMITED,
     BlockCount,
@@ -94,17 +94,11 @@ def block_counts(content: str) -> tuple[BlockCount, ...]:
 def _hugetlb(directory: Directory | None) -> dict[str, HugetlbStatistics]:
     if directory is None:
         return {}
-    suffix = ".usage_in_bytes"
-    sizes = [
-        name.removeprefix("hugetlb.").removesuffix(suffix)
-        for name in directory.names()
-        if name.startswith("hugetlb.") and name.endswith(suffix) and ".rsvd." not in name
-    ]
     return {
         size: HugetlbStatistics(
             usage=directory.number(f"hugetlb.{size}.usage_in_bytes"),
             max_usage=directory.number(f"hugetlb.{size}.max_usage_in_bytes"),
             fail_count=directory.number(f"hugetlb.{size}.failcnt"),
         )
-        for size in sizes
+        for size in page_sizes(directory, ".usage_in_bytes")
     }

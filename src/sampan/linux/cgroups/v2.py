@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sampan.linux.cgroups import v2_limits
+from sampan.linux.cgroups import limits, v2_limits
 from sampan.linux.cgroups.cgroup import Entry
 from sampan.linux.cgroups.files import Directory, components, descend, make, remove
 from sampan.linux.cgroups.processes import PATIENCE, kill_until_empty, processes, send
@@ -85,10 +85,7 @@ class UnifiedCgroup:
         """Enable controllers for the children of every group above this one."""
         offered = controllers(self._root)
         wanted = (_WANTED | needed) & offered
-        warnings = [
-            f"the cgroup controller {controller} is not available here; its limits are discarded"
-            for controller in sorted(needed - offered)
-        ]
+        warnings = [limits.missing(controller) for controller in sorted(needed - offered)]
         for end in range(len(self._parts)):
             if end:
                 directory, _ = make(self._root, self._parts[:end])

@@ -8,8 +8,8 @@ from __future__ import annotations
 import errno
 import math
 
+from sampan.linux.cgroups import limits
 from sampan.linux.cgroups.files import Directory
-from sampan.linux.cgroups.v1_limits import check_usage, discarded, page_size, rdma, settle
 from sampan.spec.runtime import LinuxBlockIO, LinuxCPU, LinuxMemory, LinuxResources
 
 
@@ -37,16 +37,16 @@ def apply(directory: Directory, resources: LinuxResources) -> list[str]:
         warnings += _cpu(directory, resources.cpu)
     if resources.pids is not None and resources.pids.limit is not None:
         limit = resources.pids.limit
-        warnings += _try(directory, "pids.max", limit if limit > 0 else "max")
+        warnings += limits.write(directory, "pids.max", limit if limit > 0 else "max")
     if resources.block_io is not None:
         warnings += _io(directory, resources.block_io)
     for page in resources.hugepage_limits:
-        size = page_size(page)
-        warnings += _try(directory, f"hugetlb.{size}.max", page.limit)
+        size = limits.page_size(page)
+        warnings += limits.write(directory, f"hugetlb.{size}.max", page.limit)
         if directory.has(f"hugetlb.{size}.rsvd.max"):
             directory.write(f"hugetlb.{size}.rsvd.max", page.limit)
     if resources.rdma:
-        rdma(directory, resources.rdma)
+        limits.rdma(directory, resources.rdma)
     for name, value in resources.unified.items():
         _unified(directory, name, value)
     if resources.network is not None and (
@@ -68,21 +68,11 @@ def _unified(directory: Directory, name: str, value: str) -> None:
             raise OSError(errno.ENOTSUP, text, name) from None
 
 
-def _try(directory: Directory, name: str, value: str | int | None) -> list[str]:
-    if value is None:
-        return []
-    try:
-        directory.write(name, value)
-    except FileNotFoundError:
-        return [discarded(name)]
-    return []
-
-
 def _memory(directory: Directory, memory: LinuxMemory) -> list[str]:
     warnings: list[str] = []
     limit, swap = memory.limit or None, memory.swap or None
     if limit is not None and memory.check_before_update:
-        check_usage(limit, directory.number("memory.current"))
+        limits.check_usage(limit, directory.number("memory.current"))
     total = limit
     if limit is None and swap is not None:  # an update of the sum alone
         total = directory.number("memory.max") or None
@@ -90,11 +80,11 @@ def _memory(directory: Directory, memory: LinuxMemory) -> list[str]:
     if swap_alone is not None and not directory.has("memory.swap.max"):
         warnings.append("swap cannot be limited here; memory is limited without swap")
         swap_alone = None
-    warnings += _try(directory, "memory.swap.max", swap_alone)
+    warnings += limits.write(directory, "memory.swap.max", swap_alone)
     if limit is not None:
-        warnings += _try(directory, "memory.max", _or_max(limit))
+        warnings += limits.write(directory, "memory.max", _or_max(limit))
     if memory.reservation:
-        warnings += _try(directory, "memory.low", _or_max(memory.reservation))
+        warnings += limits.write(directory, "memory.low", _or_max(memory.reservation))
     if memory.swappiness is not None and memory.swappiness != -1:
         warnings.append("cgroup v2 has no memory swappiness; it is discarded")
     if memory.disable_oom_killer:
@@ -140,19 +130,19 @@ def cpu_weight(shares: int) -> int:
 def _cpu(directory: Directory, cpu: LinuxCPU) -> list[str]:
     warnings: list[str] = []
     if cpu.shares:
-        warnings += _try(directory, "cpu.weight", cpu_weight(cpu.shares))
-    warnings += _try(directory, "cpu.idle", cpu.idle)
+        warnings += limits.write(directory, "cpu.weight", cpu_weight(cpu.shares))
+    warnings += limits.write(directory, "cpu.idle", cpu.idle)
     bandwidth = None
     if cpu.quota or cpu.period:
         quota, period = directory.read_or("cpu.max", "max 100000").split()
         if cpu.quota:
             quota = str(cpu.quota) if cpu.quota > 0 else "max"
         bandwidth = f"{quota} {cpu.period or period}"
-    warnings += settle(directory, {"cpu.max": bandwidth, "cpu.max.burst": cpu.burst})
+    warnings += limits.settle(directory, {"cpu.max": bandwidth, "cpu.max.burst": cpu.burst})
     if cpu.realtime_runtime or cpu.realtime_period:
         warnings.append("cgroup v2 has no real-time limits; they are discarded")
-    warnings += _try(directory, "cpuset.cpus", cpu.cpus or None)
-    warnings += _try(directory, "cpuset.mems", cpu.mems or None)
+    warnings += limits.write(directory, "cpuset.cpus", cpu.cpus or None)
+    warnings += limits.write(directory, "cpuset.mems", cpu.mems or None)
     return warnings
 
 
@@ -168,12 +158,12 @@ def _io(directory: Directory, block: LinuxBlockIO) -> list[str]:
         name, value = (
             ("io.bfq.weight", block.weight) if bfq else ("io.weight", io_weight(block.weight))
         )
-        warnings += _try(directory, name, value)
+        warnings += limits.write(directory, name, value)
     for device in block.weight_device:
         if device.weight:
             weight = device.weight if bfq else io_weight(device.weight)
             name = "io.bfq.weight" if bfq else "io.weight"
-            warnings += _try(directory, name, f"{device.major}:{device.minor} {weight}")
+            warnings += limits.write(directory, name, f"{device.major}:{device.minor} {weight}")
     for key, throttles in (
         ("rbps", block.throttle_read_bps_device),
         ("wbps", block.throttle_write_bps_device),
@@ -183,5 +173,5 @@ def _io(directory: Directory, block: LinuxBlockIO) -> list[str]:
         for throttle in throttles:
             rate = throttle.rate or "max"
             value_text = f"{throttle.major}:{throttle.minor} {key}={rate}"
-            warnings += _try(directory, "io.max", value_text)
+            warnings += limits.write(directory, "io.max", value_text)
     return warnings

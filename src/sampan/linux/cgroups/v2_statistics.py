@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.linux.cgroups.files import Directory
+from sampan.linux.cgroups.files import Directory, page_sizes
 from sampan.linux.cgroups.statistics import (
     UNLIMITED,
     BlockCount,
@@ -75,17 +75,11 @@ def block_statistics(content: str) -> BlockStatistics:
 
 def hugetlb(directory: Directory) -> dict[str, HugetlbStatistics]:
     """Read what the hugetlb controller counts; v2 keeps no peak."""
-    suffix = ".current"
-    sizes = [
-        name.removeprefix("hugetlb.").removesuffix(suffix)
-        for name in directory.names()
-        if name.startswith("hugetlb.") and name.endswith(suffix) and ".rsvd." not in name
-    ]
     return {
         size: HugetlbStatistics(
             usage=directory.number(f"hugetlb.{size}.current"),
             max_usage=0,
             fail_count=directory.table(f"hugetlb.{size}.events").get("max", 0),
         )
-        for size in sizes
+        for size in page_sizes(directory, ".current")
     }
