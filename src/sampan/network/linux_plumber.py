@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections import ChainMap
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Final
-
-import msgspec
 
 from sampan.errors import Internal, InvalidArgument, NotFound, SampanError
 from sampan.network import leftovers, plugs
@@ -30,12 +25,12 @@ from sampan.network.drivers.driver import Driver
 from sampan.network.drivers.ipvlan import IpvlanDriver
 from sampan.network.drivers.macvlan import MacvlanDriver
 from sampan.network.drivers.parents import Parents
+from sampan.network.endpoints import Endpoints
 from sampan.network.firewall.firewall import Firewall
 from sampan.network.firewall.nftables import Nftables
 from sampan.network.forwarding import forward_packets
-from sampan.network.interface import set_routes
 from sampan.network.made import Made
-from sampan.network.netlink import NetlinkSocket, set_port
+from sampan.network.netlink import NetlinkSocket
 from sampan.network.plugs import Host, Plugs
 from sampan.network.plumber import (
     BridgeSpec,
@@ -50,10 +45,9 @@ from sampan.network.plumber import (
     ResolverSpec,
 )
 from sampan.network.publishing import Publishing
-from sampan.network.reservation import key_of
 from sampan.network.resolver.names import RESOLV_CONF, Names
 from sampan.network.rulebook import Rulebook
-from sampan.network.sandbox import POOL_SIZE, Sandbox, Wired, raise_loopback
+from sampan.network.sandbox import POOL_SIZE, Sandbox, Wired
 from sampan.network.state import Forwarding, State
 from sampan.network.veths import Veths, index_of
 from sampan.rpc import Fd
@@ -112,7 +106,16 @@ class LinuxPlumber:
         }
         host = Host(self._host, self._veths, macvlan, self._networks, laid)
         self._plugs = Plugs(host, self._state, owner)
-        self._endpoints: dict[str, Made] = {}
+        self._endpoints = Endpoints(
+            self._host,
+            self._veths,
+            self._state,
+            self._publishing,
+            self._rules,
+            self._names,
+            self._networks,
+            self._driver,
+        )
         self._adopt()
 
     # --- networks --------------------------------------------------------------------------
@@ -148,9 +151,8 @@ class LinuxPlumber:
         with self._lock:
             if not (network := self._networks.pop(network_id, None)):
                 return
-            for endpoint in list(self._endpoints.values()):
-                if endpoint.spec.network_id == network_id:
-                    self._detach(endpoint)
+            for endpoint in self._endpoints.on(network_id):
+                self._endpoints.remove(endpoint)
             if isinstance(network, BridgeSpec):
                 self._rules.dismiss(network)
             self._driver(network).remove(network)
@@ -191,19 +193,8 @@ class LinuxPlumber:
             if not (network := self._networks.get(endpoint.network_id)):
                 raise NotFound(f"network {endpoint.network_id} not found")
             self.detach(endpoint.endpoint_id, sandbox)
-            with ExitStack() as undo:
-                driver = self._driver(network)
-                wired = self._wire(endpoint, network, sandbox)
-                undo.callback(wired.sandbox.close)
-                if sandbox:
-                    raise_loopback(wired.sandbox)
-                made = Made(endpoint, wired.outer, inner=0 if wired.outer else wired.inner)
-                undo.callback(driver.detach, made, Fd(wired.sandbox.namespace))
-                self._state.keep(made.record)
-                self._endpoints[endpoint.endpoint_id] = made
-                self._names.attached(endpoint, network)
-                undo.pop_all()
-            return Fd(wired.sandbox.detach())
+            wired = self._wire(endpoint, network, sandbox)
+            return self._endpoints.keep(endpoint, wired, own_sandbox=sandbox is None)
 
     def _wire(self, endpoint: EndpointSpec, network: NetworkSpec, sandbox: Fd | None) -> Wired:
         try:
@@ -211,9 +202,7 @@ class LinuxPlumber:
         except Internal:
             if not isinstance(network, BridgeSpec):
                 raise
-            known = [
-                it for it in self._endpoints.values() if it.spec.network_id == endpoint.network_id
-            ]
+            known = self._endpoints.on(endpoint.network_id)
             if not self._bridges.restore(network, [it.outer for it in known if it.outer]):
                 raise
             self.ensure_network(network)
@@ -222,87 +211,50 @@ class LinuxPlumber:
     def detach(self, endpoint_id: str, sandbox: Fd | None = None) -> None:
         """Remove an endpoint, its interface and its published ports."""
         with self._lock:
-            if endpoint := self._endpoints.get(endpoint_id):
-                self._detach(endpoint, sandbox)
+            if endpoint := self._endpoints.made.get(endpoint_id):
+                self._endpoints.remove(endpoint, sandbox)
             self._finish()
 
     def endpoints(self) -> list[Endpoint]:
         """Return all endpoints, those of a predecessor as well."""
         with self._lock:
-            return [endpoint.record for endpoint in self._endpoints.values()]
+            return [endpoint.record for endpoint in self._endpoints.made.values()]
 
     def publish(self, endpoint_id: str, ports: list[PortMapping]) -> list[PortMapping]:
         """Publish all ports or none, and return them with host ports filled in."""
         for port in ports:
             check_port(port)
-        with self._known(endpoint_id) as endpoint:
-            with ExitStack() as undo:
-                taken = self._publishing.take(endpoint, ports)
-                undo.callback(self._publishing.give_back, endpoint, taken)
-                held = endpoint.ports + taken
-                after = dataclasses.replace(endpoint, ports=held)
-                # Where bridged packets pass through the firewall (br_netfilter), a container that
-                # calls its own published port is sent back through the port it came from.
-                if taken and endpoint.outer:
-                    self._host.attempt(set_port(endpoint.outer, hairpin=True))
-                self._state.keep(after.record)
-                self._endpoints[endpoint_id] = after
-                self._publishing.begin(endpoint.spec, taken)
-                undo.pop_all()
-            return [port.mapping for port in taken]
+        with self._lock:
+            return self._endpoints.publish(endpoint_id, ports)
 
     def unpublish(self, endpoint_id: str, ports: list[PortMapping]) -> None:
         """Take published ports back; those that are not published are no error."""
-        with self._known(endpoint_id) as endpoint:
-            wanted = {key_of(it) for it in ports}
-            gone = [it for it in endpoint.ports if it.key in wanted]
-            former = Made(endpoint.spec, 0, gone)
-            self._publishing.withdraw(former)
-            endpoint.ports = [it for it in endpoint.ports if it not in gone]
-            self._state.keep(endpoint.record)
-            self._publishing.end(former)
+        with self._lock:
+            self._endpoints.unpublish(endpoint_id, ports)
 
     def link(self, endpoint_id: str, peers: list[Peer]) -> None:
         """Let an endpoint reach these ports of its network, and no others as before."""
         for peer in peers:
             check_peer(peer)
-        with self._known(endpoint_id) as endpoint:
-            if endpoint.peers != peers:
-                endpoint.peers = peers
-                self._state.keep(endpoint.record)
-                self._rules.write()
+        with self._lock:
+            self._endpoints.link(endpoint_id, peers)
 
     def route(self, endpoint_id: str, gateway: str, gateway6: str, sandbox: Fd) -> None:
         """Have the default routes lead to gateways of an endpoint's network; "": no longer."""
-        with self._known(endpoint_id) as endpoint:
-            before = endpoint.spec
-            spec = msgspec.structs.replace(before, gateway=gateway, gateway6=gateway6)
-            check_endpoint(spec)
-            try:
-                set_routes(sandbox.number, before, spec)
-            except OSError as error:
-                raise Internal(f"failed to set the default route: {error}") from error
-            endpoint.spec = spec
-            self._state.keep(endpoint.record)
-            self._names.renamed(spec)
+        with self._lock:
+            self._endpoints.route(endpoint_id, gateway, gateway6, sandbox)
 
     def resolve(self, resolver: ResolverSpec, sandbox: Fd) -> None:
         """Answer DNS at 127.0.0.11 in a namespace: names on the networks of a container."""
         check_resolver(resolver)
         with self._lock:
-            owners = {made.spec.container_id for made in self._endpoints.values()}
-            if resolver.container_id not in owners:
-                raise NotFound(f"container {resolver.container_id} is on no network")
-            self._state.keep(resolver)
-            self._names.resolve(resolver, sandbox.number)
+            self._endpoints.resolve(resolver, sandbox)
 
     def rename(self, endpoint_id: str, names: list[str]) -> None:
         """Have an endpoint found by other names."""
         check_names(names)
-        with self._known(endpoint_id) as endpoint:
-            endpoint.spec = msgspec.structs.replace(endpoint.spec, names=names)
-            self._state.keep(endpoint.record)
-            self._names.renamed(endpoint.spec)
+        with self._lock:
+            self._endpoints.rename(endpoint_id, names)
 
     # --- by hand -----------------------------------------------------------------------------
 
@@ -326,9 +278,9 @@ class LinuxPlumber:
         """Remove all endpoints, plugs, networks and rules of ours that are not listed."""
         with self._lock:
             wanted = set(endpoint_ids)
-            for known, endpoint in list(self._endpoints.items()):
+            for known, endpoint in list(self._endpoints.made.items()):
                 if known not in wanted:
-                    self._detach(endpoint)
+                    self._endpoints.remove(endpoint)
             self._plugs.reconcile(endpoint_ids)
             for link in self._host.links():
                 owner, _, name = link.alias.partition(":")
@@ -346,9 +298,9 @@ class LinuxPlumber:
             self._veths.close()
             self._names.close()
             self._rules.close()
-            for endpoint in self._endpoints.values():
+            for endpoint in self._endpoints.made.values():
                 self._publishing.end(endpoint)
-            self._endpoints.clear()
+            self._endpoints.made.clear()
             self._host.close()
 
     def _finish(self) -> None:
@@ -358,17 +310,9 @@ class LinuxPlumber:
 
     # --- details -----------------------------------------------------------------------------
 
-    @contextmanager
-    def _known(self, endpoint_id: str) -> Iterator[Made]:
-        """Lend an endpoint; NotFound if there is none."""
-        with self._lock:
-            if not (endpoint := self._endpoints.get(endpoint_id)):
-                raise NotFound(f"endpoint {endpoint_id} not found")
-            yield endpoint
-
     def _present(self) -> tuple[list[BridgeSpec], list[Made]]:
         bridges = [it for it in self._networks.values() if isinstance(it, BridgeSpec)]
-        return bridges, list(self._endpoints.values())
+        return bridges, list(self._endpoints.made.values())
 
     def _driver(self, network: NetworkSpec) -> Driver[Any]:
         return self._drivers[type(network)]
@@ -384,60 +328,12 @@ class LinuxPlumber:
                 interfaces=named | self._plugs.interfaces,
                 endpoints=ids | {plug.plug_id for plug in self._plugs.all()},
             )
-        outer = {link.alias: link.index for link in self._host.links() if link.alias}
-        for record in self._state.endpoints():
-            name = record.endpoint.endpoint_id
-            index = outer.get(f"{self._owner}:{name}", 0)
-            if not index and not record.inner:  # it was being removed, or ended with its container
-                self._state.forget("endpoints", name)
-                continue
-            ports = self._publishing.retake(record.ports)
-            self._endpoints[name] = Made(record.endpoint, index, ports, record.peers, record.inner)
-            self._publishing.begin(record.endpoint, ports)
-        self._adopt_names()
+        self._endpoints.adopt(self._owner)
         if self._networks:
             try:
                 self._rules.write()  # so that the firewall knows what there is
             except SampanError as error:
                 log.warning("published ports may not answer: %s", error)
-
-    def _adopt_names(self) -> None:
-        placed = [
-            (made.spec, self._networks[made.spec.network_id])
-            for made in self._endpoints.values()
-            if made.spec.network_id in self._networks
-        ]
-        owners = {spec.container_id for spec, _ in placed}
-        resolvers = self._state.resolvers()
-        for gone in (it for it in resolvers if it.container_id not in owners):
-            self._state.forget("resolvers", gone.container_id)
-        try:
-            self._names.adopt(placed, [it for it in resolvers if it.container_id in owners])
-        except SampanError as error:
-            log.warning("containers may not find one another by name: %s", error)
-
-    def _detach(self, endpoint: Made, sandbox: Fd | None = None) -> None:
-        del self._endpoints[endpoint.spec.endpoint_id]
-        try:
-            self._publishing.withdraw(endpoint)
-        finally:
-            self._publishing.end(endpoint)
-            if network := self._networks.get(endpoint.spec.network_id):
-                self._driver(network).detach(endpoint, sandbox)
-            else:
-                self._veths.cut(endpoint.outer)
-            self._unlink(endpoint)
-            self._state.forget("endpoints", endpoint.spec.endpoint_id)
-            if container_id := self._names.detached(endpoint.spec.endpoint_id):
-                self._state.forget("resolvers", container_id)
-
-    def _unlink(self, gone: Made) -> None:
-        """Let nobody reach by a link whoever gets the address next, nor them anybody."""
-        linked = [made for made in self._endpoints.values() if made.forget(gone)]
-        for made in linked:
-            self._state.keep(made.record)
-        if linked or gone.peers:
-            self._rules.write()
 
 
 def _place(network: NetworkSpec) -> tuple[type[NetworkSpec], str]:
