@@ -107,7 +107,7 @@ class BuildKitWording:
         flags += [f"--chown={wanted.chown}"] if wanted.chown else []
         flags += [f"--chmod={wanted.chmod}"] if wanted.chmod else []
         documents = [f"<<{name}" for name, _ in wanted.documents]
-        words = [wanted.name, *flags, *wanted.sources, *documents, wanted.written]
+        words = [wanted.name, *flags, *wanted.shown, *documents, wanted.written]
         return " ".join(words) + _OF_BUILDKIT
 
     def workdir(self, config: ImageConfig, path: str) -> str:

@@ -38,10 +38,14 @@ class Wanted:
     chosen: list[Chosen] = field(default_factory=list, compare=False)
 
     @property
+    def shown(self) -> list[str]:
+        """The sources as others may see them, without passwords."""
+        return [redacted(source) for source in self.sources]
+
+    @property
     def text(self) -> str:
-        """What the history says."""
-        sources = map(redacted, self.sources)
-        return f"{self.name} {' '.join([*sources, *(n for n, _ in self.documents)])}"
+        """What the classic builder's history says."""
+        return f"{self.name} {' '.join([*self.shown, *(n for n, _ in self.documents)])}"
 
 
 def expand(scope: Scope, it: model.Copy) -> Wanted:
