@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from sampan.registry import blobs, manifests
 from sampan.registry.registry import Registry
+from sampan.spec.image import MEDIA_MANIFEST
 from tests.caching import caching
 from tests.lying_registry import lying_registry
 from tests.own_registry import Shop, serving, sha
@@ -69,29 +72,88 @@ def test_a_full_disk_is_told_and_costs_nothing(small: Path) -> None:
         assert shop.get(f"/v2/a/blobs/{sha(b'layer')}").body == b"layer"
 
 
-def test_a_cache_whose_disk_is_full_says_so_and_goes_on_when_there_is_room(small: Path) -> None:
-    large = image(layer(os.urandom(2 * ROOM), compression=""))
+@contextmanager
+def full(place: Path) -> Iterator[None]:
+    """Take all the room that is left."""
+    with open(place / "ballast", "wb", buffering=0) as file:
+        for size in (64 << 10, 1):
+            with pytest.raises(OSError, match="No space"):
+                while True:
+                    file.write(bytes(size))
+    yield
+    (place / "ballast").unlink()
+
+
+def test_each_phase_of_a_push_is_told_and_goes_on_when_there_is_room(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs, "TOUCH_SECONDS", -1)  # each look is noted
+    monkeypatch.setattr(manifests, "TOUCH_SECONDS", -1)
+    blob = os.urandom(300_000)
+    with Registry.on_filesystem(str(small)) as registry, serving(registry) as shop:
+        digest = shop.push("a", "1")
+        body = shop.get("/v2/a/manifests/1").body
+        begun = shop.begin("a")
+        received = shop.begin("a")
+        assert shop.ask("PATCH", received, blob).status == 202
+        with full(small):
+            for method, url, content in (
+                ("POST", "/v2/a/blobs/uploads/", b""),
+                ("PATCH", begun, blob),
+                ("PUT", f"{received}?digest={sha(blob)}", b""),  # its links and rows
+                ("PUT", "/v2/a/manifests/2", body.replace(b"{", b"{ ", 1)),
+                ("PUT", "/v2/b/manifests/1", body),
+            ):
+                answer = shop.ask(method, url, content, {"Content-Type": MEDIA_MANIFEST})
+                assert answer.code in ("UNAVAILABLE", "MANIFEST_BLOB_UNKNOWN"), (method, url)
+                assert answer.status in (507, 400)
+                assert shop.get("/v2/a/manifests/1").body == body
+                for verb in ("HEAD", "GET"):
+                    assert shop.ask(verb, f"/v2/a/blobs/{sha(b'layer')}").status == 200
+            assert shop.get(f"/v2/a/blobs/{sha(blob)}").status == 404
+            assert shop.tags("a") == ["1"]
+        assert shop.get("/v2/a/manifests/1").header("docker-content-digest") == digest
+        offset = int(shop.get(begun).header("range").partition("-")[2]) + 1
+        start = offset if offset > 1 else 0
+        assert shop.ask("PATCH", begun, blob[start:]).status == 202
+        assert shop.ask("PUT", f"{begun}?digest={sha(blob)}").status == 201
+        assert shop.ask("PUT", f"{received}?digest={sha(blob)}").status == 201
+        assert shop.get(f"/v2/a/blobs/{sha(blob)}").body == blob
+        assert shop.push("a", "2", [blob])
+
+
+def test_a_cache_whose_disk_is_full_passes_on_and_keeps_when_there_is_room(small: Path) -> None:
+    content = os.urandom(2 * ROOM)
+    large = image(layer(content, compression=""))
     fitting = image(layer(os.urandom(ROOM // 4), compression=""))
     with lying_registry() as liar, caching(liar, root=small) as cache:
         push(liar, "app", "fits", fitting)
         push(liar, "app", "large", large)
+        push(liar, "app", "later", fitting)
         blob = fitting.layers[0]
         assert cache.manifest("app", "fits").status == 200
         assert cache.blob("app", blob.digest).body == blob.content
+        # It fills amid the blob: what was stored comes from there, the rest by memory.
         assert cache.manifest("app", "large").status == 200
-        asking = cache.begin_to_ask("GET", f"/v2/app/blobs/{large.layers[0].digest}")
-        with pytest.raises(OSError, match="No space"):
-            asking.result()
-        assert len(asking.answer.body) < 2 * ROOM
+        path = f"/v2/app/blobs/{large.layers[0].digest}"
+        asking = [cache.begin_to_ask("GET", path) for _ in range(2)]
+        ranged = cache.begin_to_ask("GET", path, {"Range": f"bytes={ROOM}-{ROOM + 9}"})
+        assert [one.result().body == content for one in asking] == [True, True]
+        assert ranged.result().body == content[ROOM : ROOM + 10]
         assert cache.blob("app", blob.digest).body == blob.content
         uploads = cache.registry.driver.list("docker/registry/v2/repositories/app/_uploads")
         assert uploads == []
-        with open(small / "ballast", "wb", buffering=0) as file:
-            with pytest.raises(OSError, match="No space"):
-                while True:
-                    file.write(bytes(64 << 10))
-        config = fitting.blobs[0] if fitting.blobs[0] is not blob else fitting.blobs[1]
-        refused = cache.blob("app", config.digest)
-        assert (refused.status, refused.code) in ((507, "UNAVAILABLE"), (503, "UNAVAILABLE"))
-        (small / "ballast").unlink()
-        assert cache.blob("app", config.digest).body == config.content
+        with full(small):
+            for part in fitting.blobs:
+                assert cache.blob("app", part.digest).body == part.content
+            assert cache.blob("app", large.layers[0].digest).body == content
+            answer = cache.manifest("app", "later")
+            assert sha(answer.body) == answer.header("docker-content-digest") == fitting.digest
+            assert cache.manifest("app", fitting.digest).body == answer.body
+        liar.log.lines.clear()
+        for _ in range(2):
+            for part in fitting.blobs:
+                assert cache.blob("app", part.digest).body == part.content
+            assert cache.manifest("app", "later").body == answer.body
+        gets = [line for line in liar.log.lines if line[0] == "GET"]
+        assert len(gets) == len(set(gets))  # each came once, and stays

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import re
 import sqlite3
@@ -22,6 +21,7 @@ from sampan.registry.auth.access import Access, NoAccess, Scope
 from sampan.registry.endpoints import blobs, lists, manifests, uploads
 from sampan.registry.endpoints.call import Call, Emit
 from sampan.registry.errors import RegistryError
+from sampan.registry.fullness import is_full
 from sampan.registry.metadata import DatabaseAway
 from sampan.registry.registry import Registry
 from sampan.registry.service import GROUPS, HANDLER, USER, Service
@@ -32,7 +32,6 @@ if TYPE_CHECKING:  # only a cache needs it
 log = logging.getLogger(__name__)
 Endpoint = Callable[[Call], Awaitable[Response]]
 API_VERSION = ("Docker-Distribution-API-Version", "registry/2.0")
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 PULL, PUSH, DELETE, ANY = ("pull",), ("pull", "push"), ("delete",), ("*",)
 LOGIN_THREADS = 2
 THREADS = 32  # that wait for the storage; the interpreter itself runs in one at a time
@@ -161,8 +160,7 @@ class Application:
         except OSError as error:
             return failure(_of_storage(request, error))
         except sqlite3.OperationalError as error:
-            log.error("%s %s: %s", request.method, request.url.path, error)
-            return failure(RegistryError("UNAVAILABLE", message=f"database: {error}"))
+            return failure(_of_storage(request, error))
         except ClientDisconnect:
             raise
         except Exception:
@@ -270,8 +268,10 @@ def not_found() -> Response:
     return Response("404 page not found\n", status_code=404, media_type="text/plain")
 
 
-def _of_storage(request: Request, error: OSError) -> RegistryError:
+def _of_storage(request: Request, error: OSError | sqlite3.Error) -> RegistryError:
     log.error("%s %s: %s", request.method, request.url.path, error)
-    if error.errno in FULL:
+    if is_full(error):
         return RegistryError("UNAVAILABLE", message="the storage is full", status=507)
+    if isinstance(error, sqlite3.Error):
+        return RegistryError("UNAVAILABLE", message=f"database: {error}")
     return RegistryError("UNAVAILABLE", message=f"storage: {error.strerror or error}")

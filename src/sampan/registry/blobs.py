@@ -11,6 +11,7 @@ from sampan.registry.addresses import Addresses
 from sampan.registry.descriptors.descriptors import Descriptors, NoDescriptors
 from sampan.registry.drivers.driver import Content, Driver, File, Staged
 from sampan.registry.errors import RegistryError
+from sampan.registry.fullness import UnlessFull
 from sampan.registry.inventory import PUT_BLOB
 from sampan.registry.metadata import Database, Metadata
 from sampan.registry.quotas import Quotas
@@ -52,7 +53,8 @@ class Blobs:
         if row is None:
             raise RegistryError("BLOB_UNKNOWN", {"digest": digest})
         if time.time() - row[1] > TOUCH_SECONDS:
-            self._promise(digest)
+            with UnlessFull("a promise is not noted"):
+                self._promise(digest)
         return Blob(digest, row[0])
 
     def _promise(self, digest: Digest) -> None:

@@ -11,6 +11,7 @@ from sampan.registry.blobs import TOUCH_SECONDS
 from sampan.registry.descriptors.descriptors import Descriptors, NoDescriptors
 from sampan.registry.drivers.driver import Driver, File
 from sampan.registry.errors import Item, RegistryError
+from sampan.registry.fullness import UnlessFull
 from sampan.registry.metadata import Database, Metadata
 from sampan.registry.quotas import Quotas
 from sampan.spec.digest import Digest, algorithm
@@ -64,7 +65,8 @@ class Manifests:
             detail = {"name": repository, "reference": reference[:256]}
             raise RegistryError("MANIFEST_UNKNOWN", detail)
         if time.time() - row[4] > TOUCH_SECONDS:
-            self._promise(repository, row[0])
+            with UnlessFull("a promise is not noted"):
+                self._promise(repository, row[0])
         return Stored(*row[:4])
 
     def _promise(self, repository: str, digest: str) -> None:

@@ -178,7 +178,7 @@ class BlobResponse(Response):
         while offset < end:
             count = min(PIECE, end - offset)
             if isinstance(self._content, Arriving):
-                await self._content.ready(offset + count)
+                await self._content.ready(offset, count)
             piece = await self._call.run(self._content.read, offset, count)
             if not piece:  # the head is sent: only a broken connection can still say it
                 raise OSError(f"blob ends after {offset} of {self._content.size} bytes")

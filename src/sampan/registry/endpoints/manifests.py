@@ -25,9 +25,10 @@ def _reference(call: Call) -> str:
 async def get(call: Call) -> Response:
     """Send a manifest as it was pushed."""
     reference = _reference(call)
-    if call.cached:
-        await call.cached.refresh(reference)
-    stored, content = await call.run(call.registry.manifests.read, call.repository, reference)
+    found = await call.cached.refresh(reference) if call.cached else None
+    if found is None:
+        found = await call.run(call.registry.manifests.read, call.repository, reference)
+    stored, content = found
     headers = {
         "Docker-Content-Digest": stored.digest,
         "Etag": f'"{stored.digest}"',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -15,9 +16,9 @@ class Coming(Protocol):
 
     def read(self, offset: int, count: int) -> bytes: ...
 
-    def join(self) -> None: ...
+    def move(self, reader: Hashable, offset: int) -> None: ...
 
-    def leave(self) -> None: ...
+    def leave(self, reader: Hashable) -> None: ...
 
 
 class Arriving:
@@ -29,12 +30,13 @@ class Arriving:
     def __init__(self, transfer: Coming) -> None:
         self._transfer: Coming | None = transfer
         self.size = transfer.size
-        transfer.join()
+        transfer.move(self, 0)
 
-    async def ready(self, end: int) -> None:
-        """Return when the bytes up to `end` can be read."""
+    async def ready(self, offset: int, count: int) -> None:
+        """Return when so many bytes can be read; none before them is read any more."""
         assert self._transfer is not None
-        await self._transfer.ready(end)
+        self._transfer.move(self, offset)
+        await self._transfer.ready(offset + count)
 
     def read(self, offset: int, count: int) -> bytes:
         assert self._transfer is not None
@@ -42,7 +44,7 @@ class Arriving:
 
     def close(self) -> None:
         if self._transfer is not None:
-            self._transfer.leave()
+            self._transfer.leave(self)
             self._transfer = None
 
     def __enter__(self) -> Self:

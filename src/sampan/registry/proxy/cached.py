@@ -15,6 +15,8 @@ from sampan.errors import NotFound, SampanError, Upstream
 from sampan.registry import names
 from sampan.registry.errors import RegistryError
 from sampan.registry.events import Event
+from sampan.registry.fullness import UnlessFull
+from sampan.registry.manifests import Stored
 from sampan.registry.proxy import placed
 from sampan.registry.proxy.cached_blobs import CachedBlobs
 from sampan.spec.digest import Digest
@@ -24,48 +26,51 @@ log = logging.getLogger(__name__)
 DOWN_SECONDS = 10.0  # an upstream that failed is not asked about what is here
 LONGEST_PAUSE = 300.0  # as long, where it asks for that
 MANIFEST = "manifest"
+Passed = tuple[Stored, bytes]  # a manifest that there is no room for
 
 
 class CachedRepository(CachedBlobs):
     """A repository at a place: its blobs, its manifests and its tags."""
 
-    async def refresh(self, reference: str) -> None:
+    async def refresh(self, reference: str) -> Passed | None:
         """Make what a tag or digest means there mean the same here.
+
+        Where the disk is full, return the manifest, which is not here.
 
         Raises MANIFEST_UNKNOWN; DENIED or UNAVAILABLE if nothing is here and none can be got.
         """
         self._count("requests", MANIFEST)
         if ":" in reference and await self._shared.run(self._has_manifest, reference):
             self._count("hits", MANIFEST)
-            return
-        await self._shared.tasks.together((self._name, reference), lambda: self._ask_for(reference))
+            return None
+        key = (self._name, reference)
+        return await self._shared.tasks.together(key, lambda: self._ask_for(reference))
 
     async def read(self, reference: str) -> bytes:
         """Return a manifest that is here. Raises MANIFEST_UNKNOWN."""
         manifests = self._shared.registry.manifests
         return (await self._shared.run(manifests.read, self._name, reference))[1]
 
-    async def _ask_for(self, reference: str) -> None:
+    async def _ask_for(self, reference: str) -> Passed | None:
         if ":" in reference:
-            await self._bring_manifest(Digest(reference))
-        else:
-            await self._refresh_tag(reference)
+            return await self._bring_manifest(Digest(reference))
+        return await self._refresh_tag(reference)
 
-    async def _bring_manifest(self, digest: Digest) -> None:
+    async def _bring_manifest(self, digest: Digest) -> Passed | None:
         try:
-            await self._fetch_manifest(await self._remote(), digest, "")
+            return await self._fetch_manifest(await self._remote(), digest, "")
         except SampanError as error:
             raise self._failure(error, self._unknown(digest)) from None
 
-    async def _refresh_tag(self, tag: str) -> None:
+    async def _refresh_tag(self, tag: str) -> Passed | None:
         known = await self._shared.run(self._tagged, tag)
         if known and self._is_down():
             self._count("stale", MANIFEST)
-            return
+            return None
         try:
             found = await self._ask(tag, bool(known))
             if found is not None:
-                await self._move(tag, known, found)
+                return await self._move(tag, known, found)
         except (SampanError, TimeoutError) as error:
             if known is None:
                 raise self._failure(error, self._unknown(tag)) from None
@@ -73,11 +78,10 @@ class CachedRepository(CachedBlobs):
                 "%s:%s is served as it was: %s", self._name, tag, str(error) or "no answer in time"
             )
             self._count("stale", MANIFEST)
-            return
-        if found is None:
-            if known:
-                await self._shared.run(self._untag, tag)
-            raise self._unknown(tag)
+            return None
+        if known:
+            await self._shared.run(self._untag, tag)
+        raise self._unknown(tag)
 
     async def _ask(self, tag: str, is_known: bool) -> Digest | None:
         """Ask what a tag means now; None if there is none. One that fails is left alone a while."""
@@ -94,25 +98,32 @@ class CachedRepository(CachedBlobs):
     def _is_down(self) -> bool:
         return self._shared.down.get(self.place.upstream.name, 0.0) > time.monotonic()
 
-    async def _move(self, tag: str, known: str | None, found: Digest) -> None:
-        if known == found or await self._shared.run(self._tag_known, tag, found):
+    async def _move(self, tag: str, known: str | None, found: Digest) -> Passed | None:
+        if known == found:
             self._count("hits", MANIFEST)
-        else:
-            await self._fetch_manifest(await self._remote(), found, tag)
+            return None
+        with UnlessFull(f"manifest {found} is fetched"):
+            if await self._shared.run(self._tag_known, tag, found):
+                self._count("hits", MANIFEST)
+                return None
+        return await self._fetch_manifest(await self._remote(), found, tag)
 
-    async def _fetch_manifest(self, remote: Repository, digest: Digest, tag: str) -> None:
+    async def _fetch_manifest(self, remote: Repository, digest: Digest, tag: str) -> Passed | None:
         self._count("misses", MANIFEST)
         fetched = await remote.manifest(digest)
         self._count("pulled_bytes", MANIFEST, len(fetched.content))
         kind = fetched.descriptor.media_type
         try:
             names.digest(digest)
-            await self._shared.run(self._keep, digest, kind, fetched.content, tag)
-            await self._shared.run(self._tell, digest, kind, fetched.content, tag)
+            with UnlessFull(f"manifest {digest} is passed on and not kept"):
+                await self._shared.run(self._keep, digest, kind, fetched.content, tag)
+                await self._shared.run(self._tell, digest, kind, fetched.content, tag)
+                return None
         except RegistryError as error:
             if error.items[0].code not in ("MANIFEST_INVALID", "DIGEST_INVALID"):
                 raise  # ours: a quota, say
             raise Upstream(f"it sent what is no manifest: {error}") from None
+        return Stored(digest, kind, len(fetched.content)), fetched.content
 
     def _keep(self, digest: Digest, kind: str, content: bytes, tag: str) -> None:
         """Store a manifest, which is small: it is kept even where there is no room."""

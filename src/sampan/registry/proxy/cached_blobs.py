@@ -45,7 +45,7 @@ class CachedBlobs(placed.Placed):
         self._count("hits" if transfer else "misses", BLOB)
         arriving = Arriving(transfer or self._begin(digest, size))
         try:
-            await arriving.ready(min(1, size))
+            await arriving.ready(0, min(1, size))
         except SampanError as error:
             arriving.close()
             raise self._failure(error, _no_blob(digest)) from None
@@ -131,7 +131,8 @@ class CachedBlobs(placed.Placed):
 
     def _under_way(self, digest: Digest) -> Transfer | None:
         for transfer in self._shared.transfers.get(digest, ()):
-            if transfer.error is None and self._may_share(transfer.place.repository):
+            holder = transfer.place.repository
+            if transfer.error is None and not transfer.overflows and self._may_share(holder):
                 return transfer
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -116,7 +117,8 @@ class Mirror:
 
     async def _pull(self, cached: CachedRepository, reference: str, depth: int = 0) -> None:
         """Bring a manifest, and all that it needs."""
-        await cached.refresh(reference)
+        if await cached.refresh(reference):
+            raise OSError(errno.ENOSPC, "No space left on device")
         document = parse_document(await cached.read(reference))
         for child in document.manifests or ():
             if depth < DEPTH and self._wants(child):
@@ -131,7 +133,7 @@ class Mirror:
         content = await cached.open(digest)
         with content:
             if isinstance(content, Arriving):
-                await content.ready(content.size)
+                await content.ready(content.size, 0)
 
     def _wants(self, child: Descriptor) -> bool:
         names, platforms = _names_of(child), self._mirroring.platforms

@@ -10,16 +10,19 @@ import asyncio
 import logging
 import os
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol, TypeVar
+from io import FileIO
+from typing import Any, TypeVar
 
 from sampan.registry import paths
 from sampan.registry.drivers.driver import Content
 from sampan.registry.errors import RegistryError
+from sampan.registry.fullness import UnlessFull
 from sampan.registry.proxy.eviction import Eviction
+from sampan.registry.proxy.overflow import Overflow, Places, Reader
 from sampan.registry.proxy.upstreams import Place
 from sampan.registry.receivers import Receiver
 from sampan.registry.registry import Registry
@@ -34,24 +37,18 @@ Fetch = Callable[[Callable[[memoryview], None], Callable[[int], None]], Awaitabl
 """Gives the bytes of a blob to the first, tells the second how many they were."""
 
 
-class Reader(Protocol):
-    """Reads what was received."""
-
-    def read(self, offset: int, count: int) -> bytes: ...
-
-    def close(self) -> None: ...
-
-
 class Spool:
     """A copy of what comes in, where the storage gives nothing back before the end."""
 
     def __init__(self, folder: str) -> None:
-        self._file: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 closed by close
+        file: Any = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 see close
+        self._file: FileIO = file
 
     def write(self, data: bytes) -> None:
         self._file.seek(0, 2)
-        self._file.write(data)
-        self._file.flush()
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) :]
 
     def read(self, offset: int, count: int) -> bytes:
         return os.pread(self._file.fileno(), count, offset)
@@ -68,10 +65,11 @@ class _Open:
     spool: Spool | None
     key: str = ""
     receiver: Receiver | None = None  # None: it is passed on and not kept
+    overflow: Overflow | None = None  # once no disk takes more
 
 
 class Transfer:
-    """One blob that comes. Those who read it `join` and `leave`."""
+    """One blob that comes. Those who read it say where they are by `move`, and `leave`."""
 
     def __init__(self, place: Place, digest: Digest, size: int) -> None:
         self.place = place
@@ -79,9 +77,12 @@ class Transfer:
         self.size = size
         self.error: Exception | None = None
         self.keeps = True
+        self._meaning = f"blob {digest} of {place.repository} is passed on and not kept"
         self._received = 0
+        self._taken = 0  # bytes that are stored
         self._done = False
-        self._readers = 1  # the transfer itself
+        self._readers: set[Hashable] = {self}
+        self._places = Places()
         self._opened: _Open | None = None
         self._news = asyncio.Event()
 
@@ -101,13 +102,20 @@ class Transfer:
         assert self._opened is not None
         return self._opened.reader.read(offset, count)
 
-    def join(self) -> None:
-        """Keep what was received readable."""
-        self._readers += 1
+    @property
+    def overflows(self) -> bool:
+        """No disk takes what comes, so it can be read only once."""
+        return self._opened is not None and self._opened.overflow is not None
 
-    def leave(self) -> None:
+    def move(self, reader: Hashable, offset: int) -> None:
+        """Keep what was received readable, from an offset on."""
+        self._readers.add(reader)
+        self._places.move(reader, offset)
+
+    def leave(self, reader: Hashable) -> None:
         """Have read enough."""
-        self._readers -= 1
+        self._readers.discard(reader)
+        self._places.leave(reader)
         if not self._readers and self._opened is not None:
             self._opened.reader.close()
             self._opened = None
@@ -127,7 +135,9 @@ class Transfer:
             return await loop.run_in_executor(threads, function, *arguments)
 
         try:
-            self.keeps = granted = await call(eviction.make_room, name, self.size)
+            with UnlessFull(self._meaning):
+                granted = await call(eviction.make_room, name, self.size)
+            self.keeps = granted
             opened = await self._begin(registry, call)
             await self._bring(registry, opened, call, fetch)
             self._done = True
@@ -139,7 +149,7 @@ class Transfer:
             log.warning("blob %s of %s did not come: %s", self.digest, self.place.repository, error)
         finally:
             self._tell()
-            self.leave()
+            self.leave(self)
             if granted and eviction.limits:
                 kept = self._done and self.keeps
                 await asyncio.shield(call(eviction.came, name, self.size, kept))
@@ -166,23 +176,34 @@ class Transfer:
         loop = asyncio.get_running_loop()
         uploads, name = registry.uploads, self.place.repository
 
-        def take(view: memoryview) -> None:
-            data = bytes(view)
-            if opened.receiver:
-                opened.receiver.write(data)
-            if opened.spool:
-                opened.spool.write(data)
-
         def advance(count: int) -> None:
             loop.call_soon_threadsafe(self._advance, count)
 
         try:
-            await fetch(take, advance)
-            if opened.receiver:
-                await call(uploads.finish, name, opened.key, self.digest, opened.receiver)
+            await fetch(lambda view: self._take(opened, bytes(view)), advance)
+            if opened.receiver and self.keeps:
+                with UnlessFull(self._meaning) as room:
+                    await call(uploads.finish, name, opened.key, self.digest, opened.receiver)
+                self.keeps = not room.full
+            if not self.keeps:
+                await asyncio.shield(call(self._undo, registry, opened))
         except BaseException:
             await asyncio.shield(call(self._undo, registry, opened))
             raise
+
+    def _take(self, opened: _Open, data: bytes) -> None:
+        """Store what has come, or let it wait for those who read."""
+        if opened.overflow is None:
+            with UnlessFull(self._meaning):
+                if opened.receiver:
+                    opened.receiver.write(data)
+                if opened.spool:
+                    opened.spool.write(data)
+                self._taken += len(data)
+                return
+            self.keeps = False
+            opened.overflow = opened.reader = Overflow(opened.reader, self._taken, self._places)
+        opened.overflow.write(data)
 
     def _advance(self, count: int) -> None:
         self._received += count
@@ -191,14 +212,19 @@ class Transfer:
     def _open(self, registry: Registry) -> _Open:
         if self.keeps:
             try:
-                return self._upload(registry)
+                with UnlessFull(self._meaning):
+                    return self._upload(registry)
             except RegistryError as error:
                 if error.items[0].code not in ("DENIED", "TOOMANYREQUESTS"):
                     raise
-                self.keeps = False  # somebody else has taken the room that was made
-        log.info("blob %s of %s is passed on and not kept", self.digest, self.place.repository)
-        spool = Spool(str(registry.own_folder))
-        return _Open(spool, spool)
+                # somebody else has taken the room that was made
+        self.keeps = False
+        log.info("%s", self._meaning)
+        with UnlessFull("it waits in memory"):
+            spool = Spool(str(registry.own_folder))
+            return _Open(spool, spool)
+        overflow = Overflow(None, 0, self._places)
+        return _Open(overflow, None, overflow=overflow)
 
     def _upload(self, registry: Registry) -> _Open:
         name = self.place.repository

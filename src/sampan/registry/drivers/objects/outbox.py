@@ -10,6 +10,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from typing import BinaryIO, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -92,7 +93,8 @@ class Outbox(Generic[T]):
     def close(self) -> None:
         """Throw away what was not sent."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # a full disk may not even take what nobody wants
+                self._file.close()
             self._file = None
 
 
