@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any, Self
 
+from sampan.registry.drivers.objects.driver import ObjectDriver
 from tests import oss_double, stores, swift_cluster
 
 # How a storage is started, and a new place in it made.
@@ -20,6 +21,12 @@ REMOTE: dict[str, Any] = {
     "swift": (swift_cluster.swift, swift_cluster.container),
     "oss": (oss_double.oss, lambda options: {**options, "rootdirectory": stores.fresh("root")}),
 }
+
+
+def keys(driver: ObjectDriver) -> list[str]:
+    """Return all that is in the place of a driver, which may lie beside others in one bucket."""
+    root = driver.key("")
+    return [entry.key for entry in driver.bucket.list("") if entry.key.startswith(root)]
 
 
 class Storages:

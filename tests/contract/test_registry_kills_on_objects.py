@@ -21,7 +21,7 @@ from sampan.registry.drivers.objects.driver import ObjectDriver
 from sampan.registry.registry import Registry
 from sampan.spec.digest import Digest
 from sampan.spec.image import MEDIA_MANIFEST
-from tests.object_storages import REMOTE, Storages
+from tests.object_storages import REMOTE, Storages, keys
 from tests.own_registry import Shop, manifest, serving, sha
 
 pytestmark = pytest.mark.slow
@@ -103,12 +103,13 @@ def left(shop: Shop, kind: str) -> list[str]:
     driver = shop.registry.driver
     assert isinstance(driver, ObjectDriver)
     bucket: Any = driver.bucket
-    found = [entry.key for entry in bucket.list("")]
+    found, root = keys(driver), driver.key("")
     if kind == "s3":
         uploads = bucket.client.list_multipart_uploads(Bucket=bucket.bucket).get("Uploads", ())
         found += [f"upload of {upload['Key']}" for upload in uploads]
     if kind == "oss":
-        found += [f"upload of {u.key}" for u in bucket.bucket.list_multipart_uploads().upload_list]
+        begun = [it.key for it in bucket.bucket.list_multipart_uploads().upload_list]
+        found += [f"upload of {key}" for key in begun if key.startswith(root)]
     return [key for key in found if "/registries/" not in key]
 
 
