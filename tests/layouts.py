@@ -7,6 +7,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,6 +19,14 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 Descriptor = dict[str, Any]
+
+
+def unpacked(archive: bytes, folder: Path) -> Descriptor:
+    """Lay out an archive with one image in a folder; return what describes the image."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        opened.extractall(folder)
+    [found] = msgspec.json.decode((folder / "index.json").read_bytes())["manifests"]
+    return dict(found)
 
 
 def packed(content: bytes) -> bytes:

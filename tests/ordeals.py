@@ -124,11 +124,16 @@ def forget(daemon: Daemon, *kept: str) -> None:
 
 def stored(daemon: Daemon) -> set[str]:
     """Return the blobs, snapshots and unfinished files of a daemon."""
-    root = daemon.data_root
+    return stored_below(daemon.data_root, "overlay")
+
+
+def stored_below(root: Path, driver: str) -> set[str]:
+    """Return the same of a data root with one storage driver."""
+    snapshots = root / "snapshots" / driver
     folders = [
         *root.glob("content/blobs/*"),
-        *(root / "content/ingest", root / "snapshots/overlay"),
-        *(root / "snapshots/overlay" / name for name in (".new", ".trash")),
+        *(root / "content/ingest", snapshots),
+        *(snapshots / name for name in (".new", ".trash")),
     ]
     return {
         str(path.relative_to(root))

@@ -15,6 +15,7 @@ import pytest
 from tests import buildkit
 from tests.buildkit import Folders
 from tests.daemon import Daemon
+from tests.layouts import unpacked
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
@@ -145,9 +146,7 @@ def test_an_image_of_a_layout_is_a_context(clean: Daemon, folder: Path) -> None:
     clean.request("DELETE", "/images/made:1")
     clean.request("POST", "/build/prune?all=1")
     layout = folder.parent / "layout"
-    with tarfile.open(fileobj=io.BytesIO(saved)) as opened:
-        opened.extractall(layout)
-    [target] = json.loads((layout / "index.json").read_text())["manifests"]
+    target = unpacked(saved, layout)
     (folder / "Dockerfile").write_text("FROM lay\nRUN cat /laid; echo $A\n")
     for where in (f"{layout}:1", f"{layout}@{target['digest']}", str(layout)):
         context = f"--build-context=lay=oci-layout://{where}"

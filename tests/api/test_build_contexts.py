@@ -16,6 +16,7 @@ from sampan.spec.buildkit import control_pb2, gateway_pb2, solver_pb2
 from tests import buildkit
 from tests.buildkit import Folders, Result
 from tests.daemon import Daemon
+from tests.layouts import unpacked
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 RECIPE = "FROM busybox\nCOPY f /f\nRUN cat /f\n"
@@ -168,9 +169,7 @@ def test_an_image_of_a_layout_of_the_client_is_a_context(clean: Daemon, folder: 
     clean.request("DELETE", "/images/made:1")
     clean.request("POST", "/build/prune?all=1")
     layout = folder.parent / "layout"
-    with tarfile.open(fileobj=io.BytesIO(saved)) as opened:
-        opened.extractall(layout)
-    [target] = json.loads((layout / "index.json").read_text())["manifests"]
+    target = unpacked(saved, layout)
     (folder / "Dockerfile").write_text("FROM lay\nRUN cat /laid; echo $A")
     served = Folders(served.folders, stores={"oci:kept": layout})
     where = f"oci-layout://kept@{target['digest']}"

@@ -18,7 +18,6 @@ import pytest
 import trustme
 
 from tests.daemon import running
-from tests.netns import named
 from tests.registries import DOCKERS, OURS, OUTSIDE, Registry, registry
 from tests.remote_images import (
     busybox,
@@ -36,12 +35,6 @@ from tests.wire import Site
 
 pytestmark = [pytest.mark.compat, pytest.mark.privileged, pytest.mark.slow]
 USERS = {"captain": "secret"}
-
-
-@pytest.fixture(scope="module")
-def namespace() -> Iterator[str]:
-    with named() as name:
-        yield name
 
 
 @pytest.fixture(scope="module")

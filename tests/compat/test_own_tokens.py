@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import running
-from tests.netns import named
 from tests.registries import DEBIANS, NEEDS_THIRD, OURS, THIRD, registry
 from tests.remote_images import busybox, push, small_layer
 from tests.session import scratch
@@ -24,12 +23,6 @@ RULES = [
     ("everybody", "public/*", "pull"),
     ("group:crew", "public/*", "pull,push"),
 ]
-
-
-@pytest.fixture(scope="module")
-def namespace() -> Iterator[str]:
-    with named() as name:
-        yield name
 
 
 @pytest.fixture(scope="module")

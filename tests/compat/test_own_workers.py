@@ -10,18 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.netns import named
 from tests.postgres import Postgres, postgres
 from tests.registries import OURS, Registry, registry
 from tests.remote_images import busybox, image, push, small_layer
 
 pytestmark = [pytest.mark.compat, pytest.mark.privileged, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def namespace() -> Iterator[str]:
-    with named() as name:
-        yield name
 
 
 @pytest.fixture

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from sampan.spec.image import MEDIA_DOCKER_MANIFEST, MEDIA_INDEX, MEDIA_LAYER_GZIP, MEDIA_MANIFEST
-from tests.netns import named
 from tests.registries import DOCKERS, OURS, THIRD, Registry, registry
 from tests.remote_images import ACCEPT, busybox, digest, image, index, push, small_layer
 from tests.wire import Reply
@@ -31,12 +30,6 @@ TOLD = (
 )
 _STATE = re.compile(r"[?&]_state=[^&]*")
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-@pytest.fixture(scope="module")
-def namespace() -> Iterator[str]:
-    with named() as name:
-        yield name
 
 
 def get(path: str, **headers: str) -> Request:

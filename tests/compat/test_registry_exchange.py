@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 
 from sampan.registry import paths
 from sampan.spec.digest import Digest
-from tests.netns import named
 from tests.registries import DOCKERS, OURS, THIRD, Registry, registry
 from tests.remote_images import (
     ACCEPT,
@@ -34,12 +32,6 @@ from tests.session import PATIENCE
 pytestmark = [pytest.mark.compat, pytest.mark.privileged, pytest.mark.slow]
 Program = tuple[str, ...]
 REVISIONS = 5
-
-
-@pytest.fixture(scope="module")
-def namespace() -> Iterator[str]:
-    with named() as name:
-        yield name
 
 
 def by_sha512(name: str) -> Image:

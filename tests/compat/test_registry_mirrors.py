@@ -18,7 +18,6 @@ import pytest
 from tests.containerd import containerd
 from tests.daemon import Daemon
 from tests.documents import blocks
-from tests.netns import named
 from tests.registries import OURS, OUTSIDE, Registry, registry
 from tests.registry_clients import engine, program
 from tests.remote_images import busybox, image, index, push, small_layer
@@ -50,12 +49,6 @@ class Caches:
         """Return the blobs that were fetched from the registries behind the cache."""
         found = [*self.hub.accesses("/blobs/"), *self.other.accesses("/blobs/")]
         return [access.path for access in found if access.method == "GET"]
-
-
-@pytest.fixture(scope="module")
-def namespace() -> Iterator[str]:
-    with named() as name:
-        yield name
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,8 @@ import yaml
 from playwright.sync_api import Browser, Error
 
 from sampan.spec.image import MEDIA_DOCKER_MANIFEST, MEDIA_MANIFEST
-from tests.browser import chromium, visit
+from tests.browser import visit
 from tests.documents import blocks
-from tests.netns import named
 from tests.registries import DEBIANS, OURS, registry
 from tests.remote_images import busybox, push
 from tests.wire import Server, Site, serving
@@ -37,18 +36,6 @@ class _Page(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nobody reads it."""
-
-
-@pytest.fixture(scope="module")
-def namespace() -> Iterator[str]:
-    with named() as name:
-        yield name
-
-
-@pytest.fixture(scope="module")
-def browser(namespace: str) -> Iterator[Browser]:
-    with chromium(namespace) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

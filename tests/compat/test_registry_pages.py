@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect
 
-from tests.browser import chromium, visit
-from tests.netns import named
+from tests.browser import visit
 from tests.registries import OURS, Registry, registry
 from tests.remote_images import busybox, index, push, small_layer
 from tests.tokens import token_server
@@ -19,18 +18,6 @@ WEB = {"web": {"enabled": True}}
 USERS = {"captain": "secret"}
 LOGIN = {"username": "captain", "password": "secret"}
 EVIL = "<script>document.title='stolen'</script><img src=x onerror=\"document.title='stolen'\">"
-
-
-@pytest.fixture(scope="module")
-def namespace() -> Iterator[str]:
-    with named() as name:
-        yield name
-
-
-@pytest.fixture(scope="module")
-def browser(namespace: str) -> Iterator[Browser]:
-    with chromium(namespace) as found:
-        yield found
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from sampan.engine.images.database import ImageDatabase
 from sampan.storage.linux_mounter import LinuxMounter
 from tests import mortal, tarballs
 from tests.image_shop import Shop, run, stream
+from tests.ordeals import stored_below
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
@@ -101,15 +102,7 @@ def countdown() -> Iterator[mortal.Countdown]:
 
 def stored(root: Path) -> set[str]:
     """Return the blobs, snapshots and unfinished files of an engine."""
-    folders = [root / "content/blobs/sha256", root / "content/ingest", root / "snapshots/vfs"]
-    folders += [root / "snapshots/vfs" / name for name in (".new", ".trash")]
-    return {
-        str(path.relative_to(root))
-        for folder in folders
-        if folder.is_dir()
-        for path in folder.iterdir()
-        if path.name != ".lock"
-    }
+    return stored_below(root, "vfs")
 
 
 def again(root: Path) -> None:

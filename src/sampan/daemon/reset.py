@@ -36,7 +36,6 @@ _CALL_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 30.0  # beyond the daemon's own time limit for containers
 _SERVICE: Final = "/sampan.service"
 _CGROUP: Final = "sampan"  # the parent of all containers' cgroups, unless another one is chosen
-_MNT_DETACH: Final = 2  # sys/mount.h
 
 if TYPE_CHECKING:
     from sampan.runtime.spawner import Spawner
@@ -125,14 +124,19 @@ def _end_daemon(pid: int, seconds: float) -> None:
         return
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        if not poll.poll(seconds * 1000):
+        if not _ends(pidfd, seconds):
             raise UsageError(f"the daemon (process {pid}) does not end: nothing was removed")
     except ProcessLookupError:
         pass
     finally:
         os.close(pidfd)
+
+
+def _ends(pidfd: int, seconds: float) -> bool:
+    """Wait for a process; tell whether it has ended within so many seconds."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 # --- the steps -------------------------------------------------------------------------------
@@ -200,9 +204,7 @@ def _kill(spawner: Spawner, id: str, *, is_paused: bool) -> None:
             spawner.signal(id, signal=signal.SIGKILL, all=True)
             if is_paused:
                 spawner.freeze(id, frozen=False)
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            if not poll.poll(_CALL_SECONDS * 1000):
+            if not _ends(pidfd, _CALL_SECONDS):
                 raise TimeoutError(f"container {id} does not end")
         finally:
             os.close(pidfd)
@@ -223,20 +225,12 @@ def _end_spawner(data_root: str, run_root: str) -> None:
 
 def _unmount_below(root: str) -> None:
     """Unmount what is mounted in a root, the innermost first; the root itself may be a mount."""
-    from sampan.linux.mounts import umount2
+    from sampan.linux.mountinfo import mount_points
+    from sampan.linux.mounts import MNT_DETACH, umount2
 
     inside = os.path.join(os.path.realpath(root), "")
-    for place in reversed([place for place in _mounts() if place.startswith(inside)]):
-        umount2(os.fsencode(place), _MNT_DETACH)
-
-
-def _mounts() -> Iterator[str]:
-    with open("/proc/self/mountinfo", "rb") as file:
-        for line in file:
-            place = line.split(b" ")[4]
-            yield os.fsdecode(
-                re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), place)
-            )
+    for place in reversed([place for place in mount_points() if place.startswith(inside)]):
+        umount2(os.fsencode(place), MNT_DETACH)
 
 
 def _remove(root: str, name: str) -> None:

@@ -13,8 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sampan.http.asgi import STALL_SECONDS
 from sampan.http.peers import Turns
 from sampan.registry.crowd import Crowd, plain
-
-PATHSEND = "http.response.pathsend"
+from sampan.registry.server import PATHSEND
 
 
 class Bounded:

@@ -182,14 +182,7 @@ class Quotas:
 
     def admit(self, database: Database, repository: str, digest: Digest, size: int) -> None:
         """Raise DENIED if a repository must not have this content too; within a change."""
-        ask = _within(database)
-        for quota in self._of(repository):
-            if quota.size is None or _holds(ask, quota, repository, digest):
-                continue
-            used = _used(ask, quota, repository)
-            _, unfinished = _unfinished(ask, quota, repository)
-            if used + unfinished + size > quota.size:
-                raise _denied(repository, quota, used, size, unfinished)
+        self.room(database, repository, size, digest)
 
     def admit_tags(self, database: Database, repository: str, tags: Sequence[str]) -> None:
         """Raise DENIED if a repository must not have these tags too; within a change."""

@@ -10,6 +10,7 @@ from typing import Protocol, Self
 from sampan.http.limits import Limits
 
 BACKLOG = 512
+PATHSEND = "http.response.pathsend"  # of granian: a whole file by its name
 LIMITS = Limits(head_bytes=64 << 10, grace_seconds=1.0)
 
 

@@ -50,10 +50,13 @@ class Peer:
         self.h2.initiate_connection()
         self.data, self.trailers = b"", dict[str, str]()
 
-    def ask(self, *data: bytes, end: bool = True) -> None:
+    def begin(self) -> None:
         headers = [(":method", "POST"), (":path", "/a/B"), (":scheme", "http"),
                    (":authority", "x")]  # fmt: skip
         self.h2.send_headers(1, headers)
+
+    def ask(self, *data: bytes, end: bool = True) -> None:
+        self.begin()
         for piece in data:
             self.h2.send_data(1, piece)
         if end:
@@ -147,9 +150,7 @@ def test_a_stream_is_made_as_fast_as_it_is_taken() -> None:
     owner = Sender()
     peer = Peer(owner)
     peer.exchange()
-    peer.h2.send_headers(
-        1, [(":method", "POST"), (":path", "/a/B"), (":scheme", "http"), (":authority", "x")]
-    )
+    peer.begin()
     assert owner.calls.receive(peer.h2.data_to_send())
     assert 1 <= len(made) <= 3  # of 2 MB the window of 64 KiB takes no more
     peer.exchange()
@@ -200,9 +201,7 @@ def test_a_stream_that_nobody_wants_is_let_go(together: bool) -> None:
     owner = Sender()
     peer = Peer(owner)
     peer.exchange()
-    peer.h2.send_headers(
-        1, [(":method", "POST"), (":path", "/a/B"), (":scheme", "http"), (":authority", "x")]
-    )
+    peer.begin()
     if not together:
         assert owner.calls.receive(peer.h2.data_to_send())
     peer.h2.reset_stream(1)

@@ -10,6 +10,7 @@ from typing import Literal
 from sampan.linux.cgroups import v1, v2
 from sampan.linux.cgroups.cgroup import Cgroup
 from sampan.linux.cgroups.files import DIRECTORY
+from sampan.linux.mountinfo import unescaped
 
 #: Controllers that decide: where v1 has one of these, v1 does the work and v2 only helps.
 _DECIDING = frozenset({"memory", "cpu", "pids", "devices", "freezer"})
@@ -60,7 +61,7 @@ def parse(mountinfo: str) -> Hierarchies:
         fields, (kind, _, options) = left.split(" "), (*right.split(" "), "", "")[:3]
         if kind not in ("cgroup", "cgroup2"):
             continue
-        device, mount = fields[2], _unescaped(fields[4])
+        device, mount = fields[2], unescaped(fields[4])
         if device in legacy or (kind == "cgroup2" and unified >= 0):
             continue
         try:
@@ -82,12 +83,6 @@ def _controllers(options: str) -> tuple[str, ...]:
         for option in options.split(",")
         if option not in other and not option.startswith("release_agent=")
     )
-
-
-def _unescaped(path: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        path = path.replace(code, character)
-    return path
 
 
 def open_cgroup(path: str, hierarchies: Hierarchies | None = None) -> Cgroup:

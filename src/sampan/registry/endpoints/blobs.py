@@ -14,13 +14,13 @@ from sampan.registry.endpoints.call import Call, empty
 from sampan.registry.errors import RegistryError
 from sampan.registry.events import Event
 from sampan.registry.proxy.arriving import Absent, Arriving
+from sampan.registry.server import PATHSEND
 from sampan.spec.digest import Digest
 
 OCTETS = "application/octet-stream"
 PIECE = 128 << 10  # granian holds some six of them for a client that does not read
 _RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*", re.ASCII)
 _DIGITS = 19
-PATHSEND = "http.response.pathsend"  # of granian: a whole file by its name
 
 
 @dataclass(frozen=True, slots=True)
