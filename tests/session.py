@@ -54,7 +54,7 @@ def left() -> list[str]:
         *(f"folder {path}" for path in Path("/var/tmp").glob(f"{TOKEN}*")),
         *(f"folder {path}" for path in Path("/tmp").glob(f"{TOKEN}*")),
         *(f"network namespace {name}" for name in _names("/run/netns") if TOKEN in name),
-        *_cgroups(),
+        *cgroups(),
     ]
 
 
@@ -93,7 +93,8 @@ def _loops() -> Iterable[str]:
             yield device.read_text()
 
 
-def _cgroups() -> list[str]:
+def cgroups() -> list[str]:
+    """Return the cgroups of this session; those of others come and go meanwhile."""
     found = []
     for folder, names, _ in os.walk(CGROUPS):
         found += [

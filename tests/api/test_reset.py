@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.daemon import Daemon, running
-from tests.session import CGROUPS, containers
+from tests.session import cgroups, containers
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 FORWARDING = "/proc/sys/net/ipv4/ip_forward"
@@ -40,7 +40,7 @@ class Machine:
             "forwarding": self.inside("cat", FORWARDING),
             "processes": self.daemon.processes(),
             "mounts": [it for it in Path("/proc/mounts").read_text().split("\n") if inside in it],
-            "cgroups": [str(it) for each in containers for it in CGROUPS.glob(f"**/{each}")],
+            "cgroups": sorted(cgroups()),
             "claim": self.daemon.claim.exists(),
             "folders": sorted(set(os.listdir(inside)) - {"config", "log"}),
         }
