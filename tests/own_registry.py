@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from sampan.registry.application import Application
 from sampan.registry.auth.access import Access
-from sampan.registry.documents import UrlRules, Validation
+from sampan.registry.content.documents import UrlRules, Validation
 from sampan.registry.endpoints.call import Emit
 from sampan.registry.registry import Registry
 from sampan.registry.service import Service

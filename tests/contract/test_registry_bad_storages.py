@@ -13,7 +13,7 @@ import pytest
 from sampan.errors import Unavailable
 from sampan.registry.drivers.choice import open_objects
 from sampan.registry.drivers.objects import s3
-from sampan.registry.health import Check, outcome
+from sampan.registry.observability.health import Check, outcome
 from sampan.registry.registry import Registry
 from tests.flaky import Way, flaky
 from tests.object_storages import Storages

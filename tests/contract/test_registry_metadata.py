@@ -11,23 +11,23 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
+from tests.unit.registry.test_gc import AnyOrder
 
 from sampan.errors import Conflict, InvalidArgument, Unavailable
 from sampan.http.urls import Url
-from sampan.registry.metadata import DatabaseAway, Metadata
+from sampan.registry.content.quotas import Quota, Use
+from sampan.registry.database.metadata import DatabaseAway, Metadata
+from sampan.registry.database.postgresql import PostgresMetadata, translated
+from sampan.registry.database.sqlite import SqliteMetadata
 from sampan.registry.patterns import Pattern
-from sampan.registry.postgresql import PostgresMetadata, translated
 from sampan.registry.proxy.eviction import Eviction
 from sampan.registry.proxy.figures import Figures
 from sampan.registry.proxy.upstreams import Places, Upstream
-from sampan.registry.quotas import Quota, Use
 from sampan.registry.registry import Registry, Shared
-from sampan.registry.retention import Rule
-from sampan.registry.sqlite import SqliteMetadata
+from sampan.registry.upkeep.retention import Rule
 from sampan.spec.image import MEDIA_INDEX, MEDIA_MANIFEST
 from tests.own_registry import Shop, index, manifest, serving, sha
 from tests.postgres import Postgres, postgres
-from tests.unit.registry.test_gc import AnyOrder
 
 BOTH = ["sqlite", "postgresql"]
 

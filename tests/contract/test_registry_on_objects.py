@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from sampan.errors import Conflict
+from sampan.registry.content.quotas import Quota
 from sampan.registry.drivers.choice import open_objects
 from sampan.registry.drivers.objects.driver import ObjectDriver
 from sampan.registry.patterns import Pattern
-from sampan.registry.quotas import Quota
 from sampan.registry.registry import Registry
 from sampan.registry.service import Service
 from tests.object_storages import REMOTE, Storages

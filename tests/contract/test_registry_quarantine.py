@@ -16,7 +16,7 @@ from sampan.registry.drivers.choice import open_objects
 from sampan.registry.drivers.objects.driver import ObjectDriver
 from sampan.registry.drivers.objects.swift import SwiftBucket
 from sampan.registry.registry import Registry
-from sampan.registry.scrub import QUARANTINE, Finding
+from sampan.registry.upkeep.scrub import QUARANTINE, Finding
 from sampan.spec.digest import Digest
 from tests.object_storages import REMOTE, Storages, keys
 from tests.own_registry import Shop, serving, sha

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from sampan.registry import paths
+from sampan.registry.database.metadata import Metadata
 from sampan.registry.descriptors import redis as descriptors
 from sampan.registry.descriptors.descriptors import owe_nothing
 from sampan.registry.descriptors.keys import State
 from sampan.registry.descriptors.redis import RedisDescriptors
 from sampan.registry.descriptors.server import Server
-from sampan.registry.metadata import Metadata
 from sampan.registry.registry import Registry, Shared
 from sampan.spec.digest import Digest
 from tests.own_registry import Shop, manifest, serving, sha

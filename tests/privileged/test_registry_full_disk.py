@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.registry import blobs, manifests
+from sampan.registry.content import blobs, manifests
 from sampan.registry.registry import Registry
 from sampan.spec.image import MEDIA_MANIFEST
 from tests.caching import caching

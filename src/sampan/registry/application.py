@@ -18,11 +18,11 @@ from starlette.types import Scope as Connection
 
 from sampan.registry import names
 from sampan.registry.auth.access import Access, NoAccess, Scope
+from sampan.registry.content.fullness import is_full
+from sampan.registry.database.metadata import DatabaseAway
 from sampan.registry.endpoints import blobs, lists, manifests, uploads
 from sampan.registry.endpoints.call import Call, Emit
 from sampan.registry.errors import RegistryError
-from sampan.registry.fullness import is_full
-from sampan.registry.metadata import DatabaseAway
 from sampan.registry.registry import Registry
 from sampan.registry.service import GROUPS, HANDLER, USER, Service
 

@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from sampan.registry.database.metadata import ALL, Metadata, Row
 from sampan.registry.errors import RegistryError
 from sampan.registry.kept import Kept
-from sampan.registry.metadata import ALL, Metadata, Row
 from sampan.spec.digest import Digest
 
 T = TypeVar("T")

@@ -13,27 +13,28 @@ from pathlib import Path
 from typing import Self
 
 from sampan.errors import Conflict, InvalidArgument, Unavailable
-from sampan.registry import documents, paths
-from sampan.registry.addresses import Addresses
-from sampan.registry.aliases import Aliases
-from sampan.registry.blobs import Blobs
+from sampan.registry import paths
+from sampan.registry.content import documents
+from sampan.registry.content.aliases import Aliases
+from sampan.registry.content.blobs import Blobs
+from sampan.registry.content.manifests import Manifests
+from sampan.registry.content.quotas import Quotas
+from sampan.registry.content.unfinished import Unfinished
+from sampan.registry.content.uploads import Uploads
+from sampan.registry.database.metadata import DatabaseAway, Metadata
+from sampan.registry.database.sqlite import SqliteMetadata
 from sampan.registry.descriptors.descriptors import Descriptors, NoDescriptors
 from sampan.registry.drivers.driver import Driver
 from sampan.registry.drivers.filesystem import FilesystemDriver
 from sampan.registry.drivers.inmemory import InMemoryDriver
 from sampan.registry.drivers.objects.driver import ObjectDriver
-from sampan.registry.gc import Collector
-from sampan.registry.inventory import take_inventory, upload_folders
 from sampan.registry.lists import Lists
-from sampan.registry.manifests import Manifests
-from sampan.registry.metadata import DatabaseAway, Metadata
-from sampan.registry.presence import Presence, own_name
-from sampan.registry.quotas import Quotas
-from sampan.registry.retention import Retention
-from sampan.registry.scrub import Scrubber
-from sampan.registry.sqlite import SqliteMetadata
-from sampan.registry.unfinished import Unfinished
-from sampan.registry.uploads import Uploads
+from sampan.registry.redirects.addresses import Addresses
+from sampan.registry.upkeep.gc import Collector
+from sampan.registry.upkeep.inventory import take_inventory, upload_folders
+from sampan.registry.upkeep.presence import Presence, own_name
+from sampan.registry.upkeep.retention import Retention
+from sampan.registry.upkeep.scrub import Scrubber
 
 OWN = "sampan"  # our folder in a data directory, beside `docker`
 DATABASE = "registry.db"
@@ -185,7 +186,7 @@ def _open_rows(driver: Driver, database: Path, shared: Shared | None) -> Metadat
     if shared is None:
         return SqliteMetadata(database)
     try:
-        from sampan.registry.postgresql import PostgresMetadata
+        from sampan.registry.database.postgresql import PostgresMetadata
     except ImportError as error:
         raise InvalidArgument(
             f"metadata.postgresql: {error.name} is missing: install sampan[registry-postgresql]"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sampan.http.limits import Limits
 from sampan.registry.configuration.document import Checked
 from sampan.registry.configuration.nodes import seconds
-from sampan.registry.server import LIMITS
+from sampan.registry.serving.server import LIMITS
 
 MOST = 1 << 20  # descriptors, where there is no limit
 EACH = 3  # descriptors for a connection: itself, the file that it reads, and what that comes from

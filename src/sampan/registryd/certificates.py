@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from sampan.errors import InvalidArgument
-from sampan.registry.server import TLS
+from sampan.registry.serving.server import TLS
 
 
 class Certificates:

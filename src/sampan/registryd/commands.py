@@ -12,10 +12,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from sampan.errors import InvalidArgument, Unavailable
-from sampan.registry.audit import verify as verify_audit
 from sampan.registry.configuration.document import Checked, load
 from sampan.registry.configuration.nodes import seconds, size
-from sampan.registry.quotas import in_words
+from sampan.registry.content.quotas import in_words
+from sampan.registry.observability.audit import verify as verify_audit
 from sampan.registryd import control, descriptors, governing, settings, token_settings, web
 from sampan.registryd.reporting import services
 from sampan.registryd.serve import configure_logs

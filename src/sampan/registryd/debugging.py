@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from sampan.http.request import Request
 from sampan.http.response import Response
-from sampan.registry.health import Health
+from sampan.registry.observability.health import Health
 
 if TYPE_CHECKING:
-    from sampan.registry.metrics import Metrics
+    from sampan.registry.observability.metrics import Metrics
 
 
 def handler(

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from sampan.errors import InvalidArgument
-from sampan.registry.audit import AuditLog
 from sampan.registry.configuration.document import Checked
 from sampan.registry.configuration.nodes import seconds, size
+from sampan.registry.content.quotas import Quota
+from sampan.registry.observability.audit import AuditLog
 from sampan.registry.patterns import Pattern
-from sampan.registry.quotas import Quota
 from sampan.registry.registry import Shared
-from sampan.registry.retention import Rule, tag_pattern
+from sampan.registry.upkeep.retention import Rule, tag_pattern
 
 DAY = 86400.0
 SHORTEST = 60.0  # seconds

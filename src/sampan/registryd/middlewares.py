@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 
-from sampan.registry.addresses import Addresses, Middleware, Redirect, Rewrite
 from sampan.registry.configuration.document import Checked
 from sampan.registry.drivers.driver import Driver
 from sampan.registry.drivers.objects.driver import ObjectDriver
 from sampan.registry.drivers.objects.options import Options
+from sampan.registry.redirects.addresses import Addresses, Middleware, Redirect, Rewrite
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,6 @@ def _made(name: str, options: Options, driver: Driver) -> Middleware | None:
     if not isinstance(driver, ObjectDriver) or not driver.bucket.name.startswith("s3://"):
         log.warning("the middleware cloudfront works with the storage s3 only and is left out")
         return None
-    from sampan.registry.cloudfront import CloudFront
+    from sampan.registry.redirects.cloudfront import CloudFront
 
     return CloudFront(options, driver.key)

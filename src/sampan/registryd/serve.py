@@ -20,14 +20,14 @@ from starlette.types import ASGIApp
 from sampan.errors import InvalidArgument
 from sampan.http.server import Server as DebugServer
 from sampan.linux import heap
-from sampan.registry.access_log import AccessLog
 from sampan.registry.application import Application
-from sampan.registry.audit import Audited, AuditLog
 from sampan.registry.configuration.document import Checked
-from sampan.registry.health import Health
-from sampan.registry.notifications import Endpoint, Notifier
+from sampan.registry.observability.access_log import AccessLog
+from sampan.registry.observability.audit import Audited, AuditLog
+from sampan.registry.observability.health import Health
+from sampan.registry.observability.notifications import Endpoint, Notifier
 from sampan.registry.registry import Registry
-from sampan.registry.servers import make_server
+from sampan.registry.serving.servers import make_server
 from sampan.registryd import (
     bounds,
     control,
@@ -232,7 +232,7 @@ async def _debug(
     counted = checked.get("http.debug.prometheus.enabled", False)
     metrics = None
     if counted:
-        from sampan.registry.metrics import Metrics
+        from sampan.registry.observability.metrics import Metrics
 
         metrics = Metrics(served)
         for collector in figures:

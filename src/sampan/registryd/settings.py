@@ -14,13 +14,13 @@ from sampan.registry.auth.access import Access, NoAccess
 from sampan.registry.configuration.document import Checked
 from sampan.registry.configuration.nodes import seconds
 from sampan.registry.configuration.schema import DRIVERS
-from sampan.registry.documents import PlatformRules, UrlRules, Validation
+from sampan.registry.content.documents import PlatformRules, UrlRules, Validation
 from sampan.registry.drivers.choice import OBJECTS, open_objects
 from sampan.registry.drivers.driver import Driver
 from sampan.registry.drivers.inmemory import InMemoryDriver
 from sampan.registry.drivers.objects.driver import ObjectDriver
-from sampan.registry.health import Check, answers, connects, file_is_absent
-from sampan.registry.notifications import Endpoint
+from sampan.registry.observability.health import Check, answers, connects, file_is_absent
+from sampan.registry.observability.notifications import Endpoint
 from sampan.registry.registry import OWN, Registry
 from sampan.registry.service import Service
 from sampan.registryd import descriptors, governing, middlewares

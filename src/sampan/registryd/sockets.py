@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from sampan.errors import InvalidArgument, Unavailable
-from sampan.registry.server import BACKLOG
+from sampan.registry.serving.server import BACKLOG
 
 FIRST_GIVEN = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
 

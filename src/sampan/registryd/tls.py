@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sampan.errors import InvalidArgument
 from sampan.registry.configuration.document import Checked
-from sampan.registry.server import Server
+from sampan.registry.serving.server import Server
 from sampan.registryd import settings
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from sampan.errors import Conflict, InvalidArgument
-from sampan.registry.audit import AuditLog
+from sampan.registry.observability.audit import AuditLog
 from sampan.registry.registry import Registry
-from sampan.registry.scrub import Finding
+from sampan.registry.upkeep.scrub import Finding
 from sampan.registryd.governing import Retaining, Scrubbing
 from sampan.registryd.settings import Collecting
 

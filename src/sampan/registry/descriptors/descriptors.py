@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from sampan.registry.metadata import Metadata
+from sampan.registry.database.metadata import Metadata
 
 if TYPE_CHECKING:
     from sampan.registry.descriptors.figures import Figures

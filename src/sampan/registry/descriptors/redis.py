@@ -17,13 +17,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from sampan.registry.database.metadata import Metadata
 from sampan.registry.descriptors import keys
 from sampan.registry.descriptors.descriptors import owe
 from sampan.registry.descriptors.figures import Figures
 from sampan.registry.descriptors.server import Server, connect, look, runs
 from sampan.registry.descriptors.sweep import Sweep
 from sampan.registry.drivers.driver import Driver
-from sampan.registry.metadata import Metadata
 from sampan.spec.digest import Digest
 
 log = logging.getLogger(__name__)

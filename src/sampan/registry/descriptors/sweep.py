@@ -13,9 +13,9 @@ from typing import Any
 
 from sampan.errors import InvalidArgument
 from sampan.registry import paths
+from sampan.registry.database.metadata import Metadata
 from sampan.registry.descriptors import keys
 from sampan.registry.drivers.driver import Driver, size_or_none
-from sampan.registry.metadata import Metadata
 from sampan.spec.digest import Digest, parse_digest
 
 STEP = 200

@@ -14,7 +14,7 @@ from sampan.registry.endpoints.call import Call, empty
 from sampan.registry.errors import RegistryError
 from sampan.registry.events import Event
 from sampan.registry.proxy.arriving import Absent, Arriving
-from sampan.registry.server import PATHSEND
+from sampan.registry.serving.server import PATHSEND
 from sampan.spec.digest import Digest
 
 OCTETS = "application/octet-stream"

@@ -14,11 +14,11 @@ from sampan.http.asgi import POUR
 from sampan.http.bodies import CutOff
 from sampan.registry import names
 from sampan.registry.auth.access import Scope
+from sampan.registry.content.receivers import Receiver
 from sampan.registry.endpoints.blobs import OCTETS
 from sampan.registry.endpoints.call import Call, empty
 from sampan.registry.errors import RegistryError
 from sampan.registry.events import Event
-from sampan.registry.receivers import Receiver
 from sampan.spec.digest import Digest
 
 # Who gives a push up closes one connection and cancels by another: the first may be seen later.

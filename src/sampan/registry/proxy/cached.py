@@ -13,10 +13,10 @@ import time
 from sampan.distribution.repository import Repository
 from sampan.errors import NotFound, SampanError, Upstream
 from sampan.registry import names
+from sampan.registry.content.fullness import UnlessFull
+from sampan.registry.content.manifests import Stored
 from sampan.registry.errors import RegistryError
 from sampan.registry.events import Event
-from sampan.registry.fullness import UnlessFull
-from sampan.registry.manifests import Stored
 from sampan.registry.proxy import placed
 from sampan.registry.proxy.cached_blobs import CachedBlobs
 from sampan.spec.digest import Digest

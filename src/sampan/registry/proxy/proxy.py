@@ -19,7 +19,6 @@ from typing import Self
 from sampan.distribution.registries import Registries
 from sampan.registry.drivers.filesystem import FilesystemDriver
 from sampan.registry.events import Event
-from sampan.registry.inventory import upload_folders
 from sampan.registry.proxy.cached import CachedRepository
 from sampan.registry.proxy.expiry import HOUR, expire
 from sampan.registry.proxy.figures import Figures
@@ -27,6 +26,7 @@ from sampan.registry.proxy.mirrors import Mirror
 from sampan.registry.proxy.placed import Shared
 from sampan.registry.proxy.upstreams import Place, Places
 from sampan.registry.registry import Registry
+from sampan.registry.upkeep.inventory import upload_folders
 
 log = logging.getLogger(__name__)
 DAY = 24 * HOUR

@@ -18,13 +18,13 @@ from io import FileIO
 from typing import Any, TypeVar
 
 from sampan.registry import paths
+from sampan.registry.content.fullness import UnlessFull
+from sampan.registry.content.receivers import Receiver
 from sampan.registry.drivers.driver import Content
 from sampan.registry.errors import RegistryError
-from sampan.registry.fullness import UnlessFull
 from sampan.registry.proxy.eviction import Eviction
 from sampan.registry.proxy.overflow import Overflow, Places, Reader
 from sampan.registry.proxy.upstreams import Place
-from sampan.registry.receivers import Receiver
 from sampan.registry.registry import Registry
 from sampan.spec.digest import Digest, algorithm
 

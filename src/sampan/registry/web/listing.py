@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from sampan.registry.database.metadata import Metadata
 from sampan.registry.errors import RegistryError
-from sampan.registry.metadata import Metadata
 from sampan.spec.image import INDEXES
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from sampan.errors import Unavailable
-from sampan.registry.server import BACKLOG, Server
+from sampan.registry.serving.server import BACKLOG, Server
 from sampan.registryd.acme.challenge import PROTOCOL, proof
 from sampan.registryd.acme.folder import Folder
 from sampan.registryd.acme.gate import Gate

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from sampan.registry import paths
-from sampan.registry.documents import PlatformRules, UrlRules, Validation
+from sampan.registry.content.documents import PlatformRules, UrlRules, Validation
 from sampan.registry.registry import Registry
 from sampan.spec.digest import Digest
 from sampan.spec.image import (

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from sampan.registry.content.quotas import Quota
 from sampan.registry.patterns import Pattern
 from sampan.registry.proxy.eviction import AFTER, IN_USE_SECONDS, Eviction
 from sampan.registry.proxy.logins import Login
 from sampan.registry.proxy.upstreams import Places
-from sampan.registry.quotas import Quota
 from tests.caching import Cache, caching, upstream
 from tests.lying_registry import LyingRegistry, corrupt, held_until
 from tests.own_registry import sha

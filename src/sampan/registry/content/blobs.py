@@ -1,0 +1,165 @@
+"""Blobs: who has them, reading them, giving them to another repository, removing them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sampan.registry import paths
+from sampan.registry.content.fullness import UnlessFull
+from sampan.registry.content.quotas import Quotas
+from sampan.registry.content.unfinished import forget_upload
+from sampan.registry.database.metadata import Database, Metadata
+from sampan.registry.descriptors.descriptors import Descriptors, NoDescriptors
+from sampan.registry.drivers.driver import Content, Driver, File, Staged
+from sampan.registry.errors import RegistryError
+from sampan.registry.redirects.addresses import Addresses
+from sampan.registry.upkeep.inventory import PUT_BLOB
+from sampan.spec.digest import Digest
+
+TOUCH_SECONDS = 30  # a promise that is younger is not written again
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """One blob of a repository."""
+
+    digest: Digest
+    size: int
+
+
+class Blobs:
+    """The blobs of all repositories. A repository has a blob if it has a link to it."""
+
+    def __init__(self, driver: Driver, metadata: Metadata, quotas: Quotas) -> None:
+        self._driver = driver
+        self.addresses = Addresses(driver.url)
+        self.descriptors: Descriptors = NoDescriptors()
+        self._metadata = metadata
+        self._quotas = quotas
+
+    def find(self, repository: str, digest: Digest) -> Blob:
+        """Return a blob of a repository, and promise that no collection takes it for a while.
+
+        Raises BLOB_UNKNOWN. A client that is told "it is there" will not send it again.
+        """
+        row = self._metadata.row(
+            "SELECT size, touched FROM links JOIN blobs USING (digest)"
+            " WHERE repository = ? AND digest = ?",
+            repository,
+            digest,
+        )
+        if row is None:
+            raise RegistryError("BLOB_UNKNOWN", {"digest": digest})
+        if time.time() - row[1] > TOUCH_SECONDS:
+            with UnlessFull("a promise is not noted"):
+                self._promise(digest)
+        return Blob(digest, row[0])
+
+    def _promise(self, digest: Digest) -> None:
+        with self._metadata.change() as database:
+            done = database.execute(
+                "UPDATE blobs SET touched = ? WHERE digest = ?", (time.time(), digest)
+            )
+            if not done.rowcount:  # it was collected between the look and now
+                raise RegistryError("BLOB_UNKNOWN", {"digest": digest})
+
+    def open(self, repository: str, digest: Digest) -> Content:
+        """Open a blob to read. Raises BLOB_UNKNOWN, also for one whose file is not whole."""
+        blob = self.find(repository, digest)
+        try:
+            content = self._driver.open(paths.blob(digest))
+        except FileNotFoundError:
+            raise RegistryError("BLOB_UNKNOWN", {"digest": digest}) from None
+        if content.size != blob.size:
+            content.close()
+            raise RegistryError(
+                "UNAVAILABLE", {"digest": digest}, message="the blob's file has another length"
+            )
+        return content
+
+    def url(self, repository: str, digest: Digest, method: str, client: str) -> str:
+        """Return where a client gets a blob by itself; empty: only here. Raises BLOB_UNKNOWN."""
+        found = self.find(repository, digest)
+        return self.addresses.url(paths.blob(found.digest), method, client)
+
+    def mount(
+        self, repository: str, digest: Digest, source: str, may_read: Callable[[str], bool]
+    ) -> bool:
+        """Give a repository a blob of another one; without `source`, of any that has it."""
+        with self._staged_link(repository, digest) as staged:
+            with self._metadata.change() as database:
+                query = "SELECT repository FROM links WHERE digest = ?"
+                holders = [name for (name,) in database.execute(query, (digest,))]
+                if not any(may_read(name) for name in holders if source in ("", name)):
+                    return False
+                query = "SELECT size FROM blobs WHERE digest = ?"
+                row = database.execute(query, (digest,)).fetchone()
+                if row is None:  # its file was damaged and is away
+                    return False
+                self._quotas.admit(database, repository, digest, row[0])
+                self._link(database, staged, repository, digest)
+            staged.settle()
+        self.descriptors.tell(repository, digest)
+        return True
+
+    def _staged_link(self, repository: str, digest: Digest) -> Staged:
+        link = f"{paths.layer_folder(repository, digest)}/link"
+        return self._driver.stage([File(link, digest.encode(), told=True)])
+
+    def _link(self, database: Database, staged: Staged, repository: str, digest: Digest) -> None:
+        """Say that a repository has a blob, which is there."""
+        staged.publish()
+        database.execute(
+            "INSERT INTO repositories VALUES (?) ON CONFLICT DO NOTHING", (repository,)
+        )
+        database.execute(
+            "INSERT INTO links VALUES (?, ?) ON CONFLICT DO NOTHING", (repository, digest)
+        )
+        database.execute("UPDATE blobs SET touched = ? WHERE digest = ?", (time.time(), digest))
+
+    def accept(self, repository: str, digest: Digest, size: int, upload: str, version: str) -> None:
+        """Make a verified, synced upload of this version the blob of a digest, and a repository's.
+
+        What was set aside for it becomes the blob's, in one change.
+        """
+        target = paths.blob(digest)
+        uploaded = f"{paths.upload(repository, upload)}/data"
+        counts = self._quotas.count_uploads(repository)
+        with (
+            self._staged_link(repository, digest) as staged,
+            self._driver.move(uploaded, target, version) as moved,
+        ):
+            moved.prepare()
+            with self._metadata.change() as database:
+                known = database.execute("SELECT size FROM blobs WHERE digest = ?", (digest,))
+                row = known.fetchone()
+                if counts:
+                    forget_upload(database, repository, upload)
+                self._quotas.admit(database, repository, digest, size)
+                if row is None or row[0] != size or not self._is_whole(target, size):
+                    moved.publish()
+                    database.execute(PUT_BLOB, (digest, size, time.time()))
+                self._link(database, staged, repository, digest)
+            # Others may see it already; who is told of it is told after this.
+            self._driver.settle([target])
+            staged.settle()
+        self.descriptors.tell(repository, digest)
+
+    def _is_whole(self, path: str, size: int) -> bool:
+        try:
+            return self._driver.size(path) == size
+        except FileNotFoundError:
+            return False
+
+    def remove(self, repository: str, digest: Digest) -> None:
+        """Take a blob from a repository; the collection removes the file when nobody needs it."""
+        with self._metadata.change() as database:
+            gone = database.execute(
+                "DELETE FROM links WHERE repository = ? AND digest = ?", (repository, digest)
+            )
+            if not gone.rowcount:
+                raise RegistryError("BLOB_UNKNOWN", {"digest": digest})
+            self._driver.delete(paths.layer_folder(repository, digest))
+        self.descriptors.settle()

@@ -1,0 +1,228 @@
+"""Manifests and indexes: put, get, remove; and the tags that a put moves with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sampan.registry import names, paths
+from sampan.registry.content import documents
+from sampan.registry.content.blobs import TOUCH_SECONDS
+from sampan.registry.content.fullness import UnlessFull
+from sampan.registry.content.quotas import Quotas
+from sampan.registry.database.metadata import Database, Metadata
+from sampan.registry.descriptors.descriptors import Descriptors, NoDescriptors
+from sampan.registry.drivers.driver import Driver, File
+from sampan.registry.errors import Item, RegistryError
+from sampan.registry.upkeep import inventory
+from sampan.spec.digest import Digest, algorithm
+
+NAMED = 100  # missing parts that an error names at most
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One manifest, as it was pushed."""
+
+    digest: Digest
+    media_type: str
+    size: int
+    subject: Digest | None = None
+
+
+class Manifests:
+    """The manifests of all repositories."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        metadata: Metadata,
+        validation: documents.Validation,
+        quotas: Quotas,
+    ) -> None:
+        self._quotas = quotas
+        self._driver = driver
+        self._metadata = metadata
+        self._validation = validation
+        self.descriptors: Descriptors = NoDescriptors()
+
+    def find(self, repository: str, reference: str) -> Stored:
+        """Return what a tag or a digest means in a repository; raise MANIFEST_UNKNOWN."""
+        digest = reference
+        if ":" in reference:
+            names.digest(reference)
+        else:
+            row = self._metadata.row(
+                "SELECT digest FROM tags WHERE repository = ? AND name = ?", repository, reference
+            )
+            digest = row[0] if row else ""
+        row = self._metadata.row(
+            "SELECT digest, media_type, size, subject, touched FROM manifests"
+            " WHERE repository = ? AND digest = ? AND media_type != ''",
+            repository,
+            digest,
+        )
+        if row is None:
+            detail = {"name": repository, "reference": reference[:256]}
+            raise RegistryError("MANIFEST_UNKNOWN", detail)
+        if time.time() - row[4] > TOUCH_SECONDS:
+            with UnlessFull("a promise is not noted"):
+                self._promise(repository, row[0])
+        return Stored(*row[:4])
+
+    def _promise(self, repository: str, digest: str) -> None:
+        """Keep a manifest from collections for a while: an index may be about to name it."""
+        with self._metadata.change() as database:
+            done = database.execute(
+                "UPDATE manifests SET touched = ? WHERE repository = ? AND digest = ?",
+                (time.time(), repository, digest),
+            )
+            if not done.rowcount:
+                raise RegistryError("MANIFEST_UNKNOWN", {"digest": digest})
+
+    def read(self, repository: str, reference: str) -> tuple[Stored, bytes]:
+        """Return a manifest with its content."""
+        stored = self.find(repository, reference)
+        try:
+            content = self._driver.read(paths.blob(stored.digest))
+        except FileNotFoundError:
+            raise RegistryError("MANIFEST_UNKNOWN", {"digest": stored.digest}) from None
+        if len(content) != stored.size:
+            raise RegistryError(
+                "UNAVAILABLE", {"digest": stored.digest}, message="the manifest's file is not whole"
+            )
+        return stored, content
+
+    def put(
+        self,
+        repository: str,
+        reference: str,
+        media_type: str,
+        content: bytes,
+        more_tags: Sequence[str] = (),
+    ) -> Stored:
+        """Store a manifest under a digest, or a digest that is computed and a tag.
+
+        Raises DIGEST_INVALID, MANIFEST_INVALID, and MANIFEST_BLOB_UNKNOWN with all that is missing.
+        """
+        tags = [names.tag(tag) for tag in more_tags]
+        kind = "sha256"
+        if ":" in reference:
+            kind = algorithm(names.digest(reference))
+        else:
+            tags.append(names.tag(reference))
+        digest = inventory.content_digest(content, kind)
+        if ":" in reference and digest != reference:
+            raise RegistryError("DIGEST_INVALID", {"digest": reference, "received": digest})
+        parsed = documents.parse(content, media_type, self._validation)
+        return self._store(repository, digest, content, tags, parsed, demand=True)
+
+    def keep(
+        self, repository: str, digest: Digest, media_type: str, content: bytes, tag: str = ""
+    ) -> Stored:
+        """Store a verified manifest of another registry; its parts may come later.
+
+        Quotas count it and do not refuse it: a cache makes room for what is larger.
+
+        Raises MANIFEST_INVALID.
+        """
+        parsed = documents.parse(content, media_type, documents.ANYTHING)
+        tags = [names.tag(tag)] if tag else []
+        return self._store(repository, digest, content, tags, parsed, demand=False)
+
+    def _store(
+        self,
+        repository: str,
+        digest: Digest,
+        content: bytes,
+        tags: Sequence[str],
+        parsed: documents.Parts,
+        demand: bool,
+    ) -> Stored:
+        with self._driver.stage(self._files(repository, digest, content, tags)) as staged:
+            with self._metadata.change() as database:
+                if demand:
+                    self._demand(database, repository, parsed)
+                    self._quotas.admit(database, repository, digest, len(content))
+                    self._quotas.admit_tags(database, repository, tags)
+                staged.publish()
+                database.execute(
+                    inventory.PUT_BLOB,
+                    (digest, len(content), time.time()),
+                )
+                inventory.record_manifest(database, repository, digest, len(content), parsed)
+                database.executemany(
+                    "INSERT INTO tags VALUES (?, ?, ?, ?) ON CONFLICT (repository, name)"
+                    " DO UPDATE SET digest = excluded.digest, moved = excluded.moved",
+                    [(repository, tag, digest, time.time()) for tag in tags],
+                )
+            # Others may see it already; who pushed it is told after this.
+            staged.settle()
+        self.descriptors.tell("", digest)
+        return Stored(digest, parsed.media_type, len(content), parsed.subject)
+
+    def _files(
+        self, repository: str, digest: Digest, content: bytes, tags: Sequence[str]
+    ) -> list[File]:
+        """Return what is to be written, in the order in which it must come to be there."""
+        told = digest.encode()
+        revision = f"{paths.revision_folder(repository, digest)}/link"
+        files = [File(paths.blob(digest), content), File(revision, told, told=True)]
+        for tag in tags:
+            files.append(File(paths.tag_index(repository, tag, digest), told, told=True))
+            files.append(File(paths.tag_current(repository, tag), told))
+        return files
+
+    def remove(self, repository: str, digest: Digest) -> list[str]:
+        """Remove a manifest and the tags that point to it, which are returned."""
+        with self._metadata.change() as database:
+            known = "SELECT 1 FROM manifests WHERE repository = ? AND digest = ?"
+            if not database.execute(known, (repository, digest)).fetchone():
+                raise RegistryError("MANIFEST_UNKNOWN", {"digest": digest})
+            query = "SELECT name FROM tags WHERE repository = ? AND digest = ?"
+            tags = [tag for (tag,) in database.execute(query, (repository, digest))]
+            # The tags go first: whatever stops us, none is left that leads to nothing.
+            self._driver.delete(*(paths.tag(repository, tag) for tag in tags))
+            self._driver.delete(paths.revision_folder(repository, digest))
+            inventory.forget_manifest(database, repository, digest)
+        return tags
+
+    def untag(self, repository: str, tag: str) -> Digest:
+        """Remove a tag, not the manifest, and return what it pointed to."""
+        with self._metadata.change() as database:
+            query = "SELECT digest FROM tags WHERE repository = ? AND name = ?"
+            row = database.execute(query, (repository, tag)).fetchone()
+            if row is None:
+                raise RegistryError("MANIFEST_UNKNOWN", {"name": repository, "tag": tag})
+            self._driver.delete(paths.tag(repository, tag))
+            database.execute(
+                "DELETE FROM tags WHERE repository = ? AND name = ?", (repository, tag)
+            )
+            return Digest(row[0])
+
+    def _demand(self, database: Database, repository: str, parsed: documents.Parts) -> None:
+        """Raise MANIFEST_BLOB_UNKNOWN if something is missing that has to be there.
+
+        Rows are not enough: a collection whose rows came back, because the disk was full, has
+        removed the files.
+        """
+        known: dict[Digest, int | None] = {}
+        for parts, table in ((parsed.blobs, "links"), (parsed.manifests, "manifests")):
+            query = (
+                f"SELECT blobs.size FROM {table} JOIN blobs USING (digest)"  # noqa: S608
+                " WHERE repository = ? AND digest = ?"
+            )
+            for digest, demanded in parts.items():
+                if demanded:
+                    row = database.execute(query, (repository, digest)).fetchone()
+                    known[digest] = row[0] if row else None
+        found = self._driver.sizes([paths.blob(digest) for digest in known])
+        missing = [
+            Item("MANIFEST_BLOB_UNKNOWN", {"digest": digest})
+            for (digest, size), there in zip(known.items(), found, strict=True)
+            if size is None or there != size
+        ]
+        if missing:
+            first, *rest = missing[:NAMED]
+            raise RegistryError(first.code, first.detail, more=rest)

@@ -1,0 +1,38 @@
+"""The server of the registry: which one serves what (docs/decisions/041).
+
+    async with make_server(application, listener) as server:
+        await server.ended()
+
+Plain HTTP/1.1 is served by our own server, TLS and HTTP/2 by granian.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from starlette.types import ASGIApp
+
+from sampan.errors import InvalidArgument
+from sampan.http.limits import Limits
+from sampan.registry.serving.plain_server import PlainServer
+from sampan.registry.serving.server import LIMITS, TLS, Server
+
+
+def make_server(
+    application: ASGIApp,
+    listener: socket.socket,
+    *,
+    tls: TLS | None = None,
+    http2: bool = True,
+    limits: Limits = LIMITS,
+) -> Server:
+    """Return the server for an application."""
+    if tls is None and not http2:
+        return PlainServer(application, listener, limits)
+    try:
+        from sampan.registry.serving.granian_server import (
+            GranianServer,  # 40 MB that others do not need
+        )
+    except ImportError as error:
+        raise InvalidArgument(f"{error.name} is missing: install sampan[registry]") from None
+    return GranianServer(application, listener, tls=tls, http2=http2, limits=limits)

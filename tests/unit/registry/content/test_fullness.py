@@ -1,0 +1,30 @@
+"""A full disk is known as such, whoever tells of it."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+
+import pytest
+
+from sampan.registry.content.fullness import UnlessFull, is_full
+
+
+def test_sqlite_says_it_in_its_own_way() -> None:
+    with sqlite3.connect(":memory:") as database:
+        database.execute("PRAGMA max_page_count = 2")
+        with pytest.raises(sqlite3.OperationalError) as caught:
+            database.execute("CREATE TABLE t (b)").execute("INSERT INTO t VALUES (zeroblob(99999))")
+    database.close()
+    assert is_full(caught.value)
+    assert is_full(OSError(errno.EDQUOT, "quota"))
+    assert not is_full(OSError(errno.EIO, "broken"))
+    assert not is_full(sqlite3.OperationalError("locked"))
+
+
+def test_only_want_of_room_is_gone_over() -> None:
+    with UnlessFull("it is left out") as room:
+        raise OSError(errno.ENOSPC, "full")
+    assert room.full
+    with pytest.raises(OSError, match="broken"), UnlessFull("it is left out"):
+        raise OSError(errno.EIO, "broken")
