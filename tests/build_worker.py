@@ -54,6 +54,29 @@ class FakeDatabase:
             yield self.connection
 
 
+class FakeCaches:
+    """The folders that commands share."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, MountedCache] = {}
+        self.filled: dict[str, bytes] = {}  # archives that they began with
+
+    async def found(self, names: Sequence[str]) -> dict[str, MountedCache]:
+        return {name: self.sizes[name] for name in names if name in self.sizes}
+
+    def has(self, name: str) -> bool:
+        return name in self.sizes
+
+    async def fill(self, mount: Mount, write: Callable[[int], None]) -> None:
+        assert mount.source not in self.sizes
+        async with from_pipe(write) as pieces:
+            self.filled[mount.source] = b"".join([piece async for piece in pieces])
+        self.sizes[mount.source] = MountedCache(size=0, in_use=False)
+
+    async def remove(self, name: str) -> bool:
+        return self.sizes.pop(name, None) is not None
+
+
 class FakeWorker:
     """Images, layers and commands of tests.
 
@@ -74,8 +97,7 @@ class FakeWorker:
         self.running = self.reads = 0
         self.archives: dict[str, bytes] = {}  # by diff id
         self.configs: dict[str, bytes] = {}  # of images that were built
-        self.caches: dict[str, MountedCache] = {}
-        self.filled: dict[str, bytes] = {}  # archives that caches began with
+        self.mounted_caches = FakeCaches()
         self.mounted: list[list[str]] = []  # layers of temporary images
 
     def have(self, name: str, *files: bytes, **config: Any) -> str:
@@ -246,21 +268,6 @@ class FakeWorker:
 
     async def devices(self, name: str) -> Sequence[FoundDevice]:
         return [FoundDevice(name=name)] if name.startswith("example.com/") else []
-
-    async def mounted_caches(self, names: Sequence[str]) -> dict[str, MountedCache]:
-        return {name: self.caches[name] for name in names if name in self.caches}
-
-    def has_mounted_cache(self, name: str) -> bool:
-        return name in self.caches
-
-    async def fill_mounted_cache(self, mount: Mount, write: Callable[[int], None]) -> None:
-        assert mount.source not in self.caches
-        async with from_pipe(write) as pieces:
-            self.filled[mount.source] = b"".join([piece async for piece in pieces])
-        self.caches[mount.source] = MountedCache(size=0, in_use=False)
-
-    async def remove_mounted_cache(self, name: str) -> bool:
-        return self.caches.pop(name, None) is not None
 
     async def run(
         self,

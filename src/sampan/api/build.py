@@ -13,9 +13,8 @@ from sampan.api.codec import decode, json_response
 from sampan.api.filters import parse_filters
 from sampan.api.handler import Backend, Handler
 from sampan.api.progress import begun, lines
-from sampan.api.registry_auth import credentials_by_registry
+from sampan.api.registry_auth import credentials_by_registry, credentials_for
 from sampan.distribution.credentials import Credentials
-from sampan.engine.building import credentials_for
 from sampan.errors import InvalidArgument, Unsupported
 from sampan.http.request import Query, Request
 from sampan.http.response import Response, StreamingResponse

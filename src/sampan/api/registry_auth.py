@@ -11,16 +11,19 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Final, TypeVar
 
 from sampan.api.codec import decode
 from sampan.distribution.credentials import Credentials
 from sampan.errors import InvalidArgument
 from sampan.http.request import Request
 from sampan.spec.docker.registries import AuthConfig
+from sampan.spec.reference import Reference
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_HUB: Final = "https://index.docker.io/v1/"
 _URL_TO_STANDARD = str.maketrans("-_", "+/")
 
 
@@ -40,6 +43,18 @@ def credentials_by_registry(request: Request) -> dict[str, Credentials]:
     """Return what X-Registry-Config says, by the address of the registry."""
     configs = _document(request, "X-Registry-Config", dict[str, AuthConfig])
     return {server: credentials_of(config) for server, config in (configs or {}).items()}
+
+
+def credentials_for(reference: Reference, clients: Mapping[str, Credentials]) -> Credentials | None:
+    """Return what X-Registry-Config has for the registry of an image."""
+    domain = reference.domain
+    names = [_HUB, "index.docker.io", "docker.io"] if domain == "docker.io" else [domain]
+    for name in names:
+        for key, credentials in clients.items():
+            plain = key.removeprefix("https://").removeprefix("http://").partition("/")[0]
+            if key == name or plain == name:
+                return None if credentials.is_anonymous else credentials
+    return None
 
 
 def _document(request: Request, header: str, kind: type[T]) -> T | None:

@@ -421,7 +421,7 @@ class Builder:
     async def usages(self) -> list[Usage]:
         """Return the records of the cache, oldest use first."""
         names = [record.key for record in self.cache.records() if record.is_mount]
-        mounts = await self._worker.mounted_caches(names)
+        mounts = await self._worker.mounted_caches.found(names)
         in_images = self._worker.layers_of_images()
         return usages(self.cache.records(), self._worker.layer_size, in_images, mounts)
 
@@ -443,7 +443,7 @@ class Builder:
         if not found:
             return []
         for one in [one for one in found if one.record.is_mount]:
-            if not await self._worker.remove_mounted_cache(one.record.key):
+            if not await self._worker.mounted_caches.remove(one.record.key):
                 found.remove(one)
         gone = {it.key for it in await self.cache.remove(one.record.key for one in found)}
         await self._worker.collect()

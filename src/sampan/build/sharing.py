@@ -67,13 +67,13 @@ class SharedFolders:
     async def _fill(self, name: str, cache: str, chain: str | None, source: str) -> None:
         """Let a cache begin with a folder of a state, unless it has begun; it has a record then."""
         async with self._cache.turn(f"fill {name}"):
-            if self._cache.has(name) and self._worker.has_mounted_cache(name):
+            if self._cache.has(name) and self._worker.mounted_caches.has(name):
                 return
             items = [] if chain is None and source == "/" else await self._items(chain, source)
-            await self._worker.remove_mounted_cache(name)  # what a killed engine has half filled
+            await self._worker.mounted_caches.remove(name)  # what a killed engine has half filled
             if items:
                 mount = _mount(name, cache, f"/{_FOLDER}", "")
-                await self._worker.fill_mounted_cache(mount, lambda into: write_layer(items, into))
+                await self._worker.mounted_caches.fill(mount, lambda into: write_layer(items, into))
             await self._cache.note_mount(name, cache)
 
     async def _items(self, chain: str | None, source: str) -> list[Item]:

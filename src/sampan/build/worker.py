@@ -1,6 +1,6 @@
 """What builds need of the world: images, layers, containers, threads.
 
-The engine has it all (`engine/building.py`); the daemon fits the two together. In tests it is a
+The engine has it all (`engine/building`); the daemon fits the two together. In tests it is a
 dictionary.
 """
 
@@ -108,6 +108,22 @@ class Change(Protocol):
         """Write it to a pipe."""
 
 
+class MountedCaches(Protocol):
+    """The folders that the commands of builds share, by the names of their records."""
+
+    async def found(self, names: Sequence[str]) -> dict[str, MountedCache]:
+        """Return those that are there."""
+
+    def has(self, name: str) -> bool:
+        """Tell whether one is there."""
+
+    async def fill(self, mount: Mount, write: Callable[[int], None]) -> None:
+        """Make one, with what is in an archive below the name of the mount's target."""
+
+    async def remove(self, name: str) -> bool:
+        """Remove one; False if a container has it."""
+
+
 class Worker(Protocol):
     """Does the work of builds. A chain id names layers on each other, None no layer."""
 
@@ -191,6 +207,10 @@ class Worker(Protocol):
 
     # --- containers ------------------------------------------------------------------------
 
+    @property
+    def mounted_caches(self) -> MountedCaches:
+        """The folders that commands share."""
+
     async def devices(self, name: str) -> Sequence[FoundDevice]:
         """Return the devices of a name, a class or a kind; none if there is no such."""
 
@@ -208,18 +228,6 @@ class Worker(Protocol):
 
     def temporary_image(self, diff_ids: Sequence[str]) -> AbstractAsyncContextManager[str]:
         """Have an image of layers that are there; give its id."""
-
-    async def mounted_caches(self, names: Sequence[str]) -> dict[str, MountedCache]:
-        """Return those that are there of the folders that commands of builds share."""
-
-    def has_mounted_cache(self, name: str) -> bool:
-        """Tell whether such a folder is there."""
-
-    async def fill_mounted_cache(self, mount: Mount, write: Callable[[int], None]) -> None:
-        """Make such a folder, with what is in an archive below the name of the mount's target."""
-
-    async def remove_mounted_cache(self, name: str) -> bool:
-        """Remove such a folder; False if a container has it."""
 
     async def undivided(self, work: Coroutine[Any, Any, T]) -> T:
         """Return what something gives; it goes on to its end if the build is cancelled."""

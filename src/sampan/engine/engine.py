@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Self, TypedDict
 
 from sampan.distribution.registries import Registries
-from sampan.engine.building import Building
+from sampan.engine.building.building import Building
 from sampan.engine.containers.archive import Archives
 from sampan.engine.containers.attaching import Attaching
 from sampan.engine.containers.container import Record
@@ -275,7 +275,7 @@ class Engine:
     async def __aenter__(self) -> Self:
         await self._registries.__aenter__()
         await self._reconciliation.run()
-        await self.building.clean()
+        await self.building.steps.clean()
         await self.images.clean()
         return self
 

@@ -11,7 +11,7 @@ import pytest
 from sampan.errors import InvalidArgument
 from sampan.spec.docker.config import Mount
 from tests import tarballs
-from tests.build_worker import FakeWorker, Yard
+from tests.build_worker import FakeCaches, Yard
 
 TEXT = (
     "FROM box AS one\nRUN write /seed/f {}\nFROM box\n"
@@ -33,7 +33,7 @@ def yard() -> Yard:
 def begun(yard: Yard) -> list[dict[str, tarfile.TarInfo]]:
     """Return the files that each cache began with."""
     found = []
-    for archive in yard.worker.filled.values():
+    for archive in yard.worker.mounted_caches.filled.values():
         with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
             found.append({member.name: member for member in opened})
     return found
@@ -81,25 +81,25 @@ def test_nothing_is_a_beginning_too(yard: Yard) -> None:
 
 
 def test_what_was_half_filled_is_filled_again(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = FakeWorker.fill_mounted_cache
+    whole = FakeCaches.fill
 
-    async def broken(self: FakeWorker, mount: Mount, write: Callable[[int], None]) -> None:
+    async def broken(self: FakeCaches, mount: Mount, write: Callable[[int], None]) -> None:
         await whole(self, mount, write)
         raise InvalidArgument("no space left")
 
-    monkeypatch.setattr(FakeWorker, "fill_mounted_cache", broken)
+    monkeypatch.setattr(FakeCaches, "fill", broken)
     with pytest.raises(InvalidArgument, match="no space left"):
         yard.built(TEXT.format("1", ",source=/seed", "a"))
     monkeypatch.undo()
-    [name] = yard.worker.filled
-    yard.worker.filled.clear()
+    [name] = yard.worker.mounted_caches.filled
+    yard.worker.mounted_caches.filled.clear()
     yard.built(TEXT.format("1", ",source=/seed", "a"))
-    assert list(yard.worker.filled) == [name]
+    assert list(yard.worker.mounted_caches.filled) == [name]
 
 
 def test_a_cache_that_somebody_has_removed_begins_anew(yard: Yard) -> None:
     yard.built(TEXT.format("1", ",source=/seed", "a"))
-    yard.worker.caches.clear()
-    yard.worker.filled.clear()
+    yard.worker.mounted_caches.sizes.clear()
+    yard.worker.mounted_caches.filled.clear()
     yard.built(TEXT.format("1", ",source=/seed", "b"))
     assert len(begun(yard)) == 1

@@ -7,7 +7,8 @@ import socket
 from types import SimpleNamespace
 from typing import Any
 
-from sampan.engine.building import Building
+from sampan.engine.building.layers import BuiltLayers
+from sampan.engine.building.steps import Steps
 from sampan.spec.build import Limits, RunStep
 
 
@@ -41,14 +42,14 @@ class SlowToStart:
 def test_a_container_that_starts_is_removed_when_it_has() -> None:
     async def run() -> list[str]:
         containers: Any = SlowToStart()
-        nothing: Any = SimpleNamespace(store=SimpleNamespace(layers=None))
-        building = Building(nothing, containers, nothing, nothing, nothing, nothing)
+        nothing: Any = None
+        steps = Steps(containers, BuiltLayers(nothing), nothing, nothing)
         step = RunStep(
             chain=None, architecture="amd64", os="linux", variant="", command=["x"], env=[],
             user="", working_dir="/", network="", extra_hosts=[], security_opt=[],
             limits=Limits(),
         )  # fmt: skip
-        task = asyncio.ensure_future(building.run(step, lambda _: None, lambda *_: None))
+        task = asyncio.ensure_future(steps.run(step, lambda _: None, lambda *_: None))
         await containers.starting.wait()
         task.cancel()
         await asyncio.wait([task], timeout=20)

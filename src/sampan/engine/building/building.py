@@ -5,11 +5,8 @@ Source: moby daemon/builder/dockerfile/containerbackend.go, daemon/builder/backe
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 import secrets
-import socket
 import time
 from collections.abc import (
     AsyncIterable,
@@ -18,7 +15,6 @@ from collections.abc import (
     Collection,
     Coroutine,
     Iterable,
-    Mapping,
     Sequence,
 )
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -27,11 +23,11 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 
 from sampan.distribution.credentials import Credentials
-from sampan.engine.agents import forwarded
 from sampan.engine.blocking import blocking
-from sampan.engine.containers.borrowing import Borrowed
+from sampan.engine.building.layers import BuiltLayers
+from sampan.engine.building.mounted_caches import MountedCaches
+from sampan.engine.building.steps import Change, Steps
 from sampan.engine.containers.containers import Containers
-from sampan.engine.containers.queries import AttachQuery, ListQuery
 from sampan.engine.images.feeding import from_pipe, through_pipe
 from sampan.engine.images.fetching import fetched
 from sampan.engine.images.images import Images
@@ -40,38 +36,25 @@ from sampan.engine.oci.cdi import DeviceNames
 from sampan.engine.repositories import archive_of
 from sampan.engine.undisturbed import waited_for
 from sampan.engine.volumes.volumes import Volumes
-from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError, Unsupported
+from sampan.errors import InvalidArgument, NotFound, SampanError
 from sampan.http.urls import Url
 from sampan.rpc import Fd
 from sampan.spec.build import (
     BaseImage,
     FoundDevice,
-    Limits,
-    MountedCache,
-    OwnedFolder,
     Ran,
     Repository,
     RunStep,
 )
-from sampan.spec.digest import EMPTY_LAYER, Digest
-from sampan.spec.docker.config import Config, DeviceRequest, HostConfig, LogConfig, Mount
-from sampan.spec.docker.containers import CreateRequest
+from sampan.spec.digest import Digest
 from sampan.spec.docker.images import ProgressMessage
-from sampan.spec.image import Healthcheck, ImageConfig, RootFS, RunConfig, timestamp
-from sampan.spec.loan import Loan
+from sampan.spec.image import ImageConfig, RootFS, timestamp
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference, parse_any
 from sampan.storage.lender import Lender
-from sampan.storage.mounter import ExtractOptions, Mounter, PathStat
-from sampan.storage.tar_fields import DIRECTORY, Entry
-from sampan.storage.tar_writer import TarWriter
+from sampan.storage.mounter import Mounter, PathStat
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
-LABEL: Final = "org.sampan.build"  # of the containers of steps: they go when the engine starts
-_HUB: Final = "https://index.docker.io/v1/"
-_FRAME: Final = 8  # bytes of the header of a frame
-_READ: Final = 64 << 10
 _LOADED: Final = "Loaded image ID: "
 
 
@@ -80,16 +63,6 @@ class Clients(Protocol):
 
     async def credentials(self, reference: Reference) -> Credentials | None:
         """Return what the client shows to the registry of an image."""
-
-
-class Change(Protocol):
-    """Something that changes an archive."""
-
-    def read(self, fd: int) -> None:
-        """Take it from a pipe."""
-
-    def write(self, into: int) -> None:
-        """Write it to a pipe."""
 
 
 class Building:
@@ -104,18 +77,11 @@ class Building:
         device_names: DeviceNames,
         volumes: Volumes,
     ) -> None:
-        self._volumes = volumes
-        self._images, self._containers = images, containers
-        self._mounter, self._lender, self._device_names = mounter, lender, device_names
+        self._images, self._mounter, self._device_names = images, mounter, device_names
         self._layers = images.store.layers
-
-    async def clean(self) -> None:
-        """Remove the containers of steps that a killed engine has left."""
-        query = ListQuery(all=True, filters={"label": [LABEL]})
-        for container in await self._containers.list(query):
-            with suppress(SampanError):
-                await self._containers.remove(container.id, force=True, volumes=True)
-                log.info("container %s of an interrupted build is removed", container.id)
+        self._built = BuiltLayers(self._layers)
+        self.steps = Steps(containers, self._built, mounter, lender)
+        self.mounted_caches = MountedCaches(volumes, self.steps)
 
     # --- images and layers -----------------------------------------------------------------
 
@@ -206,26 +172,11 @@ class Building:
 
     async def layer(self, parent: str | None, write: Callable[[int], None]) -> str:
         """Make a layer of an archive; return its diff id, "" if it changes nothing."""
-        below = Digest(parent) if parent else None
-        async with from_pipe(write) as pieces:
-            staged = await self._layers.stage(pieces, parent=below)
-        if staged.diff_id == EMPTY_LAYER:
-            await self._layers.discard(staged)
-            return ""
-        await self._layers.commit(staged, below, lease=False)
-        return staged.diff_id
+        return await self._built.make(parent, write)
 
     async def bring(self, parent: str | None, diff_id: str, pieces: AsyncIterator[bytes]) -> None:
-        """Put a layer, whose archive (any compression) comes, on its parent.
-
-        Raises InvalidArgument if it is another one.
-        """
-        below = Digest(parent) if parent else None
-        staged = await self._layers.stage(pieces, parent=below)
-        if staged.diff_id != diff_id:
-            await self._layers.discard(staged)
-            raise InvalidArgument(f"the layer {staged.diff_id} was said to be {diff_id}")
-        await self._layers.commit(staged, below, lease=False)
+        """Put a layer on its parent; InvalidArgument if it is another one."""
+        await self._built.bring(parent, diff_id, pieces)
 
     async def config(self, image: str) -> bytes:
         """Return the configuration of an image that is here."""
@@ -312,120 +263,7 @@ class Building:
         change: Change | None = None,
     ) -> Ran:
         """Run a step in a container of its own, which is gone afterwards."""
-        created = await self._containers.create(_request(step), image=_image(step))
-        try:
-            started(created.id)
-            for folder in step.folders:
-                await self._own(created.id, folder)
-            code = await self._execute(created.id, output, step.loan)
-            diff_id = "" if code else await self._changes(created.id, step.chain, change)
-        finally:
-            await self._surely(self._remove(created.id))
-        return Ran(exit_code=code, diff_id=diff_id)
-
-    async def _surely(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something to its end, however often the build is cancelled meanwhile."""
-        task = asyncio.ensure_future(work)
-        cancelled = False
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                cancelled = True
-        task.result()
-        if cancelled:
-            raise asyncio.CancelledError
-
-    async def _remove(self, id: str) -> None:
-        try:
-            await self._containers.remove(id, force=True, volumes=True)
-        except NotFound:
-            pass
-        except SampanError as error:
-            log.warning("container %s of a build is left: %s", id, error)
-
-    async def _execute(self, id: str, output: Callable[[int, bytes], None], loan: Loan) -> int:
-        query = AttachQuery(stream=True, stdout=True, stderr=True)
-        attachment = await self._containers.attach(id, query)
-        if attachment.socket is None:
-            raise InvalidArgument("the step has no output")
-        borrowed = Borrowed(self._lender, self._mounter, loan)
-        try:
-            with attachment.socket as sock:
-                # What starts cannot be removed.
-                await waited_for(self._containers.start(id, borrowed if loan else None))
-                waiter = self._containers.waiter(id)
-                async with forwarded(borrowed.agents):
-                    await _copy_frames(sock, output)
-                    return (await waiter.wait()).status_code
-        finally:
-            await self._surely(borrowed.leave())
-
-    async def _own(self, id: str, folder: OwnedFolder) -> None:
-        """Give a folder of a container, a cache that is mounted there, its owner and mode."""
-        above, _, name = folder.path.rstrip("/").rpartition("/")
-        entry = Entry(
-            os.fsencode(f"{name}/"), DIRECTORY, folder.mode, folder.uid, folder.gid, 0, 0, b"", 0, 0
-        )
-        content: list[bytes] = []
-        writer = TarWriter(content.append)
-        writer.header(entry)
-        writer.close()
-
-        async def archive() -> AsyncIterator[bytes]:
-            yield b"".join(content)
-
-        await self._containers.put_archive(id, above or "/", archive(), ExtractOptions())
-
-    async def _changes(self, id: str, parent: str | None, change: Change | None) -> str:
-        if change is None:
-            with suppress(Unsupported):
-                return await self._captured(id, parent)
-            return await self.layer(parent, lambda fd: self._mounter.diff(id, Fd(fd)))
-        async with from_pipe(lambda fd: self._mounter.diff(id, Fd(fd))) as pieces:
-            await through_pipe(pieces, change.read)
-        return await self.layer(parent, change.write)
-
-    async def _captured(self, id: str, parent: str | None) -> str:
-        staged = await self._layers.capture(id)
-        if staged is None:
-            return ""
-        await self._layers.commit(staged, Digest(parent) if parent else None, lease=False)
-        return staged.diff_id
-
-    async def mounted_caches(self, names: Sequence[str]) -> dict[str, MountedCache]:
-        """Return those that are there of the folders that commands of builds share."""
-        sizes = await self._volumes.sizes(names)
-        return {
-            name: MountedCache(size=size, in_use=bool(self._volumes.users(name)))
-            for name, size in sizes.items()
-        }
-
-    def has_mounted_cache(self, name: str) -> bool:
-        """Tell whether such a folder is there."""
-        return self._volumes.has(name)
-
-    async def fill_mounted_cache(self, mount: Mount, write: Callable[[int], None]) -> None:
-        """Make such a folder, with what is in an archive below the name of the mount's target."""
-        host = Platform.host()
-        step = RunStep(
-            chain=None, architecture=host.architecture, os=host.os, command=["-"], env=[],
-            mounts=[mount],
-        )  # fmt: skip
-        created = await self._containers.create(_request(step), image=_image(step))
-        try:
-            async with from_pipe(write) as pieces:
-                await self._containers.put_archive(created.id, "/", pieces, ExtractOptions())
-        finally:
-            await self._surely(self._remove(created.id))
-
-    async def remove_mounted_cache(self, name: str) -> bool:
-        """Remove such a folder; False if a container has it."""
-        try:
-            await self._volumes.remove(name, force=True)
-        except Conflict:
-            return False
-        return True
+        return await self.steps.run(step, started, output, change)
 
     @asynccontextmanager
     async def temporary_image(self, diff_ids: Sequence[str]) -> AsyncIterator[str]:
@@ -450,82 +288,3 @@ class Building:
 
 def _base(image: Image) -> BaseImage:
     return BaseImage(id=image.id, config=image.config)
-
-
-def credentials_for(reference: Reference, clients: Mapping[str, Credentials]) -> Credentials | None:
-    """Return what X-Registry-Config has for the registry of an image."""
-    domain = reference.domain
-    names = [_HUB, "index.docker.io", "docker.io"] if domain == "docker.io" else [domain]
-    for name in names:
-        for key, credentials in clients.items():
-            plain = key.removeprefix("https://").removeprefix("http://").partition("/")[0]
-            if key == name or plain == name:
-                return None if credentials.is_anonymous else credentials
-    return None
-
-
-def _image(step: RunStep) -> Image:
-    """Return the layers that a step sees as an image that says nothing else."""
-    config = ImageConfig(
-        architecture=step.architecture,
-        os=step.os,
-        variant=step.variant,
-        config=RunConfig(),
-        rootfs=RootFS(),
-    )
-    return Image("", config, (Digest(step.chain),) if step.chain else ())
-
-
-def _request(step: RunStep) -> CreateRequest:
-    config: dict[str, Any] = {name: getattr(Config(), name) for name in Config.__struct_fields__}
-    config |= {
-        "attach_stdout": True,
-        "attach_stderr": True,
-        "hostname": step.hostname,
-        "cmd": step.command,
-        "env": step.env,
-        "user": step.user,
-        "working_dir": step.working_dir,
-        "labels": {LABEL: ""},
-        "healthcheck": Healthcheck(test=["NONE"]),
-    }
-    host = _limited(step.limits)
-    host.network_mode = step.network or "default"
-    host.extra_hosts = step.extra_hosts or None
-    host.security_opt = step.security_opt or None
-    host.privileged = step.privileged
-    if step.devices:
-        host.device_requests = [DeviceRequest(driver="cdi", device_ids=step.devices)]
-    host.log_config = LogConfig(type="none")
-    host.mounts = step.mounts
-    return CreateRequest(**config, host_config=host)
-
-
-def _limited(limits: Limits) -> HostConfig:
-    return HostConfig(
-        memory=limits.memory,
-        memory_swap=limits.memory_swap,
-        cpu_shares=limits.cpu_shares,
-        cpu_period=limits.cpu_period,
-        cpu_quota=limits.cpu_quota,
-        cpuset_cpus=limits.cpuset_cpus,
-        cpuset_mems=limits.cpuset_mems,
-        cgroup_parent=limits.cgroup_parent,
-        shm_size=limits.shm_size,
-        ulimits=limits.ulimits or None,
-    )
-
-
-async def _copy_frames(sock: socket.socket, output: Callable[[int, bytes], None]) -> None:
-    """Hand on what comes in frames, to the end."""
-    loop = asyncio.get_running_loop()
-    sock.setblocking(False)
-    waiting = bytearray()
-    while data := await loop.sock_recv(sock, _READ):
-        waiting += data
-        while len(waiting) >= _FRAME:
-            size = int.from_bytes(waiting[4:_FRAME], "big")
-            if len(waiting) < _FRAME + size:
-                break
-            output(waiting[0], bytes(waiting[_FRAME : _FRAME + size]))
-            del waiting[: _FRAME + size]
