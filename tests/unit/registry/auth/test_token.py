@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 from sampan.errors import InvalidArgument
-from sampan.registry.auth.token import Token, Trusted, key_ids, thumbprint
+from sampan.registry.auth.token import MEMBER_LIMIT, Token, Trusted, key_ids, thumbprint
 from sampan.registry.registry import Registry
 from tests.own_registry import Answer, Shop, serving
 
@@ -130,6 +130,23 @@ def test_a_token_of_a_trusted_key_opens(
     shop: Shop, key: Any, algorithm: str, headers: dict[str, Any]
 ) -> None:
     assert ask(shop, PULL, key, algorithm, headers).status == 200
+
+
+def public_rsa(**more: Any) -> dict[str, Any]:
+    return {**json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(RSA.public_key())), **more}
+
+
+def test_of_a_key_in_a_header_nothing_private_is_looked_at(shop: Shop) -> None:
+    # What is no exponent of this key: whoever looked for primes with it would find none, slowly.
+    answer = ask(shop, PULL, RSA, "RS256", {"jwk": public_rsa(d="AQAB", p="AQAB", oth=[])})
+    assert answer.status == 200
+
+
+def test_a_number_without_end_makes_no_key(trusted: Trusted) -> None:
+    key = public_rsa()
+    assert trusted.key({"jwk": key}) is not None
+    for name in ("n", "e"):  # zeros before a number change no key, but the time that it takes
+        assert trusted.key({"jwk": {**key, name: "A" * 4 * MEMBER_LIMIT + key[name]}}) is None
 
 
 @pytest.mark.parametrize(
