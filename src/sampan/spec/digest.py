@@ -39,9 +39,9 @@ def parse_digest(text: str) -> Digest:
     return Digest(text)
 
 
-def digest_of(content: bytes) -> Digest:
-    """Return the SHA-256 digest of `content`."""
-    return Digest(f"sha256:{hashlib.sha256(content).hexdigest()}")
+def digest_of(content: bytes, kind: str = "sha256") -> Digest:
+    """Return the digest of `content`, by the algorithm `kind`."""
+    return Digest(f"{kind}:{hashlib.new(kind, content).hexdigest()}")
 
 
 def algorithm(digest: Digest) -> str:

@@ -6,7 +6,6 @@ Everything in an archive is hostile: names stay inside it, sizes have limits, di
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ import msgspec
 
 from sampan.engine.images.receiving import Part, Parts
 from sampan.errors import InvalidArgument
-from sampan.spec.digest import Digest, algorithm, encoded, parse_digest
+from sampan.spec.digest import Digest, algorithm, digest_of, encoded, parse_digest
 from sampan.spec.image import (
     ANNOTATION_IMAGE_NAME,
     ANNOTATION_REF_NAME,
@@ -55,7 +54,7 @@ class Found:
     @property
     def digest(self) -> str:
         """The id that the image will have."""
-        return f"sha256:{hashlib.sha256(self.config).hexdigest()}"
+        return digest_of(self.config)
 
 
 @dataclass(slots=True)
@@ -241,7 +240,7 @@ class Archive:
         """Return a blob that is a document, once its digest is known to be right."""
         digest, path = parse_digest(text), _blob_path(text)
         content = self._read(path)
-        if hashlib.new(algorithm(digest), content).hexdigest() != encoded(digest):
+        if digest_of(content, algorithm(digest)) != digest:
             raise InvalidArgument(f"invalid archive: {path} does not match its digest")
         return content
 

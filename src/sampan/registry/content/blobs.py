@@ -11,11 +11,11 @@ from sampan.registry.content.fullness import UnlessFull
 from sampan.registry.content.quotas import Quotas
 from sampan.registry.content.unfinished import forget_upload
 from sampan.registry.database.metadata import Database, Metadata
+from sampan.registry.database.rows import PUT_BLOB
 from sampan.registry.descriptors.descriptors import Descriptors, NoDescriptors
 from sampan.registry.drivers.driver import Content, Driver, File, Staged
 from sampan.registry.errors import RegistryError
 from sampan.registry.redirects.addresses import Addresses
-from sampan.registry.upkeep.inventory import PUT_BLOB
 from sampan.spec.digest import Digest
 
 TOUCH_SECONDS = 30  # a promise that is younger is not written again

@@ -12,11 +12,11 @@ from sampan.registry.content.blobs import TOUCH_SECONDS
 from sampan.registry.content.fullness import UnlessFull
 from sampan.registry.content.quotas import Quotas
 from sampan.registry.database.metadata import Database, Metadata
+from sampan.registry.database.rows import PUT_BLOB, forget_manifest, record_manifest
 from sampan.registry.descriptors.descriptors import Descriptors, NoDescriptors
 from sampan.registry.drivers.driver import Driver, File
 from sampan.registry.errors import Item, RegistryError
-from sampan.registry.upkeep import inventory
-from sampan.spec.digest import Digest, algorithm
+from sampan.spec.digest import Digest, algorithm, digest_of
 
 NAMED = 100  # missing parts that an error names at most
 
@@ -112,7 +112,7 @@ class Manifests:
             kind = algorithm(names.digest(reference))
         else:
             tags.append(names.tag(reference))
-        digest = inventory.content_digest(content, kind)
+        digest = digest_of(content, kind)
         if ":" in reference and digest != reference:
             raise RegistryError("DIGEST_INVALID", {"digest": reference, "received": digest})
         parsed = documents.parse(content, media_type, self._validation)
@@ -148,10 +148,10 @@ class Manifests:
                     self._quotas.admit_tags(database, repository, tags)
                 staged.publish()
                 database.execute(
-                    inventory.PUT_BLOB,
+                    PUT_BLOB,
                     (digest, len(content), time.time()),
                 )
-                inventory.record_manifest(database, repository, digest, len(content), parsed)
+                record_manifest(database, repository, digest, len(content), parsed)
                 database.executemany(
                     "INSERT INTO tags VALUES (?, ?, ?, ?) ON CONFLICT (repository, name)"
                     " DO UPDATE SET digest = excluded.digest, moved = excluded.moved",
@@ -185,7 +185,7 @@ class Manifests:
             # The tags go first: whatever stops us, none is left that leads to nothing.
             self._driver.delete(*(paths.tag(repository, tag) for tag in tags))
             self._driver.delete(paths.revision_folder(repository, digest))
-            inventory.forget_manifest(database, repository, digest)
+            forget_manifest(database, repository, digest)
         return tags
 
     def untag(self, repository: str, tag: str) -> Digest:

@@ -14,8 +14,8 @@ from typing import Protocol
 
 from sampan.registry import paths
 from sampan.registry.database.metadata import ALL, Database, Metadata
+from sampan.registry.database.rows import forget_manifest
 from sampan.registry.descriptors.descriptors import Descriptors, NoDescriptors
-from sampan.registry.upkeep import inventory
 from sampan.spec.digest import Digest
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class Collector:
             for digest in digests:
                 found.manifests.append((repository, digest))
                 if not dry_run:
-                    inventory.forget_manifest(database, repository, digest)
+                    forget_manifest(database, repository, digest)
                     self._delete(paths.revision_folder(repository, digest))
                     log.log(
                         self._level,

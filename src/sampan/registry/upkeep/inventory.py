@@ -6,31 +6,25 @@ runs at every start, before anybody is served. What cannot be read is warned abo
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
-import msgspec
-
 from sampan.errors import InvalidArgument
 from sampan.registry import paths
 from sampan.registry.content import documents
 from sampan.registry.database.metadata import Database, Metadata
+from sampan.registry.database.rows import PUT_BLOB, forget_manifest, record_manifest
 from sampan.registry.drivers.driver import Survey, size_or_none
 from sampan.registry.errors import RegistryError
 from sampan.registry.names import ALGORITHMS, is_tag
-from sampan.spec.digest import Digest, algorithm, parse_digest
+from sampan.spec.digest import Digest, algorithm, digest_of, parse_digest
 from sampan.spec.image import DOCUMENT_LIMIT
 
 log = logging.getLogger(__name__)
 STORED_BY = "sha256"  # what docker-registry calls every blob
-PUT_BLOB = (
-    "INSERT INTO blobs VALUES (?, ?, ?) ON CONFLICT (digest)"
-    " DO UPDATE SET size = excluded.size, touched = excluded.touched"
-)
 # Manifests that were read before, and whose file still has the length that it had.
 _KNOWN = """
 SELECT repository, digest FROM manifests JOIN blobs USING (digest)
@@ -168,11 +162,6 @@ def _tags(driver: Survey, names: Sequence[str]) -> Iterator[tuple[str, str, str]
             yield name, tag, digest
 
 
-def content_digest(content: bytes, kind: str) -> Digest:
-    """Return the digest of what is in memory."""
-    return Digest(f"{kind}:{hashlib.new(kind, content).hexdigest()}")
-
-
 def _read_manifests(
     driver: Survey, database: Database, wanted: Sequence[tuple[str, Digest]]
 ) -> None:
@@ -187,7 +176,7 @@ def _read_manifests(
 
 def _read_manifest(database: Database, name: str, digest: Digest, content: bytes) -> None:
     try:
-        if content_digest(content, digest.partition(":")[0]) != digest:
+        if digest_of(content, algorithm(digest)) != digest:
             raise InvalidArgument("its content has another digest")
         parsed = documents.parse_stored(content)
     except (InvalidArgument, RegistryError) as error:
@@ -201,36 +190,6 @@ def _unreadable(database: Database, name: str, digest: Digest, reason: object) -
     # in this repository, because nobody knows what the manifest needs.
     log.warning("manifest %s of %s cannot be read: %s", digest, name, reason)
     record_manifest(database, name, digest, 0, documents.UNREADABLE)
-
-
-def record_manifest(
-    database: Database, name: str, digest: Digest, size: int, parsed: documents.Parts
-) -> None:
-    """Write the rows of one manifest."""
-    annotations = msgspec.json.encode(parsed.annotations).decode() if parsed.annotations else None
-    database.execute("INSERT INTO repositories VALUES (?) ON CONFLICT DO NOTHING", (name,))
-    database.execute(
-        "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (repository, digest) DO UPDATE SET media_type = excluded.media_type,"
-        " size = excluded.size, subject = excluded.subject,"
-        " artifact_type = excluded.artifact_type, annotations = excluded.annotations,"
-        " touched = excluded.touched",
-        (
-            *(name, digest, parsed.media_type, size, parsed.subject),
-            *(parsed.artifact_type, annotations, time.time()),
-        ),
-    )
-    database.execute("DELETE FROM parts WHERE repository = ? AND manifest = ?", (name, digest))
-    rows = [(name, digest, part, "blob") for part in parsed.blobs]
-    rows += [(name, digest, part, "manifest") for part in parsed.manifests]
-    database.executemany("INSERT INTO parts VALUES (?, ?, ?, ?)", rows)
-
-
-def forget_manifest(database: Database, name: str, digest: str) -> None:
-    """Remove the rows of one manifest."""
-    database.execute("DELETE FROM tags WHERE repository = ? AND digest = ?", (name, digest))
-    database.execute("DELETE FROM parts WHERE repository = ? AND manifest = ?", (name, digest))
-    database.execute("DELETE FROM manifests WHERE repository = ? AND digest = ?", (name, digest))
 
 
 def _digest(text: str) -> Digest | None:
