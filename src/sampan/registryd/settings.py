@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from sampan.registry.drivers.choice import OBJECTS, open_objects
 from sampan.registry.drivers.driver import Driver
 from sampan.registry.drivers.inmemory import InMemoryDriver
 from sampan.registry.drivers.objects.driver import ObjectDriver
+from sampan.registry.expressions import Expression, expression
 from sampan.registry.observability.health import Check, answers, connects, file_is_absent
 from sampan.registry.observability.notifications import Endpoint
 from sampan.registry.registry import OWN, Registry
@@ -118,9 +118,9 @@ def try_storage(checked: Checked) -> None:
 def validation(checked: Checked) -> Validation:
     """Return what manifests are checked for."""
 
-    def patterns(name: str) -> tuple[re.Pattern[str], ...]:
+    def patterns(name: str) -> tuple[Expression, ...]:
         listed = checked.get(f"validation.manifests.urls.{name}", [])
-        return tuple(re.compile(str(pattern)) for pattern in listed)
+        return tuple(expression(str(pattern)) for pattern in listed)
 
     disabled = bool(checked.get("validation.disabled", False))
     listed = checked.get("validation.manifests.indexes.platformlist", [])

@@ -221,3 +221,14 @@ middleware:
     wrong = checked("middleware: {storage: [{name: redirect}]}")
     with pytest.raises(InvalidArgument, match=r"middleware\.storage\[0\]\.options\.baseurl"):
         settings.try_storage(wrong)
+
+
+def test_no_address_of_a_layer_keeps_an_expression_busy() -> None:
+    # As docker-registry's own documentation has it: for a moment there are two ways to read each
+    # letter, and so 2^30000 of them for this address.
+    pattern = r"^https?://([^/]+\.)*example\.com/"
+    rules = settings.validation(
+        checked(f"validation: {{manifests: {{urls: {{allow: ['{pattern}']}}}}}}")
+    )
+    assert rules.urls.permit("https://cdn.example.com/layer")
+    assert not rules.urls.permit(f"https://{'a.' * 30_000}org/layer")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sampan.errors import InvalidArgument
 from sampan.registry.configuration.nodes import Problem
+from sampan.registry.expressions import expression
 
 MIDDLEWARES = ("cloudfront", "redirect", "rewrite")
 CLIENT_AUTH = ("require-and-verify-client-cert", "verify-client-cert-if-given")
@@ -46,10 +47,9 @@ def refusals(document: Mapping[str, Any]) -> Iterator[Problem]:
         patterns = section("validation", "manifests", "urls").get(name) or []
         for number, pattern in enumerate(patterns):
             try:
-                re.compile(pattern)
-            except re.error as error:
-                path = f"validation.manifests.urls.{name}[{number}]"
-                yield Problem(path, f"is no regular expression: {error}")
+                expression(str(pattern))
+            except InvalidArgument as error:
+                yield Problem(f"validation.manifests.urls.{name}[{number}]", str(error))
     algorithms = section("auth", "token").get("signingalgorithms") or []
     if told := [name for name in algorithms if str(name).startswith("HS")]:
         yield Problem(

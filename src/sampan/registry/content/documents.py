@@ -10,6 +10,7 @@ import msgspec
 from sampan.errors import InvalidArgument
 from sampan.registry import names
 from sampan.registry.errors import RegistryError
+from sampan.registry.expressions import Expression
 from sampan.spec.digest import Digest
 from sampan.spec.image import (
     INDEXES,
@@ -36,8 +37,8 @@ class UrlRules:
     """
 
     disabled: bool = False
-    allow: tuple[re.Pattern[str], ...] = ()
-    deny: tuple[re.Pattern[str], ...] = ()
+    allow: tuple[Expression, ...] = ()
+    deny: tuple[Expression, ...] = ()
 
     def permit(self, url: str, media_type: str = "") -> bool:
         """Tell whether a layer of this type may say that it is found there."""

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import json
-import re
 
 import pytest
 
 from sampan.registry import paths
 from sampan.registry.content.documents import PlatformRules, UrlRules, Validation
+from sampan.registry.expressions import expression
 from sampan.registry.registry import Registry
 from sampan.spec.digest import Digest
 from sampan.spec.image import (
@@ -184,7 +184,7 @@ def test_a_manifest_may_have_four_megabytes_and_no_more(shop: Shop) -> None:
 
 
 NON_DISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable.v1.tar"
-ELSEWHERE = re.compile("^https://elsewhere.example/")
+ELSEWHERE = expression("^https://elsewhere.example/")
 
 
 def _with_url(url: str, kind: str) -> bytes:
