@@ -67,10 +67,13 @@ class Registry:
         self.driver = driver
         self.own_folder = database.parent  # for files that are no part of the layout
         self.metadata = _open_rows(driver, database, shared)
+        self.scrubber = Scrubber(driver, self.metadata)
         try:
             if self.metadata.alone:
                 with self.metadata.change():  # nobody writes to what is looked at
-                    take_inventory(driver.survey(paths.ROOT), self.metadata, Aliases(driver).adopt)
+                    survey, adopt = driver.survey(paths.ROOT), Aliases(driver).adopt
+                    changed = take_inventory(survey, self.metadata, adopt)
+                self.scrubber.doubt(changed)
             self.metadata.ready()
         except BaseException:
             self.metadata.close()
@@ -84,7 +87,6 @@ class Registry:
         self.lists = Lists(self.metadata)
         self.collector = Collector(driver, self.metadata)
         self.retention = Retention(driver, self.metadata)
-        self.scrubber = Scrubber(driver, self.metadata)
         self.descriptors: Descriptors = NoDescriptors()
         self._undo = ExitStack()
         self._undo.callback(self.metadata.close)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sampan.registry import paths
+from sampan.registry.content.damage import Damage
 from sampan.registry.content.fullness import UnlessFull
 from sampan.registry.content.quotas import Quotas
 from sampan.registry.content.unfinished import forget_upload
@@ -38,6 +39,7 @@ class Blobs:
         self.descriptors: Descriptors = NoDescriptors()
         self._metadata = metadata
         self._quotas = quotas
+        self._damage = Damage()
 
     def find(self, repository: str, digest: Digest) -> Blob:
         """Return a blob of a repository, and promise that no collection takes it for a while.
@@ -71,13 +73,27 @@ class Blobs:
         try:
             content = self._driver.open(paths.blob(digest))
         except FileNotFoundError:
+            self._damage.found(repository, digest, None, blob.size)
             raise RegistryError("BLOB_UNKNOWN", {"digest": digest}) from None
         if content.size != blob.size:
             content.close()
+            self._damage.found(repository, digest, content.size, blob.size)
             raise RegistryError(
                 "UNAVAILABLE", {"digest": digest}, message="the blob's file has another length"
             )
         return content
+
+    def look(self, repository: str, digest: Digest) -> Content:
+        """Open a blob for somebody who asks whether it is there. Raises BLOB_UNKNOWN.
+
+        A damaged one is not: whoever has it sends it then, and mends it.
+        """
+        try:
+            return self.open(repository, digest)
+        except RegistryError as error:
+            if error.items[0].code != "UNAVAILABLE":
+                raise
+            raise RegistryError("BLOB_UNKNOWN", {"digest": digest}) from None
 
     def url(self, repository: str, digest: Digest, method: str, client: str) -> str:
         """Return where a client gets a blob by itself; empty: only here. Raises BLOB_UNKNOWN."""
@@ -87,7 +103,13 @@ class Blobs:
     def mount(
         self, repository: str, digest: Digest, source: str, may_read: Callable[[str], bool]
     ) -> bool:
-        """Give a repository a blob of another one; without `source`, of any that has it."""
+        """Give a repository a blob of another one; without `source`, of any that has it.
+
+        Not one whose file is damaged: whoever has it sends it then, and mends it.
+        """
+        known = self._metadata.row("SELECT size FROM blobs WHERE digest = ?", digest)
+        if known is None or not self._is_whole(paths.blob(digest), known[0]):
+            return False
         with self._staged_link(repository, digest) as staged:
             with self._metadata.change() as database:
                 query = "SELECT repository FROM links WHERE digest = ?"
@@ -138,13 +160,15 @@ class Blobs:
                 if counts:
                     forget_upload(database, repository, upload)
                 self._quotas.admit(database, repository, digest, size)
-                if row is None or row[0] != size or not self._is_whole(target, size):
+                is_kept = row is not None and row[0] == size and self._is_whole(target, size)
+                if not is_kept or self._driver.moves_cheaply:  # which mends what has other bytes
                     moved.publish()
                     database.execute(PUT_BLOB, (digest, size, time.time()))
                 self._link(database, staged, repository, digest)
             # Others may see it already; who is told of it is told after this.
             self._driver.settle([target])
             staged.settle()
+        self._damage.mended(digest)
         self.descriptors.tell(repository, digest)
 
     def _is_whole(self, path: str, size: int) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sampan.registry import names, paths
 from sampan.registry.content import documents
 from sampan.registry.content.blobs import TOUCH_SECONDS
+from sampan.registry.content.damage import Damage
 from sampan.registry.content.fullness import UnlessFull
 from sampan.registry.content.quotas import Quotas
 from sampan.registry.database.metadata import Database, Metadata
@@ -45,6 +46,7 @@ class Manifests:
         self._driver = driver
         self._metadata = metadata
         self._validation = validation
+        self._damage = Damage()
         self.descriptors: Descriptors = NoDescriptors()
 
     def find(self, repository: str, reference: str) -> Stored:
@@ -87,8 +89,10 @@ class Manifests:
         try:
             content = self._driver.read(paths.blob(stored.digest))
         except FileNotFoundError:
+            self._damage.found(repository, stored.digest, None, stored.size)
             raise RegistryError("MANIFEST_UNKNOWN", {"digest": stored.digest}) from None
         if len(content) != stored.size:
+            self._damage.found(repository, stored.digest, len(content), stored.size)
             raise RegistryError(
                 "UNAVAILABLE", {"digest": stored.digest}, message="the manifest's file is not whole"
             )
@@ -159,6 +163,7 @@ class Manifests:
                 )
             # Others may see it already; who pushed it is told after this.
             staged.settle()
+        self._damage.mended(digest)
         self.descriptors.tell("", digest)
         return Stored(digest, parsed.media_type, len(content), parsed.subject)
 

@@ -127,6 +127,8 @@ class Survey(Protocol):
 class Driver(Survey, Protocol):
     """Where a registry keeps its files."""
 
+    moves_cheaply: bool  # a move costs no more than to leave in place what has the new name
+
     def survey(self, path: str) -> Survey:
         """Look at all that is in a folder, as it is now or later: cheaper than file by file."""
 

@@ -19,6 +19,8 @@ TRASH = "sampan/trash"  # below the root, outside of the layout: docker-registry
 class FilesystemDriver:
     """Keeps a registry below `root`, which is made if it is missing."""
 
+    moves_cheaply = True
+
     def __init__(self, root: str, alone: bool = True) -> None:
         """`alone`: no other process works there, so what is on its way out can be removed."""
         self.root = root

@@ -19,6 +19,8 @@ class _File:
 class InMemoryDriver:
     """Keeps a registry in memory."""
 
+    moves_cheaply = True
+
     def __init__(self) -> None:
         self._files: dict[str, _File] = {}
         self._lock = threading.Lock()

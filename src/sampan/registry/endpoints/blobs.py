@@ -98,7 +98,9 @@ async def _open(call: Call, digest: Digest) -> Content | Response:
             content.close()
         return away
     if content is None:
-        content = await call.run(call.registry.blobs.open, call.repository, digest)
+        blobs = call.registry.blobs
+        found = blobs.open if call.request.method == "GET" else blobs.look
+        content = await call.run(found, call.repository, digest)
     return content
 
 

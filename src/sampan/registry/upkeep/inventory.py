@@ -38,10 +38,14 @@ class Adopt(Protocol):
     def __call__(self, repository: str, digest: Digest, stored: bool) -> int | None: ...
 
 
-def take_inventory(driver: Survey, metadata: Metadata, adopt: Adopt) -> None:
-    """Make the database say what the files say."""
+def take_inventory(driver: Survey, metadata: Metadata, adopt: Adopt) -> list[Digest]:
+    """Make the database say what the files say.
+
+    Returns the blobs whose files have another length than they had: no blob changes, so they may
+    be damaged, and have to be read.
+    """
     with metadata.change() as database:
-        blobs = set(_blobs(driver, database))
+        blobs, changed = _blobs(driver, database)
         folders = list(_folders(driver, paths.REPOSITORIES, ""))
         found = [n for n, inside in folders if paths.LAYERS in inside or paths.MANIFESTS in inside]
         _replace(database, "repositories", "name", {(name,) for name in found})
@@ -71,6 +75,7 @@ def take_inventory(driver: Survey, metadata: Metadata, adopt: Adopt) -> None:
         _replace(database, "uploads", "repository, upload, size", set(_uploads(driver, begun)))
         # One that we did not know as it is counts as begun just now: somebody may go on with it.
         database.execute("UPDATE uploads SET moment = ? WHERE moment = 0", (time.time(),))
+    return changed
 
 
 def _replace(
@@ -88,10 +93,10 @@ def _replace(
     )
 
 
-def _blobs(driver: Survey, database: Database) -> AbstractSet[str]:
-    """Make the rows of blobs right; return the digests of all that there are."""
+def _blobs(driver: Survey, database: Database) -> tuple[set[str], list[Digest]]:
+    """Make the rows of blobs right; return all that there are, and those that have changed."""
     have = dict(database.execute("SELECT digest, size FROM blobs"))
-    found: dict[str, int] = {}
+    found: dict[Digest, int] = {}
     for kind in ALGORITHMS:
         for prefix in driver.list(f"{paths.BLOBS}/{kind}"):
             for digits in driver.list(f"{paths.BLOBS}/{kind}/{prefix}"):
@@ -106,7 +111,8 @@ def _blobs(driver: Survey, database: Database) -> AbstractSet[str]:
         PUT_BLOB,
         [(d, size, time.time()) for d, size in found.items() if have.get(d) != size],
     )
-    return found.keys()
+    changed = [digest for digest, size in found.items() if have.get(digest, size) != size]
+    return set(found), changed
 
 
 def _uploads(driver: Survey, names: Sequence[str]) -> Iterator[tuple[str, str, int]]:

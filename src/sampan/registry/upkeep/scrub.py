@@ -13,7 +13,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -96,6 +96,15 @@ class Scrubber:
         with self._metadata.change() as database:
             database.execute("DELETE FROM verified WHERE digest NOT IN (SELECT digest FROM blobs)")
         return done
+
+    def doubt(self, digests: Sequence[Digest]) -> None:
+        """Read blobs that may be damaged, and put away those that are."""
+        for digest in digests:
+            row = self._metadata.row("SELECT size FROM blobs WHERE digest = ?", digest)
+            if row is not None:
+                finding = self._check(digest, row[0], _Pace(0, self.stop), report_only=False)
+                if finding:
+                    log.error("%s is damaged: %s", digest, finding.reason)
 
     def _note(self, digest: str, moment: float) -> None:
         with self._metadata.change() as database:

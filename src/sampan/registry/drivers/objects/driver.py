@@ -41,6 +41,8 @@ THREADS = 16  # requests at once for one thing that takes many
 class ObjectDriver:
     """Keeps a registry in a bucket, below `root`."""
 
+    moves_cheaply = False
+
     def __init__(self, bucket: Bucket, root: str = "") -> None:
         self.bucket = bucket
         self._root = f"{root.strip('/')}/" if root.strip("/") else ""
