@@ -21,7 +21,7 @@ from pathlib import Path
 from isal import igzip
 
 from sampan.rpc import Fd
-from sampan.storage.compression import plain_chunks, reader_of
+from sampan.storage.archives.compression import plain_chunks, reader_of
 from sampan.storage.linux_mounter import LinuxMounter
 
 WORDS = 1 << 23  # bytes of text that files are cut from

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sampan.linux.cgroups.hierarchy import open_cgroup
-from sampan.runtime import launch as launching
-from sampan.runtime.launch import ExecRequest, Launched, LaunchRequest
+from sampan.runtime.starting import launch as launching
+from sampan.runtime.starting.launch import ExecRequest, Launched, LaunchRequest
 from sampan.spec.runtime import (
     Linux,
     LinuxCapabilities,

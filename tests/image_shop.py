@@ -16,7 +16,7 @@ from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.rpc import Fd
 from sampan.spec.digest import chain_ids
 from sampan.spec.reference import Reference
-from sampan.storage.compression import plain_chunks, reader_of
+from sampan.storage.archives.compression import plain_chunks, reader_of
 from sampan.storage.mounter import DiskReport, DriverInfo, Kind, Mounter, SnapshotInfo, Unpacked
 from tests import tarballs
 

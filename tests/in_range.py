@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from sampan.linux.namespaces import CLONE_NEWUSER, setns
 from sampan.rpc import Fd
-from sampan.runtime.user_namespaces import make
+from sampan.runtime.starting.user_namespaces import make
 from sampan.spec.runtime import LinuxIDMapping
 
 FIRST, SIZE = 1_900_000_000, 65_536  # ids that nobody has

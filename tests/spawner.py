@@ -28,7 +28,7 @@ from sampan.runtime.spawner import (
     Streams,
     TaskStatus,
 )
-from sampan.runtime.spawning import connect_spawner, open_spawner, stop_spawner
+from sampan.runtime.spawning.finding import connect_spawner, open_spawner, stop_spawner
 from sampan.spec.names import new_id
 from sampan.spec.runtime import Linux, LinuxNamespace, LinuxResources, Process, Spec
 from tests import busybox

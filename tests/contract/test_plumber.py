@@ -15,7 +15,7 @@ from sampan.network.netlink import NetlinkSocket
 from sampan.network.plumber import BridgeSpec, EndpointSpec, Plumber, PortMapping
 from sampan.network.sandbox import inside
 from sampan.rpc import Fd
-from sampan.runtime import user_namespaces
+from sampan.runtime.starting import user_namespaces
 from tests.in_range import maps
 from tests.netns import links
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument, NotFound, Unavailable
 from sampan.rpc import Fd
-from sampan.storage import checking, recording
+from sampan.storage.archives import recording
+from sampan.storage.layers import checking
 from sampan.storage.linux_mounter import LinuxMounter
 from tests import tarballs
 from tests.layers import add

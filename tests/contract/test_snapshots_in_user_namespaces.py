@@ -12,7 +12,7 @@ import pytest
 from sampan import rpc
 from sampan.errors import InvalidArgument, NotFound
 from sampan.rpc import Fd
-from sampan.runtime.user_namespaces import make
+from sampan.runtime.starting.user_namespaces import make
 from sampan.spec.runtime import LinuxIDMapping
 from sampan.storage import choosing
 from sampan.storage.drivers.overlay import OverlayDriver

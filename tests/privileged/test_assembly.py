@@ -10,7 +10,7 @@ import pytest
 
 from sampan.errors import InvalidArgument
 from sampan.linux import mounts
-from sampan.runtime.assembly import assemble
+from sampan.runtime.roots.assembly import assemble
 from sampan.runtime.spawner import Bind
 from tests.session import own_mounts
 

@@ -170,9 +170,9 @@ def test_cve_2016_9962_an_exec_cannot_be_inspected_from_inside(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process of ours that is still ours, in the container, shows its descriptors to nobody."""
-    from sampan.runtime import execution
-    from sampan.runtime import launch as launching
-    from sampan.runtime.launch import ExecRequest
+    from sampan.runtime.starting import execution
+    from sampan.runtime.starting import launch as launching
+    from sampan.runtime.starting.launch import ExecRequest
 
     look = "for f in /proc/[2-9]*/fd/* /proc/[2-9]*/root /proc/[2-9]*/cwd; do readlink $f; done"
     script = f"echo up; read x; ls /proc >/tmp/seen; {look} >/tmp/found 2>&1; echo done; sleep 60"
@@ -248,7 +248,7 @@ def test_mounts_of_a_container_do_not_reach_a_host_whose_mounts_are_shared(box: 
 
 SEALED = """
 import os, sys
-from sampan.runtime import seal
+from sampan.runtime.confinement import seal
 seal.seal()
 from pathlib import Path
 from tests.box import Box, spec
@@ -285,7 +285,8 @@ AUDITED = """
 import os, sys
 from pathlib import Path
 from tests.box import Box, Process, spec
-from sampan.runtime import joining, rootfs
+from sampan.runtime.starting import joining
+from sampan.runtime.roots import rootfs
 inside = False
 def hook(event, arguments):
     if not inside or event not in ('import', 'open', 'ctypes.dlopen', 'os.listdir', 'os.scandir'):

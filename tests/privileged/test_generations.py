@@ -13,8 +13,8 @@ import pytest
 
 from sampan.linux import btrfs
 from sampan.linux.trees import Walk
-from sampan.storage.comparing import altered, compare
-from sampan.storage.generations import changed_paths, compare_snapshot, nodes
+from sampan.storage.layers.comparing import altered, compare
+from sampan.storage.layers.generations import changed_paths, compare_snapshot, nodes
 from tests.filesystems import Shop, kernel_has
 
 pytestmark = pytest.mark.privileged

@@ -247,8 +247,8 @@ def test_overlay_attributes_of_an_image_are_never_set(tmp_path: Path) -> None:
 def test_a_bomb_is_refused_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sampan.storage.compression.FREE_OUTPUT", 1 << 20)
-    monkeypatch.setattr("sampan.storage.compression.MAX_RATIO", 100)
+    monkeypatch.setattr("sampan.storage.archives.compression.FREE_OUTPUT", 1 << 20)
+    monkeypatch.setattr("sampan.storage.archives.compression.MAX_RATIO", 100)
     bomb = gzip.compress(archive(file("zeros", bytes(64 << 20))))
     mounter = LinuxMounter(tmp_path)
     fd = tarballs.memory_file(bomb)

@@ -15,9 +15,9 @@ import pytest
 from sampan.errors import CommandNotExecutable, CommandNotFound, Conflict, Internal, InvalidArgument
 from sampan.linux import capabilities
 from sampan.linux.cgroups.hierarchy import detect, open_cgroup
-from sampan.runtime import launch as launching
 from sampan.runtime.container import Container, list_all, reserve
-from sampan.runtime.launch import LaunchRequest
+from sampan.runtime.starting import launch as launching
+from sampan.runtime.starting.launch import LaunchRequest
 from sampan.spec.runtime import (
     ConsoleSize,
     Hook,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sampan.errors import InvalidArgument
-from sampan.runtime.owning import give_away
-from sampan.runtime.user_namespaces import Made, make
+from sampan.runtime.roots.owning import give_away
+from sampan.runtime.starting.user_namespaces import Made, make
 from sampan.spec.runtime import Mount, Spec, User
 from sampan.storage.idmapped import id_mapped
 from tests.box import Box, Ended, spec

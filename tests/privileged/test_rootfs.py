@@ -8,7 +8,7 @@ import pytest
 
 from sampan.errors import InvalidArgument
 from sampan.linux import mounts as m
-from sampan.runtime import rootfs
+from sampan.runtime.roots import rootfs
 from sampan.spec.runtime import (
     LinuxDevice,
     LinuxIDMapping,

@@ -15,8 +15,8 @@ import pytest
 
 from sampan.linux import quota, seccomp
 from sampan.linux.libc import MACHINE, NR, syscall
+from sampan.runtime.confinement.seccomp_profile import default_profile
 from sampan.runtime.defaults import CAPABILITIES
-from sampan.runtime.seccomp_profile import default_profile
 from sampan.spec.runtime import LinuxSeccomp, LinuxSyscall, State
 
 SOCKET = {"x86_64": 41, "aarch64": 198}[os.uname().machine]

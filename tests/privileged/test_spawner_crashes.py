@@ -244,7 +244,7 @@ def test_a_second_start_on_the_run_root_finds_the_first(spawner: Harness) -> Non
 
 
 def test_stop_refuses_while_a_container_runs(spawner: Harness) -> None:
-    from sampan.runtime.spawning import stop_spawner
+    from sampan.runtime.spawning.finding import stop_spawner
 
     spawner.start("/bin/sleep", "1000")
     assert not stop_spawner(spawner.data_root, spawner.run_root)

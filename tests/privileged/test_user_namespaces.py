@@ -13,10 +13,10 @@ import pytest
 from sampan.errors import Internal, InvalidArgument
 from sampan.linux.cgroups.hierarchy import open_cgroup
 from sampan.linux.namespaces import KINDS
-from sampan.runtime import direct_user
-from sampan.runtime.launch import launch
-from sampan.runtime.requests import LaunchRequest
-from sampan.runtime.user_namespaces import Made, make
+from sampan.runtime.starting import direct_user
+from sampan.runtime.starting.launch import launch
+from sampan.runtime.starting.requests import LaunchRequest
+from sampan.runtime.starting.user_namespaces import Made, make
 from sampan.spec.runtime import (
     Hook,
     Hooks,

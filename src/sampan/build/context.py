@@ -11,8 +11,8 @@ from typing import Final
 from sampan.build.ignore import Ignore, read_ignore
 from sampan.build.tree import File, Tree
 from sampan.errors import InvalidArgument, NotFound
-from sampan.storage.compression import kind_of, plain_chunks, reader_of
-from sampan.storage.tar_fields import REGULAR
+from sampan.storage.archives.compression import kind_of, plain_chunks, reader_of
+from sampan.storage.archives.tar_fields import REGULAR
 
 _MAX_TEXT: Final = 16 << 20
 _HEADER: Final = 512  # bytes of the first header of a tar

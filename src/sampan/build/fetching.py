@@ -23,9 +23,9 @@ from sampan.build.worker import Worker
 from sampan.errors import InvalidArgument, NotFound
 from sampan.http.urls import redacted
 from sampan.spec.digest import parse_digest
-from sampan.storage.compression import plain_chunks
-from sampan.storage.tar_fields import REGULAR
-from sampan.storage.tar_reader import TarReader
+from sampan.storage.archives.compression import plain_chunks
+from sampan.storage.archives.tar_fields import REGULAR
+from sampan.storage.archives.tar_reader import TarReader
 
 _URL: Final = ("http://", "https://")
 _LIKE_A_PATH: Final = "github.com/"  # a repository as a context alone

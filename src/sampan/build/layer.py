@@ -11,8 +11,8 @@ from typing import Final
 
 from sampan.build.tree import File, Spool
 from sampan.errors import InvalidArgument
-from sampan.storage.tar_fields import HARDLINK, REGULAR, Entry
-from sampan.storage.tar_writer import TarWriter
+from sampan.storage.archives.tar_fields import HARDLINK, REGULAR, Entry
+from sampan.storage.archives.tar_writer import TarWriter
 
 _SMALL: Final = 256 << 10  # bytes of a content that is copied instead of sent
 _WHITEOUT: Final = b".wh."

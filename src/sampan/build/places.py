@@ -8,7 +8,7 @@ from typing import Final
 
 from sampan.build.worker import Worker
 from sampan.errors import InvalidArgument, NotFound
-from sampan.storage.tar_reader import TarReader
+from sampan.storage.archives.tar_reader import TarReader
 
 _FOLDER: Final = 1 << 31  # Go's os.ModeDir
 _LINK: Final = 1 << 27  # os.ModeSymlink

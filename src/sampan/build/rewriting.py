@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from sampan.build.layer import Item, write_layer
 from sampan.build.tree import File, Spool, Tree, walk
-from sampan.storage.compression import plain_chunks, reader_of
-from sampan.storage.tar_fields import REGULAR
+from sampan.storage.archives.compression import plain_chunks, reader_of
+from sampan.storage.archives.tar_fields import REGULAR
 
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"

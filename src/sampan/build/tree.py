@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sampan.errors import InvalidArgument, NotFound
-from sampan.storage.tar_fields import DIRECTORY, HARDLINK, REGULAR, SYMLINK, Entry
-from sampan.storage.tar_reader import TarReader
+from sampan.storage.archives.tar_fields import DIRECTORY, HARDLINK, REGULAR, SYMLINK, Entry
+from sampan.storage.archives.tar_reader import TarReader
 
 _LINKS: Final = 255  # that are followed on the way to one file, as Go's EvalSymlinks
 _FLUSH: Final = 1 << 20

@@ -12,7 +12,7 @@ from sampan.daemon.flags import UsageError
 from sampan.engine.oci.seccomp_profiles import BUILTIN, UNCONFINED, load_profile
 from sampan.engine.oci.security import Confinement
 from sampan.errors import InvalidArgument
-from sampan.runtime import apparmor_profile
+from sampan.runtime.confinement import apparmor_profile
 
 log = logging.getLogger(__name__)
 PARSER = "/usr/sbin/apparmor_parser"

@@ -181,7 +181,7 @@ def _end_containers(config: Config) -> None:
         return  # there is none: the machine was started anew, or somebody has removed the folder
     from sampan import rpc
     from sampan.runtime.spawner import Spawner
-    from sampan.runtime.spawning import connect_spawner
+    from sampan.runtime.spawning.finding import connect_spawner
 
     who = privileges.identity(config["user"], config["group"])
     words = ["start", data_root, run_root, str(who.uid), str(who.gid)]

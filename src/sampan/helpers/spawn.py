@@ -21,12 +21,12 @@ from pathlib import Path
 from sampan import rpc
 from sampan.errors import SampanError
 from sampan.helpers.logging import log_to_file
-from sampan.runtime.recovery import recover
-from sampan.runtime.roles import serve
-from sampan.runtime.seal import seal
+from sampan.runtime.confinement.seal import seal
 from sampan.runtime.spawner import Spawner
-from sampan.runtime.spawning import SOCKET, connect_spawner
-from sampan.runtime.world import World
+from sampan.runtime.spawning.finding import SOCKET, connect_spawner
+from sampan.runtime.spawning.recovery import recover
+from sampan.runtime.spawning.roles import serve
+from sampan.runtime.spawning.world import World
 
 log = logging.getLogger("sampan.spawner")
 

@@ -29,7 +29,7 @@ from sampan.library.containers import LibraryContainers
 from sampan.library.images import LibraryImages
 from sampan.network.linux_plumber import LinuxPlumber
 from sampan.runtime.spawner import Spawner
-from sampan.runtime.spawning import open_spawner, stop_spawner
+from sampan.runtime.spawning.finding import open_spawner, stop_spawner
 from sampan.storage.linux_lender import LinuxLender
 from sampan.storage.linux_mounter import LinuxMounter
 from sampan.storage.linux_volume_keeper import LinuxVolumeKeeper

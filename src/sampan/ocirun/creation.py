@@ -10,7 +10,7 @@ from sampan.ocirun import bundle as bundles
 from sampan.ocirun.context import Context
 from sampan.ocirun.flags import Arguments, flag
 from sampan.runtime import container, state
-from sampan.runtime.launch import Launched, LaunchRequest, launch
+from sampan.runtime.starting.launch import Launched, LaunchRequest, launch
 from sampan.spec.runtime import Spec
 
 FLAGS = (

@@ -11,7 +11,7 @@ from sampan.ocirun.creation import descriptors, write_pid
 from sampan.ocirun.flags import Arguments, flag
 from sampan.ocirun.foreground import Foreground
 from sampan.runtime.container import Container
-from sampan.runtime.launch import ExecRequest, launch_exec
+from sampan.runtime.starting.launch import ExecRequest, launch_exec
 from sampan.spec.runtime import LinuxCapabilities, Process
 
 FLAGS = (

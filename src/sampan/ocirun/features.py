@@ -10,7 +10,7 @@ from sampan.ocirun.context import Context
 from sampan.ocirun.flags import Arguments, Flag
 from sampan.ocirun.main import OCI_VERSION
 from sampan.ocirun.state import shown
-from sampan.runtime import options
+from sampan.runtime.roots import options
 
 FLAGS: tuple[Flag, ...] = ()
 USAGE = ""

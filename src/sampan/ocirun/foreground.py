@@ -12,7 +12,7 @@ import termios
 import tty
 from types import FrameType
 
-from sampan.runtime.launch import Launched
+from sampan.runtime.starting.launch import Launched
 
 #: Signals that are about us, or that cannot be caught.
 _OURS = {

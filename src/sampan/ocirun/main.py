@@ -100,7 +100,7 @@ def command_of(arguments: Sequence[str]) -> str:
 
 def _seal() -> None:
     """Go on in an interpreter that cannot be overwritten through /proc/self/exe (CVE-2019-5736)."""
-    from sampan.runtime.seal import seal
+    from sampan.runtime.confinement.seal import seal
 
     try:
         seal()

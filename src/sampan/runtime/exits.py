@@ -8,7 +8,7 @@ import struct
 import time
 
 from sampan.linux.cgroups.hierarchy import open_cgroup
-from sampan.runtime.tasks import Task
+from sampan.runtime.spawning.tasks import Task
 
 _PIDFD_INFO_EXIT = 1 << 3  # linux/pidfd.h, since Linux 6.15
 _PIDFD_INFO = struct.Struct("<QQ11Ii")  # struct pidfd_info: mask, …, exit_code; version 0

@@ -17,7 +17,7 @@ import msgspec
 from sampan.errors import InvalidArgument
 from sampan.linux import process
 from sampan.linux.namespaces import pidfd_open
-from sampan.runtime.channel import reason
+from sampan.runtime.starting.channel import reason
 from sampan.spec.runtime import Hook, State
 
 OUTPUT = 4096  # bytes of a hook's output that are quoted in an error

@@ -17,7 +17,7 @@ from sampan.linux import process
 from sampan.spec.runtime import Hook, LinuxSeccomp
 
 if TYPE_CHECKING:
-    from sampan.runtime.requests import LaunchRequest
+    from sampan.runtime.starting.requests import LaunchRequest
 
 FILE, FIFO = "state.json", "exec.fifo"
 LIMIT = 4 << 20  # bytes of a state.json: no honest one comes near

@@ -13,12 +13,18 @@ from sampan.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from sampan.linux import users
 from sampan.linux.paths import O_DIRECTORY, open_in_root
 from sampan.rpc import Fd
-from sampan.storage.applying import Applier, Rules
+from sampan.storage.archives.compression import plain_chunks, reader_of
+from sampan.storage.archives.packing import ABSENT, Packer, clean, stat_path
+from sampan.storage.archives.refusals import refusals_of
+from sampan.storage.archives.repacking import Repacker
+from sampan.storage.archives.tar_reader import TarReader
+from sampan.storage.archives.tar_writer import TarWriter
 from sampan.storage.choosing import holding, open_driver
-from sampan.storage.compression import plain_chunks, reader_of
 from sampan.storage.entering import as_root_of
 from sampan.storage.fullness import told_when_full
 from sampan.storage.inside import evaluate
+from sampan.storage.layers.applying import Applier, Rules
+from sampan.storage.layers.staging import Staging
 from sampan.storage.mounter import (
     Change,
     DiskReport,
@@ -29,13 +35,7 @@ from sampan.storage.mounter import (
     Unpacked,
     Usage,
 )
-from sampan.storage.packing import ABSENT, Packer, clean, stat_path
-from sampan.storage.refusals import refusals_of
-from sampan.storage.repacking import Repacker
 from sampan.storage.snapshots import Snapshot, SnapshotStore
-from sampan.storage.staging import Staging
-from sampan.storage.tar_reader import TarReader
-from sampan.storage.tar_writer import TarWriter
 from sampan.storage.trash import Collector
 
 

@@ -26,10 +26,10 @@ from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.linux import trees
 from sampan.linux.filesystems import spread_children
 from sampan.linux.libc import check, libc
-from sampan.storage.applying import Rules
+from sampan.storage.archives.tar_writer import TarWriter
+from sampan.storage.layers.applying import Rules
 from sampan.storage.mount_points import make_mount_points
 from sampan.storage.mounter import Change, DiskReport, Kind, SnapshotInfo
-from sampan.storage.tar_writer import TarWriter
 
 MAX_LAYERS: Final = 127
 _KEY: Final = re.compile(r"sha256:[0-9a-f]{64}|(?!sha256-)[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")

@@ -12,7 +12,7 @@ import pytest
 
 from sampan.build.kept import KeptContexts, Transfer
 from sampan.build.tree import File
-from sampan.storage.tar_fields import REGULAR
+from sampan.storage.archives.tar_fields import REGULAR
 
 LONG_AGO = time.time_ns() - 3600 * 10**9
 CONTENT = os.urandom(1 << 20)

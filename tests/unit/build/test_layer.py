@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from sampan.build.layer import Item, digest_items, write_layer
 from sampan.build.tree import File
-from sampan.storage.tar_fields import REGULAR
+from sampan.storage.archives.tar_fields import REGULAR
 
 
 def test_times_that_differ_between_storage_drivers_are_the_epochs() -> None:

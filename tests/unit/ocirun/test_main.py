@@ -81,7 +81,7 @@ def test_the_program_itself_loads_next_to_nothing() -> None:
     script = (
         "import sys, sampan.ocirun.main, sampan.ocirun.state\n"
         "print(*[m for m in ('argparse', 'asyncio', 'json', 'subprocess', 'logging', 'pathlib',"
-        " 'pyseccomp', 'hashlib', 'h11', 'sampan.runtime.launch') if m in sys.modules])"
+        " 'pyseccomp', 'hashlib', 'h11', 'sampan.runtime.starting.launch') if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

@@ -8,12 +8,12 @@ from typing import cast
 
 import pytest
 
-from sampan.runtime.forker import Forker
-from sampan.runtime.keeper import Keeper
-from sampan.runtime.loop import Loop
-from sampan.runtime.messages import Removed, tell
-from sampan.runtime.tasks import Task
-from sampan.runtime.world import World, half_pair
+from sampan.runtime.spawning.forker import Forker
+from sampan.runtime.spawning.keeper import Keeper
+from sampan.runtime.spawning.loop import Loop
+from sampan.runtime.spawning.messages import Removed, tell
+from sampan.runtime.spawning.tasks import Task
+from sampan.runtime.spawning.world import World, half_pair
 
 GONE = ("a" * 64, "")
 

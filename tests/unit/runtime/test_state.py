@@ -10,7 +10,7 @@ import pytest
 from sampan.errors import Conflict, Internal, InvalidArgument, NotFound
 from sampan.runtime import state
 from sampan.runtime.container import Container, list_all, reserve
-from sampan.runtime.requests import LaunchRequest
+from sampan.runtime.starting.requests import LaunchRequest
 from sampan.spec.runtime import Hook, Hooks, Process, Spec
 
 

@@ -7,9 +7,9 @@ import os
 import pytest
 
 from sampan.errors import InvalidArgument
-from sampan.runtime.pipes import open_pipes
-from sampan.runtime.preparing import make_sources, prepared
 from sampan.runtime.spawner import Streams
+from sampan.runtime.spawning.pipes import open_pipes
+from sampan.runtime.starting.preparing import make_sources, prepared
 from sampan.spec.runtime import Process, Rlimit
 
 

@@ -10,7 +10,14 @@ from typing import Final
 
 from sampan.build.tree import File
 from sampan.spec.buildkit.session_pb2 import Stat
-from sampan.storage.tar_fields import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, REGULAR, SYMLINK
+from sampan.storage.archives.tar_fields import (
+    BLOCK_DEVICE,
+    CHARACTER,
+    DIRECTORY,
+    FIFO,
+    REGULAR,
+    SYMLINK,
+)
 
 # Bits of Go's FileMode, which are not those of stat(2).
 _DIR, _SYMLINK, _DEVICE, _PIPE, _SOCKET = 1 << 31, 1 << 27, 1 << 26, 1 << 25, 1 << 24

@@ -27,7 +27,7 @@ from sampan.build.tree import File, Tree
 from sampan.errors import InvalidArgument, NotFound, Unavailable
 from sampan.http.grpc import Bulk
 from sampan.spec.buildkit import session_pb2 as pb
-from sampan.storage.tar_fields import MAX_SIZE, REGULAR
+from sampan.storage.archives.tar_fields import MAX_SIZE, REGULAR
 
 _FILES: Final = 4_000_000  # in one folder; more is no build context
 _STEP: Final = 1 << 20  # bytes between two reports

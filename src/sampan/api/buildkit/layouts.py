@@ -17,8 +17,8 @@ from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.digest import parse_digest
 from sampan.spec.image import Descriptor
 from sampan.spec.platform import Platform, PlatformBody
-from sampan.storage.tar_fields import REGULAR, Entry
-from sampan.storage.tar_writer import TarWriter
+from sampan.storage.archives.tar_fields import REGULAR, Entry
+from sampan.storage.archives.tar_writer import TarWriter
 
 _DOCUMENT: Final = 4 << 20  # bytes of a manifest or index
 _DEPTH: Final = 4  # of indexes in indexes

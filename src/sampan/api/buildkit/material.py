@@ -27,7 +27,7 @@ from sampan.build.kept import Transfer
 from sampan.build.tree import Spool, Tree
 from sampan.errors import InvalidArgument, NotFound
 from sampan.http.urls import redacted
-from sampan.storage.tar_fields import REGULAR
+from sampan.storage.archives.tar_fields import REGULAR
 
 _MAX_TEXT: Final = 16 << 20
 _DOCKERFILE: Final = "Dockerfile"

@@ -21,7 +21,7 @@ from sampan.api.buildkit.sessions import SEND, Session
 from sampan.build.tree import File, Tree, walk
 from sampan.errors import InvalidArgument
 from sampan.spec.buildkit.session_pb2 import BytesMessage, Packet
-from sampan.storage.tar_fields import REGULAR
+from sampan.storage.archives.tar_fields import REGULAR
 
 _EXPORTER: Final = "buildkit-attachable-exporter-id"
 _PIECE: Final = 256 << 10

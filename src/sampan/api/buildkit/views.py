@@ -14,7 +14,7 @@ from sampan.build.tree import File, Spool, Tree
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.buildkit.gateway_pb2 import FileRange
 from sampan.spec.buildkit.session_pb2 import Stat
-from sampan.storage.tar_fields import REGULAR
+from sampan.storage.archives.tar_fields import REGULAR
 
 _LARGEST: Final = 8 << 20  # bytes that are given at once
 

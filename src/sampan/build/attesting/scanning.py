@@ -26,8 +26,8 @@ from sampan.spec.digest import chain_id
 from sampan.spec.docker.config import ImageOptions, Mount, TmpfsOptions
 from sampan.spec.docker.images import ProgressMessage
 from sampan.spec.platform import Platform
-from sampan.storage.compression import plain_chunks, reader_of
-from sampan.storage.tar_fields import REGULAR
+from sampan.storage.archives.compression import plain_chunks, reader_of
+from sampan.storage.archives.tar_fields import REGULAR
 
 _SPDX: Final = "https://spdx.dev/Document"
 _SLSA: Final = "https://slsa.dev/provenance/"

@@ -21,7 +21,7 @@ from sampan.spec.image import (
     Document,
 )
 from sampan.spec.reference import Reference
-from sampan.storage.tar_writer import TarWriter, file_entry, folder_entry
+from sampan.storage.archives.tar_writer import TarWriter, file_entry, folder_entry
 
 LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 PIECE: Final = 256 << 10

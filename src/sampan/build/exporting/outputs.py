@@ -28,7 +28,7 @@ from sampan.spec.exports import Compression, LayerPlace
 from sampan.spec.image import Descriptor
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
-from sampan.storage.tar_fields import REGULAR
+from sampan.storage.archives.tar_fields import REGULAR
 
 Tell = Callable[[str], None]
 _PACKING: Final = 2  # layers that are compressed at once

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 from sampan.build.ignore import Ignore, read_ignore
 from sampan.cli.invocation import Exit
-from sampan.storage.compression import kind_of
-from sampan.storage.tar_fields import DIRECTORY, FIFO, REGULAR, SYMLINK, Entry
-from sampan.storage.tar_writer import TarWriter
+from sampan.storage.archives.compression import kind_of
+from sampan.storage.archives.tar_fields import DIRECTORY, FIFO, REGULAR, SYMLINK, Entry
+from sampan.storage.archives.tar_writer import TarWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

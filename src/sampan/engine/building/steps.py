@@ -25,10 +25,10 @@ from sampan.errors import InvalidArgument, NotFound, SampanError, Unsupported
 from sampan.rpc import Fd
 from sampan.spec.build import OwnedFolder, Ran, RunStep
 from sampan.spec.loan import Loan
+from sampan.storage.archives.tar_fields import DIRECTORY, Entry
+from sampan.storage.archives.tar_writer import TarWriter
 from sampan.storage.lender import Lender
 from sampan.storage.mounter import ExtractOptions, Mounter
-from sampan.storage.tar_fields import DIRECTORY, Entry
-from sampan.storage.tar_writer import TarWriter
 
 log = logging.getLogger(__name__)
 _FRAME: Final = 8  # bytes of the header of a frame

@@ -46,7 +46,7 @@ from sampan.errors import (
 from sampan.linux.cgroups.hierarchy import detect, open_cgroup
 from sampan.rpc import Fd
 from sampan.runtime.spawner import Launch, Spawner, Started
-from sampan.runtime.tasks import boot_id
+from sampan.runtime.spawning.tasks import boot_id
 from sampan.storage.mounter import Mounter
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from sampan.engine.volumes.container_mounts import ContainerMounts
 from sampan.engine.volumes.volumes import Volumes
 from sampan.errors import SampanError
 from sampan.runtime.spawner import Spawner, TaskStatus
-from sampan.runtime.tasks import boot_id
+from sampan.runtime.spawning.tasks import boot_id
 from sampan.spec.names import ID
 from sampan.storage.mounter import Mounter
 

@@ -26,7 +26,7 @@ from sampan.engine.undisturbed import undisturbed, waited_for
 from sampan.errors import Conflict, NotFound, SampanError
 from sampan.rpc import Fd
 from sampan.spec.digest import EMPTY_LAYER, Digest, digest_of, encoded
-from sampan.storage.compression import plain_chunks
+from sampan.storage.archives.compression import plain_chunks
 from sampan.storage.content import ContentStore, write_all
 from sampan.storage.mounter import Mounter, SnapshotInfo, Unpacked
 

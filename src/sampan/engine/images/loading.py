@@ -27,8 +27,8 @@ from sampan.spec.image import History, ImageConfig, RootFS, parse_config
 from sampan.spec.names import short_id
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
-from sampan.storage.compression import kind_of
-from sampan.storage.intake import KEPT, chunks_of, region
+from sampan.storage.archives.compression import kind_of
+from sampan.storage.archives.intake import KEPT, chunks_of, region
 
 PIECE: Final = 1 << 20  # bytes read at once
 

@@ -25,12 +25,12 @@ from sampan.engine.images.layers import Layers
 from sampan.engine.images.model import Staged
 from sampan.errors import InvalidArgument, SampanError
 from sampan.spec.digest import Digest
-from sampan.storage.applying import entry_parts
-from sampan.storage.compression import kind_of, plain_chunks, reader_of
+from sampan.storage.archives.compression import kind_of, plain_chunks, reader_of
+from sampan.storage.archives.intake import KEPT
+from sampan.storage.archives.tar_fields import HARDLINK, REGULAR, SYMLINK, Entry
+from sampan.storage.archives.tar_reader import TarReader
 from sampan.storage.content import ContentStore, Writer, write_all
-from sampan.storage.intake import KEPT
-from sampan.storage.tar_fields import HARDLINK, REGULAR, SYMLINK, Entry
-from sampan.storage.tar_reader import TarReader
+from sampan.storage.layers.applying import entry_parts
 
 T = TypeVar("T")
 Advance = Callable[[str, int, int], None]  # name, bytes that are here, bytes of all

@@ -32,7 +32,7 @@ from sampan.spec.image import (
 )
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference, parse_any
-from sampan.storage.tar_writer import TarWriter, file_entry, folder_entry
+from sampan.storage.archives.tar_writer import TarWriter, file_entry, folder_entry
 
 _LAYOUT = b'{"imageLayoutVersion": "1.0.0"}'
 

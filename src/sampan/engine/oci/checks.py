@@ -21,7 +21,7 @@ from sampan.engine.oci.cgroup_placement import CgroupPlacement
 from sampan.engine.oci.resource_spec import linux_resources
 from sampan.errors import InvalidArgument
 from sampan.runtime import defaults
-from sampan.runtime.sysctls import check_sysctls
+from sampan.runtime.confinement.sysctls import check_sysctls
 from sampan.spec.docker.config import Config, HostConfig, Resources, RestartPolicy
 from sampan.spec.image import Healthcheck
 from sampan.spec.user_modes import parse_user_mode

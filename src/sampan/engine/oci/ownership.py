@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from sampan.engine.containers.container import Record
-from sampan.runtime.options import BY_OWNER, CHOWN
+from sampan.runtime.roots.options import BY_OWNER, CHOWN
 from sampan.spec.docker.containers import MountPoint
 from sampan.spec.ownership import on_host, split_ownership
 from sampan.spec.runtime import Mount

@@ -15,7 +15,7 @@ from sampan.engine.host import go_architecture
 from sampan.engine.oci.security import SecurityOptions
 from sampan.errors import InvalidArgument
 from sampan.linux.seccomp import check
-from sampan.runtime.seccomp_profile import default_profile
+from sampan.runtime.confinement.seccomp_profile import default_profile
 from sampan.spec.runtime import LinuxSeccomp, LinuxSeccompArg, LinuxSyscall
 
 UNCONFINED, BUILTIN = "unconfined", "builtin"

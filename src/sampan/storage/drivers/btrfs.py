@@ -15,11 +15,11 @@ from typing import Final
 from sampan.errors import Unsupported
 from sampan.linux import btrfs, trees
 from sampan.linux.filesystems import filesystem_name
-from sampan.storage.diffing import snapshot_changes, snapshot_diff, snapshot_usage
+from sampan.storage.archives.tar_writer import TarWriter
 from sampan.storage.drivers.vfs import VfsDriver
+from sampan.storage.layers.diffing import snapshot_changes, snapshot_diff, snapshot_usage
 from sampan.storage.mounter import Change
 from sampan.storage.snapshots import Folders
-from sampan.storage.tar_writer import TarWriter
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from sampan.errors import Unsupported
 from sampan.linux import mounts, trees
 from sampan.linux.filesystems import filesystem_name, has_kinds
 from sampan.linux.namespaces import in_user_namespace
-from sampan.storage.diffing import FUSE_MARKS, FUSE_USER_MARKS
 from sampan.storage.drivers.overlay import OverlayDriver, scratch
+from sampan.storage.layers.diffing import FUSE_MARKS, FUSE_USER_MARKS
 from sampan.storage.projects import Projects
 
 PROGRAM: Final = "fuse-overlayfs"

@@ -20,19 +20,19 @@ from sampan.errors import Unsupported
 from sampan.linux import mounts, trees
 from sampan.linux.filesystems import filesystem_name, has_kinds
 from sampan.linux.namespaces import CLONE_NEWNS, in_user_namespace, unshare
-from sampan.storage.applying import Rules
-from sampan.storage.diffing import (
+from sampan.storage.archives.tar_writer import TarWriter
+from sampan.storage.idmapped import file_ids, id_map, id_mapped, root_of
+from sampan.storage.layers.applying import Rules
+from sampan.storage.layers.diffing import (
     KERNEL_MARKS,
     USER_MARKS,
     Marks,
     overlay_changes,
     overlay_diff,
 )
-from sampan.storage.idmapped import file_ids, id_map, id_mapped, root_of
 from sampan.storage.mounter import Change
 from sampan.storage.projects import Projects
 from sampan.storage.snapshots import Folders
-from sampan.storage.tar_writer import TarWriter
 
 log = logging.getLogger(__name__)
 

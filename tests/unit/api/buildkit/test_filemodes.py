@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from sampan.api.buildkit.filemodes import file_of, stat_of
 from sampan.build.tree import File
 from sampan.spec.buildkit.session_pb2 import Stat
-from sampan.storage.tar_fields import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, REGULAR, SYMLINK
+from sampan.storage.archives.tar_fields import (
+    BLOCK_DEVICE,
+    CHARACTER,
+    DIRECTORY,
+    FIFO,
+    REGULAR,
+    SYMLINK,
+)
 
 KINDS = [BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, REGULAR, SYMLINK]
 
