@@ -16,6 +16,7 @@ from sampan.registry.configuration.document import Checked, load
 from sampan.registry.tokens.accounts import Accounts
 from sampan.registry.tokens.rules import Rule
 from sampan.registryd import token_settings
+from sampan.registryd.owner import as_owner
 
 Options = argparse.Namespace
 Action = Callable[[Accounts, Checked, Options, Sequence[str]], None]
@@ -64,12 +65,7 @@ def _set_password(
 
 
 def _import(accounts: Accounts, checked: Checked, options: Options, words: Sequence[str]) -> None:
-    (path,) = _words(words, "HTPASSWD_FILE")
-    try:
-        users = htpasswd.parse(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"{path}: {error}") from error
-    for name, hashed in users.items():
+    for name, hashed in options.users.items():
         accounts.add_hashed_user(name, hashed.decode(), options.group or [])
         _tell(name)
 
@@ -79,6 +75,14 @@ def _users(accounts: Accounts, checked: Checked, options: Options, words: Sequen
     for user in accounts.users():
         state = "disabled" if user.disabled else "enabled"
         _tell(user.name, state, ",".join(user.groups), _moment(user.created))
+
+
+def _read_users(words: Sequence[str]) -> dict[str, bytes]:
+    (path,) = _words(words, "HTPASSWD_FILE")
+    try:
+        return htpasswd.parse(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"{path}: {error}") from error
 
 
 # --- groups, rules
@@ -201,9 +205,13 @@ def run(options: Options, path: Path) -> int:
     wrong = [str(problem) for problem in checked.problems if problem.stops]
     if wrong:
         raise InvalidArgument(f"{path}: {wrong[0]}")
+    folder = token_settings.directory(checked)
+    if actions[options.action] is _import:  # by whoever we are: it may be root's
+        options.users = _read_users(options.words)
     with (
         token_settings.readable(checked),
-        Accounts(token_settings.directory(checked) / token_settings.ACCOUNTS) as accounts,
+        as_owner(folder),
+        Accounts(folder / token_settings.ACCOUNTS) as accounts,
     ):
         actions[options.action](accounts, checked, options, options.words)
     return 0

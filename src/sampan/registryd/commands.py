@@ -17,6 +17,7 @@ from sampan.registry.configuration.nodes import seconds, size
 from sampan.registry.content.quotas import in_words
 from sampan.registry.observability.audit import verify as verify_audit
 from sampan.registryd import control, descriptors, governing, settings, token_settings, web
+from sampan.registryd.owner import as_owner
 from sampan.registryd.reporting import services
 from sampan.registryd.serve import configure_logs
 from sampan.registryd.serve import serve as serve_registry
@@ -220,6 +221,10 @@ def _here(checked: Checked, what: str, given: dict[str, str]) -> Iterator[Line]:
     with ExitStack() as stack:
         if log_file:
             stack.callback(log_file.close)
+        if folder := settings.own_folder(checked):
+            written = folder.with_name("docker")  # before us, perhaps by root in another's folder
+            is_new = not folder.exists() and written.exists()
+            stack.enter_context(as_owner(written if is_new else folder))
         registry = stack.enter_context(settings.open_registry(checked))
         upkeep = Upkeep(
             *(registry, governing.retaining(checked), governing.scrubbing(checked)),

@@ -60,9 +60,8 @@ class Accounts:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = threading.RLock()
+        _make(path)
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        path.chmod(0o600)
-        own_like_folder(path)
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA foreign_keys = ON")
         self._passwords = Passwords(ROUNDS)
@@ -253,11 +252,13 @@ class Accounts:
         self.close()
 
 
-def own_like_folder(path: Path) -> None:
-    """Give a file to the owner of its folder: root's commands must not shut a service out."""
-    if os.geteuid() == 0:
-        folder = path.parent.stat()
-        os.chown(path, folder.st_uid, folder.st_gid)
+def _make(path: Path) -> None:
+    """Make a file that is nobody else's business; one that is no link to elsewhere."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
 
 
 def _hash(password: str) -> str:

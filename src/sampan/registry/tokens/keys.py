@@ -29,7 +29,6 @@ from cryptography.x509.oid import NameOID
 
 from sampan.errors import InvalidArgument
 from sampan.registry.auth.token import LEEWAY, key_ids
-from sampan.registry.tokens.accounts import own_like_folder
 
 log = logging.getLogger(__name__)
 ANNOUNCED = 600.0  # seconds that a new key is published before it signs
@@ -92,7 +91,9 @@ class KeyRing:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """Be the only process that changes the folder."""
-        descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(
+            self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -253,5 +254,4 @@ def _write(path: Path, content: bytes, mode: int) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    own_like_folder(temporary)
     os.rename(temporary, path)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -95,14 +94,3 @@ def test_another_process_sees_a_change_at_once(book: Accounts, tmp_path: Path) -
         other.add_user("alice", "secret")
         assert book.check("alice", "secret")
     assert (tmp_path / "accounts.db").stat().st_mode & 0o077 == 0
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")
-def test_what_root_makes_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "tokens"
-    folder.mkdir()
-    os.chown(folder, 65534, 65534)
-    with Accounts(folder / "accounts.db") as accounts:
-        accounts.add_user("alice", "secret")
-        for path in folder.iterdir():
-            assert path.stat().st_uid == 65534, path
