@@ -114,17 +114,19 @@ def upstream(liar: LyingRegistry, name: str = "liar", **settings: Any) -> Upstre
 def caching(
     *upstreams: Upstream | LyingRegistry,
     root: Path | None = None,
+    registry: Registry | None = None,
     local: tuple[str, ...] = (),
     service: Service | None = None,
     access: Access | None = None,
     tell: Callable[[Event], None] | None = None,
 ) -> Iterator[Cache]:
-    """Serve a cache of some upstreams, in memory or below a folder."""
+    """Serve a cache of some upstreams: in memory, below a folder, or in a registry, which ends."""
     found = [one if isinstance(one, Upstream) else upstream(one) for one in upstreams]
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="cache")
     thread.start()
-    registry = Registry.on_filesystem(str(root)) if root else Registry.in_memory()
+    if registry is None:
+        registry = Registry.on_filesystem(str(root)) if root else Registry.in_memory()
     application = Application(registry, service or Service(deletes=True), access)
     cache = Cache(application, loop)
 

@@ -7,9 +7,15 @@ with Storages() as storages:
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from typing import Any, Self
+from urllib.parse import urlsplit
 
+import pytest
+from google.cloud.storage.retry import DEFAULT_RETRY
+
+from sampan.registry.drivers.objects import azure, gcs, oss, s3, swift
 from sampan.registry.drivers.objects.driver import ObjectDriver
 from tests import oss_double, stores, swift_cluster
 
@@ -21,6 +27,25 @@ REMOTE: dict[str, Any] = {
     "swift": (swift_cluster.swift, swift_cluster.container),
     "oss": (oss_double.oss, lambda options: {**options, "rootdirectory": stores.fresh("root")}),
 }
+
+
+MB = 1 << 20
+CHUNKS = {"s3": 5 * MB, "gcs": MB, "swift": MB, "oss": 5 * MB}
+ADDRESSES = {"s3": "regionendpoint", "azure": "serviceurl", "swift": "authurl", "oss": "endpoint"}
+
+
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give storages a second where they have half a minute."""
+    for name in ("CONNECT_SECONDS", "READ_SECONDS"):
+        monkeypatch.setattr(s3, name, 1)
+    monkeypatch.setattr(s3, "TRIES", 2)
+    for module in (azure, swift):
+        monkeypatch.setattr(module, "SECONDS", 1)
+        monkeypatch.setattr(module, "TRIES", 1)
+    monkeypatch.setattr(gcs, "SECONDS", 1.0)
+    call = {"timeout": 1.0, "retry": DEFAULT_RETRY.with_timeout(1.0)}
+    monkeypatch.setattr(gcs, "_CALL", call)
+    monkeypatch.setattr(oss, "CONNECT_SECONDS", 1)
 
 
 def keys(driver: ObjectDriver) -> list[str]:
@@ -46,6 +71,24 @@ class Storages:
         """Return the options of a new, empty place in a storage."""
         made: dict[str, Any] = REMOTE[kind][1](self.options(kind))
         return made
+
+    def port(self, kind: str) -> int:
+        """Return where a storage listens."""
+        options = self.options(kind)
+        address = options[ADDRESSES[kind]] if kind in ADDRESSES else os.environ[stores.EMULATOR]
+        return int(urlsplit(address).port or 0)
+
+    def place_by(self, kind: str, port: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+        """Return the options of a new place that is reached by another port, in small parts."""
+        options = {**self.place(kind), "chunksize": CHUNKS.get(kind, 0)}
+        if kind == "azure":
+            del options["chunksize"]
+        if kind in ADDRESSES:
+            direct = urlsplit(options[ADDRESSES[kind]])
+            options[ADDRESSES[kind]] = direct._replace(netloc=f"127.0.0.1:{port}").geturl()
+        else:
+            monkeypatch.setenv(stores.EMULATOR, f"http://127.0.0.1:{port}")
+        return options
 
     def __enter__(self) -> Self:
         return self

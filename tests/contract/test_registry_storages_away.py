@@ -12,39 +12,23 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from google.cloud.storage.retry import DEFAULT_RETRY
 
 from sampan.registry.drivers.choice import open_objects
-from sampan.registry.drivers.objects import azure, gcs, oss, s3, swift
 from sampan.registry.drivers.objects.driver import ObjectDriver
 from sampan.registry.registry import Registry
-from tests import stores
 from tests.flaky import Way, flaky
-from tests.object_storages import REMOTE, Storages
+from tests.object_storages import REMOTE, Storages, impatience
 from tests.own_registry import Answer, Shop, serving, sha
 
 pytestmark = pytest.mark.slow
 MB = 1 << 20
-CHUNKS = {"s3": 5 * MB, "gcs": MB, "swift": MB, "oss": 5 * MB}
-ADDRESSES = {"s3": "regionendpoint", "azure": "serviceurl", "swift": "authurl", "oss": "endpoint"}
 
 
 @pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Storages get a second where they have half a minute."""
-    for name in ("CONNECT_SECONDS", "READ_SECONDS"):
-        monkeypatch.setattr(s3, name, 1)
-    monkeypatch.setattr(s3, "TRIES", 2)
-    for module in (azure, swift):
-        monkeypatch.setattr(module, "SECONDS", 1)
-        monkeypatch.setattr(module, "TRIES", 1)
-    monkeypatch.setattr(gcs, "SECONDS", 1.0)
-    call = {"timeout": 1.0, "retry": DEFAULT_RETRY.with_timeout(1.0)}
-    monkeypatch.setattr(gcs, "_CALL", call)
-    monkeypatch.setattr(oss, "CONNECT_SECONDS", 1)
+def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    impatience(monkeypatch)
 
 
 @pytest.fixture(params=REMOTE)
@@ -54,11 +38,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def way(kind: str, storages: Storages) -> Iterator[Way]:
-    options = storages.options(kind)
-    address = options[ADDRESSES[kind]] if kind in ADDRESSES else os.environ[stores.EMULATOR]
-    port = urlsplit(address).port
-    assert port
-    with flaky(port) as found:
+    with flaky(storages.port(kind)) as found:
         yield found
 
 
@@ -67,15 +47,7 @@ def shop(
     kind: str, way: Way, storages: Storages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Shop]:
     """A registry that reaches its storage by the flaky way."""
-    options = {**storages.place(kind), "chunksize": CHUNKS.get(kind, 0)}
-    if kind == "azure":
-        del options["chunksize"]
-    if kind in ADDRESSES:
-        direct = urlsplit(options[ADDRESSES[kind]])
-        options[ADDRESSES[kind]] = direct._replace(netloc=f"127.0.0.1:{way.port}").geturl()
-    else:
-        monkeypatch.setenv(stores.EMULATOR, f"http://127.0.0.1:{way.port}")
-    driver = open_objects(kind, options)
+    driver = open_objects(kind, storages.place_by(kind, way.port, monkeypatch))
     with Registry.on_objects(driver, tmp_path) as registry, serving(registry) as found:
         yield found
 

@@ -34,6 +34,7 @@ Endpoint = Callable[[Call], Awaitable[Response]]
 API_VERSION = ("Docker-Distribution-API-Version", "registry/2.0")
 PULL, PUSH, DELETE, ANY = ("pull",), ("pull", "push"), ("delete",), ("*",)
 LOGIN_THREADS = 2
+OF_STORAGE = "storagedriver_"  # what the health check of a storage is called, as by docker-registry
 THREADS = 32  # that wait for the storage; the interpreter itself runs in one at a time
 
 
@@ -169,6 +170,8 @@ class Application:
 
     async def _serve(self, request: Request) -> Response:
         failing = self.sick()
+        if self.proxy:  # what a storage cannot give, an upstream can
+            failing = {n: why for n, why in failing.items() if not n.startswith(OF_STORAGE)}
         if failing:
             raise RegistryError("UNAVAILABLE", dict(failing), message="service unavailable")
         prefix = self.service.prefix

@@ -13,7 +13,6 @@ import time
 from sampan.distribution.repository import Repository
 from sampan.errors import NotFound, SampanError, Upstream
 from sampan.registry import names
-from sampan.registry.content.fullness import UnlessFull
 from sampan.registry.content.manifests import Stored
 from sampan.registry.errors import RegistryError
 from sampan.registry.events import Event
@@ -26,7 +25,7 @@ log = logging.getLogger(__name__)
 DOWN_SECONDS = 10.0  # an upstream that failed is not asked about what is here
 LONGEST_PAUSE = 300.0  # as long, where it asks for that
 MANIFEST = "manifest"
-Passed = tuple[Stored, bytes]  # a manifest that there is no room for
+Passed = tuple[Stored, bytes]  # a manifest that our own storage does not take
 
 
 class CachedRepository(CachedBlobs):
@@ -35,12 +34,12 @@ class CachedRepository(CachedBlobs):
     async def refresh(self, reference: str) -> Passed | None:
         """Make what a tag or digest means there mean the same here.
 
-        Where the disk is full, return the manifest, which is not here.
+        Where our own storage fails, return the manifest, which is not here.
 
         Raises MANIFEST_UNKNOWN; DENIED or UNAVAILABLE if nothing is here and none can be got.
         """
         self._count("requests", MANIFEST)
-        if ":" in reference and await self._shared.run(self._has_manifest, reference):
+        if ":" in reference and await self._shared.look(self._has_manifest, reference):
             self._count("hits", MANIFEST)
             return None
         key = (self._name, reference)
@@ -63,7 +62,7 @@ class CachedRepository(CachedBlobs):
             raise self._failure(error, self._unknown(digest)) from None
 
     async def _refresh_tag(self, tag: str) -> Passed | None:
-        known = await self._shared.run(self._tagged, tag)
+        known: str | None = await self._shared.look(self._tagged, tag)
         if known and self._is_down():
             self._count("stale", MANIFEST)
             return None
@@ -80,7 +79,7 @@ class CachedRepository(CachedBlobs):
             self._count("stale", MANIFEST)
             return None
         if known:
-            await self._shared.run(self._untag, tag)
+            await self._shared.look(self._untag, tag)
         raise self._unknown(tag)
 
     async def _ask(self, tag: str, is_known: bool) -> Digest | None:
@@ -102,10 +101,9 @@ class CachedRepository(CachedBlobs):
         if known == found:
             self._count("hits", MANIFEST)
             return None
-        with UnlessFull(f"manifest {found} is fetched"):
-            if await self._shared.run(self._tag_known, tag, found):
-                self._count("hits", MANIFEST)
-                return None
+        if await self._shared.look(self._tag_known, tag, found):
+            self._count("hits", MANIFEST)
+            return None
         return await self._fetch_manifest(await self._remote(), found, tag)
 
     async def _fetch_manifest(self, remote: Repository, digest: Digest, tag: str) -> Passed | None:
@@ -115,9 +113,7 @@ class CachedRepository(CachedBlobs):
         kind = fetched.descriptor.media_type
         try:
             names.digest(digest)
-            with UnlessFull(f"manifest {digest} is passed on and not kept"):
-                await self._shared.run(self._keep, digest, kind, fetched.content, tag)
-                await self._shared.run(self._tell, digest, kind, fetched.content, tag)
+            if await self._shared.look(self._keep, digest, kind, fetched.content, tag):
                 return None
         except RegistryError as error:
             if error.items[0].code not in ("MANIFEST_INVALID", "DIGEST_INVALID"):
@@ -125,7 +121,7 @@ class CachedRepository(CachedBlobs):
             raise Upstream(f"it sent what is no manifest: {error}") from None
         return Stored(digest, kind, len(fetched.content)), fetched.content
 
-    def _keep(self, digest: Digest, kind: str, content: bytes, tag: str) -> None:
+    def _keep(self, digest: Digest, kind: str, content: bytes, tag: str) -> bool:
         """Store a manifest, which is small: it is kept even where there is no room."""
         shared, kept = self._shared, False
         granted = shared.eviction.make_room(self._name, len(content))
@@ -135,6 +131,8 @@ class CachedRepository(CachedBlobs):
         finally:
             if granted:
                 shared.eviction.came(self._name, len(content), kept)
+        self._tell(digest, kind, content, tag)
+        return kept
 
     def _has_manifest(self, reference: str) -> bool:
         """Tell whether a manifest is here; it is promised then, so that none forgets it now."""

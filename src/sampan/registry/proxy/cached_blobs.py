@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from sampan.errors import SampanError
 from sampan.registry import paths
@@ -14,6 +15,7 @@ from sampan.registry.drivers.driver import Content
 from sampan.registry.errors import RegistryError
 from sampan.registry.proxy import placed
 from sampan.registry.proxy.arriving import Absent, Arriving
+from sampan.registry.proxy.reading import Reading
 from sampan.registry.proxy.transfers import Transfer
 from sampan.spec.digest import Digest
 from sampan.spec.image import Descriptor, parse_document
@@ -32,10 +34,10 @@ class CachedBlobs(placed.Placed):
         """
         self._count("requests", BLOB)
         shared = self._shared
-        content = await shared.run(self._here, digest)
+        content: Content | None = await shared.look(self._here, digest)
         if content is None:
             size = await self._size(digest)
-            content = await shared.run(self._held, digest)
+            content = await shared.look(self._held, digest)
         if content is not None:
             self._count("hits", BLOB)
             return content
@@ -56,8 +58,12 @@ class CachedBlobs(placed.Placed):
 
     def _here(self, digest: Digest) -> Content | None:
         """Open a blob that this repository has; what is torn has to come again."""
+        blobs = self._shared.registry.blobs
         try:
-            return self._shared.registry.blobs.open(self._name, digest)
+            content = blobs.open(self._name, digest)
+            if content.local:
+                return content
+            return Reading(content, partial(blobs.find, self._name, digest))
         except RegistryError as error:
             if error.items[0].code not in ("BLOB_UNKNOWN", "UNAVAILABLE"):
                 raise
@@ -100,7 +106,7 @@ class CachedBlobs(placed.Placed):
 
     async def _size(self, digest: Digest) -> int:
         """Return the length of a blob that the upstream's repository has. Raises BLOB_UNKNOWN."""
-        described = await self._shared.run(self._described, digest)
+        described = await self._shared.look(self._described, digest)
         if described is not None:
             return described
         try:
@@ -137,7 +143,7 @@ class CachedBlobs(placed.Placed):
         return None
 
     def _begin(self, digest: Digest, size: int) -> Transfer:
-        transfer = Transfer(self.place, digest, size)
+        transfer = Transfer(self.place, digest, size, keeps=not self._shared.is_away)
         self._shared.transfers.setdefault(digest, []).append(transfer)
         self._shared.tasks.start(self._transfer(transfer))
         return transfer

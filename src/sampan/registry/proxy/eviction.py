@@ -38,6 +38,11 @@ UNION ALL SELECT touched, links.repository, digest, 0 FROM blobs JOIN links USIN
             AND parts.repository = links.repository)
 ORDER BY 1
 """
+# Parts of a manifest that nobody reads; those that somebody does go later, as lonely blobs.
+_PARTS_LEFT_ALONE = """
+SELECT parts.digest FROM parts LEFT JOIN blobs ON blobs.digest = parts.digest
+WHERE parts.repository = ? AND parts.manifest = ? AND coalesce(blobs.touched, 0) <= ?
+"""
 Among = Callable[[str], bool]  # tells whether a repository is one of some
 
 
@@ -179,8 +184,9 @@ class Eviction:
         with registry.metadata.change() as database:
             parts = [digest]
             if is_manifest:
-                query = "SELECT digest FROM parts WHERE repository = ? AND manifest = ?"
-                parts += [Digest(d) for (d,) in database.execute(query, (name, digest))]
+                before = time.time() - IN_USE_SECONDS
+                rows = database.execute(_PARTS_LEFT_ALONE, (name, digest, before))
+                parts += [Digest(part) for (part,) in rows]
                 try:
                     registry.manifests.remove(name, digest)
                 except RegistryError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -118,7 +117,7 @@ class Mirror:
     async def _pull(self, cached: CachedRepository, reference: str, depth: int = 0) -> None:
         """Bring a manifest, and all that it needs."""
         if await cached.refresh(reference):
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError("our own storage does not take it")
         document = parse_document(await cached.read(reference))
         for child in document.manifests or ():
             if depth < DEPTH and self._wants(child):

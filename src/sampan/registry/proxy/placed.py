@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 from sampan.distribution.registries import Registries
 from sampan.distribution.repository import Repository
+from sampan.registry.content.fullness import UnlessAway
 from sampan.registry.errors import RegistryError
 from sampan.registry.events import Event
 from sampan.registry.proxy.eviction import Eviction
@@ -24,6 +26,8 @@ from sampan.spec.digest import Digest
 
 T = TypeVar("T")
 PATIENCE = 10.0  # seconds for an upstream to answer, where something is here that can be served
+SLOW_SECONDS = 2.0  # a storage that takes longer to fail ...
+AWAY_SECONDS = 10.0  # ... is not asked for so long, so that not everybody waits for it
 
 
 @dataclass
@@ -38,6 +42,7 @@ class Shared:
     tasks: Tasks = field(default_factory=Tasks)
     transfers: dict[Digest, list[Transfer]] = field(default_factory=dict)
     down: dict[str, float] = field(default_factory=dict)
+    away: float = 0.0  # until then our own storage is not asked
     eviction: Eviction = field(init=False)
     tell: Callable[[Event], None] = lambda _: None  # of what changes here; it blocks
     slots: dict[str, asyncio.Semaphore] = field(
@@ -51,6 +56,25 @@ class Shared:
         """Call something that blocks, in a thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.threads, function, *arguments)
+
+    @property
+    def is_away(self) -> bool:
+        """Our own storage failed a moment ago, and took long to."""
+        return time.monotonic() < self.away
+
+    async def look(self, function: Callable[..., T | None], *arguments: Any) -> T | None:
+        """Look for something here, or keep it; None where our own storage fails.
+
+        Then it is as good as absent: the upstream has it too.
+        """
+        begun = time.monotonic()
+        if self.is_away:
+            return None
+        with UnlessAway("our own storage is left out") as storage:
+            return await self.run(function, *arguments)
+        if storage.failed and time.monotonic() - begun > SLOW_SECONDS:
+            self.away = time.monotonic() + AWAY_SECONDS
+        return None
 
 
 class Placed:

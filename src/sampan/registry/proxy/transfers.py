@@ -14,11 +14,12 @@ from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from typing import Any, TypeVar
 
 from sampan.registry import paths
-from sampan.registry.content.fullness import UnlessFull
+from sampan.registry.content.fullness import UnlessAway
 from sampan.registry.content.receivers import Receiver
 from sampan.registry.drivers.driver import Content
 from sampan.registry.errors import RegistryError
@@ -31,6 +32,7 @@ from sampan.spec.digest import Digest, algorithm
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 HELD_BACK = 64 << 10  # bytes at the end that nobody gets before all is verified
+STORING_SECONDS = 1.0  # that readers wait at the end, so that what they got is here as a rule
 AT_ONCE = 32  # transfers from one upstream; each has a thread and a connection
 
 Fetch = Callable[[Callable[[memoryview], None], Callable[[int], None]], Awaitable[None]]
@@ -71,12 +73,13 @@ class _Open:
 class Transfer:
     """One blob that comes. Those who read it say where they are by `move`, and `leave`."""
 
-    def __init__(self, place: Place, digest: Digest, size: int) -> None:
+    def __init__(self, place: Place, digest: Digest, size: int, keeps: bool = True) -> None:
+        """`keeps`: our own storage is to have it, too, if it takes it."""
         self.place = place
         self.digest = digest
         self.size = size
         self.error: Exception | None = None
-        self.keeps = True
+        self.keeps = keeps
         self._meaning = f"blob {digest} of {place.repository} is passed on and not kept"
         self._received = 0
         self._taken = 0  # bytes that are stored
@@ -135,12 +138,12 @@ class Transfer:
             return await loop.run_in_executor(threads, function, *arguments)
 
         try:
-            with UnlessFull(self._meaning):
-                granted = await call(eviction.make_room, name, self.size)
-            self.keeps = granted
+            if self.keeps:
+                with UnlessAway(self._meaning):
+                    granted = await call(eviction.make_room, name, self.size)
+                self.keeps = granted
             opened = await self._begin(registry, call)
             await self._bring(registry, opened, call, fetch)
-            self._done = True
         except asyncio.CancelledError:
             self.error = OSError("the registry ends")
             raise
@@ -182,9 +185,11 @@ class Transfer:
         try:
             await fetch(lambda view: self._take(opened, bytes(view)), advance)
             if opened.receiver and self.keeps:
-                with UnlessFull(self._meaning) as room:
-                    await call(uploads.finish, name, opened.key, self.digest, opened.receiver)
-                self.keeps = not room.full
+                finish = partial(uploads.finish, name, opened.key, self.digest, opened.receiver)
+                with UnlessAway(self._meaning) as storage:
+                    await self._unless_slow(asyncio.ensure_future(call(finish)))
+                self.keeps = not storage.failed
+            self._end()
             if not self.keeps:
                 await asyncio.shield(call(self._undo, registry, opened))
         except BaseException:
@@ -193,17 +198,34 @@ class Transfer:
 
     def _take(self, opened: _Open, data: bytes) -> None:
         """Store what has come, or let it wait for those who read."""
+        if self.keeps and opened.receiver:
+            with UnlessAway(self._meaning) as storage:
+                opened.receiver.write(data)
+            self.keeps = not storage.failed
         if opened.overflow is None:
-            with UnlessFull(self._meaning):
-                if opened.receiver:
-                    opened.receiver.write(data)
+            with UnlessAway("it waits in memory"):
                 if opened.spool:
                     opened.spool.write(data)
-                self._taken += len(data)
-                return
-            self.keeps = False
+                if opened.spool or self.keeps:
+                    self._taken += len(data)
+                    return
             opened.overflow = opened.reader = Overflow(opened.reader, self._taken, self._places)
         opened.overflow.write(data)
+
+    async def _unless_slow(self, finishing: asyncio.Future[None]) -> None:
+        """Wait for the storage; those who read do not, for what came has the right digest."""
+        try:
+            done, _ = await asyncio.wait([finishing], timeout=STORING_SECONDS)
+            if not done:
+                self._end()
+            await finishing
+        finally:
+            finishing.cancel()
+
+    def _end(self) -> None:
+        """Let all of it be read: its digest is right."""
+        self._done = True
+        self._tell()
 
     def _advance(self, count: int) -> None:
         self._received += count
@@ -212,7 +234,7 @@ class Transfer:
     def _open(self, registry: Registry) -> _Open:
         if self.keeps:
             try:
-                with UnlessFull(self._meaning):
+                with UnlessAway(self._meaning):
                     return self._upload(registry)
             except RegistryError as error:
                 if error.items[0].code not in ("DENIED", "TOOMANYREQUESTS"):
@@ -220,7 +242,7 @@ class Transfer:
                 # somebody else has taken the room that was made
         self.keeps = False
         log.info("%s", self._meaning)
-        with UnlessFull("it waits in memory"):
+        with UnlessAway("it waits in memory"):
             spool = Spool(str(registry.own_folder))
             return _Open(spool, spool)
         overflow = Overflow(None, 0, self._places)

@@ -75,3 +75,15 @@ def test_what_is_new_here_is_told(liar: LyingRegistry) -> None:
         ("push", "1", two.digest),
         ("push", "2", one.digest),
     ]
+
+
+def test_a_sick_storage_stops_no_cache_and_all_else_does(liar: LyingRegistry) -> None:
+    push(liar, "app", "1", busybox())
+    with caching(liar) as cache:
+        sick = {"storagedriver_s3": "it is away"}
+        cache.application.sick = lambda: sick
+        assert cache.manifest("app", "1").status == 200
+        sick["/tmp/out-of-service"] = "file exists"
+        assert cache.manifest("app", "1").json["errors"][0]["detail"] == {
+            "/tmp/out-of-service": "file exists"
+        }
