@@ -422,7 +422,7 @@ def test_removed_snapshots_are_deleted_in_the_background(tmp_path: Path) -> None
 def test_hostile_packets_do_not_stop_the_helper(tmp_path: Path) -> None:
     sock, process = rpc.start("sampan.helpers.mount", [str(tmp_path), "overlay"])
     with sock:
-        for packet in (b"i\xc1", b"i", b"x" * 100, b"i" + bytes(1000), b"m"):
+        for packet in (b"i\xc1", b"i", b"x" * 100, b"i" + bytes(1000), b"m", b"i\xa1\xff"):
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with ours, theirs:
                 socket.send_fds(sock, [packet], [theirs.fileno()])

@@ -349,7 +349,7 @@ def test_a_restarted_daemon_finds_its_containers(spawner: Harness) -> None:
 
 
 def test_thrown_packets_do_not_end_the_spawner(spawner: Harness) -> None:
-    for packet in (b"i", b"i\xc1", b"x" * 100, b"m", os.urandom(500)):
+    for packet in (b"i", b"i\xc1", b"x" * 100, b"m", b"i\xa1\xff", os.urandom(500)):
         spawner.connection.send(packet)
     assert isinstance(spawner.spawner.tasks(), list)
 

@@ -25,9 +25,9 @@ def parse_filters(request: Request) -> Filters:
             name: [value for value, wanted in values.items() if wanted]
             for name, values in _new.decode(text).items()
         }
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
+    except (ValueError, RecursionError):
         pass
     try:
         return _old.decode(text)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArgument("invalid filter") from error

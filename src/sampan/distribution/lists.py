@@ -56,7 +56,7 @@ async def all_pages(
         try:
             found += items(msgspec.json.decode(content, type=page)) or []
             where = answer.url.join(following) if following else ""
-        except (msgspec.DecodeError, RecursionError, InvalidArgument) as error:
+        except (ValueError, RecursionError, InvalidArgument) as error:
             raise Upstream(f"invalid list of {what}: {plain(str(error))}") from None
         size += len(content)
         if len(found) > _ITEMS or size > _BYTES:

@@ -94,7 +94,7 @@ def told_digest(text: str) -> Digest | None:
 def _checked_type(content: bytes, content_type: str, name: str) -> str:
     try:
         shape = msgspec.json.decode(content, type=_Shape)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise Upstream(f"invalid manifest: {plain(str(error))}") from None
     if content_type.startswith(SCHEMA_1) or shape.schema_version == 1 or shape.has("fs_layers"):
         raise Unsupported(
@@ -138,5 +138,5 @@ def _check_content(content: bytes, shape: _Shape, media_type: str) -> None:
             parse_digest(part.digest)
             if part.size < 0:
                 raise InvalidArgument(f"negative size of {part.digest}")
-    except (msgspec.DecodeError, RecursionError, InvalidArgument) as error:
+    except (ValueError, RecursionError, InvalidArgument) as error:
         raise Upstream(f"invalid manifest: {plain(str(error))}") from None

@@ -132,7 +132,7 @@ def _from_body(status: int, body: bytes, make: Callable[[str, str], Refusal]) ->
     found = []
     try:
         found = msgspec.json.decode(body, type=_Errors).errors or []
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         pass
     sentences, first = [], ""
     for error in found[:_ERRORS]:
@@ -164,6 +164,6 @@ def _details(body: bytes) -> str:
     """Return what older registries and token servers write in place of a list of errors."""
     try:
         told = msgspec.json.decode(body, type=_Details)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return ""
     return told.details or told.message or ""

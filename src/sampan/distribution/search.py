@@ -128,7 +128,7 @@ async def _ask(
         body = await transport.read(answer, _ANSWER_BYTES)
     try:
         found = msgspec.json.decode(body, type=_Results).results or []
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise Upstream(f"error decoding registry search results: {plain(str(error))}") from None
     return [
         SearchResult(

@@ -171,7 +171,7 @@ class Tokens:
         body = await self._transport.read(answer, _ANSWER_BYTES)
         try:
             told = msgspec.json.decode(body, type=_Answer)
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):
             told = _Answer()
         value = told.token or told.access_token or ""
         if not value or not value.isascii() or not value.isprintable() or " " in value:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +16,8 @@ from sampan.spec.digest import Digest
 
 T = TypeVar("T")
 REFERRERS_PAGE = 1 << 20  # bytes of descriptors; a client may read no more than 4 MiB
+REFERRERS_READ = 4 << 20  # bytes of manifests whose rows are read at once: no row has more than one
+REFERRERS_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +60,32 @@ class Lists:
         self, repository: str, subject: Digest, artifact_type: str, after: str
     ) -> Page[dict[str, Any]]:
         """Return the descriptors of manifests whose subject is another one, known or not."""
-        query = (
-            "SELECT digest, media_type, size, artifact_type, annotations FROM manifests"
-            " WHERE repository = ? AND subject = ? AND digest > ? AND ? IN ('', artifact_type)"
-            " ORDER BY digest"
-        )
-        rows = self._metadata.rows(query, repository, subject, after, artifact_type)
+        rows = self._referring(repository, subject, artifact_type, after)
         return page_of_referrers(map(_descriptor, rows))
+
+    def _referring(
+        self, repository: str, subject: Digest, artifact_type: str, after: str
+    ) -> Iterator[Row]:
+        """Yield the rows of what refers to a manifest, a few megabytes of them at a time.
+
+        There may be any number, and each may have annotations of 4 MiB.
+        """
+        where = (
+            "FROM manifests WHERE repository = ? AND subject = ? AND ? IN ('', artifact_type)"
+            " AND digest > ?"
+        )
+        sizes = f"SELECT digest, size {where} ORDER BY digest LIMIT ?"
+        whole = (
+            f"SELECT digest, media_type, size, artifact_type, annotations {where}"
+            " AND digest <= ? ORDER BY digest"
+        )
+        about = (repository, subject, artifact_type)
+        while found := self._metadata.rows(sizes, *about, after, REFERRERS_ROWS):
+            sums = itertools.accumulate(size for _, size in found)
+            count = max(1, sum(total <= REFERRERS_READ for total in sums))
+            last = found[count - 1][0]
+            yield from self._metadata.rows(whole, *about, after, last)
+            after = last
 
 
 def _descriptor(row: Row) -> dict[str, Any]:

@@ -10,8 +10,6 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-import msgspec
-
 from sampan.errors import Internal, InvalidArgument, NoSpace, SampanError
 from sampan.rpc.contract import Contract, Failure, Fd, Ok, pack, receive, send, unpack
 
@@ -107,7 +105,7 @@ class Connection:
     def _answer(self, body: bytes, lent: list[Fd], reply_to: socket.socket) -> None:
         try:
             request = unpack(self._contract.request, body, lent)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             deliver(reply_to, failure(InvalidArgument(f"malformed call: {error}")))
             return
         name = type(request).__name__

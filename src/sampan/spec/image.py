@@ -204,7 +204,7 @@ def parse_document(content: bytes, media_type: str = "") -> Document:
     """
     try:
         document = msgspec.json.decode(content, type=Document)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"invalid manifest: {error}") from error
     if document.is_index:
         if document.config is not None or document.layers is not None:
@@ -228,7 +228,7 @@ def parse_config(content: bytes) -> ImageConfig:
     """Return an image's configuration; raise InvalidArgument if it is none."""
     try:
         config = msgspec.json.decode(content, type=ImageConfig)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"invalid image JSON: {error}") from error
     if config.rootfs is None:
         raise InvalidArgument("invalid image JSON, no RootFS key")

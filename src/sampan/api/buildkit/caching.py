@@ -58,7 +58,7 @@ def imports_of(
         return [CacheEntry(one.Type, dict(one.Attrs)) for one in known]
     try:
         return msgspec.json.decode(text, type=list[CacheEntry])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"failed to unmarshal cache-imports: {error}") from error
 
 

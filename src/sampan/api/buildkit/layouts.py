@@ -71,7 +71,7 @@ async def _manifest(
         raw = await store.whole(digest, _DOCUMENT)
         try:
             document = msgspec.json.decode(raw, type=_Document)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidArgument(f"{digest} is no manifest: {error}") from error
         if document.manifests is None:
             if document.config is None:

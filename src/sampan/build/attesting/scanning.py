@@ -156,7 +156,7 @@ def _statement(tree: Tree, name: bytes, file: File) -> Attestation:
         raise InvalidArgument(f"{shown} of the scanner is not a regular file")
     try:
         statement = msgspec.json.decode(tree.spool.read(file), type=_Statement)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"{shown}: cannot decode in-toto statement: {error}") from error
     if statement.predicate_type.startswith(_SLSA):
         raise InvalidArgument("a scanner may not state provenance")

@@ -104,7 +104,7 @@ class Imports:
         content = await _read(origin, manifest.config)
         try:
             diff_ids = msgspec.json.decode(content, type=ImageConfig).diff_ids
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):
             return
         if len(diff_ids) == len(manifest.layers):
             pairs = zip(manifest.layers, diff_ids, strict=True)
@@ -167,5 +167,5 @@ def inline_of(config: bytes) -> bytes:
     """Return the records in the configuration of an image; an empty list if it has none."""
     try:
         return msgspec.json.decode(config, type=_Inline).cache or b"[]"
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"invalid cache: {error}") from error

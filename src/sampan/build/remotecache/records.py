@@ -140,7 +140,7 @@ def _path(layers: Sequence[_Layer], number: int) -> list[str]:
 def _decoded(content: bytes, kind: Any) -> Any:
     try:
         return msgspec.json.decode(content, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"invalid cache: {error}") from error
 
 

@@ -134,7 +134,7 @@ class Archive:
     def _decode(self, name: str, kind: type[T]) -> T:
         try:
             return msgspec.json.decode(self._read(name), type=kind)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidArgument(f"invalid archive: failed to decode {name}: {error}") from error
 
     # --- Docker's archive ------------------------------------------------------------------

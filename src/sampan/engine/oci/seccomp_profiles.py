@@ -106,7 +106,7 @@ def load_profile(text: str, names: frozenset[str]) -> LinuxSeccomp | None:
     """
     try:
         profile = msgspec.json.decode(text, type=_Profile)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"Decoding seccomp profile failed: {error}") from error
     if not profile.default_action and not profile.syscalls:
         return None

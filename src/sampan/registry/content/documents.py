@@ -25,6 +25,8 @@ NON_DISTRIBUTABLE = re.compile(
     r"application/vnd\.(?:oci\.image\.layer\.nondistributable\.|docker\.image\.rootfs\.foreign\.)"
 )
 MEDIA_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+KNOWN = (*MANIFESTS, *INDEXES)
+LARGEST = (1 << 63) - 1  # bytes: image-spec's descriptor.md has sizes of 64 bits
 _URL = re.compile(r"https?://[^#]+")
 
 
@@ -94,15 +96,21 @@ def invalid(why: str) -> RegistryError:
 
 def parse(content: bytes, media_type: str, validation: Validation) -> Parts:
     """Read a document that a client pushes; answer MANIFEST_INVALID if it is not valid."""
-    if media_type and media_type not in (*MANIFESTS, *INDEXES):
-        raise invalid(f"unrecognized manifest content type {media_type[:128]}")
+    if media_type:
+        _demand_known(media_type)
     try:
         document = parse_document(content, media_type)
     except InvalidArgument as error:
         raise invalid(str(error).removeprefix("invalid manifest: ")) from None
+    _demand_known(document.kind)  # it is sent with this type: a page of HTML would be ours
     if document.schema_version != 2:
         raise invalid(f"unrecognized manifest schema version {document.schema_version}")
     return parts(document, media_type, validation)
+
+
+def _demand_known(media_type: str) -> None:
+    if media_type not in KNOWN:
+        raise invalid(f"unrecognized manifest content type {media_type[:128]}")
 
 
 def parts(document: Document, media_type: str, validation: Validation) -> Parts:
@@ -132,8 +140,8 @@ def _layers(document: Document) -> list[Descriptor]:
 
 
 def _digest(descriptor: Descriptor) -> Digest:
-    if descriptor.size < 0:
-        raise invalid(f"the size of {descriptor.digest[:200]} is negative")
+    if not 0 <= descriptor.size <= LARGEST:
+        raise invalid(f"the size of {descriptor.digest[:200]} is negative, or has no end")
     try:
         return names.digest(descriptor.digest)
     except RegistryError:
@@ -169,7 +177,7 @@ def parse_stored(content: bytes) -> Parts:
     """Read a document that is in the storage; raise InvalidArgument if it is not valid."""
     try:
         old = msgspec.json.decode(content, type=_Schema1)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         old = None
     if old and old.schema_version == 1:
         blobs = {names.digest(layer.blob_sum): True for layer in old.fs_layers}

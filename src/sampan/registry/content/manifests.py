@@ -222,12 +222,12 @@ class Manifests:
                 if demanded:
                     row = database.execute(query, (repository, digest)).fetchone()
                     known[digest] = row[0] if row else None
-        found = self._driver.sizes([paths.blob(digest) for digest in known])
-        missing = [
-            Item("MANIFEST_BLOB_UNKNOWN", {"digest": digest})
-            for (digest, size), there in zip(known.items(), found, strict=True)
-            if size is None or there != size
-        ]
+        missing = [digest for digest, size in known.items() if size is None]
+        if not missing:  # else a storage far away would be asked of 40,000 that nobody has
+            found = self._driver.sizes([paths.blob(digest) for digest in known])
+            missing = [d for d, there in zip(known, found, strict=True) if there != known[d]]
         if missing:
-            first, *rest = missing[:NAMED]
+            first, *rest = [
+                Item("MANIFEST_BLOB_UNKNOWN", {"digest": digest}) for digest in missing[:NAMED]
+            ]
             raise RegistryError(first.code, first.detail, more=rest)

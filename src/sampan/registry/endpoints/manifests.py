@@ -9,17 +9,26 @@ from starlette.responses import Response
 
 from sampan.registry import names
 from sampan.registry.bodies import read_body
+from sampan.registry.content import documents
+from sampan.registry.endpoints.blobs import OCTETS
 from sampan.registry.endpoints.call import Call, empty
 from sampan.registry.errors import RegistryError
 from sampan.registry.events import Event
 from sampan.registry.lists import page_of_referrers
 from sampan.spec.image import DOCUMENT_LIMIT, MEDIA_INDEX
 
+TAGS = 100  # of one request; the specification demands ten, and 414 for too many
+
 
 def _reference(call: Call) -> str:
     """Return the tag or digest in the path."""
     reference = call.groups["reference"]
     return names.digest(reference) if ":" in reference else names.tag(reference)
+
+
+def _content_type(media_type: str) -> str:
+    """Return as what a manifest is sent, whatever is in the storage: never as a page."""
+    return media_type if media_type in (*documents.KNOWN, documents.MEDIA_SCHEMA1) else OCTETS
 
 
 async def get(call: Call) -> Response:
@@ -32,7 +41,7 @@ async def get(call: Call) -> Response:
     headers = {
         "Docker-Content-Digest": stored.digest,
         "Etag": f'"{stored.digest}"',
-        "Content-Type": stored.media_type,
+        "Content-Type": _content_type(stored.media_type),
         "Content-Length": str(stored.size),
     }
     if call.has(stored.digest):
@@ -53,9 +62,13 @@ async def get(call: Call) -> Response:
 
 
 async def put(call: Call) -> Response:
-    """Store a manifest; with a digest, `?tag=` may name any number of tags."""
+    """Store a manifest; with a digest, `?tag=` may name more tags."""
     reference = _reference(call)
-    tags = call.request.query_params.getlist("tag")
+    tags = list(dict.fromkeys(call.request.query_params.getlist("tag")))
+    if len(tags) > TAGS:
+        raise RegistryError(
+            "UNSUPPORTED", message=f"one request gives at most {TAGS} tags", status=414
+        )
     content = await _body(call)
     media_type = call.request.headers.get("content-type", "").partition(";")[0].strip()
     registry, name = call.registry, call.repository

@@ -219,5 +219,5 @@ def verify(paths: Sequence[Path], key: bytes = b"") -> Iterator[Broken]:
 def _record(text: bytes) -> dict[str, Any] | None:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.DecodeError:
+    except ValueError:
         return None

@@ -91,7 +91,7 @@ class HelperLogin(Login):
             raise Unavailable(f"{self._command} ended with status {process.returncode}")
         try:
             told = msgspec.json.decode(out, type=_Told)
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):
             raise Unavailable(f"{self._command} did not answer as credential helpers do") from None
         if told.username == _TOKEN:
             return Credentials(identity_token=told.secret)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from sampan.registry.content.documents import LARGEST
 from sampan.registry.errors import RegistryError
 from sampan.registry.registry import Registry
 from sampan.spec.digest import Digest
@@ -130,7 +131,7 @@ def _referrers(registry: Registry, repository: str, digest: Digest) -> list[Part
 def _decoded(content: bytes) -> Any:
     try:
         return msgspec.json.decode(content)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
 
 
@@ -154,7 +155,8 @@ def _texts(value: Any) -> dict[str, str]:
 
 
 def _size(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+    is_size = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_size and 0 <= value <= LARGEST else 0
 
 
 def _platform(value: dict[str, Any]) -> str:

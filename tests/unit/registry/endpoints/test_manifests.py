@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from sampan.registry import paths
+from sampan.registry import lists, paths
 from sampan.registry.content.documents import PlatformRules, UrlRules, Validation
+from sampan.registry.database.metadata import Row
 from sampan.registry.expressions import expression
 from sampan.registry.registry import Registry
 from sampan.spec.digest import Digest
@@ -71,6 +72,25 @@ def test_a_digest_takes_many_tags_at_once(shop: Shop) -> None:
     assert answer.status == 201
     assert [value for key, value in answer.headers if key == "oci-tag"] == tags
     assert shop.tags("team/app") == sorted(["1", *tags])
+
+
+def test_there_is_an_end_to_the_tags_of_one_request(shop: Shop) -> None:
+    digest = shop.push("team/app", "1")
+    body = shop.get("/v2/team/app/manifests/1").body
+    for count, status in ((100, 201), (101, 414)):
+        query = "&".join(f"tag=t{number}" for number in range(count))
+        assert shop.put("team/app", f"{digest}?{query}", body).status == status
+    assert len(shop.tags("team/app")) == 101
+
+
+def test_of_what_no_repository_has_the_storage_is_not_asked(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(shop.registry.driver, "sizes", asked.extend)
+    body = manifest([NONE, sha(b"other")], [b"nothing", b"other"])
+    assert shop.put("team/app", "1", body).code == "MANIFEST_BLOB_UNKNOWN"
+    assert asked == []
 
 
 def test_a_tag_moves(shop: Shop) -> None:
@@ -145,11 +165,32 @@ def test_dockers_own_types_are_taken(shop: Shop, media_type: str) -> None:
     + [b'{"schemaVersion":2,"config":{"digest":"x","size":1},"layers":[]}']
     + [b'{"schemaVersion":2,"config":{"digest":"%s","size":-1}}' % NONE.encode()]
     + [b'{"schemaVersion":2,"config":{"digest":"%s","size":1},"manifests":[]}' % NONE.encode()]
+    + [b'{"schemaVersion":2,"config":{"digest":"%s","size":%d}}' % (NONE.encode(), 1 << 63)]
+    + [b'{"schemaVersion":2,"artifactType":"\xff","config":{"digest":"x","size":1}}', b"\xff"]
     + [b"[" * 100_000, b'{"schemaVersion":2,"config":null,"layers":[null]}'],
 )
 def test_what_is_no_manifest_is_refused(shop: Shop, body: bytes) -> None:
     answer = shop.put("team/app", "1", body)
     assert (answer.status, answer.code) == (400, "MANIFEST_INVALID")
+
+
+@pytest.mark.parametrize(
+    "media_type", ["text/html", "image/svg+xml", "text/html\r\nSet-Cookie: a=b"]
+)
+def test_a_manifest_that_calls_itself_a_page_is_none(shop: Shop, media_type: str) -> None:
+    # Without the header, the document says what it is, and it would be sent as that.
+    shop.push_blob("team/app", b"{}")
+    body = manifest([], [], mediaType=media_type, annotations={"a": "<script>alert(1)</script>"})
+    answer = shop.ask("PUT", "/v2/team/app/manifests/1", body)
+    assert (answer.status, answer.code) == (400, "MANIFEST_INVALID")
+
+
+def test_what_is_in_the_storage_is_not_sent_as_a_page(shop: Shop) -> None:
+    shop.push("team/app", "1")
+    with shop.registry.metadata.change() as database:
+        database.execute("UPDATE manifests SET media_type = 'text/html'")
+    answer = shop.get("/v2/team/app/manifests/1")
+    assert (answer.status, answer.header("content-type")) == (200, "application/octet-stream")
 
 
 @pytest.mark.parametrize(
@@ -326,6 +367,34 @@ def test_many_referrers_come_in_pages(shop: Shop) -> None:
         url = answer.header("link").removeprefix("<").removesuffix('>; rel="next"')
         pages += 1
     assert (set(found), len(found), pages) == (pushed, 5, 3)
+
+
+def test_of_many_large_referrers_no_more_are_read_than_are_told(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(16):
+        _attach(shop, NONE, "t", annotations={"n": f"{number}{'x' * 900_000}"})
+    read, rows = [0], shop.registry.metadata.rows
+
+    def counted(query: str, *values: object) -> list[Row]:
+        found = rows(query, *values)
+        read[0] += sum(len(str(row)) for row in found)
+        return found
+
+    monkeypatch.setattr(shop.registry.metadata, "rows", counted)
+    assert len(shop.get(f"/v2/team/app/referrers/{NONE}").json["manifests"]) == 1
+    assert read[0] < 6 << 20
+
+
+def test_referrers_that_are_read_in_parts_are_one_list(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "REFERRERS_ROWS", 2)
+    monkeypatch.setattr(lists, "REFERRERS_READ", 1000)
+    pushed = {_attach(shop, NONE, "t", n=number) for number in range(7)}
+    answer = shop.get(f"/v2/team/app/referrers/{NONE}")
+    assert {one["digest"] for one in answer.json["manifests"]} == pushed
+    assert not answer.header("link")
 
 
 def test_a_removed_referrer_is_not_listed(shop: Shop) -> None:
