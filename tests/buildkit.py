@@ -11,7 +11,7 @@ import os
 import secrets
 import socket
 import stat
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,19 @@ from grpclib.server import Stream
 
 from sampan.http.grpc import connected, serve
 from sampan.http.stream import SocketStream
-from sampan.spec.buildkit import control_pb2, errors_pb2, gateway_pb2, session_pb2, solver_pb2
+from sampan.spec.buildkit import (
+    control_pb2,
+    errors_pb2,
+    gateway_pb2,
+    policy_pb2,
+    session_pb2,
+    solver_pb2,
+)
 from sampan.spec.buildkit.session_pb2 import Packet
 from tests.buildkit_stores import Stores
 
 _CONTROL = "/moby.buildkit.v1.Control/"
+_POLICY = "/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy"
 _GATEWAY = "/moby.buildkit.v1.frontend.LLBBridge/"
 _GO = {stat.S_IFDIR: 1 << 31, stat.S_IFLNK: 1 << 27, stat.S_IFIFO: 1 << 25}
 _PIECE = 32 << 10
@@ -46,6 +54,7 @@ class Folders:
     outputs: Mapping[str, Path] = field(default_factory=dict)  # by the number of the exporter
     stores: Mapping[str, Path] = field(default_factory=dict)  # of blobs
     agents: Mapping[str, str] = field(default_factory=dict)  # paths of sockets, by id
+    policy: Callable[[Any], Any] | None = None  # what it answers when it is asked of a source
     shared_key: str = ""
     asked: list[dict[str, list[str]]] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
@@ -70,6 +79,9 @@ class Folders:
                 self.password, unary, pb.CredentialsRequest, pb.CredentialsResponse
             ),
             **Stores(self.stores).__mapping__(),
+            _POLICY: Handler(
+                self.decide, unary, policy_pb2.CheckPolicyRequest, policy_pb2.CheckPolicyResponse
+            ),
             "/moby.sshforward.v1.SSH/CheckAgent": Handler(
                 self.check_agent, unary, pb.CheckAgentRequest, pb.CheckAgentResponse
             ),
@@ -77,6 +89,10 @@ class Folders:
                 self.forward, Cardinality.STREAM_STREAM, pb.BytesMessage, pb.BytesMessage
             ),
         }
+
+    async def decide(self, stream: Stream[Any, Any]) -> None:
+        assert self.policy is not None
+        await stream.send_message(self.policy(await stream.recv_message()))
 
     async def check_agent(self, stream: Stream[Any, Any]) -> None:
         request = await stream.recv_message()

@@ -82,38 +82,6 @@ def test_a_context_comes_from_the_web(clean: Daemon, web: str, folder: Path) -> 
         build(clean, Folders({}), context=f"{web}/missing")
 
 
-def test_a_policy_in_a_context_that_is_fetched_is_refused_by_name(
-    clean: Daemon, web: str, folder: Path
-) -> None:
-    """Clients announce policies with all such contexts, also where there is none."""
-    (folder / "Dockerfile").write_text("FROM scratch\nLABEL a=b\n")
-    (folder.parent / "x.tar").write_bytes(packed(folder))
-    (folder / "Dockerfile.rego").write_text("package docker\n")
-    (folder.parent / "y.tar").write_bytes(packed(folder))
-
-    async def ask(address: str) -> str:
-        async with (
-            buildkit.session(clean.socket, Folders({})) as known,
-            buildkit.client(clean.socket) as one,
-        ):
-            request = control_pb2.SolveRequest(
-                Ref=address,
-                Session=known,
-                Frontend="dockerfile.v0",
-                FrontendAttrs={"context": address},
-                SourcePolicySession=known,
-            )
-            try:
-                await one.control("Solve", request, control_pb2.SolveResponse)
-            except GRPCError as error:
-                return str(error.message)
-            return ""
-
-    assert asyncio.run(ask(f"{web}/x.tar")) == ""
-    told = asyncio.run(ask(f"{web}/y.tar"))
-    assert told == "source policies are not supported: remove Dockerfile.rego"
-
-
 def test_a_context_comes_from_a_repository(clean: Daemon, web: str, folder: Path) -> None:
     (folder / "sub").mkdir()
     (folder / "sub" / "f").write_text("below\n")

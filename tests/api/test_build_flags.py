@@ -91,7 +91,6 @@ def test_a_flag_is_refused(
         ("--network host", {"Entitlements": ["network.host"]}, ""),
         ("--allow x", {"Entitlements": ["x"]}, "unknown entitlement x"),
         ("--policy", {"SourcePolicy": b"\n\0"}, "source policies are not supported"),
-        ("--policy", {"SourcePolicySession": "s"}, "source policies are not supported"),
         ("a proxy", {"ProxyNetwork": True}, "builds behind a proxy of their own"),
         ("BUILDKIT_SYNTAX=other", {"Frontend": "gateway.v0", "FrontendAttrs": {"source": "other"}},
          'invalid frontend "other": only dockerfile.v0 is there'),

@@ -41,7 +41,7 @@ class _Client:
         self.secret, self.forward = session.secret, session.forward
         self.check_agent, self.folder = session.check_agent, session.folder
         self.layout, self.result = session.layout, session.result
-        self.archive = session.archive
+        self.archive, self.policy = session.archive, session.policy
 
     async def credentials(self, reference: Reference) -> Credentials | None:
         return credentials_for(reference, self._known)

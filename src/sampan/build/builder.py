@@ -48,6 +48,7 @@ from sampan.build.layer import Item, write_layer
 from sampan.build.linting import Checks, Violation, lint
 from sampan.build.mounting import Mounting
 from sampan.build.outline import Outline, Target, outline, targets
+from sampan.build.policed import policed
 from sampan.build.pruning import PruneWish, Usage, default_policies, to_prune, usages
 from sampan.build.remotecache.importing import Imports
 from sampan.build.remotecache.records import INLINE, Blob, write_inline
@@ -320,7 +321,7 @@ class Builder:
     ) -> Build:
         epoch = _epoch(options.arguments.get(_EPOCH))
         materials = Materials()
-        worker = cast("Worker", Witness(self._worker, materials))
+        worker = cast("Worker", Witness(policed(self._worker, clients.policy), materials))
         sources = Sources(worker, context.spool, materials)
         contexts = Contexts(worker, self.cache, clients, options, epoch)
         contexts.names.override(dockerfile)

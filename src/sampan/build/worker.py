@@ -18,6 +18,7 @@ from collections.abc import (
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
+from sampan.build.policing import Policy
 from sampan.build.state import State
 from sampan.build.tree import Tree
 from sampan.distribution.credentials import Credentials
@@ -36,6 +37,10 @@ Output = Callable[[int, bytes], None]  # 1 or 2, and what came from there
 
 class Clients(Protocol):
     """What the client of a build has that the build may use."""
+
+    @property
+    def policy(self) -> Policy | None:
+        """Who is asked before something is fetched; the client's own files are its matter."""
 
     async def credentials(self, reference: Reference) -> Credentials | None:
         """Return what the client shows to the registry of an image."""
@@ -64,6 +69,8 @@ class Clients(Protocol):
 
 class Nobody:
     """A client that has nothing."""
+
+    policy: Policy | None = None
 
     async def credentials(self, reference: Reference) -> Credentials | None:
         """Return None."""

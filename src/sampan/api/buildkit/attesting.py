@@ -19,6 +19,7 @@ from sampan.build.attesting.wishes import AttestationWishes, ProvenanceWish
 from sampan.build.builder import Builder
 from sampan.build.built import Built
 from sampan.build.exporting.outputs import Result
+from sampan.build.policed import policed
 from sampan.build.worker import Worker
 
 
@@ -52,7 +53,8 @@ async def _of(
 ) -> list[Attestation]:
     found: list[Attestation] = []
     if wishes.sbom is not None:
-        worker = cast("Worker", Witness(builder.worker, built.materials))  # it is a material
+        allowed = policed(builder.worker, job.policy)
+        worker = cast("Worker", Witness(allowed, built.materials))  # it is a material
         scanner = Scanner(worker, wishes.sbom, SessionClient(await job.client()))
         name = f"[{built.platform}] generating sbom using {wishes.sbom.generator}"
         with job.progress.during(name) as vertex:

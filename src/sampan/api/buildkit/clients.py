@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from sampan.api.buildkit.layouts import archive_of
-from sampan.api.buildkit.material import fetch_folder
+from sampan.api.buildkit.material import SENT, fetch_folder
 from sampan.api.buildkit.sessions import Session
 from sampan.build.built import Built
+from sampan.build.policing import Policy, Source, check
 from sampan.build.state import State
 from sampan.build.tree import Tree
 from sampan.distribution.credentials import Credentials
@@ -22,11 +23,15 @@ _HUB: Final = "registry-1.docker.io"
 class SessionClient:
     """See build.worker.Clients."""
 
-    def __init__(self, session: Session, results: Callable[[str], Built] | None = None) -> None:
-        self._session, self._results = session, results
+    def __init__(
+        self,
+        session: Session,
+        results: Callable[[str], Built] | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        self._session, self._results, self.policy = session, results, policy
         self.secret, self.forward = session.secret, session.forward
         self.check_agent = session.check_agent
-        self.archive = session.upload
 
     async def credentials(self, reference: Reference) -> Credentials | None:
         """Return what the client shows to the registry of an image."""
@@ -40,11 +45,22 @@ class SessionClient:
 
     async def folder(self, name: str, tree: Tree) -> None:
         """Put what the client's folder has, but what its `.dockerignore` means, into a tree."""
+        await check(self.policy, Source(f"local://{name}"))
         await fetch_folder(self._session, name, tree)
 
-    def layout(self, store: str, digest: str, platform: Platform | None) -> AsyncIterable[bytes]:
+    async def archive(self, name: str) -> AsyncIterator[bytes]:
+        """Yield a folder that the client sends as an archive."""
+        await check(self.policy, Source(f"{SENT}{name}"))
+        async for piece in self._session.upload(name):
+            yield piece
+
+    async def layout(
+        self, store: str, digest: str, platform: Platform | None
+    ) -> AsyncIterator[bytes]:
         """Yield an image of an OCI layout that the client has, as an archive."""
-        return archive_of(self._session, store, digest, platform or Platform.host())
+        await check(self.policy, Source(f"oci-layout://{store}@{digest}"))
+        async for piece in archive_of(self._session, store, digest, platform or Platform.host()):
+            yield piece
 
     def result(self, name: str) -> State:
         """Return what another build of the client has made."""

@@ -19,6 +19,7 @@ from sampan.api.buildkit.exporting import EXPORTERS, HandingOut
 from sampan.api.buildkit.history import Chronicle
 from sampan.api.buildkit.jobs import Job, Jobs
 from sampan.api.buildkit.options import foreign, is_ours, wish_of
+from sampan.api.buildkit.policy import ClientPolicy
 from sampan.api.buildkit.sessions import Session, Tunnel
 from sampan.build.attesting.wishes import attestations_of
 from sampan.build.conditions import read_conditions
@@ -105,11 +106,7 @@ class Control:
 
     async def solve(self, request: pb.SolveRequest, _: Metadata) -> pb.SolveResponse:
         """Wait for a build, hand its result out, and say what it is."""
-        policed = bool(request.SourcePolicySession)
-        async with (
-            self._jobs.open(request.Ref, policed=policed) as job,
-            self._jobs.builder.intake(),
-        ):
+        async with self._jobs.open(request.Ref) as job, self._jobs.builder.intake():
             try:
                 return await self._remembered(job, request)
             finally:
@@ -134,7 +131,11 @@ class Control:
         job.imports = list(request.Cache.Imports)
         job.entitlements = list(request.Entitlements)
         try:
-            job.session.set_result(await self._session(request))
+            session = await self._session(request)
+            if request.SourcePolicySession:
+                deciding = await self._jobs.sessions.find(request.SourcePolicySession)
+                job.policy = ClientPolicy(deciding)
+            job.session.set_result(session)
         except SampanError as error:
             job.session.set_exception(error)
             job.session.exception()  # seen, also if nobody drives the build

@@ -33,9 +33,10 @@ from sampan.api.buildkit.warnings import warnings
 from sampan.build.builder import Builder
 from sampan.build.built import Built, Recipe
 from sampan.build.exporting.outlet import Outlet
+from sampan.build.policing import Policy
 from sampan.build.remotecache.importing import Imports
 from sampan.build.tree import Tree
-from sampan.errors import InvalidArgument, NotFound, Unsupported
+from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.buildkit.control_pb2 import CacheOptionsEntry, StatusResponse
 from sampan.spec.buildkit.solver_pb2 import Definition
 
@@ -59,7 +60,7 @@ class Job:
     progress: Progress
     session: asyncio.Future[Session]
     returned: asyncio.Future[Returned]
-    policed: bool = False  # the client wants to be asked about sources
+    policy: Policy | None = None  # who wants to be asked about sources
     attributes: dict[str, str] = field(default_factory=dict)  # of all that it has built
     results: dict[str, Built] = field(default_factory=dict)
     started: int = field(default_factory=time.time_ns)
@@ -119,14 +120,14 @@ class Jobs:
         self._arrival = asyncio.Event()  # of the next one
 
     @asynccontextmanager
-    async def open(self, ref: str, *, policed: bool = False) -> AsyncIterator[Job]:
+    async def open(self, ref: str) -> AsyncIterator[Job]:
         """Give a new job; it ends with the context, and can be asked about a little longer."""
         if not ref:
             raise InvalidArgument("a build has a ref")
         if ref in self._jobs:
             raise InvalidArgument(f"job {ref} exists")
         loop = asyncio.get_running_loop()
-        job = Job(ref, Progress(ref), loop.create_future(), loop.create_future(), policed)
+        job = Job(ref, Progress(ref), loop.create_future(), loop.create_future())
         self._jobs[ref] = job
         self._arrival.set()
         self._arrival = asyncio.Event()
@@ -161,17 +162,13 @@ class Jobs:
         """
         wish, session = wish_of(attributes, inputs), await job.client()
         caches = imports_of(attributes, job.imports)
-        if job.policed and not wish.remote:  # buildx always asks for it with a remote context
-            raise Unsupported("source policies are not supported")
         job.attributes.update(attributes)
         key = "" if wish.remote else session.shared_key
         with self.builder.contexts.transfer(key and f"{key}/{wish.context_name}") as transfer:
-            material = Material(self.builder, job.progress, session, wish, transfer)
+            material = Material(self.builder, job.progress, session, wish, transfer, job.policy)
             definition, recipe = await material.recipe()
-            if job.policed and material.policy:  # which the client has found there, too
-                raise Unsupported(f"source policies are not supported: remove {material.policy}")
             context = await material.context()
-            client = SessionClient(session, self.result)
+            client = SessionClient(session, self.result, job.policy)
             imports = self.builder.imports()
             await Caching(self.outlet, session, job.progress).use(imports, caches)
             made = await self._solve(job, wish, recipe, context, client, imports)
@@ -208,7 +205,7 @@ class Jobs:
         """Answer a question about a Dockerfile (`requestid`), without building anything."""
         wish, session = wish_of(attributes), await job.client()
         with self.builder.contexts.transfer("") as transfer:
-            material = Material(self.builder, job.progress, session, wish, transfer)
+            material = Material(self.builder, job.progress, session, wish, transfer, job.policy)
             _, recipe = await material.recipe()
             nothing = Tree(transfer.spool)
             return await answer(self.builder, wish.question, wish.options, recipe, nothing)

@@ -26,6 +26,7 @@ CAPABILITIES: Final = (
     "source.git.mtime",
     "source.git.fetchbycommit",
     "source.http",
+    "source.policy.session",
     "file.base",
     "meta.description",
     "meta.ignorecache",

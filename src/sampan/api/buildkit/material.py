@@ -21,9 +21,10 @@ from sampan.api.buildkit.sessions import Session
 from sampan.api.buildkit.subrequests import LINT
 from sampan.build.builder import Builder
 from sampan.build.built import Recipe
-from sampan.build.git import is_repository
+from sampan.build.git import is_repository, parse_repository
 from sampan.build.ignore import read_ignore
 from sampan.build.kept import Transfer
+from sampan.build.policing import Policy, Source, check, commit
 from sampan.build.tree import Spool, Tree
 from sampan.errors import InvalidArgument, NotFound
 from sampan.http.urls import redacted
@@ -32,9 +33,9 @@ from sampan.storage.archives.tar_fields import REGULAR
 _MAX_TEXT: Final = 16 << 20
 _DOCKERFILE: Final = "Dockerfile"
 _PAGE: Final = "context"  # what a page that is no archive is called
-_SENT: Final = "http://buildkit-session/"
+SENT: Final = "http://buildkit-session/"
 _IGNORE: Final = ".dockerignore"
-_POLICY: Final = ".rego"
+_LOCAL: Final = "local://"
 
 
 @dataclass(slots=True)
@@ -46,6 +47,7 @@ class Material:
     session: Session
     wish: Wish
     transfer: Transfer
+    policy: Policy | None = None  # of the client
     _ignore: bytes | None = field(default=None, init=False)  # of the Dockerfile itself
     _name: str = field(default="", init=False)  # of the Dockerfile
     _remote: Tree | None = field(default=None, init=False)
@@ -63,6 +65,7 @@ class Material:
                 tree = Tree(self.transfer.spool)
                 wanted = [name, f"{name}{_IGNORE}", _lower(name)]
                 folder = Folder(self.wish.dockerfile_name, follow=list(dict.fromkeys(wanted)))
+                await self._check(f"{_LOCAL}{folder.name}")
                 await fetch(self.session, folder, tree)
             content = _text(tree, name)
             if content is None:
@@ -75,19 +78,13 @@ class Material:
         if self._remote is None and self._ignore is None and self.wish.question in ("", LINT):
             with self.progress.during(f"[internal] load {_IGNORE}"):
                 context = self.wish.context_name
+                await self._check(f"{_LOCAL}{context}")
                 self._ignore = await _ignore_of(self.session, context, self.transfer.spool)
         ignored = read_ignore(self._ignore or b"")
         return definition, Recipe(content, posixpath.basename(name), ignored)
 
-    @property
-    def policy(self) -> str:
-        """The file of the policy that a context has which is no folder of the client; "" if none.
-
-        Source: docker/buildx build/opt.go, loadInputs.
-        """
-        name = f"{self._name}{_POLICY}"
-        found = self._remote is not None and _text(self._remote, name) is not None
-        return name if found else ""
+    async def _check(self, identifier: str) -> None:
+        await check(self.policy, Source(identifier))
 
     async def context(self) -> Tree:
         """Return the context; `recipe` comes first."""
@@ -97,6 +94,7 @@ class Material:
         tree = Tree(self.transfer.spool)
         with self.progress.during("[internal] load build context") as vertex:
             folder = Folder(name, exclude=read_ignore(self._ignore or b""))
+            await self._check(f"{_LOCAL}{name}")
             await fetch(self.session, folder, tree, partial(_transferred, vertex), self.transfer)
         self.transfer.complete()
         return tree
@@ -106,11 +104,13 @@ class Material:
         tree = Tree(self.transfer.spool)
         if is_repository(address):
             with self.progress.during(f"[internal] load git source {redacted(address)}"):
+                await check(self.policy, commit(parse_repository(address)))
                 await self.builder.load(address, tree, _PAGE)
         else:
             with self.progress.during("[internal] load remote build context"):
-                if address.startswith(_SENT):
-                    chunks = self.session.upload(address.removeprefix(_SENT))
+                await self._check(address)
+                if address.startswith(SENT):
+                    chunks = self.session.upload(address.removeprefix(SENT))
                     is_archive = await self.builder.take(chunks, tree, _PAGE)
                 else:
                     is_archive = await self.builder.load(address, tree, _PAGE)

@@ -86,7 +86,7 @@ class Session:
     async def secret(self, id: str) -> bytes | None:
         """Return a secret, None if the client has none of this id."""
         try:
-            answer = await self._ask(
+            answer = await self.ask(
                 _SECRET, pb.GetSecretRequest(ID=id), pb.GetSecretResponse, "secrets"
             )
         except NotFound:
@@ -98,7 +98,7 @@ class Session:
         if not self.serves(_CHECK_AGENT):
             raise NotFound(f'no SSH key "{id}" forwarded from the client')
         try:
-            await self._ask(
+            await self.ask(
                 _CHECK_AGENT, pb.CheckAgentRequest(ID=id), pb.CheckAgentResponse, "SSH agent"
             )
         except InvalidArgument as error:  # clients have no status of its own for that
@@ -132,7 +132,7 @@ class Session:
         """Return name and password for a registry; "" if the client has none."""
         if not self.serves(_CREDENTIALS):
             return "", ""
-        answer = await self._ask(
+        answer = await self.ask(
             _CREDENTIALS, pb.CredentialsRequest(Host=host), pb.CredentialsResponse, "passwords"
         )
         return answer.Username, answer.Secret
@@ -149,7 +149,8 @@ class Session:
             while (message := await stream.recv_message()) is not None:
                 yield message.data
 
-    async def _ask(self, method: str, message: Message, kind: type[T], what: str) -> T:
+    async def ask(self, method: str, message: Message, kind: type[T], what: str) -> T:
+        """Return the answer to one call. Raises NotFound, InvalidArgument, Unavailable."""
         if not self.serves(method):
             raise NotFound(f"the client has no {what}")
         try:
