@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -13,7 +13,6 @@ from sampan.build.built import Recipe
 from sampan.build.display import Display
 from sampan.build.instructions.metadata import is_signal
 from sampan.build.pruning import PruneWish
-from sampan.build.worker import Clients
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.build import BuildOptions, GCPolicy, Limits
 from sampan.spec.docker.images import ProgressMessage
@@ -314,7 +313,7 @@ def test_a_build_that_is_closed_ends_its_steps(yard: Yard) -> None:
             yield archive
 
         context = await yard.builder.receive(chunks())
-        messages = yard.builder.build(BuildOptions(), context, {})
+        messages = yard.builder.build(BuildOptions(), context, yard.client)
         while "Running" not in (await anext(messages)).stream:
             pass
         await messages.aclose()
@@ -438,7 +437,7 @@ def test_checks_tell_of_variables_that_nobody_has_set(yard: Yard) -> None:
         display = partial(Display, lambda _: None, options)
         try:
             built = await yard.builder.solve(
-                options, Recipe(text, "Dockerfile"), context, cast(Clients, None), display
+                options, Recipe(text, "Dockerfile"), context, yard.client, display
             )
         finally:
             context.spool.close()
