@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from sampan.registry import paths
 from sampan.spec.digest import Digest
+from sampan.spec.image import MEDIA_INDEX, MEDIA_MANIFEST
 from tests.registries import DOCKERS, OURS, THIRD, Registry, registry
 from tests.remote_images import (
     ACCEPT,
@@ -189,3 +191,34 @@ def test_a_blob_that_was_pushed_by_its_sha512_is_the_same_in_both(
         collect(theirs)
         theirs.start()
         demand_whole(theirs, "team/app", "1", shipped.digest)
+
+
+@pytest.mark.parametrize("program", DOCKERS)
+def test_what_clients_listed_in_a_tag_is_listed_as_referrers(
+    namespace: str, tmp_path: Path, program: Program
+) -> None:
+    """Clients of a registry without referrers keep a list of them in a tag."""
+    storage, name = tmp_path / "storage", "/v2/team/app/manifests"
+    shipped = image(small_layer("x", oci=True), oci=True)
+    with registry(namespace, storage=storage, program=program) as theirs:
+        push(theirs, "team/app", "1", shipped)
+        document = json.loads(shipped.manifest.content)
+        subject = {"mediaType": MEDIA_MANIFEST, "digest": shipped.digest, "size": 7}
+        signature = json.dumps(
+            {**document, "artifactType": "application/x", "subject": subject}
+        ).encode()
+        told = theirs.ask(
+            "PUT", f"{name}/{digest(signature)}", signature, {"Content-Type": MEDIA_MANIFEST}
+        )
+        assert (told.status, told.headers["OCI-Subject"]) == (201, None)
+        item = {"mediaType": MEDIA_MANIFEST, "digest": digest(signature), "size": len(signature)}
+        listed = {"schemaVersion": 2, "mediaType": MEDIA_INDEX, "manifests": [item]}
+        tag = shipped.digest.replace(":", "-")
+        put_list = (json.dumps(listed).encode(), {"Content-Type": MEDIA_INDEX})
+        assert theirs.ask("PUT", f"{name}/{tag}", *put_list).status == 201
+    with registry(namespace, storage=storage, program=OURS) as ours:
+        found = ours.ask("GET", f"/v2/team/app/referrers/{shipped.digest}").json["manifests"]
+        assert [(one["digest"], one["artifactType"]) for one in found] == [
+            (digest(signature), "application/x")
+        ]
+        demand_whole(ours, "team/app", "1", shipped.digest)

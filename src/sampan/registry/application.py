@@ -69,6 +69,8 @@ _NAME = r"/v2/(?P<name>.+)"
 ROUTES = (
     _route("base", r"/v2/?", GET=Verb(lists.base, ())),
     _route("catalog", r"/v2/_catalog/?", GET=Verb(lists.catalog, ANY)),
+    _route("extensions", r"/v2/_oci/ext/discover", GET=Verb(lists.extensions, ())),
+    _route("extensions", rf"{_NAME}/_oci/ext/discover", GET=Verb(lists.extensions, PULL)),
     _route("ping", r"/v1/_ping", GET=Verb(lists.ping, (), public=True)),
     _route("search", r"/v1/search", GET=Verb(lists.search, ("search",))),
     _route("tags", rf"{_NAME}/tags/list/?", GET=Verb(lists.tags, PULL)),

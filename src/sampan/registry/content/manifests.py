@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sampan.registry import names, paths
+from sampan.registry.conditions import ALWAYS, Condition
 from sampan.registry.content import documents
 from sampan.registry.content.blobs import TOUCH_SECONDS
 from sampan.registry.content.damage import Damage
@@ -30,6 +31,14 @@ class Stored:
     media_type: str
     size: int
     subject: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a client expects a reference to mean when it changes something."""
+
+    reference: str
+    condition: Condition
 
 
 class Manifests:
@@ -105,10 +114,12 @@ class Manifests:
         media_type: str,
         content: bytes,
         more_tags: Sequence[str] = (),
+        condition: Condition = ALWAYS,
     ) -> Stored:
         """Store a manifest under a digest, or a digest that is computed and a tag.
 
-        Raises DIGEST_INVALID, MANIFEST_INVALID, and MANIFEST_BLOB_UNKNOWN with all that is missing.
+        The condition is about what the reference means until then. Raises DIGEST_INVALID,
+        MANIFEST_INVALID, and MANIFEST_BLOB_UNKNOWN with all that is missing.
         """
         tags = [names.tag(tag) for tag in more_tags]
         kind = "sha256"
@@ -120,7 +131,8 @@ class Manifests:
         if ":" in reference and digest != reference:
             raise RegistryError("DIGEST_INVALID", {"digest": reference, "received": digest})
         parsed = documents.parse(content, media_type, self._validation)
-        return self._store(repository, digest, content, tags, parsed, demand=True)
+        expected = Expected(reference, condition)
+        return self._store(repository, digest, content, tags, parsed, expected)
 
     def keep(
         self, repository: str, digest: Digest, media_type: str, content: bytes, tag: str = ""
@@ -133,7 +145,7 @@ class Manifests:
         """
         parsed = documents.parse(content, media_type, documents.ANYTHING)
         tags = [names.tag(tag)] if tag else []
-        return self._store(repository, digest, content, tags, parsed, demand=False)
+        return self._store(repository, digest, content, tags, parsed, None)
 
     def _store(
         self,
@@ -142,11 +154,13 @@ class Manifests:
         content: bytes,
         tags: Sequence[str],
         parsed: documents.Parts,
-        demand: bool,
+        expected: Expected | None,
     ) -> Stored:
+        """Store a manifest; with `expected`, only if that, its parts and its room are there."""
         with self._driver.stage(self._files(repository, digest, content, tags)) as staged:
             with self._metadata.change() as database:
-                if demand:
+                if expected:
+                    expected.condition.demand(_meant(database, repository, expected.reference))
                     self._demand(database, repository, parsed)
                     self._quotas.admit(database, repository, digest, len(content))
                     self._quotas.admit_tags(database, repository, tags)
@@ -179,12 +193,13 @@ class Manifests:
             files.append(File(paths.tag_current(repository, tag), told))
         return files
 
-    def remove(self, repository: str, digest: Digest) -> list[str]:
+    def remove(self, repository: str, digest: Digest, condition: Condition = ALWAYS) -> list[str]:
         """Remove a manifest and the tags that point to it, which are returned."""
         with self._metadata.change() as database:
             known = "SELECT 1 FROM manifests WHERE repository = ? AND digest = ?"
             if not database.execute(known, (repository, digest)).fetchone():
                 raise RegistryError("MANIFEST_UNKNOWN", {"digest": digest})
+            condition.demand(digest)
             query = "SELECT name FROM tags WHERE repository = ? AND digest = ?"
             tags = [tag for (tag,) in database.execute(query, (repository, digest))]
             # The tags go first: whatever stops us, none is left that leads to nothing.
@@ -193,18 +208,18 @@ class Manifests:
             forget_manifest(database, repository, digest)
         return tags
 
-    def untag(self, repository: str, tag: str) -> Digest:
+    def untag(self, repository: str, tag: str, condition: Condition = ALWAYS) -> Digest:
         """Remove a tag, not the manifest, and return what it pointed to."""
         with self._metadata.change() as database:
-            query = "SELECT digest FROM tags WHERE repository = ? AND name = ?"
-            row = database.execute(query, (repository, tag)).fetchone()
-            if row is None:
+            digest = _meant(database, repository, tag)
+            if not digest:
                 raise RegistryError("MANIFEST_UNKNOWN", {"name": repository, "tag": tag})
+            condition.demand(digest)
             self._driver.delete(paths.tag(repository, tag))
             database.execute(
                 "DELETE FROM tags WHERE repository = ? AND name = ?", (repository, tag)
             )
-            return Digest(row[0])
+            return Digest(digest)
 
     def _demand(self, database: Database, repository: str, parsed: documents.Parts) -> None:
         """Raise MANIFEST_BLOB_UNKNOWN if something is missing that has to be there.
@@ -231,3 +246,14 @@ class Manifests:
                 Item("MANIFEST_BLOB_UNKNOWN", {"digest": digest}) for digest in missing[:NAMED]
             ]
             raise RegistryError(first.code, first.detail, more=rest)
+
+
+def _meant(database: Database, repository: str, reference: str) -> str:
+    """Return the digest that a tag or a digest means in a repository; empty for none."""
+    query = "SELECT digest FROM tags WHERE repository = ? AND name = ?"
+    if ":" in reference:
+        query = (
+            "SELECT digest FROM manifests WHERE repository = ? AND digest = ? AND media_type != ''"
+        )
+    row = database.execute(query, (repository, reference)).fetchone()
+    return str(row[0]) if row else ""

@@ -19,6 +19,7 @@ from sampan.registry.patterns import Pattern
 from sampan.spec.digest import Digest
 
 _BELOW = "/**"
+RETRY_SECONDS = 60  # that a client is told to wait until others have finished their uploads
 _EACH = """
 SELECT coalesce(sum(size), 0) FROM (
     SELECT digest, size FROM links JOIN blobs USING (digest) WHERE repository = ?
@@ -178,6 +179,7 @@ class Quotas:
                         f"the quota of {quota.owner} is {quota.uploads} uploads at a time, and"
                         f" {count} are not finished"
                     ),
+                    headers={"Retry-After": str(RETRY_SECONDS)},
                 )
 
     def admit(self, database: Database, repository: str, digest: Digest, size: int) -> None:

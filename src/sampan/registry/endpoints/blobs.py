@@ -64,7 +64,7 @@ async def get(call: Call) -> Response:
         "Content-Type": OCTETS,
     }
     request = call.request
-    if call.has(digest) and not call.cached:
+    if call.condition.has(digest) and not call.cached:
         await call.run(call.registry.blobs.find, call.repository, digest)
         return Response(status_code=304, headers=headers)
     content = await _open(call, digest)

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from sampan.registry import names
 from sampan.registry.auth.access import Grant
+from sampan.registry.conditions import Condition
 from sampan.registry.errors import RegistryError
 from sampan.registry.events import Event
 from sampan.registry.forwarded import forwarded
@@ -83,11 +84,10 @@ class Call:
         host = host or self.request.headers.get("host", "localhost")
         return f"{scheme or self.request.url.scheme}://{host}{path}"
 
-    def has(self, digest: str) -> bool:
-        """Tell whether the client says that it has this content: If-None-Match."""
-        given = self.request.headers.get("if-none-match", "").strip()
-        # Not every client writes the quotes.
-        return given in ("*", digest) or f'"{digest}"' in given
+    @property
+    def condition(self) -> Condition:
+        """What the client expects to be there."""
+        return Condition.of(self.request.headers)
 
     def next_link(self, path: str, **query: str | int) -> dict[str, str]:
         """Return the header that leads to the next page."""

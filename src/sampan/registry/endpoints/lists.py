@@ -1,4 +1,4 @@
-"""/v2/, /v2/_catalog and /v2/NAME/tags/list."""
+"""/v2/, /v2/_catalog, /v2/NAME/tags/list, and what else tells what there is."""
 
 from __future__ import annotations
 
@@ -46,6 +46,29 @@ async def _kept(call: Call, key: Key, ask: Callable[[], Answer]) -> Answer:
     kept = call.registry.lists.kept
     found = kept.get(key)
     return found if found is not None else await call.run(kept.make, key, ask)
+
+
+_SPECIFICATION = "https://github.com/opencontainers/distribution-spec/blob/main/extensions"
+_EXTENSIONS = (
+    {
+        "name": "_oci",
+        "url": f"{_SPECIFICATION}/_oci.md",
+        "description": "Extensions that there are",
+        "endpoints": ["_oci/ext/discover"],
+    },
+    {
+        "name": "_catalog",
+        "url": f"{_SPECIFICATION}/README.md",
+        "description": "Repositories of this registry",
+        "endpoints": ["_catalog"],
+    },
+)
+
+
+async def extensions(call: Call) -> Response:
+    """Say what there is beside the specification; for a repository, what each of them has."""
+    there = _EXTENSIONS[:1] if call.repository else _EXTENSIONS
+    return Response(msgspec.json.encode({"extensions": there}), headers=JSON)
 
 
 async def ping(call: Call) -> Response:

@@ -44,7 +44,8 @@ async def get(call: Call) -> Response:
         "Content-Type": _content_type(stored.media_type),
         "Content-Length": str(stored.size),
     }
-    if call.has(stored.digest):
+    call.condition.demand_match(stored.digest)
+    if call.condition.has(stored.digest):
         del headers["Content-Length"]
         return Response(status_code=304, headers=headers)
     if call.request.method == "HEAD":
@@ -72,7 +73,9 @@ async def put(call: Call) -> Response:
     content = await _body(call)
     media_type = call.request.headers.get("content-type", "").partition(";")[0].strip()
     registry, name = call.registry, call.repository
-    store = partial(registry.manifests.put, name, reference, media_type, content, tags)
+    store = partial(
+        registry.manifests.put, name, reference, media_type, content, tags, call.condition
+    )
     stored = await call.run(registry.uploads.making_room, name, store)
     headers = {
         "Location": call.url(f"v2/{call.repository}/manifests/{stored.digest}"),
@@ -107,11 +110,12 @@ async def delete(call: Call) -> Response:
     reference = _reference(call)
     manifests = call.registry.manifests
     if ":" in reference:
-        tags = await call.run(manifests.remove, call.repository, names.digest(reference))
+        remove = partial(manifests.remove, call.repository, names.digest(reference))
+        tags = await call.run(remove, call.condition)
         await call.tell(Event("delete", call.repository, reference))
     else:
         tags = [reference]
-        await call.run(manifests.untag, call.repository, reference)
+        await call.run(manifests.untag, call.repository, reference, call.condition)
     for tag in tags:
         await call.tell(Event("delete", call.repository, tag=tag))
     return empty(202, {})

@@ -4,7 +4,7 @@
 |-------------------------------------------|------------------------------------------------|
 | does not have it (404), or says "denied"  | 404, as the upstream's own clients             |
 | wants a login that we do not have (401)   | 403 DENIED: the client's own login is no help  |
-| takes no more requests (429)              | 429 TOOMANYREQUESTS, with its Retry-After      |
+| takes no more requests (429)              | 429 TOOMANYREQUESTS, with a Retry-After       |
 | fails, is silent, or lies                 | 503 UNAVAILABLE                                |
 """
 
@@ -18,6 +18,7 @@ from sampan.registry.errors import RegistryError
 from sampan.registry.proxy.upstreams import Place
 
 _QUERY = re.compile(r"""\?[^"'\s]*""")
+USUAL_RETRY = 10.0  # seconds, where the upstream does not say: so long it is left alone
 LONGEST_RETRY = 24 * 3600.0  # seconds that clients are told to wait at most
 
 
@@ -42,6 +43,5 @@ def failure(error: Exception, place: Place, missing: RegistryError) -> Exception
 
 
 def _retry(error: Upstream) -> dict[str, str]:
-    if error.retry_after is None:
-        return {}
-    return {"Retry-After": str(math.ceil(min(error.retry_after, LONGEST_RETRY)))}
+    wait = USUAL_RETRY if error.retry_after is None else min(error.retry_after, LONGEST_RETRY)
+    return {"Retry-After": str(math.ceil(wait))}

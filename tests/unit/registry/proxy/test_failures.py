@@ -56,7 +56,7 @@ class Case:
 
 SLOW = ("TOOMANYREQUESTS", "slow down")
 CASES = {
-    "429": Case(status(429, *SLOW), 429, "TOOMANYREQUESTS", told="takes no more"),
+    "429": Case(status(429, *SLOW), 429, "TOOMANYREQUESTS", "10", told="takes no more"),
     "429 for a moment": Case(status(429, *SLOW, Retry_After="3"), 429, "TOOMANYREQUESTS", "3"),
     "429 for hours": Case(status(429, *SLOW, Retry_After="21600"), 429, "TOOMANYREQUESTS", "21600"),
     "401": Case(status(401, "UNAUTHORIZED"), 403, "DENIED", told="refuses"),
