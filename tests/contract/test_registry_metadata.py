@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
-from tests.unit.registry.test_gc import AnyOrder
 
 from sampan.errors import Conflict, InvalidArgument, Unavailable
 from sampan.http.urls import Url
@@ -28,6 +27,7 @@ from sampan.registry.upkeep.retention import Rule
 from sampan.spec.image import MEDIA_INDEX, MEDIA_MANIFEST
 from tests.own_registry import Shop, index, manifest, serving, sha
 from tests.postgres import Postgres, postgres
+from tests.unit.registry.upkeep.test_gc import AnyOrder
 
 BOTH = ["sqlite", "postgresql"]
 

@@ -94,3 +94,10 @@ def test_no_modules_need_each_other() -> None:
 def test_there_is_no_drawer_for_everything() -> None:
     names = {path.stem for path in MODULES}
     assert not names & {"utils", "util", "common", "helpers", "misc", "manager"}
+
+
+@pytest.mark.parametrize("path", tracked("*.md"), ids=str)
+def test_files_of_tests_that_pages_name_exist(path: Path) -> None:
+    there = {f"/{test.relative_to(REPOSITORY)}" for test in tracked("tests/*.py")}
+    named = set(re.findall(r"`([\w/]*\btest_\w+\.py)`", path.read_text()))
+    assert {name for name in named if not any(one.endswith(f"/{name}") for one in there)} == set()
