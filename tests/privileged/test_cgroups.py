@@ -178,6 +178,14 @@ def test_removal_takes_cgroups_below_with_it(group: Cgroup) -> None:
     assert not group.exists()
 
 
+def test_removal_needs_no_patience_for_cgroups_in_which_nothing_runs(group: Cgroup) -> None:
+    group.create()
+    for name in ("made/by/container", "made/as/well", "third"):
+        open_cgroup(f"{group.path}/{name}").create()
+    group.remove(0)
+    assert not group.exists()
+
+
 # --- limits ------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,9 @@ import pytest
 from sampan.engine.doctor_probes import HostProbes
 from sampan.linux.cgroups.hierarchy import open_cgroup
 from sampan.runtime.spawner import Streams
+from sampan.runtime.spawning.tasks import StateFiles
 from sampan.spec.names import new_id
+from tests.session import containers, eventually
 from tests.spawner import Harness, readable, running
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
@@ -220,6 +222,24 @@ def test_a_start_that_a_crash_interrupts_leaves_nothing(spawner: Harness) -> Non
     spawner.reconnect()
     assert not folder.exists()
     assert not open_cgroup(f"/sampan/{container}").exists()
+
+
+@pytest.mark.parametrize("crash", [lambda spawner: kill(spawner.forker()), kill_both])
+def test_a_cgroup_that_was_still_busy_at_the_crash_is_removed(
+    spawner: Harness, crash: Callable[[Harness], None]
+) -> None:
+    container = new_id()
+    containers.add(container)
+    cgroup = open_cgroup(f"/sampan/{container}")
+    cgroup.create()
+    with subprocess.Popen(["/bin/sleep", "1000"]) as straggler:
+        cgroup.join(straggler.pid)
+        StateFiles(spawner.run_root / "runtime").leave(container, cgroup.path)
+        crash(spawner)
+        spawner.connection.close()
+        spawner.open()
+        eventually(lambda: not cgroup.exists())
+    eventually(lambda: not (spawner.run_root / "runtime" / container).exists())
 
 
 def test_the_clients_of_another_user_are_refused(spawner: Harness) -> None:

@@ -36,7 +36,7 @@ def fallen() -> Iterator[Fallen]:
 
 def world_with(key: tuple[str, str]) -> World:
     task = cast(Task, SimpleNamespace(close=lambda: None))
-    return cast(World, SimpleNamespace(tasks={key: task}))
+    return cast(World, SimpleNamespace(tasks={key: task}, state=None))
 
 
 def test_the_keeper_hears_what_the_forker_said_and_goes_on(fallen: Fallen) -> None:

@@ -169,7 +169,7 @@ def remove(root: int, parts: list[str], deadline: float) -> None:
     Raises OSError (EBUSY) at the deadline. `deadline` is on the monotonic clock.
     """
     path = "/".join(parts)
-    pause = 0.0005
+    pause, is_last = 0.0005, False
     while True:
         try:
             os.rmdir(path, dir_fd=root)
@@ -177,9 +177,7 @@ def remove(root: int, parts: list[str], deadline: float) -> None:
         except FileNotFoundError:
             return
         except OSError as failure:
-            if failure.errno not in (errno.EBUSY, errno.ENOTEMPTY, errno.EINTR):
-                raise
-            if time.monotonic() >= deadline:
+            if failure.errno not in (errno.EBUSY, errno.ENOTEMPTY, errno.EINTR) or is_last:
                 raise
         directory = descend(root, parts)
         if directory is None:
@@ -190,6 +188,7 @@ def remove(root: int, parts: list[str], deadline: float) -> None:
             directory.close()
         for name in below:
             remove(root, [*parts, name], deadline)
-        if not below:
+        is_last = time.monotonic() >= deadline
+        if not below and not is_last:
             time.sleep(pause)
             pause = min(pause * 2, 0.05)

@@ -111,6 +111,7 @@ class Forker:
 
     def _start_loop(self) -> None:
         self._loop = Loop()
+        self._service.resume()
         self._listen()
         self._loop.watch(self._channel.fileno(), select.EPOLLIN, self._on_channel)
         self._loop.watch(self._keeper, select.EPOLLIN, self._on_keeper_end)
@@ -175,6 +176,8 @@ class Forker:
     def _apply(self, message: Message) -> None:
         if isinstance(message, Stop):
             self._stopping = not self.world.running() and not self._launching
+            if self._stopping:
+                self._service.finish()
             return
         if isinstance(message, Ended):
             task = self.world.tasks.get(message.record.key)

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 
-from sampan.linux.cgroups.hierarchy import open_cgroup
+from sampan.linux.cgroups.processes import PATIENCE
 from sampan.linux.process import PR_SET_CHILD_SUBREAPER, prctl
 from sampan.runtime import exits
 from sampan.runtime.spawning.loop import Loop
@@ -31,6 +31,7 @@ from sampan.runtime.spawning.messages import (
     tell,
 )
 from sampan.runtime.spawning.relay import Relay
+from sampan.runtime.spawning.removals import clear
 from sampan.runtime.spawning.tasks import Key, Task
 from sampan.runtime.spawning.world import (
     NextForker,
@@ -195,26 +196,38 @@ class Keeper:
         self._channel = None
 
     def _clear_interrupted_starts(self) -> None:
-        """End what the forker had begun and could not tell of any more.
+        """End what the forker had begun and could not tell of any more."""
+        unsettled = list(self._world.state.unsettled())
+        paths = {path for _, path in unsettled}
+        deadline = time.monotonic() + PATIENCE
+        while (starting := self._starting(paths)) and time.monotonic() < deadline:
+            for pid in starting:  # and wait: one may be in the middle of making a cgroup
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.001)
+            self._collect()
+        for container, path in unsettled:
+            log.warning("what is left of container %s is cleared", container[:12])
+            self._relay.remove((container, ""))
+            if clear(path):
+                self._world.state.remove((container, ""))
+            else:
+                self._world.state.leave(container, path)  # the next forker goes on
+
+    def _starting(self, paths: set[str]) -> list[int]:
+        """Return the children that are on their way into a container.
 
         Other children that nobody knows are orphans of containers that share our pid namespace:
-        those are in the cgroup of their container, not in ours.
+        those are in the cgroup of their container, which was settled before.
         """
         known = {task.record.pid for task in self._world.tasks.values()}
         own = cgroups_of(os.getpid())
+        found = []
         for pid in children():
-            if pid not in known and cgroups_of(pid) == own:
-                os.kill(pid, signal.SIGKILL)
-        for container, path in list(self._world.state.unsettled()):
-            log.warning("the start of container %s was interrupted", container[:12])
-            self._relay.remove((container, ""))
-            try:
-                cgroup = open_cgroup(path)
-                cgroup.kill()
-                cgroup.remove()
-            except OSError as error:
-                log.warning("cgroup %s stays: %s", path, error)
-            self._world.state.remove((container, ""))
+            if pid not in known and (places := cgroups_of(pid)):
+                inside = {line.split(":", 2)[2] for line in places.splitlines()}
+                if places == own or inside & paths:
+                    found.append(pid)
+        return found
 
     # --- messages ------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ class Loop:
                 self._call(descriptor, handler, events)
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
-            heapq.heappop(self._timers)[2]()
+            self._act(heapq.heappop(self._timers)[2])
 
     def _call(self, descriptor: int, handler: Handler, events: int) -> None:
         try:
@@ -61,6 +61,12 @@ class Loop:
             # A fault in the work for one descriptor must not take all containers with it.
             log.exception("descriptor %d is not served any more", descriptor)
             self.forget(descriptor)
+
+    def _act(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception:
+            log.exception("what was to be done later has failed")
 
     def close(self) -> None:
         """Close the epoll descriptor."""

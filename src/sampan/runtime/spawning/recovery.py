@@ -11,8 +11,8 @@ import os
 import time
 
 from sampan.errors import SampanError
-from sampan.linux.cgroups.hierarchy import open_cgroup
 from sampan.linux.process import start_time
+from sampan.runtime.spawning.removals import clear
 from sampan.runtime.spawning.tasks import Task, TaskRecord, boot_id
 from sampan.runtime.spawning.world import World
 
@@ -29,11 +29,13 @@ STDIN = "The spawner was restarted; the process may have seen the end of its inp
 def recover(world: World) -> None:
     """Fill the table of a new spawner from the state files, and clear interrupted starts."""
     for container, path in list(world.state.unsettled()):
-        _clear(path)
-        if not (world.run_root / "runtime" / container / "state.json").exists():
+        if (world.run_root / "runtime" / container / "state.json").exists():
+            clear(path)
+            world.state.settle(container)  # what is known of it is told as of any that ended
+        elif clear(path):
             world.state.remove((container, ""))
         else:
-            world.state.settle(container)
+            log.warning("cgroup %s is still busy", path)  # the forker goes on
     for record in world.state.load():
         task = _find(record)
         if task.ended and record.slot >= 0:
@@ -66,15 +68,6 @@ def _flush(world: World, record: TaskRecord) -> None:
     if writer:
         writer.close()
     record.slot = -1
-
-
-def _clear(path: str) -> None:
-    try:
-        cgroup = open_cgroup(path)
-        cgroup.kill()
-        cgroup.remove()
-    except OSError as error:
-        log.warning("cgroup %s stays: %s", path, error)
 
 
 def _find(record: TaskRecord) -> Task:

@@ -155,12 +155,21 @@ class StateFiles:
         os.makedirs(f"{self._root}/{container}", 0o700, exist_ok=True)
         _replace(f"{self._root}/{container}", "starting", cgroup.encode())
 
+    def leave(self, container: str, cgroup: str) -> None:
+        """Note that nothing is left of a container but a cgroup that cannot be removed yet.
+
+        It is told from then on as that of an interrupted start: both have to go.
+        """
+        self.intend(container, cgroup)
+        for path in self._root.joinpath(container).glob("*.json"):
+            path.unlink(missing_ok=True)
+
     def settle(self, container: str) -> None:
         """The start that was noted has succeeded."""
         os.unlink(f"{self._root}/{container}/starting")
 
     def unsettled(self) -> Iterator[tuple[str, str]]:
-        """Yield container id and cgroup of every start that a crash interrupted."""
+        """Yield container and cgroup of every start that a crash interrupted, and every `leave`."""
         for path in self._root.glob("*/starting"):
             yield path.parent.name, path.read_text()
 
