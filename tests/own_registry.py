@@ -83,6 +83,7 @@ class Shop:
         hang_up: bool = False,
         extensions: Mapping[str, Any] | None = None,
         answer: Answer | None = None,
+        client: str = "192.0.2.7",
     ) -> Answer:
         """Send a request in the running loop; `answer` shows what has come so far."""
         parts = urlsplit(url)
@@ -116,7 +117,7 @@ class Shop:
             "raw_path": parts.path.encode(),
             "query_string": parts.query.encode(),
             "headers": [(k.encode(), v.encode()) for k, v in given.items()],
-            "client": ("192.0.2.7", 1234),
+            "client": (client, 1234),
             "server": ("registry.test", 80),
             "scheme": "http",
             "http_version": "1.1",

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
+from sampan.http.peers import Turns
 from sampan.registry import names
 from sampan.registry.auth.access import Access, NoAccess, Scope
 from sampan.registry.content.fullness import is_full
@@ -130,6 +131,7 @@ class Application:
         self.threads = ThreadPoolExecutor(THREADS, "registry")
         # Of their own: whoever tries passwords keeps only others waiting who log in.
         self._logins = ThreadPoolExecutor(LOGIN_THREADS, "login")
+        self._turns = Turns(LOGIN_THREADS - 1)  # and of one address, not even all of those
 
     def close(self) -> None:
         """Wait for the threads to end."""
@@ -237,11 +239,13 @@ class Application:
         """Find out who asks and what they may; the first of the scopes they must have."""
         needed = wanted[0] if wanted else None
         authorize = self.access.authorize
-        if self.access.blocks:
+        if self.access.blocks(call.request):
             loop = asyncio.get_running_loop()
-            call.grant = await loop.run_in_executor(
-                self._logins, authorize, call.request, wanted, needed
-            )
+            client = call.request.client
+            async with self._turns.turn(client.host if client else ""):
+                call.grant = await loop.run_in_executor(
+                    self._logins, authorize, call.request, wanted, needed
+                )
         else:
             call.grant = authorize(call.request, wanted, needed)
         call.request.scope[USER] = call.grant.user

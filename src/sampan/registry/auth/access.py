@@ -32,9 +32,10 @@ class Grant(Protocol):
 
 
 class Access(Protocol):
-    """A way to find out who a client is. One that `blocks` is asked in a thread."""
+    """A way to find out who a client is."""
 
-    blocks: bool
+    def blocks(self, request: Request) -> bool:
+        """Tell whether it takes so long to find out that a thread has to do it."""
 
     def authorize(self, request: Request, wanted: Sequence[Scope], needed: Scope | None) -> Grant:
         """Return what a client may do, which is at least `needed`.
@@ -56,7 +57,8 @@ class Everything:
 class NoAccess:
     """No accounts: everybody may do everything."""
 
-    blocks = False
+    def blocks(self, request: Request) -> bool:
+        return False
 
     def authorize(self, request: Request, wanted: Sequence[Scope], needed: Scope | None) -> Grant:
         return Everything()

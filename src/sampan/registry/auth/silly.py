@@ -13,10 +13,11 @@ from sampan.registry.errors import RegistryError
 class Silly:
     """Asks for a token and takes anything."""
 
-    blocks = False
-
     def __init__(self, realm: str, service: str) -> None:
         self._challenge = f'Bearer realm="{realm}",service="{service}"'
+
+    def blocks(self, request: Request) -> bool:
+        return False
 
     def authorize(self, request: Request, wanted: Sequence[Scope], needed: Scope | None) -> Grant:
         if request.headers.get("authorization"):

@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
+from sampan.http.peers import Turns
 from sampan.registry import names
 from sampan.registry.application import Application
 from sampan.registry.auth.access import NoAccess, Scope
@@ -67,6 +68,7 @@ class Pages:
         self._door = Door(application.access, sign_in)
         self._has_users = not isinstance(application.access, NoAccess)
         self._threads = ThreadPoolExecutor(THREADS, "web")
+        self._turns = Turns(THREADS // 2)  # of one address: it may guess passwords
         self._key = secrets.token_bytes(32)
         self._base = f"{self._service.prefix}ui/"
         self._templates = templates.environment()
@@ -133,7 +135,8 @@ class Pages:
 
     async def _admit(self, request: Request, scope: Scope) -> None:
         """Let a user in who may do this, and remember who it is."""
-        grant = await self._run(self._door.grant, request, scope)
+        async with self._turns.turn(request.client.host if request.client else ""):
+            grant = await self._run(self._door.grant, request, scope)
         request.scope[USER] = grant.user
 
     # --- pages -------------------------------------------------------------------------------

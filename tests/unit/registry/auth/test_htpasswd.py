@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import threading
@@ -10,6 +11,7 @@ import bcrypt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 
 from sampan.errors import InvalidArgument
 from sampan.registry.auth.access import Grant
@@ -66,6 +68,52 @@ def test_wrong_passwords_do_not_use_up_the_threads_of_the_storage(path: Path) ->
     with Registry.in_memory() as registry, serving(registry, access=access) as shop:
         ask(shop, "captain", "wrong")
     assert used == {"login"}
+
+
+def test_who_was_right_before_waits_for_nobody(path: Path) -> None:
+    threads: list[str] = []
+
+    class Watched(Htpasswd):
+        def authorize(self, *arguments: Any) -> Grant:
+            threads.append(threading.current_thread().name.partition("_")[0])
+            return super().authorize(*arguments)
+
+    access = Watched("hub", str(path))
+    with Registry.in_memory() as registry, serving(registry, access=access) as shop:
+        for password in ("secret", "secret", "wrong"):
+            ask(shop, "captain", password)
+        path.write_text(f"captain:{entry('other')}\n")
+        ask(shop, "captain", "secret")
+        path.unlink()
+        ask(shop, "captain", "other")
+        assert shop.get("/v2/").status == 401
+    assert threads == ["login", "MainThread", "login", "login", "login", "MainThread"]
+
+
+def test_who_guesses_leaves_others_a_thread(path: Path) -> None:
+    held, guesses = threading.Event(), []
+
+    class Slow(Htpasswd):
+        def authorize(self, request: Request, *arguments: Any) -> Grant:
+            if request.client and request.client.host == "192.0.2.66":
+                guesses.append(held.wait(60))
+            return super().authorize(request, *arguments)
+
+    pair = base64.b64encode(b"captain:secret").decode()
+    headers = {"Authorization": f"Basic {pair}"}
+
+    async def main(shop: Shop) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(8):
+                group.create_task(shop.asked("GET", "/v2/", b"", headers, client="192.0.2.66"))
+            await asyncio.sleep(0)
+            answer = await shop.asked("GET", "/v2/", b"", headers, client="192.0.2.7")
+            assert (answer.status, guesses) == (200, [])
+            held.set()
+
+    access = Slow("hub", str(path))
+    with Registry.in_memory() as registry, serving(registry, access=access) as shop:
+        asyncio.run(main(shop))
 
 
 def test_a_changed_file_counts_at_once(path: Path) -> None:

@@ -56,6 +56,19 @@ def test_nobody_is_as_slow_to_refuse_as_a_wrong_password(looks: list[bytes]) -> 
     assert looks == [b"secret"]
 
 
+def test_a_wrong_name_costs_what_a_user_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs: list[bytes] = []
+    check = bcrypt.checkpw
+    monkeypatch.setattr(bcrypt, "checkpw", lambda p, e: costs.append(e[4:6]) or check(p, e))
+    passwords = Passwords(ROUNDS)
+    passwords.entries = [bcrypt.hashpw(b"secret", bcrypt.gensalt(rounds)) for rounds in (5, 6)]
+    names = [f"nobody{number}" for number in range(20)]
+    for name in (*names, *names):
+        assert not passwords.match(name, "secret", None)
+    assert set(costs) == {b"05", b"06"}
+    assert costs[:20] == costs[20:]  # each name its own
+
+
 @pytest.mark.parametrize("password", ["a\0b", "x" * (LIMIT + 1), "ä" * 40])
 def test_odd_passwords_match_nothing_and_break_nothing(password: str) -> None:
     assert not Passwords(ROUNDS).match("alice", password, _hashed("secret"))

@@ -225,7 +225,8 @@ def test_nobody_mounts_what_they_may_not_read() -> None:
             return scope.name == "team/app"
 
     class Access:
-        blocks = False
+        def blocks(self, request: object) -> bool:
+            return False
 
         def authorize(self, *_: object) -> OwnOnly:
             return OwnOnly("somebody")

@@ -269,7 +269,9 @@ def test_what_another_upstream_keeps_for_its_users_comes_again(
 class _Narrow:
     """A right to what is asked for, and to nothing else."""
 
-    blocks = False
+    def blocks(self, request: object) -> bool:
+        return False
+
     user = ""
 
     def authorize(self, *_: object) -> _Narrow:

@@ -21,7 +21,8 @@ BASIC = "Basic Y2FwdGFpbjpzZWNyZXQ="  # captain:secret
 class Bearers:
     """Grants what the token is called."""
 
-    blocks = False
+    def blocks(self, request: Request) -> bool:
+        return False
 
     def authorize(self, request: Request, wanted: Sequence[Scope], needed: Scope | None) -> Grant:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
