@@ -20,7 +20,7 @@ import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -252,6 +252,7 @@ def registry(
     tls: bool = False,
     client_ca: bool = False,
     client_auth: str = "",
+    ciphers: Sequence[str] = (),
     users: Mapping[str, str] | None = None,
     tokens: TokenServer | None = None,
     mirror_of: str = "",
@@ -280,6 +281,8 @@ def registry(
     settings = _settings(folder, mirror_of, deletes, authority, client_ca)
     if client_auth:
         settings["http"]["tls"]["clientauth"] = client_auth
+    if ciphers:
+        settings["http"]["tls"]["ciphersuites"] = list(ciphers)
     if storage:
         settings["storage"]["filesystem"]["rootdirectory"] = str(storage)
     if objects:

@@ -18,7 +18,7 @@ import pytest
 import trustme
 
 from tests.daemon import running
-from tests.registries import DOCKERS, OURS, OUTSIDE, Registry, registry
+from tests.registries import DOCKERS, OURS, OUTSIDE, THIRD, Registry, registry
 from tests.remote_images import (
     busybox,
     demand_whole,
@@ -31,7 +31,7 @@ from tests.remote_images import (
 )
 from tests.session import eventually, scratch
 from tests.tokens import token_server
-from tests.wire import Site
+from tests.wire import Site, within
 
 pytestmark = [pytest.mark.compat, pytest.mark.privileged, pytest.mark.slow]
 USERS = {"captain": "secret"}
@@ -200,6 +200,7 @@ def test_a_client_without_a_certificate_is_not_heard(namespace: str) -> None:
         ("require-and-verify-client-cert", False, False),
         ("verify-client-cert-if-given", True, False),
         ("request-client-cert", True, True),
+        ("require-any-client-cert", False, True),
     ],
 )
 def test_certificates_of_clients_are_wanted_as_configured(
@@ -226,8 +227,11 @@ def test_certificates_of_clients_are_wanted_as_configured(
         assert is_heard(hub.authority.ca)
 
 
-def test_certificates_are_read_anew_at_sighup(namespace: str) -> None:
-    with registry(namespace, host=OUTSIDE, tls=True, program=OURS) as hub:
+@pytest.mark.parametrize("kind", ["", "request-client-cert"])  # each has a server of its own
+def test_certificates_are_read_anew_at_sighup(namespace: str, kind: str) -> None:
+    with registry(
+        namespace, host=OUTSIDE, tls=True, client_ca=True, client_auth=kind, program=OURS
+    ) as hub:
         assert hub.authority
         assert hub.process
 
@@ -251,10 +255,13 @@ def test_certificates_are_read_anew_at_sighup(namespace: str) -> None:
         eventually(is_another)
 
 
+@pytest.mark.parametrize("kind", ["", "request-client-cert"])
 def test_who_is_in_the_middle_when_certificates_are_read_anew_gets_the_rest(
-    namespace: str,
+    namespace: str, kind: str
 ) -> None:
-    with registry(namespace, host=OUTSIDE, tls=True, program=OURS) as hub:
+    with registry(
+        namespace, host=OUTSIDE, tls=True, client_ca=True, client_auth=kind, program=OURS
+    ) as hub:
         large = layer(os.urandom(24 << 20), compression="")
         push(hub, "app", "1", image(large))
         assert hub.process
@@ -274,6 +281,56 @@ def test_who_is_in_the_middle_when_certificates_are_read_anew_gets_the_rest(
                 received += piece
         assert digest(bytes(received)) == large.digest
         assert hub.ask("GET", "/v2/").status == 200
+
+
+@pytest.mark.parametrize("kind", ["", "request-client-cert"])
+def test_no_key_is_left_behind_by_a_registry_that_is_killed(
+    namespace: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with registry(
+        namespace, host=OUTSIDE, tls=True, client_ca=True, client_auth=kind, program=OURS
+    ) as hub:
+        assert hub.ask("GET", "/v2/").status == 200
+        hub.kill()
+        assert [path for path in tmp_path.rglob("*") if path.suffix in (".key", ".pem")] == []
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("program", [*DOCKERS, pytest.param(OURS, id="ours")])
+def test_openssl_and_curl_find_the_suites_that_are_listed(
+    namespace: str, program: tuple[str, ...]
+) -> None:
+    cbc = ("TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA")
+    listed = cbc if program != THIRD else cbc[1:]  # which knows no CBC with SHA-256
+    with registry(namespace, host=OUTSIDE, tls=True, ciphers=listed, program=program) as hub:
+        assert hub.authority
+        authority = hub.folder / "authority.pem"
+        authority.write_bytes(hub.authority.certificate)
+
+        def spoken(*options: str) -> str:
+            line = ["openssl", "s_client", "-connect", hub.address, "-CAfile", str(authority)]
+            with within(namespace):
+                said = subprocess.run(
+                    [*line, "-verify_return_error", "-brief", *options],
+                    input="",
+                    capture_output=True,
+                    text=True,
+                    timeout=20,
+                )
+            found = re.search(r"Ciphersuite: (\S+)", said.stderr)
+            return found[1] if found and not said.returncode else ""
+
+        of_12 = ("-tls1_2", "-cipher")
+        assert spoken(*of_12, "ECDHE-ECDSA-AES256-SHA") == "ECDHE-ECDSA-AES256-SHA"
+        wanted = "ECDHE-ECDSA-AES128-SHA256" if program != THIRD else ""
+        assert spoken(*of_12, "ECDHE-ECDSA-AES128-SHA256") == wanted
+        assert spoken(*of_12, "ECDHE-ECDSA-AES128-GCM-SHA256") == ""
+        assert spoken("-tls1_3").startswith("TLS_")
+        curl = ["curl", "-sS", "--cacert", str(authority), "-o", "/dev/null", "-w"]
+        url = f"https://{hub.address}/v2/"
+        what = ["%{http_code} %{http_version}", "--tls-max", "1.2", "--http1.1", url]
+        assert run(namespace, *curl, *what) == "200 1.1"
 
 
 def test_administrators_see_health_and_figures(namespace: str, tmp_path: Path) -> None:

@@ -40,8 +40,19 @@ pytestmark = [
 ]
 ACCEPT = {"Accept": f"{MEDIA_MANIFEST}, {MEDIA_DOCKER_MANIFEST}"}
 USERS = {"captain": "secret"}
+ANY = "require-any-client-cert"
+CIPHERS = ("TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA", "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA")
 KINDS = (
-    *("plain", "tls", "certificates", "passwords", "own tokens", "tokens", "silly"),
+    *(
+        "plain",
+        "tls",
+        "certificates",
+        "any certificate",
+        "passwords",
+        "own tokens",
+        "tokens",
+        "silly",
+    ),
     *("nginx", "nginx that buffers", "nginx on a socket"),
 )
 NAMES = (
@@ -54,6 +65,9 @@ CORE = {
     ("sampan", "own tokens"),
     ("docker-py", "plain"),
     ("podman", "certificates"),
+    ("docker on dockerd", "any certificate"),
+    ("skopeo", "any certificate"),
+    ("podman", "any certificate"),
     ("buildah", "tokens"),
     ("skopeo", "silly"),
     ("skopeo", "nginx"),
@@ -141,6 +155,8 @@ def kind_of_registry(kind: str, namespace: str) -> Iterator[Registry]:
             yield stack.enter_context(behind_nginx(kind, namespace))
         elif kind == "plain":
             yield run()
+        elif kind == "any certificate":  # and suites of before: our own server has that TLS
+            yield run(**tls, client_ca=True, client_auth=ANY, ciphers=CIPHERS)
         else:
             yield run(**tls, client_ca=kind == "certificates")
 
@@ -200,7 +216,7 @@ def let_know(trust: Path, hub: Registry, with_key: bool) -> None:
 def test_a_day_of_work(harbour: Harbour, name: str, kind: str) -> None:
     client, source = harbour.client(name)
     with kind_of_registry(kind, source.site.namespace) as hub:
-        let_know(harbour.trust, hub, kind == "certificates")
+        let_know(harbour.trust, hub, kind in ("certificates", "any certificate"))
         for engine in harbour.engines.values():
             assert engine.process
             if engine.program != "dockerd":

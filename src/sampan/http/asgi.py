@@ -1,6 +1,7 @@
-"""ASGI applications on our own server: HTTP/1.1 without TLS, files by sendfile(2).
+"""ASGI applications on our own server: HTTP/1.1, files by sendfile(2).
 
-An application finds `SENDFILE` among the extensions of a request, and may send, instead of a body,
+Without TLS an application finds `SENDFILE` among the extensions of a request, and may send, instead
+of a body,
 
     {"type": SENDFILE, "file": descriptor, "offset": 0, "count": bytes}
 
@@ -37,7 +38,7 @@ from sampan.http.limits import Limits
 from sampan.http.request import Request
 from sampan.http.response import Response
 from sampan.http.server import Server
-from sampan.http.stream import SocketStream, Stream, ready
+from sampan.http.stream import SocketStream, Stream, TLSStream, ready
 
 log = logging.getLogger(__name__)
 Message = MutableMapping[str, Any]
@@ -89,6 +90,7 @@ class AsgiConnection(Connection):
         self._threads = threads
         self._client = _address(stream.sock.getpeername)
         self._server = _address(stream.sock.getsockname)
+        self._scheme = "https" if isinstance(stream, TLSStream) else "http"
         self._keep = True
         self._waits = False  # the client waits for `100 Continue`
         self._body: Body = LengthBody(stream, 0)
@@ -143,7 +145,7 @@ class AsgiConnection(Connection):
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": head.http_version.decode(),
             "method": head.method.decode(),
-            "scheme": "http",
+            "scheme": self._scheme,
             "path": unquote_to_bytes(path).decode("utf-8", "replace"),
             "raw_path": path,
             "query_string": query,
@@ -155,7 +157,9 @@ class AsgiConnection(Connection):
         }
 
     def _extensions(self) -> dict[str, Any]:
-        pours = isinstance(self._body, LengthBody) and isinstance(self._stream, SocketStream)
+        if not isinstance(self._stream, SocketStream):
+            return {}  # what passes TLS passes through this process
+        pours = isinstance(self._body, LengthBody)
         return {SENDFILE: {}, **({POUR: self._pour} if pours else {})}
 
     async def _go_on(self) -> None:

@@ -98,7 +98,7 @@ class Connection:
             log.debug("connection ended: %s", error)
         finally:
             await self._stop_watching()
-            self._stream.close()
+            self._stream.close(clean=self.idle)
 
     def _begin_next(self) -> None:
         """Be ready for the head of another request."""

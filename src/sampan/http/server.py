@@ -6,13 +6,13 @@ import asyncio
 import errno
 import logging
 import socket
-import ssl
 from typing import Self
 
 from sampan.http.connection import Connection, Handler, Refusal, plain_refusal
 from sampan.http.limits import Limits
 from sampan.http.peers import owner
 from sampan.http.stream import SocketStream, Stream, TLSStream
+from sampan.http.tls import TLSContext
 
 log = logging.getLogger(__name__)
 OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -43,7 +43,7 @@ class Server:
         self._headers = [(name.encode(), value.encode()) for name, value in headers or []]
         self._refuse = refuse
         self.limits = limits or Limits()
-        self._listeners: list[tuple[socket.socket, ssl.SSLContext | None]] = []
+        self._listeners: list[tuple[socket.socket, TLSContext | None]] = []
         self._connections: dict[asyncio.Task[None], Connection | None] = {}
         self._by_owner: dict[str, dict[asyncio.Task[None], None]] = {}
 
@@ -53,17 +53,17 @@ class Server:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    def listen(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+    def listen(self, sock: socket.socket, tls: TLSContext | None = None) -> None:
         """Accept clients on a listening socket, which the server then owns."""
         sock.setblocking(False)
         self._listeners.append((sock, tls))
         self._resume(sock, tls)
 
-    def _resume(self, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
+    def _resume(self, sock: socket.socket, tls: TLSContext | None) -> None:
         if sock.fileno() >= 0:
             asyncio.get_running_loop().add_reader(sock.fileno(), self._accept, sock, tls)
 
-    def _accept(self, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
+    def _accept(self, sock: socket.socket, tls: TLSContext | None) -> None:
         for _ in range(ACCEPTS_AT_ONCE):
             try:
                 client, place = sock.accept()
@@ -103,16 +103,14 @@ class Server:
             except OSError:
                 pass
 
-    def serve(
-        self, client: socket.socket, tls: ssl.SSLContext | None = None, who: str = ""
-    ) -> None:
+    def serve(self, client: socket.socket, tls: TLSContext | None = None, who: str = "") -> None:
         """Serve one connected socket, which the server then owns; `who` has it."""
         task = asyncio.get_running_loop().create_task(self._run(client, tls))
         self._connections[task] = None
         self._by_owner.setdefault(who, {})[task] = None
         task.add_done_callback(lambda task: self._ended(task, who))
 
-    async def _run(self, client: socket.socket, tls: ssl.SSLContext | None) -> None:
+    async def _run(self, client: socket.socket, tls: TLSContext | None) -> None:
         with client:
             raw = SocketStream(client)
             stream: Stream = raw

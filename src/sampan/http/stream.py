@@ -14,6 +14,8 @@ import struct
 from collections.abc import Callable
 from typing import Protocol
 
+from sampan.http.tls import TLSContext
+
 CHUNK = 64 << 10  # bytes of one receive: what a pipe holds
 HANDSHAKE_SECONDS = 10.0
 
@@ -34,8 +36,11 @@ class Stream(Protocol):
     async def close_write(self) -> None:
         """Tell the peer that nothing more will come; receiving goes on."""
 
-    def close(self) -> None:
-        """End the stream; a second call does nothing."""
+    def close(self, clean: bool = False) -> None:
+        """End the stream; a second call does nothing.
+
+        `clean` says that all was sent, which TLS can tell the peer.
+        """
 
     def push_back(self, data: bytes) -> None:
         """Put bytes that were read too early in front of what comes next."""
@@ -111,7 +116,7 @@ class SocketStream:
         except OSError:
             pass  # the peer was faster
 
-    def close(self) -> None:
+    def close(self, clean: bool = False) -> None:
         self.sock.close()
 
     def push_back(self, data: bytes) -> None:
@@ -155,22 +160,19 @@ class SocketStream:
 class TLSStream:
     """A stream with TLS on a plain one. Receiving and sending may overlap."""
 
-    def __init__(self, raw: SocketStream, tls: ssl.SSLObject, incoming: ssl.MemoryBIO) -> None:
+    def __init__(self, raw: SocketStream, context: TLSContext) -> None:
         self.raw = raw
-        self._tls = tls
-        self._incoming = incoming
-        self._outgoing = ssl.MemoryBIO()
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._sending = asyncio.Lock()
         self._early = b""
         self._eof = False
         self._closed_write = False
 
     @classmethod
-    async def accept(cls, raw: SocketStream, context: ssl.SSLContext) -> TLSStream:
+    async def accept(cls, raw: SocketStream, context: TLSContext) -> TLSStream:
         """Do the server's side of the handshake; raises OSError (ssl.SSLError) or TimeoutError."""
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        stream = cls(raw, context.wrap_bio(incoming, outgoing, server_side=True), incoming)
-        stream._outgoing = outgoing
+        stream = cls(raw, context)
         async with asyncio.timeout(HANDSHAKE_SECONDS):
             await stream._handshake()
         return stream
@@ -210,16 +212,20 @@ class TLSStream:
         if self._early:
             data, self._early = self._early[:size], self._early[size:]
             return data
-        if self._eof:
-            return b""
-        try:
-            data = self._tls.read(size)
-        except ssl.SSLWantReadError:
-            raise
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            data = b""
-        self._eof = not data
-        return data
+        pieces: list[bytes] = []
+        while size > 0 and not self._eof:  # a record of TLS has 16 KiB at most
+            try:
+                data = self._tls.read(size)
+            except ssl.SSLWantReadError:
+                if not pieces:
+                    raise
+                break
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                data = b""
+            self._eof = not data
+            pieces.append(data)
+            size -= len(data)
+        return b"".join(pieces)
 
     async def _feed(self) -> None:
         data = await self.raw.receive()
@@ -244,10 +250,7 @@ class TLSStream:
         if self._closed_write:
             return
         self._closed_write = True
-        try:
-            self._tls.unwrap()
-        except (ssl.SSLError, OSError):
-            pass  # SSLWantReadError: our close_notify is out, the peer's has not come yet
+        self._unwrap()
         try:
             await self._flush()
         except OSError:
@@ -255,7 +258,20 @@ class TLSStream:
         if self._eof:
             await self.raw.close_write()
 
-    def close(self) -> None:
+    def _unwrap(self) -> None:
+        try:
+            self._tls.unwrap()
+        except OSError:
+            pass  # SSLWantReadError: our close_notify is out, the peer's has not come yet
+
+    def close(self, clean: bool = False) -> None:
+        if clean and not self._closed_write and not self._sending.locked():
+            self._closed_write = True
+            try:
+                self._unwrap()
+                self.raw.sock.send(self._outgoing.read())  # a few bytes, or nobody reads them
+            except OSError:
+                pass
         self.raw.close()
 
     def push_back(self, data: bytes) -> None:

@@ -1,46 +1,38 @@
-"""Certificates for the server: keys as granian reads them, and a look whether files changed."""
+"""Certificates for the server: from files, and a look whether those changed."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from sampan.errors import InvalidArgument
-from sampan.registry.serving.server import TLS
+from sampan.http.tls import TLS, Clients
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How TLS is spoken, with whatever certificate: see TLS."""
+
+    clients: Clients = Clients.NOBODY
+    minimum: str = "tls1.2"
+    ciphers: Sequence[str] = ()
 
 
 class Certificates:
-    """Copies of configured files in a private folder, which a server reads.
-
-    The key becomes PKCS #8 whatever it was, and the client authorities one file.
-    """
+    """What is in the configured files. Keys stay in memory, as PKCS #8 whatever they were."""
 
     def __init__(
-        self,
-        certificate: Path,
-        key: Path,
-        authorities: Sequence[str],
-        minimum: str,
-        optional: bool = False,
+        self, certificate: Path, key: Path, authorities: Sequence[str], terms: Terms
     ) -> None:
-        """With `optional` a client need not have a certificate of the authorities."""
+        """Raises InvalidArgument, as `read` does."""
         self._sources = (certificate, key, *map(Path, authorities))
-        self._minimum = minimum
-        self._optional = optional
-        self._folder = tempfile.TemporaryDirectory(prefix="sampan-registry-tls-")  # mode 0700
+        self._terms = terms
         self._seen: tuple[tuple[int, int, int], ...] = ()
-        try:
-            self.tls = self.read()
-        except BaseException:
-            self._folder.cleanup()
-            raise
+        self.tls = self.read()
 
     def changed(self) -> bool:
         """Tell whether a file is another than the one that was read."""
@@ -73,33 +65,7 @@ class Certificates:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        folder = Path(self._folder.name)
-        self._write(folder / "server.key", pem)
-        self._write(folder / "server.pem", chain)
-        if authorities:
-            self._write(folder / "clients.pem", trusted)
+        terms = self._terms
         self._seen = stamps
-        self.tls = TLS(
-            folder / "server.pem",
-            folder / "server.key",
-            folder / "clients.pem" if authorities else None,
-            self._minimum,
-            self._optional,
-        )
+        self.tls = TLS(chain, pem, trusted, terms.clients, terms.minimum, terms.ciphers)
         return self.tls
-
-    def _write(self, path: Path, content: bytes) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(content)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._folder.cleanup()

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sampan.errors import InvalidArgument
+from sampan.http.tls import Clients
+from sampan.registry.configuration import ciphers
 from sampan.registry.configuration.document import Checked
 from sampan.registry.serving.server import Server
+from sampan.registry.serving.servers import needs_own
 from sampan.registryd import settings
 
 if TYPE_CHECKING:
@@ -22,6 +25,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 LOOK_SECONDS = 60.0  # between looks at the files of certificates
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
+REQUIRED = "require-and-verify-client-cert"
+CLIENTS = {
+    "request-client-cert": Clients.REQUEST,
+    "require-any-client-cert": Clients.ANY,
+    "verify-client-cert-if-given": Clients.IF_GIVEN,
+    REQUIRED: Clients.VERIFY,
+}
 
 
 class Tls:
@@ -43,17 +53,16 @@ class Tls:
             paths = path, path
         if paths is None:
             return
-        from sampan.registryd.certificates import Certificates  # cryptography: 40 ms
+        from sampan.registryd.certificates import Certificates, Terms  # cryptography: 40 ms
 
-        minimum = checked.get("http.tls.minimumtls") or "tls1.2"
-        minimum = "tls1.3" if minimum == "tls1.3" else "tls1.2"
-        kind = checked.get("http.tls.clientauth") or ""
-        # Who is only asked shows what nobody verifies: that is as if nobody was asked.
-        authorities = checked.get("http.tls.clientcas", []) if kind != "request-client-cert" else []
-        optional = kind == "verify-client-cert-if-given"
-        self.certificates = stack.enter_context(
-            Certificates(*paths, authorities, minimum, optional)
-        )
+        authorities = checked.get("http.tls.clientcas", [])
+        kind = checked.get("http.tls.clientauth") or REQUIRED
+        clients = CLIENTS[kind] if authorities else Clients.NOBODY
+        terms = Terms(clients, *_versions(checked))
+        self.certificates = Certificates(*paths, authorities, terms)
+        if needs_own(self.certificates.tls):
+            asking = "ciphersuites" if terms.ciphers else f"clientauth: {kind}"
+            log.info("HTTP/1.1 only, without HTTP/2: http.tls.%s asks for it", asking)
 
     def http2(self, checked: Checked) -> bool:
         """With TLS HTTP/2 is offered unless it is disabled; without, where h2c is enabled."""
@@ -90,6 +99,21 @@ class Tls:
             await asyncio.sleep(LOOK_SECONDS)
             if self.certificates and self.certificates.changed():
                 self.read_anew(server)
+
+
+def _versions(checked: Checked) -> tuple[str, tuple[str, ...]]:
+    """Return the first version of TLS that is spoken, and the cipher suites up to TLS 1.2.
+
+    None of the latter are those that everybody speaks.
+    """
+    minimum = checked.get("http.tls.minimumtls") or "tls1.2"
+    listed = checked.get("http.tls.ciphersuites") or []
+    found = ciphers.chosen(listed)
+    if minimum == "tls1.3" or (listed and not found):
+        return "tls1.3", ()
+    if not ciphers.are_of_old(found):
+        minimum = "tls1.2"
+    return minimum, () if ciphers.is_usual(listed) else found
 
 
 def _renewal(checked: Checked, listener: socket.socket) -> Renewal:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,11 +13,14 @@ from typing import Any
 
 import h11
 import pytest
+import trustme
 
 from sampan.http import asgi as module
 from sampan.http.asgi import POUR, SENDFILE, AsgiAnswer, AsgiServer
 from sampan.http.bodies import CutOff
 from sampan.http.limits import Limits
+from sampan.http.openssl import OpenSSLContext
+from sampan.http.tls import TLS
 from tests.unit.http.conftest import QUICK, Connect, serve_while
 
 GET = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -369,6 +374,46 @@ def test_what_is_no_request_is_refused(wire: bytes, status: int) -> None:
     found = answer_to(wire)
     assert found.startswith(b"HTTP/1.1 %d " % status)
     assert found.count(b"HTTP/1.1 ") == 1
+
+
+def test_with_tls_bodies_pass_whole_and_ends_are_true() -> None:
+    """Files go through the application; half a body is no body, also if nobody says so."""
+    authority, demo = trustme.CA(), Demo()
+    issued = authority.issue_cert("localhost")
+    chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
+    context = OpenSSLContext(TLS(chain, issued.private_key_pem.bytes()))
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(client)
+    client.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+
+    def exchange(address: Any, wire: bytes, whole: bool = True) -> bytes:
+        with socket.create_connection(address, 10) as sock:
+            with client.wrap_socket(sock, server_hostname="localhost") as tls:
+                tls.sendall(wire)
+                if not whole:
+                    return b""
+                return b"".join(iter(lambda: tls.recv(65536), b""))
+
+    async def main() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        address, body = listener.getsockname(), os.urandom(700_000)
+        close, length = b"Connection: close\r\n", b"Content-Length: %d\r\n\r\n" % len(body)
+        async with AsgiServer(demo, QUICK) as server:
+            server.listen(listener, context)
+            head = PUT % b"/read"
+            answer = await asyncio.to_thread(exchange, address, head + close + length + body)
+            assert answer.endswith(b"OK")
+            answer = await asyncio.to_thread(exchange, address, b"GET /pieces HTTP/1.0\r\n\r\n")
+            assert answer.endswith(b"onetwo")  # ended by close_notify
+            await asyncio.to_thread(exchange, address, head + length + body[:-1], False)
+            async with asyncio.timeout(5):
+                while not demo.gone:
+                    await asyncio.sleep(0.01)
+        assert demo.bodies == [body]
+        assert demo.scopes[0]["scheme"] == "https"
+        assert demo.scopes[0]["extensions"] == {}
+
+    asyncio.run(main())
 
 
 def test_an_application_that_fails_leaves_no_half_answer() -> None:

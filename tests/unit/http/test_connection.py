@@ -396,7 +396,7 @@ def test_a_client_that_is_gone_when_it_is_answered_is_no_fault_of_the_handler() 
         async def disconnected(self) -> None:
             pass
 
-        def close(self) -> None:
+        def close(self, clean: bool = False) -> None:
             pass
 
     read: list[bytes] = []

@@ -9,12 +9,13 @@ import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import trustme
 
+from sampan.http.openssl import OpenSSLContext
 from sampan.http.stream import SocketStream, TLSStream
+from sampan.http.tls import TLS, TLSContext
 
 
 @pytest.fixture
@@ -22,15 +23,19 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-@pytest.fixture
-def server_context(authority: trustme.CA) -> ssl.SSLContext:
+@pytest.fixture(params=["ssl", "pyOpenSSL"])
+def server_context(authority: trustme.CA, request: pytest.FixtureRequest) -> TLSContext:
+    issued = authority.issue_cert("localhost")
+    if request.param == "pyOpenSSL":
+        chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
+        return OpenSSLContext(TLS(chain, issued.private_key_pem.bytes()))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
+    issued.configure_cert(context)
     return context
 
 
 def over_tls(
-    context: ssl.SSLContext,
+    context: TLSContext,
     authority: trustme.CA,
     serve: Callable[[TLSStream], Awaitable[None]],
     client: Callable[[ssl.SSLSocket], None],
@@ -43,6 +48,7 @@ def over_tls(
     def talk() -> None:
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         authority.configure_trust(trust)
+        trust.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
         if certificate:
             certificate.configure_cert(trust)
         try:
@@ -108,7 +114,7 @@ def test_a_slow_reader_gets_everything() -> None:
 
 
 def test_tls_goes_on_sending_after_the_client_has_closed_its_side(
-    authority: trustme.CA, server_context: ssl.SSLContext
+    authority: trustme.CA, server_context: TLSContext
 ) -> None:
     trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(trust)
@@ -153,7 +159,7 @@ def test_tls_goes_on_sending_after_the_client_has_closed_its_side(
 
 
 def test_tls_goes_on_receiving_after_it_has_closed_its_own_side(
-    authority: trustme.CA, server_context: ssl.SSLContext
+    authority: trustme.CA, server_context: TLSContext
 ) -> None:
     received: list[bytes] = []
 
@@ -172,7 +178,7 @@ def test_tls_goes_on_receiving_after_it_has_closed_its_own_side(
 
 
 def test_tls_carries_large_messages_both_ways_at_once(
-    authority: trustme.CA, server_context: ssl.SSLContext
+    authority: trustme.CA, server_context: TLSContext
 ) -> None:
     payload = b"0123456789abcdef" * 65536
 
@@ -203,9 +209,52 @@ def test_tls_carries_large_messages_both_ways_at_once(
     over_tls(server_context, authority, serve, client)
 
 
-def test_a_client_without_the_demanded_certificate_is_refused(
-    authority: trustme.CA, server_context: ssl.SSLContext, tmp_path: Path
+@pytest.mark.parametrize("clean", [True, False])
+def test_an_end_that_was_meant_is_told_from_one_that_was_not(
+    authority: trustme.CA, server_context: TLSContext, clean: bool
 ) -> None:
+    """What has no other end than that of the connection could else be cut by anybody."""
+
+    async def serve(stream: TLSStream) -> None:
+        await stream.send(b"the end")
+        stream.close(clean)
+
+    def client(sock: ssl.SSLSocket) -> None:
+        sock.suppress_ragged_eofs = False
+        assert sock.recv(100) == b"the end"
+        if clean:
+            assert sock.recv(100) == b""
+        else:
+            with pytest.raises(ssl.SSLError, match=r"(?i)eof"):
+                sock.recv(100)
+
+    over_tls(server_context, authority, serve, client)
+
+
+def test_a_client_that_goes_without_a_word_is_at_its_end(
+    authority: trustme.CA, server_context: TLSContext
+) -> None:
+    received: list[bytes] = []
+
+    async def serve(stream: TLSStream) -> None:
+        await stream.send(b"go on")
+        received.append(await stream.receive())
+        received.append(await stream.receive())
+
+    def client(sock: ssl.SSLSocket) -> None:
+        assert sock.recv(100) == b"go on"
+        sock.sendall(b"half")
+        socket.socket(fileno=sock.detach()).close()
+
+    over_tls(server_context, authority, serve, client)
+    assert received == [b"half", b""]
+
+
+def test_a_client_without_the_demanded_certificate_is_refused(
+    authority: trustme.CA,
+) -> None:
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(server_context)
     server_context.verify_mode = ssl.CERT_REQUIRED
     authority.configure_trust(server_context)
 

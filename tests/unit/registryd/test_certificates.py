@@ -8,7 +8,8 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from sampan.errors import InvalidArgument
-from sampan.registryd.certificates import Certificates
+from sampan.http.tls import Clients
+from sampan.registryd.certificates import Certificates, Terms
 
 CA = trustme.CA()
 
@@ -21,40 +22,36 @@ def write(folder: Path) -> tuple[Path, Path]:
     return chain, key
 
 
-def test_any_key_becomes_pkcs_8_for_our_eyes_only(tmp_path: Path) -> None:
+def test_any_key_becomes_pkcs_8(tmp_path: Path) -> None:
     chain, key = write(tmp_path)
     private = serialization.load_pem_private_key(key.read_bytes(), None)
-    with Certificates(chain, key, [], "tls1.2") as certificates:
-        written = certificates.tls.key
-        assert b"BEGIN PRIVATE KEY" in written.read_bytes()
-        assert written.stat().st_mode & 0o777 == 0o600
-        found = serialization.load_pem_private_key(written.read_bytes(), None)
-        assert found.public_key() == private.public_key()
-    assert not written.exists()
+    found = Certificates(chain, key, [], Terms()).tls.key
+    assert b"BEGIN PRIVATE KEY" in found
+    assert serialization.load_pem_private_key(found, None).public_key() == private.public_key()
 
 
 def test_changed_files_are_noticed_and_broken_ones_refused(tmp_path: Path) -> None:
     chain, key = write(tmp_path)
-    with Certificates(chain, key, [], "tls1.2") as certificates:
-        assert not certificates.changed()
-        write(tmp_path)
-        os.utime(chain, (1, 1))
-        assert certificates.changed()
+    certificates = Certificates(chain, key, [], Terms())
+    assert not certificates.changed()
+    write(tmp_path)
+    os.utime(chain, (1, 1))
+    assert certificates.changed()
+    certificates.read()
+    assert not certificates.changed()
+    key.write_text("broken")
+    assert certificates.changed()
+    with pytest.raises(InvalidArgument, match=r"http\.tls"):
         certificates.read()
-        assert not certificates.changed()
-        key.write_text("broken")
-        assert certificates.changed()
-        with pytest.raises(InvalidArgument, match=r"http\.tls"):
-            certificates.read()
-        key.unlink()
-        assert not certificates.changed()  # being replaced
+    key.unlink()
+    assert not certificates.changed()  # being replaced
 
 
 def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
     chain, key = write(tmp_path)
     key.write_bytes(CA.issue_cert("localhost").private_key_pem.bytes())
     with pytest.raises(InvalidArgument, match="not that of the certificate"):
-        Certificates(chain, key, [], "tls1.2")
+        Certificates(chain, key, [], Terms())
 
 
 def test_authorities_of_clients_are_one_file(tmp_path: Path) -> None:
@@ -62,10 +59,9 @@ def test_authorities_of_clients_are_one_file(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(trustme.CA().cert_pem.bytes())
     listed = [str(tmp_path / name) for name in ("a", "b")]
-    with Certificates(chain, key, listed, "tls1.3") as certificates:
-        assert certificates.tls.client_ca
-        assert certificates.tls.client_ca.read_bytes().count(b"BEGIN CERTIFICATE") == 2
+    certificates = Certificates(chain, key, listed, Terms(Clients.VERIFY))
+    assert certificates.tls.authorities.count(b"BEGIN CERTIFICATE") == 2
     (tmp_path / "a").write_text("x")
     (tmp_path / "b").write_text("x")
     with pytest.raises(InvalidArgument, match=r"http\.tls"):
-        Certificates(chain, key, listed, "tls1.3")
+        Certificates(chain, key, listed, Terms(Clients.VERIFY))

@@ -6,18 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sampan.errors import InvalidArgument
+from sampan.registry.configuration import ciphers
 from sampan.registry.configuration.nodes import Problem
 from sampan.registry.expressions import expression
 
 MIDDLEWARES = ("cloudfront", "redirect", "rewrite")
-CLIENT_AUTH = ("require-and-verify-client-cert", "verify-client-cert-if-given")
-# What the server speaks with TLS 1.2, all of it, by the names of Go; and with TLS 1.3.
-SUITES = tuple(
-    f"TLS_ECDHE_{key}_WITH_{cipher}"
-    for key in ("ECDSA", "RSA")
-    for cipher in ("AES_128_GCM_SHA256", "AES_256_GCM_SHA384", "CHACHA20_POLY1305_SHA256")
-)
-SUITES_OF_13 = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 
 
 def refusals(document: Mapping[str, Any]) -> Iterator[Problem]:
@@ -60,24 +53,24 @@ def refusals(document: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _tls(tls: Mapping[str, Any]) -> Iterator[Problem]:
+    if tls.get("clientauth") and not tls.get("clientcas"):
+        message = "has no effect without clientcas: nobody is asked for a certificate"
+        yield Problem("http.tls.clientauth", message, harmless=True)
     given = tls.get("ciphersuites") or []
-    if given and tls.get("minimumtls") != "tls1.3":  # whose suites nobody chooses
-        missing = [name for name in SUITES if name not in given]
-        if missing:
-            yield Problem(
-                "http.tls.ciphersuites", f"cannot leave out {', '.join(missing)}: all are spoken"
-            )
-        elif set(given) - {*SUITES, *SUITES_OF_13}:
-            message = "only those with AEAD and ephemeral keys are spoken"
-            yield Problem("http.tls.ciphersuites", message, harmless=True)
-    kind = tls.get("clientauth")
-    if kind and tls.get("clientcas"):
-        if kind == "request-client-cert":
-            message = "nobody is asked for a certificate, which would not be verified anyway"
-            yield Problem("http.tls.clientauth", message, harmless=True)
-        elif kind not in CLIENT_AUTH:
-            yield Problem(
-                "http.tls.clientauth", f"this version knows {' and '.join(CLIENT_AUTH)} only"
-            )
-    if tls.get("minimumtls") in ("tls1.0", "tls1.1"):
-        yield Problem("http.tls.minimumtls", "the server speaks tls1.2 at least", harmless=True)
+    place = "http.tls.ciphersuites"
+    if tls.get("minimumtls") == "tls1.3":
+        if given:
+            yield Problem(place, "nobody chooses those of tls1.3: it has no effect", harmless=True)
+        return
+    for name in given:
+        if name not in ciphers.KNOWN:
+            yield Problem(place, f"unknown TLS cipher suite '{name}'")
+    if lost := [name for name in given if name in ciphers.LOST]:
+        some = len(lost) < len(given)
+        yield Problem(place, f"{', '.join(lost)}: nobody speaks RC4 and 3DES here", harmless=some)
+    if tls.get("minimumtls") in ("tls1.0", "tls1.1") and not ciphers.are_of_old(
+        ciphers.chosen(given)
+    ):
+        message = "has no effect without ciphersuites that are as old, such as"
+        message += " TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"
+        yield Problem("http.tls.minimumtls", message, harmless=True)

@@ -131,7 +131,15 @@ HTTP = Section(
                 "certificate": Text(),
                 "key": Text(),
                 "clientcas": Many(Text()),
-                "clientauth": Text(),
+                "clientauth": Text(
+                    (
+                        "request-client-cert",
+                        "require-any-client-cert",
+                        "verify-client-cert-if-given",
+                        "require-and-verify-client-cert",
+                        "",
+                    )
+                ),
                 "minimumtls": Text(("", "tls1.0", "tls1.1", "tls1.2", "tls1.3")),
                 "ciphersuites": Many(Text()),
                 "letsencrypt": Section(

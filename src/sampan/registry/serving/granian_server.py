@@ -1,6 +1,7 @@
 """The server for TLS and HTTP/2: granian inside our event loop (docs/decisions/029).
 
-It serves on a socket of ours: beside its documented interface we replace `_init_shared_socket`.
+It serves on a socket of ours, and reads keys that are in no folder: beside its documented interface
+we replace `_init_shared_socket` and `build_ssl_context`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from starlette.types import ASGIApp
 
 from sampan.http.limits import Limits
 from sampan.http.peers import Turns
+from sampan.http.tls import TLS, Clients
 from sampan.registry.serving.bounded import Bounded
 from sampan.registry.serving.crowd import Crowd, connections, end
-from sampan.registry.serving.server import BACKLOG, LIMITS, TLS
+from sampan.registry.serving.server import BACKLOG, LIMITS
 
 FRAME = 1 << 20  # of HTTP/2: with the usual 16 KiB an upload is 64 times as many messages
 STREAMS = 32  # of one connection at once; skopeo uses six, containerd some more
@@ -33,7 +35,11 @@ LOOK_SECONDS = 1.0  # between looks at who is there
 class _Granian(Granian):
     """Granian on a socket that is there already."""
 
-    def __init__(self, listener: socket.socket, application: ASGIApp, **rest: Any) -> None:
+    def __init__(
+        self, listener: socket.socket, application: ASGIApp, tls: TLS | None, **rest: Any
+    ) -> None:
+        self._tls = tls
+        self._files: list[tuple[_MemoryFile | None, ...]] = []  # that workers read at their start
         super().__init__(application, interface=Interfaces.ASGINL, **rest)
         self._listener = listener
         self._leaving: list[Any] = []  # workers that accept nobody any more
@@ -45,9 +51,28 @@ class _Granian(Granian):
         self._shd, self._sfd = holder, holder.get_fd()
         self._ssp = None
 
+    def build_ssl_context(self, *_: Any) -> None:
+        """Say what the workers read, in place of files' names."""
+        tls = self._tls
+        self.ssl_ctx: tuple[Any, ...]
+        if tls is None:
+            self.ssl_ctx = (False, None, None, None, str(SSLProtocols.tls12), None, [], False)
+            return
+        chain, key = _MemoryFile(tls.chain), _MemoryFile(tls.key)
+        asked = tls.clients in (Clients.IF_GIVEN, Clients.VERIFY)
+        authorities = _MemoryFile(tls.authorities) if asked else None
+        # A worker that just begins may still read those of before.
+        self._files = [(chain, key, authorities), *self._files[:1]]
+        self.ssl_ctx = (
+            *(True, chain.path, key.path, None, str(SSLProtocols(tls.minimum))),
+            authorities.path if authorities else None,
+            *([], tls.clients is Clients.VERIFY),
+        )
+
     def renew(self, tls: TLS) -> None:
         """Serve new connections with other certificates."""
-        self.build_ssl_context(*_tls_arguments(tls))
+        self._tls = tls
+        self.build_ssl_context()
         self.reload()  # type: ignore[no-untyped-call]
 
     def move(self, listener: socket.socket) -> None:
@@ -85,6 +110,23 @@ class _Granian(Granian):
         self.wrks.clear()
 
 
+class _MemoryFile:
+    """A file without a name, for keys that must not outlive this process on a disk."""
+
+    def __init__(self, content: bytes) -> None:
+        self._descriptor = os.memfd_create("sampan-registry-tls", os.MFD_CLOEXEC)
+        with open(self._descriptor, "wb", closefd=False) as file:
+            file.write(content)
+
+    @property
+    def path(self) -> str:
+        """What this process can open it by."""
+        return f"/proc/self/fd/{self._descriptor}"
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+
 class GranianServer:
     """Serves an application with TLS, HTTP/2 or both."""
 
@@ -101,10 +143,10 @@ class GranianServer:
         self._looking: asyncio.Task[None] | None = None
         self._crowd = Crowd(limits)
         self._port = _port(listener)
-        cert, key, password, minimum, ca, crl, verify = _tls_arguments(tls)
         self._granian = _Granian(
             listener,
             Bounded(application, self._crowd, Turns(limits.requests)),
+            tls,
             http=HTTPModes.auto if http2 else HTTPModes.http1,
             http1_settings=HTTP1Settings(
                 header_read_timeout=int(limits.head_seconds * 1000),
@@ -124,13 +166,6 @@ class GranianServer:
             # More than may stay: those who are too many are ended, and nobody waits at the door.
             backpressure=limits.connections + limits.connections // 4 + BACKLOG,
             log_enabled=False,
-            ssl_cert=cert,
-            ssl_key=key,
-            ssl_key_password=password,
-            ssl_protocol_min=minimum,
-            ssl_ca=ca,
-            ssl_crl=crl,
-            ssl_client_verify=verify,
         )
         self._granian.workers_kill_timeout = max(1, int(limits.grace_seconds))
 
@@ -180,11 +215,3 @@ def _port(listener: socket.socket) -> int:
     """Return the port of a listening socket; 0 for one on a path, whose clients have no names."""
     name = listener.getsockname()
     return int(name[1]) if isinstance(name, tuple) else 0
-
-
-def _tls_arguments(tls: TLS | None) -> tuple[Any, ...]:
-    if tls is None:
-        return (None, None, None, SSLProtocols.tls12, None, [], False)
-    minimum = SSLProtocols(tls.minimum)
-    verify = tls.client_ca is not None and not tls.client_optional
-    return (tls.certificate, tls.key, None, minimum, tls.client_ca, [], verify)

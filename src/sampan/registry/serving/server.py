@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, Self
 
 from sampan.http.limits import Limits
+from sampan.http.tls import TLS
 
 BACKLOG = 512
 PATHSEND = "http.response.pathsend"  # of granian: a whole file by its name
 LIMITS = Limits(head_bytes=64 << 10, grace_seconds=1.0)
-
-
-@dataclass(frozen=True)
-class TLS:
-    """Files of the server's certificate and key (PKCS #8), and of what clients must have."""
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None
-    minimum: str = "tls1.2"
-    client_optional: bool = False  # a client may have none; one that it shows is verified
 
 
 class Server(Protocol):
@@ -36,7 +24,7 @@ class Server(Protocol):
         """Return when the server has stopped; raise what stopped it."""
 
     def renew(self, tls: TLS) -> None:
-        """Read certificates anew; connections that are there keep what they have."""
+        """Meet new clients with other certificates; those who are there keep what they have."""
 
     def move(self, listener: socket.socket) -> None:
         """Accept clients on another socket, and no longer on that of before."""

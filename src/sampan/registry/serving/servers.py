@@ -3,7 +3,8 @@
     async with make_server(application, listener) as server:
         await server.ended()
 
-Plain HTTP/1.1 is served by our own server, TLS and HTTP/2 by granian.
+Plain HTTP/1.1 is served by our own server, TLS and HTTP/2 by granian; TLS that its rustls has not
+(docs/decisions/054) by our own again, with HTTP/1.1.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from starlette.types import ASGIApp
 
 from sampan.errors import InvalidArgument
 from sampan.http.limits import Limits
-from sampan.registry.serving.plain_server import PlainServer
-from sampan.registry.serving.server import LIMITS, TLS, Server
+from sampan.http.tls import TLS, Clients
+from sampan.registry.serving.own_server import OwnServer
+from sampan.registry.serving.server import LIMITS, Server
 
 
 def make_server(
@@ -27,8 +29,8 @@ def make_server(
     limits: Limits = LIMITS,
 ) -> Server:
     """Return the server for an application."""
-    if tls is None and not http2:
-        return PlainServer(application, listener, limits)
+    if needs_own(tls) if tls else not http2:
+        return OwnServer(application, listener, limits, tls)
     try:
         from sampan.registry.serving.granian_server import (
             GranianServer,  # 40 MB that others do not need
@@ -36,3 +38,8 @@ def make_server(
     except ImportError as error:
         raise InvalidArgument(f"{error.name} is missing: install sampan[registry]") from None
     return GranianServer(application, listener, tls=tls, http2=http2, limits=limits)
+
+
+def needs_own(tls: TLS) -> bool:
+    """Tell whether rustls cannot do this: TLS with AEAD suites only, and verified certificates."""
+    return bool(tls.ciphers) or tls.clients in (Clients.REQUEST, Clients.ANY)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import os
 import ssl
-import tempfile
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -40,10 +39,10 @@ def proof(host: str, authorization: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols([PROTOCOL])
     pem = private_pem(key) + certificate.public_bytes(serialization.Encoding.PEM)
-    with tempfile.TemporaryDirectory(prefix="sampan-registry-acme-") as folder:  # mode 0700
-        path = Path(folder, "challenge.pem")
-        path.write_bytes(pem)
-        context.load_cert_chain(path)
+    memory = os.memfd_create("sampan-registry-acme", os.MFD_CLOEXEC)
+    with open(memory, "wb", buffering=0) as file:
+        file.write(pem)
+        context.load_cert_chain(f"/proc/self/fd/{memory}")
     return context
 
 

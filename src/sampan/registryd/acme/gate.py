@@ -25,8 +25,8 @@ PIECE = 64 << 10
 class Gate:
     """Accepts on a listening socket, from `async with` until `shut`."""
 
-    def __init__(self, listener: socket.socket, inner: str = "") -> None:
-        """`inner` is the path of the socket where the server listens; empty: there is none."""
+    def __init__(self, listener: socket.socket, inner: str | bytes = "") -> None:
+        """`inner` is the name of the Unix socket where the server listens; empty: there is none."""
         self._listener = listener.dup()
         self._listener.setblocking(False)
         self._inner = inner

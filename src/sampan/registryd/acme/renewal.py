@@ -8,11 +8,9 @@ import logging
 import random
 import socket
 import ssl
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Protocol, Self
 
 from sampan.errors import Unavailable
@@ -101,20 +99,18 @@ class Renewal:
 
     async def renew(self, server: Server) -> bool:
         """Get the next certificate while the server goes on behind a gate. Tell whether it came."""
-        with tempfile.TemporaryDirectory(prefix="sampan-registry-gate-") as folder:
-            path = str(Path(folder, "inner"))
-            with socket.socket(socket.AF_UNIX) as inner:
-                inner.bind(path)
-                inner.listen(BACKLOG)
-                inner.setblocking(False)
-                # It ends with us: clients whom it lets through may stay for long.
-                gate = await self._gates.enter_async_context(Gate(self._listener, path))
-                server.move(inner)
-                try:
-                    return await self._try(gate)
-                finally:
-                    await gate.shut()
-                    server.move(self._listener)
+        with socket.socket(socket.AF_UNIX) as inner:
+            inner.bind("")  # unix(7), autobind: a name that is in no folder, where it could stay
+            inner.listen(BACKLOG)
+            inner.setblocking(False)
+            # It ends with us: clients whom it lets through may stay for long.
+            gate = await self._gates.enter_async_context(Gate(self._listener, inner.getsockname()))
+            server.move(inner)
+            try:
+                return await self._try(gate)
+            finally:
+                await gate.shut()
+                server.move(self._listener)
 
     async def _try(self, gate: Gate) -> bool:
         loop = asyncio.get_running_loop()

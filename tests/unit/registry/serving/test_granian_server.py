@@ -8,7 +8,6 @@ import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import hpack
@@ -22,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from sampan.http.limits import Limits
+from sampan.http.tls import TLS
 from sampan.registry.serving.granian_server import STREAMS, GranianServer
-from sampan.registry.serving.server import TLS
 
 HEADERS, RESET, SETTINGS = 1, 3, 4  # frames of HTTP/2 (RFC 9113, 6)
 END_HEADERS_AND_STREAM = 5
@@ -103,22 +102,21 @@ class Application:
             await self.changed.wait_for(condition)
 
 
-def _certificate(authority: trustme.CA, folder: Path) -> TLS:
+def _certificate(authority: trustme.CA) -> TLS:
     issued = authority.issue_cert("localhost")
-    tls = TLS(folder / "certificate.pem", folder / "key.pem")
-    tls.certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
     key = load_pem_private_key(issued.private_key_pem.bytes(), None)
-    tls.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return tls
+    return TLS(
+        b"".join(part.bytes() for part in issued.cert_chain_pems),
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+    )
 
 
 def serving(
-    folder: Path,
     story: Callable[[Application, Connect], Awaitable[None]],
     limits: Limits,
 ) -> None:
     authority = trustme.CA()
-    tls = _certificate(authority, folder)
+    tls = _certificate(authority)
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
     trusting.set_alpn_protocols(["h2", "http/1.1"])
@@ -151,9 +149,7 @@ def serving(
 
 
 @pytest.mark.slow
-def test_who_opens_more_connections_than_there_may_be_loses_them_and_nobody_else(
-    tmp_path: Path,
-) -> None:
+def test_who_opens_more_connections_than_there_may_be_loses_them_and_nobody_else() -> None:
     async def story(application: Application, connect: Connect) -> None:
         modest = await connect(MODEST)
         assert await modest.ask() == b"HTTP/1.1 200 OK"
@@ -170,23 +166,23 @@ def test_who_opens_more_connections_than_there_may_be_loses_them_and_nobody_else
         assert sum(map(asyncio.Task.done, ends)) >= 9
         await asyncio.wait(ends)
 
-    serving(tmp_path, story, Limits(connections=4))
+    serving(story, Limits(connections=4))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("says", ["nothing", "the preface of HTTP/2"])
-def test_a_connection_on_which_nothing_is_asked_is_ended(tmp_path: Path, says: str) -> None:
+def test_a_connection_on_which_nothing_is_asked_is_ended(says: str) -> None:
     async def story(application: Application, connect: Connect) -> None:
         silent = await connect()
         if says != "nothing":
             silent.begin_http2()
         await silent.ended()
 
-    serving(tmp_path, story, Limits(head_seconds=1.0))
+    serving(story, Limits(head_seconds=1.0))
 
 
 @pytest.mark.slow
-def test_streams_that_nobody_reads_hold_the_turns_of_their_client_alone(tmp_path: Path) -> None:
+def test_streams_that_nobody_reads_hold_the_turns_of_their_client_alone() -> None:
     async def story(application: Application, connect: Connect) -> None:
         for _ in range(3):
             greedy = await connect()
@@ -198,11 +194,11 @@ def test_streams_that_nobody_reads_hold_the_turns_of_their_client_alone(tmp_path
         assert await modest.ask() == b"HTTP/1.1 200 OK"
         assert application.most <= 5
 
-    serving(tmp_path, story, Limits(requests=4))
+    serving(story, Limits(requests=4))
 
 
 @pytest.mark.slow
-def test_an_answer_ends_when_its_stream_is_reset_or_its_connection_is_gone(tmp_path: Path) -> None:
+def test_an_answer_ends_when_its_stream_is_reset_or_its_connection_is_gone() -> None:
     async def story(application: Application, connect: Connect) -> None:
         client = await connect()
         client.begin_http2()
@@ -220,4 +216,4 @@ def test_an_answer_ends_when_its_stream_is_reset_or_its_connection_is_gone(tmp_p
         other.writer.transport.abort()
         await application.until(lambda: application.abandoned == 3)
 
-    serving(tmp_path, story, Limits())
+    serving(story, Limits())
