@@ -128,6 +128,17 @@ def test_clients_log_in_with_tls_and_passwords(namespace: str, tmp_path: Path) -
         assert "certificate" in run(namespace, "skopeo", "inspect", name, status=1)
 
 
+@pytest.mark.parametrize("tls", [False, True])
+def test_clients_of_ipv4_are_called_so_on_a_socket_of_both(
+    namespace: str, tls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_HTTP_ADDR", ":0")
+    with registry(namespace, tls=tls, program=OURS) as hub:
+        assert "listening on [::]:" in hub.log
+        assert hub.ask("GET", "/v2/nowhere/tags/list").status == 404
+        eventually(lambda: re.search(r"^127\.0\.0\.1 - .*/v2/nowhere/", hub.log, re.MULTILINE))
+
+
 def test_http_2_is_spoken_where_there_is_tls(namespace: str, tmp_path: Path) -> None:
     content = os.urandom(3 << 20)
     (tmp_path / "blob").write_bytes(content)

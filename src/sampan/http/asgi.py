@@ -35,6 +35,7 @@ from sampan.http.connection import (
     plain_refusal,
 )
 from sampan.http.limits import Limits
+from sampan.http.peers import plain
 from sampan.http.request import Request
 from sampan.http.response import Response
 from sampan.http.server import Server
@@ -354,5 +355,5 @@ def _address(of: Callable[[], Any]) -> tuple[str, int | None] | None:
     except OSError:
         return None
     if isinstance(found, tuple):
-        return str(found[0]), int(found[1])
+        return plain(str(found[0])), int(found[1])
     return (str(found), None) if found else None

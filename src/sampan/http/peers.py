@@ -10,6 +10,16 @@ from contextlib import asynccontextmanager
 HOME = 64  # bits that are the same in all IPv6 addresses of one network (RFC 6177)
 
 
+def plain(address: str) -> str:
+    """Return an address as it is called: one of IPv4 may come in the clothes of IPv6."""
+    return address.removeprefix("::ffff:") if "." in address else address
+
+
+def with_port(address: str, port: int) -> str:
+    """Return an address with its port, as they stand in a URL."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def owner(address: str) -> str:
     """Return what stands for whoever has an address: of IPv6, everybody has a network of them."""
     try:

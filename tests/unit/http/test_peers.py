@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from sampan.http.peers import Turns, owner
+from sampan.http.peers import Turns, owner, plain, with_port
 
 
 def test_all_of_a_network_of_ipv6_is_one_client_and_each_address_of_ipv4_is_one() -> None:
@@ -12,6 +12,13 @@ def test_all_of_a_network_of_ipv6_is_one_client_and_each_address_of_ipv4_is_one(
     assert owner("::ffff:192.0.2.1") == owner("192.0.2.1") != owner("192.0.2.2")
     assert owner("fe80::1%eth0") == owner("fe80::2")
     assert owner("") == ""
+
+
+def test_an_address_of_ipv4_has_one_name() -> None:
+    assert plain("::ffff:192.0.2.1") == plain("192.0.2.1") == "192.0.2.1"
+    assert plain("::ffff:0:1") == "::ffff:0:1"
+    assert plain("2001:db8::1") == "2001:db8::1"
+    assert (with_port("192.0.2.1", 5), with_port("::1", 5)) == ("192.0.2.1:5", "[::1]:5")
 
 
 def test_one_client_keeps_nobody_else_waiting() -> None:

@@ -25,6 +25,9 @@ _UNITS = {
 }
 
 
+_MILLISECOND = 1_000_000  # nanoseconds; nobody waits for less
+
+
 @dataclass(frozen=True)
 class Problem:
     """Something wrong. What is only unknown stops `verify`, not `serve`; what is harmless, nothing.
@@ -137,6 +140,10 @@ class Duration:
             seconds(value)
         except ValueError:
             yield Problem(path, f"must be a duration such as 10s or 2h10m, not {value!r}")
+            return
+        if isinstance(value, int) and 0 < value < _MILLISECOND:
+            message = f"{value} is a number of nanoseconds: is {value}ms meant?"
+            yield Problem(path, message, harmless=True)
 
 
 _SIZE = re.compile(r"(\d{1,18})(?:([kKMGT])(i?)B?|B)?", re.ASCII)

@@ -31,6 +31,9 @@ def refusals(document: Mapping[str, Any]) -> Iterator[Problem]:
             if not item.get("disabled") and item.get("name") not in known:
                 path = f"middleware.{kind}[{number}]"
                 yield Problem(path, f"this version has no middleware {item.get('name')}")
+    if section("storage", "swift").get("rootdirectory"):
+        message = "has no effect, as in docker-registry, whose documentation has it: see prefix"
+        yield Problem("storage.swift.rootdirectory", message, harmless=True)
     if section("compatibility", "schema1").get("enabled"):
         yield Problem("compatibility.schema1", "manifests of schema 1 are not accepted")
     if section("policy", "repository").get("classes"):

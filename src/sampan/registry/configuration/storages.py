@@ -17,7 +17,7 @@ skipverify max_retries retry_delay"""
 _GCS = "bucket keyfile rootdirectory chunksize maxconcurrency"
 _SWIFT = """username password authurl container tenant tenantid domain domainid tenantdomain
 tenantdomainid trustid region authversion endpointtype insecureskipverify chunksize prefix secretkey
-accesskey tempurlcontainerkey"""
+accesskey tempurlcontainerkey rootdirectory"""
 _OSS = """accesskeyid accesskeysecret region bucket endpoint internal encrypt encryptionkeyid secure
 chunksize rootdirectory"""
 

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from sampan.errors import InvalidArgument
+from sampan.http.peers import with_port
 from sampan.registry.endpoints.call import Call
 from sampan.registry.events import Event
 from sampan.spec.image import parse_document
@@ -263,7 +264,7 @@ def _request(call: Call) -> dict[str, str]:
     request, client = call.request, call.request.client
     return {
         "id": str(uuid.uuid4()),
-        "addr": f"{client.host}:{client.port}" if client else "",
+        "addr": with_port(client.host, client.port) if client else "",
         "host": request.headers.get("host", ""),
         "method": request.method,
         "useragent": request.headers.get("user-agent", ""),

@@ -11,8 +11,8 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sampan.http.asgi import STALL_SECONDS
-from sampan.http.peers import Turns
-from sampan.registry.serving.crowd import Crowd, plain
+from sampan.http.peers import Turns, plain
+from sampan.registry.serving.crowd import Crowd
 from sampan.registry.serving.server import PATHSEND
 
 
@@ -26,7 +26,8 @@ class Bounded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         host, port = scope.get("client") or ("", 0)
-        peer = plain(str(host), int(port or 0))
+        peer = (plain(str(host)), int(port or 0))
+        scope = {**scope, "client": peer}
         if scope.get("http_version") == "2":
             # A file that granian sends is over for us at once. With a connection for each, that
             # is well; but of streams a client has many, and could leave them all unread.

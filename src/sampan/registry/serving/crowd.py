@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sampan.http.limits import Limits
-from sampan.http.peers import owner
+from sampan.http.peers import owner, plain
 
 LITTLE = 4 << 10  # bytes that are no progress: pings, say
 _COUNTERS = struct.Struct("=QQ")  # linux/tcp.h: tcpi_bytes_acked, tcpi_bytes_received
@@ -138,14 +138,9 @@ def _sight(descriptor: int, port: int) -> Sight | None:
         host, number = sock.getpeername()[:2]
         told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _COUNTERS_AT + _COUNTERS.size)
         moved = sum(_COUNTERS.unpack_from(told, _COUNTERS_AT))
-        return Sight(descriptor, plain(host, number), moved)
+        return Sight(descriptor, (plain(host), number), moved)
     finally:
         sock.detach()
-
-
-def plain(host: str, port: int) -> Peer:
-    """Return a peer as it is called here: an address of IPv4 may come in the clothes of IPv6."""
-    return host.removeprefix("::ffff:"), port
 
 
 def end(sight: Sight, port: int) -> None:
