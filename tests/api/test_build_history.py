@@ -85,6 +85,18 @@ def test_passwords_in_addresses_are_not_remembered(
     assert not any(b"hunter2" in one.SerializeToString() for one in (failed, *told))
 
 
+def test_passwords_in_a_dockerfile_are_shown_to_nobody(clean: Daemon, tmp_path: Path) -> None:
+    text = "FROM busybox\nADD http://captain:hunter2@127.0.0.1:9/x /\nmaintainer x\n"
+    with pytest.raises(GRPCError) as caught:
+        build(clean, tmp_path, text)
+    [source] = caught.value.details or []
+    assert b"http://xxxxx:xxxxx@127.0.0.1:9/x" in source.info.data
+    [record] = [event.record for event in listed(clean)]
+    told = called(clean, "Status", pb.StatusRequest(Ref=record.Ref), pb.StatusResponse)
+    everything = [one.SerializeToString() for one in (source, record, *told)]
+    assert not any(b"hunter2" in one for one in everything)
+
+
 def test_builds_are_remembered_with_what_they_said(clean: Daemon, tmp_path: Path) -> None:
     build(clean, tmp_path, "FROM busybox\nRUN echo one\nrun echo two", **{"build-arg:A": "b"})
     with pytest.raises(GRPCError):

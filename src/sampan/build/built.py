@@ -9,6 +9,7 @@ from sampan.build.attesting.materials import Materials
 from sampan.build.linting import Violation
 from sampan.build.remotecache.records import Step
 from sampan.build.state import State
+from sampan.http.urls import redacted_text
 from sampan.spec.platform import Platform
 
 
@@ -19,6 +20,12 @@ class Recipe:
     content: bytes
     name: str
     ignored: Sequence[str] = ()  # what its build context is without
+
+    @property
+    def shown(self) -> bytes:
+        """The text as others may see it: without the passwords of addresses, line for line."""
+        text = self.content.decode("utf-8", "surrogateescape")
+        return redacted_text(text).encode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)

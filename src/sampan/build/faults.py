@@ -15,7 +15,7 @@ class Fault:
 
     sentence: str
     name: str  # of the file
-    content: bytes
+    content: bytes  # as others may see it
     first: int  # line, from 1
     last: int
 

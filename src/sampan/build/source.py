@@ -78,7 +78,8 @@ class Source:
     def fault(self, sentence: str, first: int, last: int) -> Fault:
         """Return what is wrong with some lines, for clients that show them by themselves."""
         content = "".join(map(str.__add__, self.lines, self.ends))
-        return Fault(sentence, self.name, content.encode("utf-8", "replace"), first, last)
+        shown = redacted_text(content).encode("utf-8", "replace")
+        return Fault(sentence, self.name, shown, first, last)
 
     def excerpt(self, first: int, last: int) -> str:
         """Return the lines around a place; those meant are marked."""

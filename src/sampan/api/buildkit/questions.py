@@ -128,7 +128,7 @@ def _location(place: Place) -> dict[str, Any]:
 
 
 def _sources(recipe: Recipe) -> list[str]:
-    return [base64.b64encode(recipe.content).decode()]
+    return [base64.b64encode(recipe.shown).decode()]
 
 
 def _table(rows: Sequence[Sequence[str]], gap: int) -> str:

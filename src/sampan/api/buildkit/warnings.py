@@ -25,7 +25,7 @@ def warnings(
     vertex: Vertex, recipe: Recipe, violations: Sequence[Violation]
 ) -> Sequence[pb.VertexWarning]:
     """Return what is told of a build that goes on all the same."""
-    info = solver_pb2.SourceInfo(filename=recipe.name, data=recipe.content, language=_LANGUAGE)
+    info = solver_pb2.SourceInfo(filename=recipe.name, data=recipe.shown, language=_LANGUAGE)
     return [
         pb.VertexWarning(
             vertex=vertex.digest,
@@ -60,7 +60,7 @@ def answer(recipe: Recipe, violations: Sequence[Violation]) -> Mapping[str, byte
             {
                 "filename": recipe.name,
                 "language": _LANGUAGE,
-                "data": base64.b64encode(recipe.content).decode(),
+                "data": base64.b64encode(recipe.shown).decode(),
             }
         ],
     }

@@ -19,7 +19,7 @@ from sampan.build.attesting.statements import Attestation, digest_set, package_u
 from sampan.build.attesting.wishes import ProvenanceWish
 from sampan.build.built import Built
 from sampan.errors import InvalidArgument
-from sampan.http.urls import redacted
+from sampan.http.urls import redacted, redacted_text
 from sampan.spec.image import timestamp
 from sampan.spec.platform import Platform
 from sampan.spec.reference import Reference
@@ -102,7 +102,7 @@ def _parameters(
         if not wish.whole and name.startswith(_SECRET):
             scrubbed = True
             continue
-        arguments[name] = redacted(value) if name.startswith("context:") else value
+        arguments[name] = redacted_text(value)
     found: dict[str, Any] = {"frontend": "dockerfile.v0"}
     if arguments:
         found["args"] = arguments
@@ -166,7 +166,7 @@ def _details(wish: ProvenanceWish, attributes: Mapping[str, str], built: Built) 
         info = {
             "filename": built.recipe.name,
             "language": "Dockerfile",
-            "data": b64encode(built.recipe.content).decode(),
+            "data": b64encode(built.recipe.shown).decode(),
         }
         found["source"] = {"infos": [info]}
     return found

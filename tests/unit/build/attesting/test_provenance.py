@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from base64 import b64decode
 from typing import Any
 
 import pytest
@@ -95,3 +96,15 @@ def test_the_small_one_has_no_arguments_and_no_file() -> None:
         "environment": {"platform": str(Platform.host())},
     }  # fmt: skip
     assert made.predicate["metadata"]["completeness"]["parameters"] is False
+
+
+def test_passwords_of_addresses_are_in_no_provenance() -> None:
+    recipe = Recipe(b"FROM x\nADD https://me:secret@host/ /x", "Dockerfile")
+    request = Request("r", {"build-arg:URL": "https://me:secret@host/"}, 0, 10**9)
+    built = Built(State.empty(AMD), recipe=recipe)
+    predicate = provenance(ProvenanceWish(whole=True), request, built).predicate
+    definition, details = predicate["buildDefinition"], predicate["runDetails"]
+    told = definition["externalParameters"]["request"]["args"]
+    assert told == {"build-arg:URL": "https://xxxxx:xxxxx@host/"}
+    [info] = details["metadata"]["buildkit_metadata"]["source"]["infos"]
+    assert b64decode(info["data"]) == b"FROM x\nADD https://xxxxx:xxxxx@host/ /x"
