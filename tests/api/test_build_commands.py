@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import subprocess
 import tarfile
 from pathlib import Path
@@ -115,8 +116,7 @@ def test_folders_of_the_client_are_contexts(clean: Daemon, folder: Path) -> None
     )
     words = f"--build-context=lib={library}", f"--build-context=two={library}", str(folder)
     _, said = run(clean, "-t", "made:1", *words)
-    listed = [line.split(" ", 2)[2] for line in said.splitlines() if " 0." in line and "#" in line]
-    shown = "\n".join(listed)
+    shown = "\n".join(re.findall(r"^#\d+ \d+\.\d{3} (.*)$", said, re.MULTILINE))
     assert ".dockerignore\nbelow\nlarge\nlink\nlibrary\n" in shown
     assert "hidden" not in shown
     assert "[context lib] load from client" in said

@@ -111,6 +111,14 @@ def test_a_file_that_has_not_changed_is_not_sent_again(clean: Daemon, tmp_path: 
     assert report["SpaceReclaimed"] >= 2 << 20
 
 
+def test_a_context_that_no_instruction_uses_is_not_sent(clean: Daemon, folder: Path) -> None:
+    (folder / "Dockerfile").write_text("FROM scratch\nLABEL a=b")
+    served = Folders({"context": folder, "dockerfile": folder})
+    made = asyncio.run(buildkit.build(clean.socket, served, "made"))
+    assert set(served.sent) <= {"Dockerfile"}
+    assert "[internal] load build context" not in made.names
+
+
 def test_what_is_ignored_is_not_sent(clean: Daemon, folder: Path) -> None:
     (folder / ".dockerignore").write_text("tool\n# a comment\n")
     (folder / "Dockerfile").write_text("FROM scratch\nCOPY . /")

@@ -15,10 +15,11 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     Collection,
+    Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final, cast
@@ -46,6 +47,7 @@ from sampan.build.instructions.model import Label, Place
 from sampan.build.kept import KeptContexts
 from sampan.build.layer import Item, write_layer
 from sampan.build.linting import Checks, Violation, lint
+from sampan.build.main_context import MainContext
 from sampan.build.mounting import Mounting
 from sampan.build.outline import Outline, Target, outline, targets
 from sampan.build.policed import policed
@@ -95,6 +97,15 @@ class Builder:
     def scratch(self) -> int:
         """Return a file without a name, for the contents of a context."""
         return self._worker.scratch()
+
+    @contextmanager
+    def spool(self) -> Iterator[Spool]:
+        """Give a place for the contents of files, which goes with them."""
+        spool = Spool(self._worker.scratch())
+        try:
+            yield spool
+        finally:
+            spool.close()
 
     async def receive(self, chunks: AsyncIterable[bytes]) -> Tree:
         """Take a context in; whoever has it closes it by `build`, or its spool."""
@@ -165,7 +176,9 @@ class Builder:
         recipe = await self.recipe(context, options.dockerfile)
         async with self.intake():
             try:
-                built = await self.solve(options, recipe, context, clients, told.voices)
+                built = await self.solve(
+                    options, recipe, MainContext(context), clients, told.voices
+                )
             except StepFailed as failure:
                 detail = ErrorDetail(code=failure.code, message=str(failure))
                 say(ProgressMessage(error_detail=detail, error=str(failure)))
@@ -193,7 +206,7 @@ class Builder:
         self,
         options: BuildOptions,
         recipe: Recipe,
-        context: Tree,
+        context: MainContext,
         clients: Clients,
         display: Callable[[int], Voices],
         imports: Imports | None = None,
@@ -242,7 +255,7 @@ class Builder:
         Raises InvalidArgument for what is wrong with it.
         """
         dockerfile = await self._parsed(recipe)
-        build = self._prepared(options, dockerfile, context, Nobody())
+        build = self._prepared(options, dockerfile, MainContext(context), Nobody())
         checks = replace(_checks(dockerfile, options), are_errors=False)
         return checks.apply(await self._violations(build, recipe, dockerfile.stages))
 
@@ -273,7 +286,7 @@ class Builder:
         """Return what a target takes. Raises InvalidArgument for what is wrong with it."""
         dockerfile = await self._parsed(recipe)
         build = self._prepared(
-            msgspec.structs.replace(options, labels={}), dockerfile, context, Nobody()
+            msgspec.structs.replace(options, labels={}), dockerfile, MainContext(context), Nobody()
         )
         return outline(dockerfile, build.plan, build.arguments)
 
@@ -317,7 +330,7 @@ class Builder:
         return await self._worker.tag(image, name)
 
     def _prepared(
-        self, options: BuildOptions, dockerfile: Dockerfile, context: Tree, clients: Clients
+        self, options: BuildOptions, dockerfile: Dockerfile, context: MainContext, clients: Clients
     ) -> Build:
         epoch = _epoch(options.arguments.get(_EPOCH))
         materials = Materials()

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from sampan.build.attesting.materials import Materials
 from sampan.build.git import is_repository, repository_of
 from sampan.build.instructions.wanted import Wanted
+from sampan.build.main_context import MainContext
 from sampan.build.places import locate
 from sampan.build.selecting import Chosen, choose, is_wild
 from sampan.build.tree import File, Spool, Tree
@@ -40,7 +41,7 @@ class Sources:
         self._materials = materials or Materials()
         self._packed: dict[tuple[str, str], Tree] = {}
 
-    async def choose(self, source: str, wanted: Wanted, context: Tree) -> Sequence[Chosen]:
+    async def choose(self, source: str, wanted: Wanted, context: MainContext) -> Sequence[Chosen]:
         """Return what a source means. Raises NotFound for what is not there."""
         it = wanted.instruction
         if wanted.checksum and len(wanted.sources) != 1:
@@ -65,7 +66,7 @@ class Sources:
             raise InvalidArgument(
                 f"{wanted.name} failed: forbidden path outside the build context: {source} ()"
             )
-        found = choose(context, source, parents=it.parents)
+        found = choose(await context.files(), source, parents=it.parents)
         if not it.add or it.unpack is False:
             return found
         return [await self._worker.call(partial(self._unpacked, one)) for one in found]

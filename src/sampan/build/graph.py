@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sampan.build.dockerfile import Dockerfile, Stage
-from sampan.build.instructions.model import Copy, Run
+from sampan.build.instructions.model import Copy, Instruction, Run
 from sampan.build.instructions.mounts import origin_of
 from sampan.build.shell import Shell
 from sampan.errors import InvalidArgument
@@ -30,6 +30,11 @@ class Plan:
     stages: list[Needed]
     target: Stage
     steps: int
+
+    @property
+    def needs_context(self) -> bool:
+        """Tell whether a copy surely takes files of the context; all else may take some, too."""
+        return any(_takes_context(it) for one in self.stages for it in one.stage.instructions)
 
     def find(self, stage: Stage) -> Needed | None:
         """Return a stage of the plan."""
@@ -65,6 +70,12 @@ def plan(dockerfile: Dockerfile, target: Stage, variables: Mapping[str, str]) ->
         stages.append(Needed(stage, *needed[number], first))
         first += 1 + len(stage.instructions)
     return Plan(stages, target, first - 1)
+
+
+def _takes_context(it: Instruction) -> bool:
+    if not isinstance(it, Copy) or it.origin:
+        return False
+    return any("://" not in source and "$" not in source for source in it.sources)
 
 
 def _copied_from(dockerfile: Dockerfile, stage: Stage) -> list[Stage]:

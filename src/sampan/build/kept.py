@@ -52,7 +52,7 @@ class Transfer:
         self._paths: list[bytes] = []
         self._records: list[bytes] = []
         self._live = 0  # bytes
-        self._end: int | None = None
+        self._start, self._end = spool.size, -1
 
     def find(self, path: bytes, file: File) -> bool:
         """Give a file the content that it had before; False if it may be another one."""
@@ -75,10 +75,15 @@ class Transfer:
         self.spool.flush()
         self._end = self.spool.size
 
+    @property
+    def is_untouched(self) -> bool:
+        """Nothing has come in: no instruction of the build has asked for it."""
+        return self._end < 0 and self.spool.size == self._start
+
     def kept(self) -> _Kept | None:
         """Write the index; None if it is not worth it."""
         end = self._end
-        if end is None or self._live < _WORTH or end > 2 * self._live + _WASTE:
+        if end < 0 or self._live < _WORTH or end > 2 * self._live + _WASTE:
             return None
         records, names = b"".join(self._records), b"\0".join(self._paths)
         os.ftruncate(self.spool.fd, end)
@@ -107,9 +112,9 @@ class KeptContexts:
         try:
             yield transfer
         finally:
-            done = None
+            done = kept if transfer.is_untouched and key not in self._kept else None
             with suppress(OSError):  # no space for the index
-                done = transfer.kept() if key else None
+                done = done or (transfer.kept() if key else None)
             if done is None:
                 transfer.spool.close()
             else:

@@ -16,6 +16,7 @@ from sampan.build.cache import Cache, key_of
 from sampan.build.fetching import Sources
 from sampan.build.instructions.model import Mount as Wish
 from sampan.build.layer import Item, digest_items, write_layer
+from sampan.build.main_context import MainContext
 from sampan.build.places import locate
 from sampan.build.prepared import Prepared, place_of
 from sampan.build.sharing import SharedFolders
@@ -35,7 +36,7 @@ class Mounting:
     """The mounts of one build."""
 
     def __init__(
-        self, worker: Worker, cache: Cache, context: Tree, clients: Clients, sources: Sources
+        self, worker: Worker, cache: Cache, context: MainContext, clients: Clients, sources: Sources
     ) -> None:
         self._worker, self._context = worker, context
         self._borrowing = Borrowing(clients)
@@ -69,11 +70,12 @@ class Mounting:
             give = self._image if wish.read_only else self._copy
             give(prepared, target, source, lambda: _ready(diff_ids))
             return
+        context = await self._context.files()
         try:
-            file = self._context.find(source.encode("utf-8", "surrogateescape"))
+            file = context.find(source.encode("utf-8", "surrogateescape"))
         except NotFound as error:
             raise InvalidArgument(f"failed to mount {wish.source}: {error}") from error
-        items = await self._worker.call(lambda: _items(file, self._context))
+        items = await self._worker.call(lambda: _items(file, context))
         digest = await self._worker.call(lambda: digest_items(items))
         prepared.keys.append(key_of("bind", digest, target, *writable))
         if not items:

@@ -25,6 +25,7 @@ from sampan.build.instructions.copy import Copying
 from sampan.build.instructions.mounts import read_mount
 from sampan.build.instructions.wanted import expand, key_of_words
 from sampan.build.layer import Item, write_layer
+from sampan.build.main_context import MainContext
 from sampan.build.mounting import Mounting
 from sampan.build.places import locate, owner_of
 from sampan.build.prepared import Prepared
@@ -33,7 +34,7 @@ from sampan.build.remotecache.records import Step
 from sampan.build.rewriting import Rewriting
 from sampan.build.shell import Shell
 from sampan.build.state import State, extended
-from sampan.build.tree import Tree, folder
+from sampan.build.tree import folder
 from sampan.build.wording import BUILDKIT, CLASSIC
 from sampan.build.worker import Clients, Worker
 from sampan.errors import InvalidArgument, SampanError
@@ -62,7 +63,7 @@ class Build:
     dockerfile: Dockerfile
     plan: Plan
     arguments: Arguments
-    context: Tree
+    context: MainContext
     sources: Sources
     mounting: Mounting
     contexts: Contexts
@@ -96,6 +97,8 @@ class Solver:
         self._states = {needed.stage.number: loop.create_future() for needed in stages}
         try:
             async with asyncio.TaskGroup() as group:
+                if self._build.plan.needs_context:
+                    group.create_task(self._build.context.files())  # beside all else
                 for needed in stages:
                     chapter = chapter_of(self._build.dockerfile, needed)
                     group.create_task(self._stage(needed, self.display.voice(chapter)))

@@ -12,6 +12,7 @@ from sampan.build.builder import Builder
 from sampan.build.built import Recipe
 from sampan.build.display import Display
 from sampan.build.instructions.metadata import is_signal
+from sampan.build.main_context import MainContext
 from sampan.build.pruning import PruneWish
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.build import BuildOptions, GCPolicy, Limits
@@ -437,7 +438,7 @@ def test_checks_tell_of_variables_that_nobody_has_set(yard: Yard) -> None:
         display = partial(Display, lambda _: None, options)
         try:
             built = await yard.builder.solve(
-                options, Recipe(text, "Dockerfile"), context, yard.client, display
+                options, Recipe(text, "Dockerfile"), MainContext(context), yard.client, display
             )
         finally:
             context.spool.close()

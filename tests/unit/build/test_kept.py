@@ -113,6 +113,19 @@ def test_a_name_that_would_shift_all_others_is_left_out(contexts: KeptContexts) 
         assert send(transfer, b"a")
 
 
+def test_a_context_that_a_build_does_not_use_stays(contexts: KeptContexts) -> None:
+    build(contexts, a=(CONTENT, LONG_AGO))
+    with contexts.transfer("key"):
+        pass
+    assert build(contexts, a=(CONTENT, LONG_AGO)) == ["a"]
+    with contexts.transfer("key"):  # and is the older one of two
+        build(contexts, b=(CONTENT, LONG_AGO))
+    assert build(contexts, b=(CONTENT, LONG_AGO)) == ["b"]
+    with contexts.transfer("other"):
+        pass
+    assert contexts.drop() < 2 * len(CONTENT)
+
+
 def test_those_used_last_stay(contexts: KeptContexts) -> None:
     for number in range(9):
         build(contexts, str(number), a=(CONTENT, LONG_AGO))

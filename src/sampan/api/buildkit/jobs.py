@@ -33,6 +33,7 @@ from sampan.api.buildkit.warnings import warnings
 from sampan.build.builder import Builder
 from sampan.build.built import Built, Recipe
 from sampan.build.exporting.outlet import Outlet
+from sampan.build.main_context import MainContext
 from sampan.build.policing import Policy
 from sampan.build.remotecache.importing import Imports
 from sampan.build.tree import Tree
@@ -164,10 +165,15 @@ class Jobs:
         caches = imports_of(attributes, job.imports)
         job.attributes.update(attributes)
         key = "" if wish.remote else session.shared_key
-        with self.builder.contexts.transfer(key and f"{key}/{wish.context_name}") as transfer:
-            material = Material(self.builder, job.progress, session, wish, transfer, job.policy)
+        with (
+            self.builder.spool() as spool,
+            self.builder.contexts.transfer(key and f"{key}/{wish.context_name}") as transfer,
+        ):
+            material = Material(
+                self.builder, job.progress, session, wish, transfer, spool, job.policy
+            )
             definition, recipe = await material.recipe()
-            context = await material.context()
+            context = material.context()
             client = SessionClient(session, self.result, job.policy)
             imports = self.builder.imports()
             await Caching(self.outlet, session, job.progress).use(imports, caches)
@@ -181,7 +187,7 @@ class Jobs:
         job: Job,
         wish: Wish,
         recipe: Recipe,
-        context: Tree,
+        context: MainContext,
         client: SessionClient,
         imports: Imports,
     ) -> list[Built]:
@@ -204,10 +210,12 @@ class Jobs:
     async def ask(self, job: Job, attributes: Mapping[str, str]) -> Mapping[str, bytes]:
         """Answer a question about a Dockerfile (`requestid`), without building anything."""
         wish, session = wish_of(attributes), await job.client()
-        with self.builder.contexts.transfer("") as transfer:
-            material = Material(self.builder, job.progress, session, wish, transfer, job.policy)
+        with self.builder.spool() as spool, self.builder.contexts.transfer("") as transfer:
+            material = Material(
+                self.builder, job.progress, session, wish, transfer, spool, job.policy
+            )
             _, recipe = await material.recipe()
-            nothing = Tree(transfer.spool)
+            nothing = Tree(spool)
             return await answer(self.builder, wish.question, wish.options, recipe, nothing)
 
     async def look(self, job: Job, definition: Definition) -> str:

@@ -24,6 +24,7 @@ from sampan.build.built import Recipe
 from sampan.build.git import is_repository, parse_repository
 from sampan.build.ignore import read_ignore
 from sampan.build.kept import Transfer
+from sampan.build.main_context import MainContext
 from sampan.build.policing import Policy, Source, check, commit
 from sampan.build.tree import Spool, Tree
 from sampan.errors import InvalidArgument, NotFound
@@ -40,13 +41,14 @@ _LOCAL: Final = "local://"
 
 @dataclass(slots=True)
 class Material:
-    """Gathers it; `transfer` gets the contents."""
+    """Gathers it; `transfer` gets what is in a folder that is a context, `spool` all else."""
 
     builder: Builder
     progress: Progress
     session: Session
     wish: Wish
     transfer: Transfer
+    spool: Spool
     policy: Policy | None = None  # of the client
     _ignore: bytes | None = field(default=None, init=False)  # of the Dockerfile itself
     _name: str = field(default="", init=False)  # of the Dockerfile
@@ -62,7 +64,7 @@ class Material:
         with self.progress.during(told) as definition:
             tree = self._remote
             if tree is None or self.wish.dockerfile_is_local:
-                tree = Tree(self.transfer.spool)
+                tree = Tree(self.spool)
                 wanted = [name, f"{name}{_IGNORE}", _lower(name)]
                 folder = Folder(self.wish.dockerfile_name, follow=list(dict.fromkeys(wanted)))
                 await self._check(f"{_LOCAL}{folder.name}")
@@ -79,29 +81,30 @@ class Material:
             with self.progress.during(f"[internal] load {_IGNORE}"):
                 context = self.wish.context_name
                 await self._check(f"{_LOCAL}{context}")
-                self._ignore = await _ignore_of(self.session, context, self.transfer.spool)
+                self._ignore = await _ignore_of(self.session, context, self.spool)
         ignored = read_ignore(self._ignore or b"")
         return definition, Recipe(content, posixpath.basename(name), ignored)
 
     async def _check(self, identifier: str) -> None:
         await check(self.policy, Source(identifier))
 
-    async def context(self) -> Tree:
-        """Return the context; `recipe` comes first."""
+    def context(self) -> MainContext:
+        """Return the context, which comes when it is needed; `recipe` comes first."""
         if self._remote is not None:
-            return self._remote
+            return MainContext(self._remote)
+        return MainContext(Tree(self.transfer.spool), self._fetch, self.spool)
+
+    async def _fetch(self, tree: Tree) -> None:
         name = self.wish.context_name
-        tree = Tree(self.transfer.spool)
         with self.progress.during("[internal] load build context") as vertex:
             folder = Folder(name, exclude=read_ignore(self._ignore or b""))
             await self._check(f"{_LOCAL}{name}")
             await fetch(self.session, folder, tree, partial(_transferred, vertex), self.transfer)
         self.transfer.complete()
-        return tree
 
     async def _fetched(self, address: str) -> Tree:
         """Return a context that is no folder of the client."""
-        tree = Tree(self.transfer.spool)
+        tree = Tree(self.spool)
         if is_repository(address):
             with self.progress.during(f"[internal] load git source {redacted(address)}"):
                 await check(self.policy, commit(parse_repository(address)))

@@ -39,7 +39,8 @@ async def extras_of(build: Build, states: Mapping[int, State]) -> Mapping[str, S
         given = {**build.arguments.top, **states[stage.number].arguments}
         is_target = stage is build.plan.target
         if is_target and is_meant(name, given.get(SCAN_CONTEXT, "")):
-            context = await build.contexts.layer(Named("context", ""), build.context, None)
+            named = Named("context", "")
+            context = await build.contexts.layer(named, await build.context.files(), None)
             found["context"] = context.config.diff_ids
         elif not is_target and is_meant(name, given.get(SCAN_STAGE, "")):
             found[name] = states[stage.number].config.diff_ids

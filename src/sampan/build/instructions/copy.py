@@ -14,10 +14,11 @@ from sampan.build.fetching import Sources
 from sampan.build.ignore import Ignore
 from sampan.build.instructions.wanted import Wanted
 from sampan.build.layer import Item, digest_items, write_layer
+from sampan.build.main_context import MainContext
 from sampan.build.modes import mode_of
 from sampan.build.places import Place, locate, owner_of
 from sampan.build.selecting import Chosen
-from sampan.build.tree import File, Tree, folder
+from sampan.build.tree import File, Spool, Tree, folder
 from sampan.build.worker import Worker
 from sampan.errors import InvalidArgument, NotFound
 from sampan.http.urls import redacted
@@ -34,7 +35,7 @@ class Copying:
         self._items: list[Item] = []
         self._is_folder = wanted.destination.endswith("/")
 
-    async def choose(self, sources: Sources, context: Tree) -> str:
+    async def choose(self, sources: Sources, context: MainContext) -> str:
         """Find all that is copied; return the key of what is made of it."""
         wanted, it = self._wanted, self._wanted.instruction
         try:
@@ -47,7 +48,7 @@ class Copying:
                 f"{wanted.name} failed: {where}stat {redacted(source)}: {error}"
             ) from error
         if wanted.documents:
-            await self._worker.call(lambda: self._documents(context))
+            await self._worker.call(lambda: self._documents(context.spool))
         if wanted.chown:
             self._owner = await owner_of(self._worker, self._chain, wanted.chown)
         self._is_folder = self._is_folder or any(one.contents for one in wanted.chosen)
@@ -68,8 +69,8 @@ class Copying:
         """Nothing of the state below is looked at: not what is a link there, nor what is not."""
         return self._wanted.instruction.link and not self._wanted.chmod
 
-    def _documents(self, context: Tree) -> None:
-        tree = Tree(context.spool)
+    def _documents(self, spool: Spool) -> None:
+        tree = Tree(spool)
         for number, (name, content) in enumerate(self._wanted.documents):
             path = b"%d" % number
             with tree.spool.lock:
