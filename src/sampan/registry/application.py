@@ -24,6 +24,7 @@ from sampan.registry.database.metadata import DatabaseAway
 from sampan.registry.endpoints import blobs, lists, manifests, uploads
 from sampan.registry.endpoints.call import Call, Emit
 from sampan.registry.errors import RegistryError
+from sampan.registry.foreign import is_foreign
 from sampan.registry.registry import Registry
 from sampan.registry.service import GROUPS, HANDLER, USER, Service
 
@@ -208,6 +209,8 @@ class Application:
         closed = self.service.read_only and route.writes and request.method not in READING
         if verb is None or closed:
             raise RegistryError("UNSUPPORTED", headers=self._allow(route))
+        if is_foreign(request.method, request.headers, self.service.headers):
+            raise RegistryError("DENIED", message="a page of another site asks for this")
         name = names.repository(groups["name"]) if "name" in groups else ""
         place = None
         if self.proxy and name and (place := self.proxy.place(name, request.query_params)):

@@ -165,7 +165,8 @@ class Audited:
         if not action or (quiet and not refused):
             return
         given = credentials(authorization)
-        user = scope.get(USER, "") or (given[0] if given else "")
+        # Whom we asked for no password is who he says only where he is refused.
+        user = scope.get(USER, "") or (given[0] if given and refused else "")
         groups: Mapping[str, str] = scope.get(GROUPS, {})
         found = {
             "user": user,

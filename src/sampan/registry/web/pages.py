@@ -52,6 +52,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+SITE = b"sec-fetch-site"
 CATALOG = Scope("registry", "catalog", ("*",))
 Page = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
 
@@ -239,7 +240,9 @@ class Pages:
                 status = message["status"]
 
         inner = {"method": "DELETE", "path": place, "raw_path": place.encode(), "query_string": b""}
-        await self._others({**scope, **inner, "extensions": {}}, receive, send)
+        # Whether the form is from here was found out already, by more than its origin.
+        headers = [pair for pair in scope["headers"] if pair[0] not in (b"origin", SITE)]
+        await self._others({**scope, **inner, "headers": headers, "extensions": {}}, receive, send)
         if status != 202:
             code = next((c for c, kind in KINDS.items() if kind.status == status), "UNKNOWN")
             message = "there is no such image" if status == 404 else ""

@@ -218,3 +218,12 @@ def test_actions_can_be_left_out(path: Path) -> None:
     audit.write("push")
     audit.close()
     assert [r["action"] for r in records(path)] == ["push"]
+
+
+def test_a_name_that_nobody_has_checked_is_nobodys(audit: AuditLog, path: Path) -> None:
+    with Registry.in_memory() as registry, serving(registry) as everybody:
+        everybody.application = Audited(everybody.application, audit)  # type: ignore[assignment]
+        body = manifest([], [])
+        everybody.push_blob("team/app", b"{}")
+        everybody.ask("PUT", "/v2/team/app/manifests/1", body, RIGHT)
+    assert told(path)[-1] == ("push", "done", "", "team/app", "1")
