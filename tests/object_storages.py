@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from sampan.registry.drivers.objects import azure, gcs, oss, s3, swift
+from sampan.registry.drivers.objects import azure, gcs, gcs_media, oss, s3, swift
 from sampan.registry.drivers.objects.driver import ObjectDriver
 from tests import oss_double, stores, swift_cluster
 
@@ -35,16 +35,18 @@ ADDRESSES = {"s3": "regionendpoint", "azure": "serviceurl", "swift": "authurl", 
 
 
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give storages a second where they have half a minute."""
+    """Give storages a second where they have half a minute, and ask them again at once."""
     for name in ("CONNECT_SECONDS", "READ_SECONDS"):
         monkeypatch.setattr(s3, name, 1)
     monkeypatch.setattr(s3, "TRIES", 2)
     for module in (azure, swift):
         monkeypatch.setattr(module, "SECONDS", 1)
         monkeypatch.setattr(module, "TRIES", 1)
+        monkeypatch.setattr(module, "BACKOFF", 0)
     monkeypatch.setattr(gcs, "SECONDS", 1.0)
-    call = {"timeout": 1.0, "retry": DEFAULT_RETRY.with_timeout(1.0)}
-    monkeypatch.setattr(gcs, "_CALL", call)
+    soon = DEFAULT_RETRY.with_delay(initial=0.05)
+    monkeypatch.setattr(gcs_media, "DEFAULT_RETRY", soon)
+    monkeypatch.setattr(gcs, "_CALL", {"timeout": 1.0, "retry": soon.with_timeout(1.0)})
     monkeypatch.setattr(oss, "CONNECT_SECONDS", 1)
 
 

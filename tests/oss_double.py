@@ -103,6 +103,8 @@ class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
     protocol_version = "HTTP/1.1"
+    # The kernel would keep back a small body until the client acknowledges the headers.
+    disable_nagle_algorithm = True
     server: Server
 
     def log_message(self, *_: object) -> None:

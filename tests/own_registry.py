@@ -37,6 +37,10 @@ class Answer:
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
 
+    def __repr__(self) -> str:
+        # asyncio.run() has its task told in words, and throws them away.
+        return f"Answer({self.status}, {self.headers}, {self.body[:1000]!r})"
+
     def header(self, name: str) -> str:
         """The header's values, joined; empty if it is missing."""
         return ", ".join(value for key, value in self.headers if key == name.lower())
@@ -73,6 +77,14 @@ class Shop:
     ) -> Answer:
         """Send a request; a body of several pieces is chunked, `hang_up` breaks it off."""
         return asyncio.run(self.asked(method, url, body, headers or {}, hang_up, extensions or {}))
+
+    def ask_together(self, requests: Sequence[tuple[str, str, bytes]]) -> list[Answer]:
+        """Send requests (method, address, body) at once; return their answers in that order."""
+
+        async def asked() -> list[Answer]:
+            return await asyncio.gather(*(self.asked(*request, {}) for request in requests))
+
+        return asyncio.run(asked())
 
     async def asked(
         self,

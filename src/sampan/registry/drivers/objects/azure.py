@@ -59,6 +59,7 @@ def bucket(options: Options) -> AzureBucket:
         retry_total=TRIES,
         initial_backoff=BACKOFF,  # seconds; as it is, it would be 15, while a client waits
         increment_base=BACKOFF,
+        random_jitter_range=BACKOFF,
         max_single_put_size=ONCE,
     )
     patience = Patience(

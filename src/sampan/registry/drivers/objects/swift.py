@@ -31,6 +31,7 @@ from sampan.registry.drivers.objects.streams import Streams
 from sampan.registry.drivers.objects.swift_join import SwiftJoin, sweep
 
 TRIES = 2  # after the first
+BACKOFF = 1  # seconds before the second try; then twice as long
 SECONDS = 30
 PAGE = 10_000
 LARGE = re.compile("/data$|/quarantine/")  # keys of objects that may be large
@@ -111,7 +112,9 @@ class SwiftBucket:
         """Return this thread's connection, once the container is there."""
         found = getattr(self._local, "connection", None)
         if found is None:
-            found = self._login.connect(retries=TRIES, timeout=SECONDS, max_backoff=4)
+            found = self._login.connect(
+                retries=TRIES, timeout=SECONDS, starting_backoff=BACKOFF, max_backoff=4
+            )
             self._local.connection = found
             with self._lock:
                 self._opened.append(found)
