@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -55,6 +56,21 @@ def test_a_program_gets_its_input_and_gives_output_and_exit_code(engine: Library
     assert (result.stdout, result.stderr) == (b"hello\n", b"complaint\n")
     assert result.logs == b"hello\ncomplaint\n"
     assert engine.containers.list(all=True) == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/library.md"])
+def test_the_first_example_of_a_page_does_what_it_says(
+    page: str, rootfs: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it stands there, but for the folder; it runs here, where networks are the test's own."""
+    (tmp_path / "rootfs.tar").write_bytes(rootfs)
+    text = (REPOSITORY / page).read_text().partition("```python\n")[2].partition("```")[0]
+    code, changed = re.subn(r'open_engine\("[^"]+"\)', f'open_engine("{tmp_path}/engine")', text)
+    assert changed == 1
+    monkeypatch.chdir(tmp_path)
+    printed: list[tuple[object, ...]] = []
+    exec(code, {"print": lambda *words: printed.append(words)})
+    assert printed == [{"README.md": (0, b"hello")}.get(page, (0, b"5\n", b""))]
 
 
 def test_an_image_goes_to_a_registry_and_comes_back(engine: LibraryEngine) -> None:
