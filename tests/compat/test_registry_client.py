@@ -190,6 +190,25 @@ def test_a_registry_with_a_token_server(namespace: str, tmp_path: Path) -> None:
         there(namespace, name, lambda r: load(r, IMAGE, "1", tmp_path), identity)
 
 
+def test_a_registry_that_gave_up_tls_and_tokens_is_asked_anew(namespace: str) -> None:
+    """As when somebody tries a registry of their own on localhost in one way after the other."""
+
+    async def work(registries: Registries) -> None:
+        with (
+            token_server(namespace) as tokens,
+            registry(namespace, tls=True, tokens=tokens) as hub,
+        ):
+            push(hub, "fleet/app", "1", IMAGE)
+            name = Reference.parse(f"{hub.address}/fleet/app")
+            assert (await registries.repository(name, CAPTAIN).manifest("1")).content
+        with registry(namespace, port=hub.site.port) as hub:
+            push(hub, "fleet/app", "2", IMAGE)
+            assert (await registries.repository(name, CAPTAIN).manifest("2")).content
+
+    with within(namespace):
+        ask(work)
+
+
 def test_a_partial_grant_is_a_denied_push(namespace: str, tmp_path: Path) -> None:
     with token_server(namespace) as tokens, registry(namespace, tokens=tokens) as hub:
         push(hub, "public/app", "1", IMAGE)

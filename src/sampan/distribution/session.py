@@ -31,6 +31,11 @@ class Memory:
     challenges: dict[str, list[Challenge]] = field(default_factory=dict)
     down: dict[str, float] = field(default_factory=dict)
 
+    def forget(self, name: str) -> None:
+        """Learn anew how an endpoint is spoken to: another may have come in its place."""
+        self.schemes.pop(name, None)
+        self.challenges.pop(name, None)
+
     def is_down(self, name: str) -> bool:
         """Tell whether a mirror did not answer a moment ago."""
         return self.down.get(name, 0.0) > time.monotonic()
@@ -70,7 +75,12 @@ class Session:
             return await self._send(where, call, more_scopes)
         if len(self.endpoint.schemes) > 1 and self.endpoint.name not in self._memory.schemes:
             return await self._first(where, call, more_scopes)
-        return await self._known(self.url(where), call, more_scopes)
+        try:
+            return await self._known(self.url(where), call, more_scopes)
+        except FailedRequest as error:
+            if len(self.endpoint.schemes) == 1 or not isinstance(error.fault, PlainTextFault):
+                raise
+            return await self._first(where, call, more_scopes)
 
     def url(self, path: str = "") -> Url:
         """Return the address of a path below /v2/."""
@@ -82,10 +92,10 @@ class Session:
         try:
             answer = await self._send(url, call, more_scopes)
         except FailedRequest:
-            self._memory.schemes.pop(self.endpoint.name, None)
+            self._memory.forget(self.endpoint.name)
             raise
         if answer.status == 400 and url.scheme == "http":  # so Go's servers answer on a TLS port
-            self._memory.schemes.pop(self.endpoint.name, None)
+            self._memory.forget(self.endpoint.name)
         return answer
 
     async def _first(self, path: str, call: Call, more_scopes: Sequence[str]) -> Answer:
@@ -97,6 +107,8 @@ class Session:
             stays = isinstance(error.fault, RefusedProxyFault) or not call.can_repeat
             if stays or not await self.transport.endpoints.is_insecure(secure):
                 raise
+            # Where it sent us for tokens may be gone with its TLS.
+            self._memory.forget(self.endpoint.name)
             answer = await self._send(others[0], call, more_scopes)
             self._memory.schemes[self.endpoint.name] = others[0].scheme
             return answer
