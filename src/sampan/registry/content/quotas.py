@@ -131,6 +131,10 @@ class Quotas:
         row = self._metadata.row("SELECT size FROM blobs WHERE digest = ?", digest)
         return int(row[0]) if row else None
 
+    def most(self, repository: str) -> int | None:
+        """Return how many bytes a repository may have in all; None: any number."""
+        return min((q.size for q in self._of(repository) if q.size is not None), default=None)
+
     def least_room(self, repository: str) -> int | None:
         """Return how many bytes a repository may still take now; None: any number."""
         ask = self._metadata.row

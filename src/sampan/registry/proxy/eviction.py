@@ -145,6 +145,9 @@ class Eviction:
 
     def _fits_quotas(self, repository: str, size: int) -> bool:
         quotas = self.registry.quotas
+        most = quotas.most(repository)
+        if most is not None and size > most:
+            return False
         sharers = quotas.sharers(repository)
         oldest: Iterator[tuple[str, Digest, bool]] | None = None
         while (room := quotas.least_room(repository)) is not None and room < size:

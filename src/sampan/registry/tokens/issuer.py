@@ -92,8 +92,16 @@ class Issuer:
         self._throttle.succeeded(name, asked.address)
         answer = self._answer(asked, identity)
         if asked.offline:
-            answer.body["refresh_token"] = self.sessions.begin(name, asked.service, asked.client)
+            answer.body["refresh_token"] = self._begin(asked, name, password)
         return answer
+
+    def _begin(self, asked: Asked, name: str, password: str) -> str:
+        """Begin a login, unless the password was changed since we have looked at it."""
+        token = self.sessions.begin(name, asked.service, asked.client)
+        if self.accounts.check(name, password) is None:
+            self.sessions.revoke(token)
+            raise Refused(401, "invalid_grant", "UNAUTHORIZED", "incorrect username or password")
+        return token
 
     def by_refresh_token(self, asked: Asked, token: str) -> Issued:
         """Answer whoever shows a refresh token."""

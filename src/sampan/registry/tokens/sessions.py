@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import logging
 import secrets
+import sqlite3
 import time
 from dataclasses import dataclass
 
@@ -45,22 +46,27 @@ class Sessions:
 
     def begin(self, user: str, service: str, client: str, family: str = "") -> str:
         """Return a new refresh token."""
+        with self._accounts.change() as database:
+            return self._begin(database, user, service, client, family)
+
+    def _begin(
+        self, database: sqlite3.Connection, user: str, service: str, client: str, family: str
+    ) -> str:
         key, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
         now = time.time()
-        with self._accounts.change() as database:
-            database.execute("DELETE FROM sessions WHERE expires < ?", (now,))
-            database.execute(
-                "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE user = ?"
-                " ORDER BY used DESC, id LIMIT -1 OFFSET ?)",
-                (user, EACH - 1),
-            )
-            database.execute(
-                "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
-                (
-                    *(key, _hash(secret), family or key, user, service, client[:CLIENT_LENGTH]),
-                    *(now, now, now + self._lifetime),
-                ),
-            )
+        database.execute("DELETE FROM sessions WHERE expires < ?", (now,))
+        database.execute(
+            "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE user = ?"
+            " ORDER BY used DESC, id LIMIT -1 OFFSET ?)",
+            (user, EACH - 1),
+        )
+        database.execute(
+            "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+            (
+                *(key, _hash(secret), family or key, user, service, client[:CLIENT_LENGTH]),
+                *(now, now, now + self._lifetime),
+            ),
+        )
         return f"{key}.{secret}"
 
     def use(self, token: str, service: str) -> tuple[str, str] | None:
@@ -79,14 +85,16 @@ class Sessions:
             with self._accounts.change() as database:
                 database.execute("DELETE FROM sessions WHERE family = ?", (family,))
             return None
-        successor = self.begin(user, service, client, family) if self._rotate else ""
         with self._accounts.change() as database:
-            database.execute(
+            done = database.execute(
                 "UPDATE sessions SET used = ?, expires = ?, replaced = coalesce(replaced, ?)"
                 " WHERE id = ?",
                 (now, now + self._lifetime, now if self._rotate else None, key),
             )
-        return user, successor
+            if not done.rowcount:  # it has ended since we have looked: so has its family
+                return None
+            again = self._begin(database, user, service, client, family) if self._rotate else ""
+        return user, again
 
     def revoke(self, token: str) -> None:
         """End a login, by any token of its family; nothing happens if it is none."""

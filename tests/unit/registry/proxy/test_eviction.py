@@ -276,7 +276,9 @@ def test_a_quota_makes_a_cache_forget_and_refuses_no_pull(liar: LyingRegistry) -
         (use,) = cache.registry.quotas.used()
         assert use.used <= 2 * SIZE + 8 * SMALL
         assert use.unfinished == 0
+        # What can never fit makes nobody else leave: any image may say that it is that large.
         pulled(cache, liar, "hub/huge", shipped(fresh(4 * SIZE)))
+        assert [kept(cache, one) for one in images[1:]] == [True, True]
 
 
 def test_a_quota_that_others_have_used_up_keeps_nothing(liar: LyingRegistry) -> None:

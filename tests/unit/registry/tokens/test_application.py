@@ -16,7 +16,7 @@ from sampan.registry.tokens.accounts import Accounts
 from sampan.registry.tokens.application import TokenApplication
 from sampan.registry.tokens.issuer import Issuer, Terms
 from sampan.registry.tokens.keys import KeyRing
-from sampan.registry.tokens.rules import Rule
+from sampan.registry.tokens.rules import Identity, Rule
 from sampan.registry.tokens.sessions import Sessions
 from sampan.registry.tokens.throttle import Attempts, Throttle
 from tests.own_registry import Answer, Shop, serving
@@ -142,6 +142,22 @@ def test_who_is_shut_out_gets_nothing_for_an_old_login(desk: Desk, book: Account
     book.disable("alice", True)
     assert desk.post(grant_type="refresh_token", refresh_token=refresh).status == 401
     assert desk.get("service=hub", "alice:secret").status == 401
+
+
+def test_no_login_begins_with_a_password_that_is_changed_meanwhile(
+    desk: Desk, book: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = book.check
+
+    def checked(name: str, password: str) -> Identity | None:
+        found = check(name, password)
+        book.set_password(name, "other")
+        return found
+
+    monkeypatch.setattr(book, "check", checked)
+    answer = desk.get("service=hub&offline_token=true", "alice:secret")
+    assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
+    assert book.rows("SELECT * FROM sessions") == []
 
 
 def test_rules_count_from_the_next_token_on(desk: Desk, book: Accounts) -> None:

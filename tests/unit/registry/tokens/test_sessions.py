@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sampan.registry.tokens import sessions as module
@@ -98,3 +100,22 @@ def test_a_user_has_no_more_logins_than_one_can_count(
         clock.now += 1
         tokens.append(sessions.begin("alice", "hub", "x" * 10_000))
     assert [bool(sessions.use(token, "hub")) for token in tokens] == [False] * 2 + [True] * 3
+
+
+@pytest.mark.parametrize("rotate", [True, False])
+def test_a_login_that_ends_while_it_is_used_has_ended(
+    book: Accounts, clock: Clock, monkeypatch: pytest.MonkeyPatch, rotate: bool
+) -> None:
+    sessions = Sessions(book, 100, rotate)
+    token = sessions.begin("alice", "hub", "docker")
+    rows = book.rows
+
+    def looked(query: str, *values: object) -> list[tuple[Any, ...]]:
+        found = rows(query, *values)
+        book.set_password("alice", "other")
+        return found
+
+    monkeypatch.setattr(book, "rows", looked)
+    assert sessions.use(token, "hub") is None
+    monkeypatch.undo()
+    assert book.rows("SELECT * FROM sessions") == []
