@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
+from sampan.registry import patterns
 from sampan.registry.patterns import Pattern
 
 
@@ -50,3 +51,11 @@ def test_no_name_makes_a_pattern_slow() -> None:
 def test_what_is_no_pattern_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
         Pattern(text)
+
+
+def test_a_pattern_that_is_made_again_is_not_compiled_again() -> None:
+    patterns._expression.cache_clear()
+    for name in ("team/a", "team/b"):
+        assert Pattern("team/**").matches(name)
+        assert Pattern("team/c").matches(name) is False
+    assert patterns._expression.cache_info().misses == 1
