@@ -23,6 +23,7 @@ class MemoryBucket:
         self.objects: dict[str, bytes] = {}
         self.fails = 0
         self.reads = 0
+        self.unlisted: set[str] = set()  # what is stored, and no list shows yet
 
     def _work(self) -> None:
         if self.fails:
@@ -57,7 +58,10 @@ class MemoryBucket:
 
     def list(self, prefix: str) -> Iterator[Entry]:
         self._work()
-        yield from [self._entry(key) for key in sorted(self.objects) if key.startswith(prefix)]
+        yield from [self._entry(key) for key in self._listed(prefix)]
+
+    def _listed(self, prefix: str) -> list[str]:
+        return sorted(key for key in self.objects.keys() - self.unlisted if key.startswith(prefix))
 
     def names(self, prefix: str) -> Iterator[str]:
         found = {entry.key[len(prefix) :].partition("/")[0] for entry in self.list(prefix)}

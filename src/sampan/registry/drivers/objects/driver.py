@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import io
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -35,6 +36,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 Entries = Sequence[Entry]
 SMALL = 1 << 20  # bytes
+REMEMBERED = 256  # versions that were written a moment ago
 THREADS = 16  # requests at once for one thing that takes many
 
 
@@ -48,6 +50,8 @@ class ObjectDriver:
         self._root = f"{root.strip('/')}/" if root.strip("/") else ""
         self._threads = ThreadPoolExecutor(THREADS, "objects")
         self._senders = ThreadPoolExecutor(SENDERS, "parts")
+        self._written: dict[str, Entries] = {}  # by version
+        self._written_lock = threading.Lock()
         self.folder: str | None = None  # on this machine, for what waits to be sent
 
     def key(self, path: str) -> str:
@@ -117,7 +121,13 @@ class ObjectDriver:
     def append(self, path: str, offset: int) -> Writer:
         key, sending = self.key(path), self._sending
         grows = self.bucket.append(key, offset, sending)
-        return grows or PartsWriter(self.bucket, key, offset, sending)
+        return grows or PartsWriter(self.bucket, key, offset, sending, self._note)
+
+    def _note(self, version: str, stored: Entries) -> None:
+        with self._written_lock:
+            self._written[version] = stored
+            while len(self._written) > REMEMBERED:
+                del self._written[next(iter(self._written))]
 
     def _sending(self, send: Send[T], offset: int, /) -> Outbox[T]:
         return Outbox(send, self._senders, self.folder, offset)
@@ -126,9 +136,17 @@ class ObjectDriver:
         return ObjectMove(self, source, target, version)
 
     def source(self, path: str, version: str) -> Entries:
-        """Return what a file consists of, if it still has the version that is expected."""
+        """Return what a file consists of, if it still has the version that is expected.
+
+        A busy Swift lists seconds later what it has stored. Where a list has less than was written
+        here, and nothing else, we know better; whoever joins the parts demands their tags.
+        """
         key = self.key(path)
         found = growing(self.bucket.list(key), key)
+        with self._written_lock:
+            written = self._written.pop(version, ())
+        if {(e.key, e.etag) for e in found} < {(e.key, e.etag) for e in written}:
+            return written
         if not found:
             raise FileNotFoundError(2, "No such object", key)
         if version and version not in (version_of(found), found[0].etag):

@@ -9,7 +9,7 @@ sent at once, so after a kill there may be some behind a gap: they do not count,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import BinaryIO
 
 from sampan.registry.drivers.driver import Closing
@@ -63,7 +63,16 @@ def version_of(parts: Sequence[Entry]) -> str:
 class PartsWriter(Closing):
     """Appends to a growing file. Once something has failed, it is of no use any more."""
 
-    def __init__(self, bucket: Bucket, key: str, offset: int, sending: Sending) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        key: str,
+        offset: int,
+        sending: Sending,
+        note: Callable[[str, Sequence[Entry]], None],
+    ) -> None:
+        """`note` is told of what is stored, and its version, once it is."""
+        self._note = note
         self._bucket = bucket
         self._prefix = key + PARTS
         self._full = max(bucket.chunk, bucket.least)  # so only the last part may be too short
@@ -144,6 +153,7 @@ class PartsWriter(Closing):
         if box.size or not (self._parts or box.start):  # a file without content is there too
             box.send()
         self._settle()
+        self._note(self.version, tuple(self._parts))
 
     def close(self) -> None:
         try:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.registry.drivers.driver import Writer
+from sampan.registry.drivers.objects import driver as driver_module
 from sampan.registry.drivers.objects.driver import ObjectDriver
 from sampan.registry.drivers.objects.parts import PARTS, PartsWriter, chain
 from tests.memory_bucket import MemoryBucket
@@ -111,4 +112,29 @@ def test_a_short_part_that_cannot_be_read_is_not_written_over() -> None:
     with pytest.raises(OSError, match="away"):
         writer.close()
     assert driver.read("k") == b"abc"
+    driver.close()
+
+
+def test_a_list_that_lags_behind_keeps_no_upload_from_its_end() -> None:
+    bucket = MemoryBucket()
+    driver = ObjectDriver(bucket)
+    with driver.append("up/data", 0) as writer:
+        writer.write(b"content that is in several parts")
+    last = max(bucket.objects)
+    bucket.unlisted.add(last)
+    with driver.move("up/data", "blob/data", writer.version) as moved:
+        moved.publish()
+    assert bucket.objects == {"blob/data": b"content that is in several parts"}
+    with pytest.raises(FileNotFoundError):  # it is remembered once
+        driver.move("up/data", "blob/data", writer.version)
+    driver.close()
+
+
+def test_only_so_many_versions_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver_module, "REMEMBERED", 2)
+    driver = ObjectDriver(MemoryBucket())
+    for number in range(4):
+        with driver.append(f"up{number}/data", 0) as writer:
+            writer.write(b"%d" % number)
+    assert len(driver._written) == 2
     driver.close()
