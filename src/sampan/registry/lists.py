@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from sampan.registry.content.others import NoOthers, Others
 from sampan.registry.database.metadata import ALL, Metadata, Row
 from sampan.registry.errors import RegistryError
 from sampan.registry.kept import Kept
@@ -36,6 +37,7 @@ class Lists:
         # What other processes change is asked each time.
         self.kept = Kept(0) if metadata.shared else Kept()
         metadata.forget = self.kept.forget
+        self.others: Others = NoOthers()
 
     def repositories(self, after: str, count: int) -> Page[str]:
         """Return up to `count` repositories whose names come after `after`."""
@@ -49,7 +51,11 @@ class Lists:
 
     def tags(self, repository: str, after: str, count: int | None) -> Page[str]:
         """Return up to `count` tags; all for None. Raises NAME_UNKNOWN."""
-        if not self._metadata.row("SELECT 1 FROM repositories WHERE name = ?", repository):
+        query = "SELECT 1 FROM repositories WHERE name = ?"
+        known = self._metadata.row(query, repository)
+        if not known and self.others.find_repository(repository):
+            known = self._metadata.row(query, repository)
+        if not known:
             raise RegistryError("NAME_UNKNOWN", {"name": repository})
         query = "SELECT name FROM tags WHERE repository = ? AND name > ? ORDER BY name LIMIT ?"
         limit = ALL if count is None else count + 1

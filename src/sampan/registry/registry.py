@@ -30,6 +30,7 @@ from sampan.registry.drivers.inmemory import InMemoryDriver
 from sampan.registry.drivers.objects.driver import ObjectDriver
 from sampan.registry.lists import Lists
 from sampan.registry.redirects.addresses import Addresses
+from sampan.registry.upkeep.beside import Beside
 from sampan.registry.upkeep.gc import Collector
 from sampan.registry.upkeep.inventory import take_inventory, upload_folders
 from sampan.registry.upkeep.presence import Presence, own_name
@@ -88,6 +89,10 @@ class Registry:
         self.collector = Collector(driver, self.metadata)
         self.retention = Retention(driver, self.metadata)
         self.descriptors: Descriptors = NoDescriptors()
+        self.beside = Beside(driver, self.metadata)
+        self.collector.look = self.beside.look
+        for part in (self.blobs, self.manifests, self.lists):
+            part.others = self.beside
         self._undo = ExitStack()
         self._undo.callback(self.metadata.close)
 

@@ -192,6 +192,7 @@ async def _registry(
         server.listen(control.listen(registry.own_folder))
     works.append(upkeep.keep_tidy(application.threads))
     works.append(upkeep.keep_reading(application.threads))
+    works.append(upkeep.keep_looking(application.threads, settings.looking(checked)))
     works.append(health.watch(application.threads))
     works.append(_purge(registry, application, settings.purging(checked)))
     works.append(upkeep.keep_collecting(application.threads))

@@ -202,6 +202,15 @@ def purging(checked: Checked) -> Purging:
     )
 
 
+def looking(checked: Checked) -> float:
+    """Return how often, in seconds, it is looked at what others have written; 0: never.
+
+    A minute on file systems. In buckets each look is a list of all repositories, which costs money.
+    """
+    usual = "1m" if storage_kind(checked) == "filesystem" else "0"
+    return seconds(checked.get("storage.maintenance.beside.interval", usual))
+
+
 def collecting(checked: Checked) -> Collecting:
     """Return how garbage is collected: not at all, unless it is asked for."""
     place = "storage.maintenance.garbagecollection"

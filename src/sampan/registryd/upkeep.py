@@ -7,6 +7,7 @@ on the files itself if none runs. Either way it is this that is done, and these 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import sqlite3
 import threading
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from sampan.errors import Conflict, InvalidArgument
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 Line = Mapping[str, Any]
 Tell = Callable[[Line], None]
 LEAST_DELAY = 60.0  # seconds that what was pushed is safe for while clients push
+EVERY_TAG = 10  # looks, of which one reads where each tag points to
 LOOK_SECONDS = 3600.0  # between looks whether something has to be read again
 
 
@@ -46,7 +49,9 @@ class Upkeep:
         self._scrubbing = scrubbing
         self._collecting = collecting
         self._audit = audit
-        self._locks = {kind: threading.Lock() for kind in ("retention", "scrub", "collection")}
+        self._locks = {
+            kind: threading.Lock() for kind in ("retention", "scrub", "collection", "look")
+        }
         self.serving = False  # clients push meanwhile
         registry.retention.rules = retaining.rules
 
@@ -66,6 +71,7 @@ class Upkeep:
     def retain(self, tell: Tell, dry_run: bool = False) -> None:
         """Remove what the rules of retention say, and tell what."""
         with self._alone("retention"):
+            self._registry.beside.look(every_tag=True)
             removed = self._registry.retention.apply(dry_run or self._retaining.dry_run)
         for repository, tag, digest in removed.tags:
             found = {"repository": repository, "tag": tag, "digest": digest}
@@ -164,6 +170,19 @@ class Upkeep:
         while self._collecting.enabled:
             await asyncio.sleep(self._collecting.interval)
             await _run(threads, "collection", lambda: self.collect(_ignore, untagged=untagged))
+
+    async def keep_looking(self, threads: Executor, interval: float) -> None:
+        """Look again and again at what others have written; 0 seconds: never."""
+        for number in itertools.count(1):
+            if interval <= 0:
+                return
+            await asyncio.sleep(interval)
+            await _run(threads, "a look at what others have written", partial(self.look, number))
+
+    def look(self, number: int) -> None:
+        """Look at what others have written; each tenth time also where each tag points to."""
+        with self._alone("look"):
+            self._registry.beside.look(every_tag=number % EVERY_TAG == 0)
 
     async def keep_reading(self, threads: Executor) -> None:
         """Read again what was not read for the interval."""

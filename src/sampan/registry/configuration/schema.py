@@ -80,6 +80,7 @@ STORAGE = Section(
                     }
                 ),
                 "readonly": Section({"enabled": Boolean()}),
+                "beside": Section({"interval": Duration()}),  # ours
                 "garbagecollection": Section(  # ours
                     {
                         "enabled": Boolean(),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from sampan.registry import paths
 from sampan.registry.content.damage import Damage
 from sampan.registry.content.fullness import UnlessFull
+from sampan.registry.content.others import NoOthers, Others
 from sampan.registry.content.quotas import Quotas
 from sampan.registry.content.unfinished import forget_upload
-from sampan.registry.database.metadata import Database, Metadata
+from sampan.registry.database.metadata import Database, Metadata, Row
 from sampan.registry.database.rows import PUT_BLOB
 from sampan.registry.descriptors.descriptors import Descriptors, NoDescriptors
 from sampan.registry.drivers.driver import Content, Driver, File, Staged
@@ -37,6 +39,7 @@ class Blobs:
         self._driver = driver
         self.addresses = Addresses(driver.url)
         self.descriptors: Descriptors = NoDescriptors()
+        self.others: Others = NoOthers()
         self._metadata = metadata
         self._quotas = quotas
         self._damage = Damage()
@@ -46,18 +49,23 @@ class Blobs:
 
         Raises BLOB_UNKNOWN. A client that is told "it is there" will not send it again.
         """
-        row = self._metadata.row(
-            "SELECT size, touched FROM links JOIN blobs USING (digest)"
-            " WHERE repository = ? AND digest = ?",
-            repository,
-            digest,
-        )
+        row = self._known(repository, digest)
+        if row is None and self.others.find_blob(repository, digest):
+            row = self._known(repository, digest)
         if row is None:
             raise RegistryError("BLOB_UNKNOWN", {"digest": digest})
         if time.time() - row[1] > TOUCH_SECONDS:
             with UnlessFull("a promise is not noted"):
                 self._promise(digest)
         return Blob(digest, row[0])
+
+    def _known(self, repository: str, digest: Digest) -> Row | None:
+        return self._metadata.row(
+            "SELECT size, touched FROM links JOIN blobs USING (digest)"
+            " WHERE repository = ? AND digest = ?",
+            repository,
+            digest,
+        )
 
     def _promise(self, digest: Digest) -> None:
         with self._metadata.change() as database:
@@ -107,11 +115,14 @@ class Blobs:
 
         Not one whose file is damaged: whoever has it sends it then, and mends it.
         """
-        known = self._metadata.row("SELECT size FROM blobs WHERE digest = ?", digest)
+        query = "SELECT size FROM blobs WHERE digest = ?"
+        known = self._metadata.row(query, digest)
+        if known is None and source and self.others.find_blob(source, digest):
+            known = self._metadata.row(query, digest)
         if known is None or not self._is_whole(paths.blob(digest), known[0]):
             return False
         with self._staged_link(repository, digest) as staged:
-            with self._metadata.change() as database:
+            with self._publishing(repository, digest), self._metadata.change() as database:
                 query = "SELECT repository FROM links WHERE digest = ?"
                 holders = [name for (name,) in database.execute(query, (digest,))]
                 if not any(may_read(name) for name in holders if source in ("", name)):
@@ -125,6 +136,9 @@ class Blobs:
             staged.settle()
         self.descriptors.tell(repository, digest)
         return True
+
+    def _publishing(self, repository: str, digest: Digest) -> AbstractContextManager[None]:
+        return self.others.publishing([f"{paths.layer_folder(repository, digest)}/link"])
 
     def _staged_link(self, repository: str, digest: Digest) -> Staged:
         link = f"{paths.layer_folder(repository, digest)}/link"
@@ -154,7 +168,7 @@ class Blobs:
             self._driver.move(uploaded, target, version) as moved,
         ):
             moved.prepare()
-            with self._metadata.change() as database:
+            with self._publishing(repository, digest), self._metadata.change() as database:
                 known = database.execute("SELECT size FROM blobs WHERE digest = ?", (digest,))
                 row = known.fetchone()
                 if counts:

@@ -12,8 +12,9 @@ from sampan.registry.content import documents
 from sampan.registry.content.blobs import TOUCH_SECONDS
 from sampan.registry.content.damage import Damage
 from sampan.registry.content.fullness import UnlessFull
+from sampan.registry.content.others import NoOthers, Others
 from sampan.registry.content.quotas import Quotas
-from sampan.registry.database.metadata import Database, Metadata
+from sampan.registry.database.metadata import Database, Metadata, Row
 from sampan.registry.database.rows import PUT_BLOB, forget_manifest, record_manifest
 from sampan.registry.descriptors.descriptors import Descriptors, NoDescriptors
 from sampan.registry.drivers.driver import Driver, File
@@ -57,9 +58,22 @@ class Manifests:
         self._validation = validation
         self._damage = Damage()
         self.descriptors: Descriptors = NoDescriptors()
+        self.others: Others = NoOthers()
 
     def find(self, repository: str, reference: str) -> Stored:
         """Return what a tag or a digest means in a repository; raise MANIFEST_UNKNOWN."""
+        row = self._known(repository, reference)
+        if row is None and self.others.find_manifest(repository, reference):
+            row = self._known(repository, reference)
+        if row is None:
+            detail = {"name": repository, "reference": reference[:256]}
+            raise RegistryError("MANIFEST_UNKNOWN", detail)
+        if time.time() - row[4] > TOUCH_SECONDS:
+            with UnlessFull("a promise is not noted"):
+                self._promise(repository, row[0])
+        return Stored(*row[:4])
+
+    def _known(self, repository: str, reference: str) -> Row | None:
         digest = reference
         if ":" in reference:
             names.digest(reference)
@@ -68,19 +82,12 @@ class Manifests:
                 "SELECT digest FROM tags WHERE repository = ? AND name = ?", repository, reference
             )
             digest = row[0] if row else ""
-        row = self._metadata.row(
+        return self._metadata.row(
             "SELECT digest, media_type, size, subject, touched FROM manifests"
             " WHERE repository = ? AND digest = ? AND media_type != ''",
             repository,
             digest,
         )
-        if row is None:
-            detail = {"name": repository, "reference": reference[:256]}
-            raise RegistryError("MANIFEST_UNKNOWN", detail)
-        if time.time() - row[4] > TOUCH_SECONDS:
-            with UnlessFull("a promise is not noted"):
-                self._promise(repository, row[0])
-        return Stored(*row[:4])
 
     def _promise(self, repository: str, digest: str) -> None:
         """Keep a manifest from collections for a while: an index may be about to name it."""
@@ -157,8 +164,10 @@ class Manifests:
         expected: Expected | None,
     ) -> Stored:
         """Store a manifest; with `expected`, only if that, its parts and its room are there."""
-        with self._driver.stage(self._files(repository, digest, content, tags)) as staged:
-            with self._metadata.change() as database:
+        files = self._files(repository, digest, content, tags)
+        published = self.others.publishing([file.path for file in files])
+        with self._driver.stage(files) as staged:
+            with published, self._metadata.change() as database:
                 if expected:
                     expected.condition.demand(_meant(database, repository, expected.reference))
                     self._demand(database, repository, parsed)
@@ -228,7 +237,10 @@ class Manifests:
         removed the files.
         """
         known: dict[Digest, int | None] = {}
-        for parts, table in ((parsed.blobs, "links"), (parsed.manifests, "manifests")):
+        may_be_there = True
+        find = (self.others.find_blob, self.others.find_manifest)
+        kinds = ((parsed.blobs, "links", find[0]), (parsed.manifests, "manifests", find[1]))
+        for parts, table, look in kinds:
             query = (
                 f"SELECT blobs.size FROM {table} JOIN blobs USING (digest)"  # noqa: S608
                 " WHERE repository = ? AND digest = ?"
@@ -236,6 +248,10 @@ class Manifests:
             for digest, demanded in parts.items():
                 if demanded:
                     row = database.execute(query, (repository, digest)).fetchone()
+                    if row is None and may_be_there:  # what is refused anyway is looked for once
+                        look(repository, digest)
+                        row = database.execute(query, (repository, digest)).fetchone()
+                        may_be_there = row is not None
                     known[digest] = row[0] if row else None
         missing = [digest for digest, size in known.items() if size is None]
         if not missing:  # else a storage far away would be asked of 40,000 that nobody has

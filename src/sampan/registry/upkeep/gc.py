@@ -80,6 +80,7 @@ class Collector:
         self._metadata = metadata
         self._level = logging.INFO if told else logging.DEBUG
         self.descriptors: Descriptors = NoDescriptors()
+        self.look: Callable[[bool], object] = lambda every_tag: None  # at what others wrote
         self.allowed: Callable[[], None] = lambda: None  # raises OSError if others are here too
 
     def collect(
@@ -96,6 +97,8 @@ class Collector:
         Raises OSError where that is not allowed.
         """
         self.allowed()
+        if among is None:
+            self.look(untagged)
         found = Collected()
         if untagged:
             for (repository,) in self._metadata.rows("SELECT name FROM repositories"):

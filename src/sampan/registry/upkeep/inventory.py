@@ -46,10 +46,12 @@ def take_inventory(driver: Survey, metadata: Metadata, adopt: Adopt) -> list[Dig
     """
     with metadata.change() as database:
         blobs, changed = _blobs(driver, database)
-        folders = list(_folders(driver, paths.REPOSITORIES, ""))
-        found = [n for n, inside in folders if paths.LAYERS in inside or paths.MANIFESTS in inside]
+        all_folders = list(folders(driver, paths.REPOSITORIES))
+        found = [
+            n for n, inside in all_folders if paths.LAYERS in inside or paths.MANIFESTS in inside
+        ]
         _replace(database, "repositories", "name", {(name,) for name in found})
-        links = [(name, d) for name in found for d in _digests(driver, paths.layers(name))]
+        links = [(name, d) for name in found for d in linked(driver, paths.layers(name))]
         for name, digest in links:
             if algorithm(digest) != STORED_BY:
                 size = adopt(name, digest, digest in blobs)
@@ -61,7 +63,7 @@ def take_inventory(driver: Survey, metadata: Metadata, adopt: Adopt) -> list[Dig
         there = {
             (name, digest)
             for name in found
-            for digest in _digests(driver, paths.revisions(name))
+            for digest in linked(driver, paths.revisions(name))
             if digest in blobs
         }
         everything = set(database.execute("SELECT repository, digest FROM manifests"))
@@ -71,7 +73,7 @@ def take_inventory(driver: Survey, metadata: Metadata, adopt: Adopt) -> list[Dig
         manifests = set(database.execute("SELECT repository, digest FROM manifests"))
         tags = {row for row in _tags(driver, found) if (row[0], row[2]) in manifests}
         _replace(database, "tags", "repository, name, digest", tags)
-        begun = [name for name, inside in folders if paths.UPLOADS in inside]
+        begun = [name for name, inside in all_folders if paths.UPLOADS in inside]
         _replace(database, "uploads", "repository, upload, size", set(_uploads(driver, begun)))
         # One that we did not know as it is counts as begun just now: somebody may go on with it.
         database.execute("UPDATE uploads SET moment = ? WHERE moment = 0", (time.time(),))
@@ -100,7 +102,7 @@ def _blobs(driver: Survey, database: Database) -> tuple[set[str], list[Digest]]:
     for kind in ALGORITHMS:
         for prefix in driver.list(f"{paths.BLOBS}/{kind}"):
             for digits in driver.list(f"{paths.BLOBS}/{kind}/{prefix}"):
-                digest = _digest(f"{kind}:{digits}")
+                digest = digest_or_none(f"{kind}:{digits}")
                 if digest and digits.startswith(prefix):
                     size = size_or_none(driver, paths.blob(digest))
                     if size is not None:
@@ -128,26 +130,26 @@ def _uploads(driver: Survey, names: Sequence[str]) -> Iterator[tuple[str, str, i
 
 def upload_folders(driver: Survey) -> Iterator[str]:
     """Yield the repositories that have a folder of uploads."""
-    for found, inside in _folders(driver, paths.REPOSITORIES, ""):
+    for found, inside in folders(driver, paths.REPOSITORIES):
         if paths.UPLOADS in inside:
             yield found
 
 
-def _folders(driver: Survey, folder: str, name: str) -> Iterator[tuple[str, list[str]]]:
+def folders(driver: Survey, folder: str, name: str = "") -> Iterator[tuple[str, list[str]]]:
     """Yield what may be a repository, with what is in its folder."""
     inside = driver.list(folder)
     if name:
         yield name, inside
     for part in inside:
         if not part.startswith("_"):
-            yield from _folders(driver, f"{folder}/{part}", f"{name}/{part}".lstrip("/"))
+            yield from folders(driver, f"{folder}/{part}", f"{name}/{part}".lstrip("/"))
 
 
-def _digests(driver: Survey, folder: str) -> Iterator[Digest]:
+def linked(driver: Survey, folder: str) -> Iterator[Digest]:
     """Yield the digests that have a link below a folder. The path says it; the link may be torn."""
     for kind in ALGORITHMS:
         for digits in driver.list(f"{folder}/{kind}"):
-            digest = _digest(f"{kind}:{digits}")
+            digest = digest_or_none(f"{kind}:{digits}")
             if digest and _exists(driver, f"{folder}/{kind}/{digits}/link"):
                 yield digest
 
@@ -160,7 +162,7 @@ def _tags(driver: Survey, names: Sequence[str]) -> Iterator[tuple[str, str, str]
         if content is None:
             continue  # a tag that was being made, or removed
         if content not in parsed:
-            parsed[content] = _digest(content.decode("ascii", "replace"))
+            parsed[content] = digest_or_none(content.decode("ascii", "replace"))
         digest = parsed[content]
         if digest is None:
             log.warning("tag %s of %s is left out: its link says no digest", tag, name)
@@ -175,12 +177,13 @@ def _read_manifests(
     contents = driver.read_many([paths.blob(digest) for _, digest in small])
     for (name, digest), content in zip(small, contents, strict=True):
         if content is not None:
-            _read_manifest(database, name, digest, content)
+            read_manifest(database, name, digest, content)
     for name, digest in sorted({*wanted} - {*small}):
         _unreadable(database, name, digest, "it is too large")
 
 
-def _read_manifest(database: Database, name: str, digest: Digest, content: bytes) -> None:
+def read_manifest(database: Database, name: str, digest: Digest, content: bytes) -> None:
+    """Write the rows of one manifest, also of one that cannot be read."""
     try:
         if digest_of(content, algorithm(digest)) != digest:
             raise InvalidArgument("its content has another digest")
@@ -198,7 +201,8 @@ def _unreadable(database: Database, name: str, digest: Digest, reason: object) -
     record_manifest(database, name, digest, 0, documents.UNREADABLE)
 
 
-def _digest(text: str) -> Digest | None:
+def digest_or_none(text: str) -> Digest | None:
+    """Return a digest; None for what is none."""
     try:
         return parse_digest(text)
     except InvalidArgument:
