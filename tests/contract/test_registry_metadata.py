@@ -435,3 +435,128 @@ def test_places_for_values_are_translated() -> None:
         (),
     )
     assert translated("?2 ?1 ?2") == ("%s %s %s", (1, 0, 1))
+
+
+def _refused(shop: Shop, method: str, url: str, body: bytes = b"") -> None:
+    answer = shop.ask(method, url, body)
+    assert (answer.status, answer.code) == (503, "UNAVAILABLE"), url
+    assert "database: " in answer.json["errors"][0]["message"]
+
+
+def test_a_database_for_reading_only_stops_no_pull(tmp_path: Path) -> None:
+    """As after a failover to what is still a replica."""
+    with postgres() as server:
+        address = server.database()
+        port = Port(tmp_path / "data", address)
+        shop = port.open()
+        digest = shop.push("team/app", "1")
+        with shop.registry.metadata.change() as database:  # each look at it is to be noted
+            for table in ("blobs", "manifests"):
+                database.execute(f"UPDATE {table} SET touched = 0")
+        name = address.rpartition("dbname=")[2]
+        _say(address, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+        _say(address, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity {OTHERS}")
+        assert sha(shop.get("/v2/team/app/manifests/1").body) == digest
+        assert shop.get(f"/v2/team/app/blobs/{sha(b'layer')}").body == b"layer"
+        assert shop.tags("team/app") == ["1"]
+        _refused(shop, "POST", f"/v2/team/app/blobs/uploads/?digest={sha(b'new')}", b"new")
+        _refused(shop, "DELETE", f"/v2/team/app/manifests/{digest}")
+        with pytest.raises(DatabaseAway):
+            shop.registry.collector.collect(-1)
+        _say(address, f'ALTER DATABASE "{name}" RESET default_transaction_read_only', write=True)
+        _say(address, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity {OTHERS}")
+        assert shop.push("team/app", "2") == digest
+        assert shop.get(f"/v2/team/app/blobs/{sha(b'layer')}").body == b"layer"
+        port.close()
+
+
+OTHERS = "WHERE pid != pg_backend_pid() AND application_name = 'sampan-registry'"
+
+
+def _say(address: str, query: str, write: bool = False) -> None:
+    import psycopg
+
+    with psycopg.connect(address, autocommit=True) as connection:
+        if write:
+            connection.execute("SET default_transaction_read_only = off")
+        connection.execute(query.encode())
+
+
+def test_a_server_without_room_for_more_connections_is_told(tmp_path: Path) -> None:
+    import psycopg
+
+    with postgres() as server, ExitStack() as stack:
+        address = server.database()
+        name = address.rpartition("dbname=")[2]
+        port = Port(tmp_path / "data", address)
+        shop = port.open()
+        digest = shop.push("team/app", "1")
+        _say(address, f'CREATE ROLE "{name}" LOGIN')
+        _say(address, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity {OTHERS}")
+        crowd = []
+        with pytest.raises(psycopg.OperationalError):
+            while True:
+                crowd.append(stack.enter_context(psycopg.connect(address)))
+        assert len(crowd) > 10
+        _refused(shop, "GET", "/v2/team/app/manifests/1")
+        _refused(shop, "POST", f"/v2/team/app/blobs/uploads/?digest={sha(b'new')}", b"new")
+        for connection in crowd:
+            connection.close()
+        assert sha(shop.get("/v2/team/app/manifests/1").body) == digest
+        assert shop.push("team/app", "2") == digest
+        port.close()
+
+
+STEPS = ("links", "blobs", "manifests", "parts", "tags")
+
+
+@pytest.mark.parametrize("table", STEPS)
+@pytest.mark.parametrize("event", ["INSERT", "DELETE"])
+def test_a_connection_that_breaks_within_a_change_undoes_it(
+    server: Postgres, tmp_path: Path, table: str, event: str
+) -> None:
+    """The server ends the connection as soon as a change touches a table."""
+    port = Port(tmp_path / "data", server.database())
+    shop = port.open()
+    old = shop.push("team/app", "old", [b"old"])
+    body = manifest([sha(b"new")], [b"new"])
+    function = """
+        CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(30); RETURN NULL;
+        END $$;
+    """
+    trigger = f"CREATE TRIGGER cut AFTER {event} ON {table} EXECUTE FUNCTION cut()"
+    _say(port.address, function + trigger)
+
+    def push() -> list[int]:
+        statuses = []
+        for content in (b"new", b"{}"):
+            url = f"/v2/team/app/blobs/uploads/?digest={sha(content)}"
+            statuses.append(shop.ask("POST", url, content).status)
+        return [*statuses, shop.put("team/app", "new", body).status]
+
+    def delete() -> list[int]:
+        gone = shop.ask("DELETE", f"/v2/team/app/manifests/{old}").status
+        try:
+            shop.registry.collector.collect(-1)
+        except DatabaseAway:
+            gone = 503
+        return [gone]
+
+    work, good = (push, {201}) if event == "INSERT" else (delete, {202})
+    found = set(work())
+    assert 503 in found
+    assert found <= {*good, 503, 400}
+    if event == "INSERT":
+        assert shop.get("/v2/team/app/manifests/new").status == 404
+        assert shop.get("/v2/team/app/manifests/old").status == 200
+        assert shop.get(f"/v2/team/app/blobs/{sha(b'old')}").body == b"old"
+    _say(port.address, "DROP FUNCTION cut CASCADE")
+    if event == "INSERT":
+        assert set(work()) == good
+        assert sha(shop.get("/v2/team/app/manifests/new").body) == sha(body)
+    else:
+        assert shop.ask("DELETE", f"/v2/team/app/manifests/{old}").status in (202, 404)
+        shop.registry.collector.collect(-1)
+        assert shop.get(f"/v2/team/app/blobs/{sha(b'old')}").status == 404
+    port.close()

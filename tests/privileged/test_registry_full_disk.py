@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -11,11 +13,14 @@ from pathlib import Path
 import pytest
 
 from sampan.registry.content import blobs, manifests
+from sampan.registry.observability.audit import Audited, AuditLog, verify
+from sampan.registry.observability.notifications import Endpoint, Notifier
+from sampan.registry.observability.outbox import Outbox
 from sampan.registry.registry import Registry
 from sampan.spec.image import MEDIA_MANIFEST
 from tests.caching import caching
 from tests.lying_registry import lying_registry
-from tests.own_registry import Shop, serving, sha
+from tests.own_registry import Shop, manifest, serving, sha
 from tests.remote_images import image, layer, push
 
 pytestmark = pytest.mark.privileged
@@ -120,6 +125,47 @@ def test_each_phase_of_a_push_is_told_and_goes_on_when_there_is_room(
         assert shop.ask("PUT", f"{received}?digest={sha(blob)}").status == 201
         assert shop.get(f"/v2/a/blobs/{sha(blob)}").body == blob
         assert shop.push("a", "2", [blob])
+
+
+def test_events_and_records_wait_for_room_and_nobody_else_does(
+    small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rows and files have room; only what is told of them has none."""
+    endpoint = Endpoint("nobody", "http://127.0.0.1:1/")
+    notifier = Notifier(small / "notifications.db", [endpoint])
+    audit = AuditLog(small / "audit.log")
+    with Registry.on_filesystem(str(tmp_path / "data")) as registry:
+        with serving(registry, emit=notifier) as shop:
+            audited = Audited(shop.application, audit)
+            shop = Shop(audited)  # type: ignore[arg-type]
+            digest = shop_push(shop, "1")
+            with full(small):
+                for number in range(40):
+                    assert shop_push(shop, f"full-{number}") == digest
+                    assert shop.get("/v2/a/manifests/1").status == 200
+                assert shop.ask("DELETE", "/v2/a/manifests/full-0").status == 202
+            assert shop_push(shop, "2") == digest
+    waiting = notifier._outbox.waiting("nobody")
+    notifier.close()
+    audit.close()
+    assert "the audit log is not written" in caplog.text
+    assert "events wait in memory" in caplog.text
+    with contextlib.closing(Outbox(small / "notifications.db")) as outbox:
+        assert outbox.waiting("nobody") == waiting > 80
+    assert list(verify([small / "audit.log"])) == []
+    first, *_, last = (small / "audit.log").read_text().splitlines()
+    assert json.loads(first)["action"] == "push blob"
+    assert (json.loads(last)["action"], json.loads(last)["reference"]) == ("push", "2")
+
+
+def shop_push(shop: Shop, tag: str) -> str:
+    """Push an image without a look at anything but answers."""
+    for content in (b"layer", b"{}"):
+        place = shop.begin("a")
+        assert shop.ask("PUT", f"{place}?digest={sha(content)}", content).status == 201
+    body = manifest([sha(b"layer")], [b"layer"])
+    assert shop.put("a", tag, body).status == 201
+    return sha(body)
 
 
 def test_a_cache_whose_disk_is_full_passes_on_and_keeps_when_there_is_room(small: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
 import time
 from collections.abc import Mapping
+from typing import BinaryIO, TextIO, cast
 
 LEVELS = {
     "error": logging.ERROR,
@@ -50,6 +52,16 @@ class Formatter(logging.Formatter):
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).translate(_CONTROL)
+
+
+def unbuffered(out: TextIO) -> TextIO:
+    """Return a stream to the same file that keeps nothing: what it does not take is not kept."""
+    try:
+        raw = io.FileIO(out.fileno(), "w", closefd=False)
+    except (OSError, ValueError):  # it is no file
+        return out
+    # Typed as if it wanted a buffer; any stream of bytes will do.
+    return io.TextIOWrapper(cast(BinaryIO, raw), "utf-8", "backslashreplace", write_through=True)
 
 
 def configure(level: str, kind: str, fields: Mapping[str, str], caller: bool = False) -> None:

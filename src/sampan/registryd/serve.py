@@ -96,7 +96,7 @@ async def serve(checked: Checked) -> None:
             application, health = await _registry(checked, stack, works, figures, audit)
         served = _faces(checked, stack, application, issuer, audit)
         if not checked.get("log.accesslog.disabled", False):
-            served = AccessLog(served, sys.stdout)
+            served = AccessLog(served, logs.unbuffered(sys.stdout))
         served = report(await _debug(checked, stack, health, served, figures))
         server = await stack.enter_async_context(
             make_server(

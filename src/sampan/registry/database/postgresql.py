@@ -8,6 +8,7 @@ made anew by the next who needs it; until that is possible they are told that th
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import re
@@ -284,7 +285,7 @@ def _told() -> Iterator[None]:
     """Raise what callers understand."""
     try:
         yield
-    except _BROKEN as error:
+    except (*_BROKEN, psycopg.InternalError) as error:  # also: it takes no changes, being a replica
         raise _away(error) from error
     except psycopg.DataError as error:
         # PostgreSQL's texts hold everything but zero bytes.
@@ -317,7 +318,10 @@ def _number(text: str) -> int:
 
 
 def _away(error: Exception) -> DatabaseAway:
-    return DatabaseAway(str(error).partition("\n")[0])
+    away = DatabaseAway(str(error).partition("\n")[0])
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        away.errno = errno.EROFS  # who only reads can go on
+    return away
 
 
 def _close(connection: Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TextIO
 
@@ -9,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sampan.registry.observability.answered import Answered
 
+log = logging.getLogger(__name__)
 _CONTROL = {n: f"\\x{n:02x}" for n in (*range(32), 127, *range(128, 160))} | {34: '\\"', 92: "\\\\"}
 
 
@@ -18,6 +20,7 @@ class AccessLog:
     def __init__(self, application: ASGIApp, out: TextIO) -> None:
         self._application = application
         self._out = out
+        self._fails = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -29,8 +32,19 @@ class AccessLog:
             await self._application(scope, receive, answered)
         finally:
             if answered.status:
-                self._out.write(line(scope, answered.status, answered.sent, begun))
-                self._out.flush()
+                self._write(line(scope, answered.status, answered.sent, begun))
+
+    def _write(self, text: str) -> None:
+        """Write a line; where that fails, nobody who asks has to suffer for it."""
+        try:
+            self._out.write(text)
+            self._out.flush()
+        except OSError as error:
+            if not self._fails:
+                log.error("the access log is not written: %s", error)
+            self._fails = True
+        else:
+            self._fails = False
 
 
 def line(scope: Scope, status: int, sent: int, begun: float) -> str:

@@ -27,11 +27,11 @@ from sampan.errors import InvalidArgument
 from sampan.http.peers import with_port
 from sampan.registry.endpoints.call import Call
 from sampan.registry.events import Event
+from sampan.registry.observability.outbox import Outbox
 from sampan.spec.image import parse_document
 
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/vnd.docker.distribution.events.{}+json"
-WAITING_LIMIT = 100_000  # events that one endpoint may be behind; then the oldest are given up
 _URL = re.compile(r"https?://[^/?#]+.*")
 
 
@@ -58,70 +58,6 @@ class Endpoint:
         if event.media_type in self.ignored_media_types:
             return False
         return event.action not in self.ignored_actions
-
-
-class Outbox:
-    """Events that wait, in a file."""
-
-    def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
-        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = NORMAL")
-        self._database.execute(
-            "CREATE TABLE IF NOT EXISTS events"
-            " (id INTEGER PRIMARY KEY AUTOINCREMENT, endpoint TEXT NOT NULL, body BLOB NOT NULL)"
-        )
-        self._database.execute("CREATE INDEX IF NOT EXISTS by_endpoint ON events (endpoint, id)")
-
-    def add(self, endpoints: Sequence[str], body: bytes) -> None:
-        """Keep one event for each of these endpoints."""
-        with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                self._database.executemany(
-                    "INSERT INTO events (endpoint, body) VALUES (?, ?)",
-                    [(name, body) for name in endpoints],
-                )
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
-
-    def first(self, endpoint: str) -> tuple[int, bytes] | None:
-        """Return the oldest event for an endpoint with its number; None if there is none."""
-        query = "SELECT id, body FROM events WHERE endpoint = ? ORDER BY id LIMIT 1"
-        with self._lock:
-            row = self._database.execute(query, (endpoint,)).fetchone()
-        return (row[0], row[1]) if row else None
-
-    def done(self, number: int) -> None:
-        """Forget an event that was told."""
-        with self._lock:
-            self._database.execute("DELETE FROM events WHERE id = ?", (number,))
-
-    def waiting(self, endpoint: str) -> int:
-        """Return how many events wait."""
-        with self._lock:
-            query = "SELECT count(*) FROM events WHERE endpoint = ?"
-            (count,) = self._database.execute(query, (endpoint,)).fetchone()
-        return int(count)
-
-    def trim(self, endpoint: str, limit: int = WAITING_LIMIT) -> int:
-        """Give up the oldest events over a limit; return how many."""
-        with self._lock:
-            done = self._database.execute(
-                "DELETE FROM events WHERE endpoint = ? AND id <= (SELECT id FROM events"
-                " WHERE endpoint = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
-                (endpoint, endpoint, limit),
-            )
-            return done.rowcount
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._database.close()
 
 
 class Notifier:
@@ -197,7 +133,7 @@ class Notifier:
             news.clear()
             try:
                 reason = self._next(endpoint)
-            except sqlite3.Error as error:  # a full disk, say
+            except sqlite3.Error as error:  # a broken disk, say
                 reason = str(error)
             if reason is None:
                 news.wait()
@@ -228,7 +164,7 @@ class Notifier:
         number, body = found
         reason = send(endpoint, body)
         if not reason:
-            self._outbox.done(number)
+            self._outbox.done(endpoint.name, number)
         return reason
 
 

@@ -13,7 +13,8 @@ import pytest
 from sampan.errors import InvalidArgument
 from sampan.registry import paths
 from sampan.registry.events import Event
-from sampan.registry.observability.notifications import MEDIA_TYPE, Endpoint, Notifier, Outbox
+from sampan.registry.observability.notifications import MEDIA_TYPE, Endpoint, Notifier
+from sampan.registry.observability.outbox import Outbox
 from sampan.registry.registry import Registry
 from sampan.spec.digest import Digest
 from sampan.spec.image import MEDIA_INDEX, MEDIA_MANIFEST
