@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from sampan.registry.content.classes import MEDIA_PLUGIN
 from sampan.spec.image import MEDIA_DOCKER_MANIFEST, MEDIA_INDEX, MEDIA_LAYER_GZIP, MEDIA_MANIFEST
 from tests.registries import DOCKERS, OURS, THIRD, Registry, registry
-from tests.remote_images import ACCEPT, busybox, digest, image, index, push, small_layer
+from tests.remote_images import ACCEPT, busybox, digest, image, index, push, small_layer, upload
 from tests.wire import Reply
 
 pytestmark = [pytest.mark.compat, pytest.mark.privileged, pytest.mark.slow]
@@ -296,6 +297,72 @@ def test_what_differs_from_docker_registry_3_is_what_is_told(
             replies = [hub.ask(m, path, body or None, h) for m, path, body, h in requests]
             found.append([(reply.status, _code(reply)) for reply in replies])
     assert found == [[row[1] for row in INTENDED], [row[2] for row in INTENDED]]
+
+
+DETAILED: list[Request] = [  # where both of Docker's registries tell the same
+    *(get("/v2/_catalog"), get("/v2/team/app/tags/list"), get(PLACE), ask("DELETE", PLACE)),
+    *(manifest("x", OCI.manifest.content), ask("DELETE", f"/v2/team/app/manifests/{NONE}")),
+    ask("POST", f"/v2/team/second/blobs/uploads/?mount={BLOB}&from=team/app"),
+]
+MISSING: list[Request] = [
+    *(get(f"/v2/team/app/blobs/{NONE}"), get("/v2/none/tags/list")),
+    *(manifest("x", changed(layers=[ABSENT])), get("/v2/_catalog?n=1001")),
+]
+
+
+@pytest.mark.parametrize("program", DOCKERS)
+def test_errors_have_the_same_details(namespace: str, program: Program) -> None:
+    found = []
+    for one in (program, OURS):
+        with registry(namespace, program=one, users={"captain": "secret"}) as hub:
+            push(hub, "team/app", "oci", OCI)
+            closed = [hub.site.ask(m, path, body or None, h) for m, path, body, h in DETAILED]
+            assert {reply.status for reply in closed} == {401}
+            missing = [hub.ask(m, path, body or None, h) for m, path, body, h in MISSING]
+            found.append([reply.json["errors"] for reply in closed + missing])
+    assert found[1] == found[0]
+
+
+PLUGIN = changed(
+    mediaType=MEDIA_DOCKER_MANIFEST,
+    config={**json.loads(DOCKER.manifest.content)["config"], "mediaType": MEDIA_PLUGIN},
+    layers=json.loads(DOCKER.manifest.content)["layers"],
+)
+ARTIFACT = changed(
+    config={**json.loads(OCI.manifest.content)["config"], "mediaType": "application/x.chart"}
+)
+
+
+@pytest.mark.parametrize("program", DOCKERS)
+@pytest.mark.parametrize("allowed", [["image"], ["plugin"], ["image", "plugin"], ["other"]])
+def test_classes_of_repositories_mean_the_same(
+    namespace: str, program: Program, allowed: list[str]
+) -> None:
+    requests = [
+        manifest("docker", DOCKER.manifest.content, MEDIA_DOCKER_MANIFEST),
+        manifest("oci", OCI.manifest.content),
+        manifest("plugin", PLUGIN, MEDIA_DOCKER_MANIFEST),
+        manifest("artifact", ARTIFACT),
+        manifest("index", {"schemaVersion": 2, "mediaType": MEDIA_INDEX, "manifests": []})[:3]
+        + ({"Content-Type": MEDIA_INDEX},),
+    ]
+    found = []
+    for one in (program, OURS):
+        with registry(
+            namespace, program=one, more={"policy": {"repository": {"classes": allowed}}}
+        ) as hub:
+            for shipped in (DOCKER, OCI):
+                for blob in (shipped.config, *shipped.layers):
+                    upload(hub, "team/app", blob)
+            replies = [hub.ask(m, path, body or None, h) for m, path, body, h in requests]
+            found.append([(reply.status, reply.status == 403 and reply.body) for reply in replies])
+    assert [status for status, _ in found[0]].count(403) >= 1
+    assert [status for status, _ in found[1]] == [status for status, _ in found[0]]
+    assert _messages(found[1]) == _messages(found[0])
+
+
+def _messages(found: list[tuple[int, Any]]) -> list[Any]:
+    return [body and json.loads(body)["errors"][0]["message"] for _, body in found]
 
 
 def test_every_address_is_one_of_ours(namespace: str) -> None:

@@ -36,10 +36,10 @@ Program = tuple[str, ...]
 REVISIONS = 5
 
 
-def by_sha512(name: str) -> Image:
-    """Make an image whose layer is called by its sha512."""
+def called_by(algorithm: str, name: str) -> Image:
+    """Make an image whose layer is called by another digest than usual."""
     plain = small_layer(name, oci=True)
-    told = Layer(plain.media_type, plain.content, algorithm="sha512", diff_id=plain.diff_id)
+    told = Layer(plain.media_type, plain.content, algorithm=algorithm, diff_id=plain.diff_id)
     return image(told, oci=True)
 
 
@@ -51,7 +51,8 @@ def fill(hub: Registry, prefix: str) -> dict[str, str]:
         "oci": image(small_layer(prefix, oci=True), oci=True),
         "list": index(busybox(architecture="amd64"), busybox(architecture="arm64")),
         "foreign": image(small_layer("base"), foreign),
-        "sha512": by_sha512(prefix),
+        "sha384": called_by("sha384", prefix),
+        "sha512": called_by("sha512", prefix),
     }
     for tag, item in shipped.items():
         push(hub, f"{prefix}/app", tag, item)
@@ -169,13 +170,14 @@ def test_an_upload_that_ours_began_goes_on(
         assert theirs.ask("GET", f"/v2/team/app/blobs/{digest(content)}").body == content
 
 
+@pytest.mark.parametrize("algorithm", ["sha384", "sha512"])
 @pytest.mark.parametrize("program", DOCKERS)
-def test_a_blob_that_was_pushed_by_its_sha512_is_the_same_in_both(
-    namespace: str, tmp_path: Path, program: Program
+def test_a_blob_that_was_pushed_by_a_longer_digest_is_the_same_in_both(
+    namespace: str, tmp_path: Path, program: Program, algorithm: str
 ) -> None:
     """docker-registry stores it by its sha256, ours by what it was called."""
     storage = tmp_path / "storage"
-    shipped = by_sha512("x")
+    shipped = called_by(algorithm, "x")
     (told,) = shipped.layers
     with registry(namespace, storage=storage, program=program) as theirs:
         push(theirs, "team/app", "1", shipped)

@@ -240,6 +240,15 @@ class Application:
 
     async def _authorize(self, call: Call, wanted: Sequence[Scope]) -> None:
         """Find out who asks and what they may; the first of the scopes they must have."""
+        try:
+            await self._ask_access(call, wanted)
+        except RegistryError as error:
+            if wanted and error.items[0].code == "UNAUTHORIZED":
+                raise error.about(_records(wanted)) from None
+            raise
+        call.request.scope[USER] = call.grant.user
+
+    async def _ask_access(self, call: Call, wanted: Sequence[Scope]) -> None:
         needed = wanted[0] if wanted else None
         authorize = self.access.authorize
         if self.access.blocks(call.request):
@@ -251,7 +260,6 @@ class Application:
                 )
         else:
             call.grant = authorize(call.request, wanted, needed)
-        call.request.scope[USER] = call.grant.user
 
 
 def _may_read(call: Call) -> Callable[[str], bool]:
@@ -267,6 +275,15 @@ def scopes(request: Request, name: str, verb: Verb) -> Sequence[Scope]:
     if names.is_repository(source):
         wanted.append(Scope("repository", source, PULL))
     return wanted
+
+
+def _records(wanted: Sequence[Scope]) -> list[dict[str, str]]:
+    """Return what a request needs as docker-registry tells it: the names are those of Go."""
+    return [
+        {"Type": scope.type, "Class": scope.kind, "Name": scope.name, "Action": action}
+        for scope in wanted
+        for action in scope.actions
+    ]
 
 
 def failure(error: RegistryError) -> Response:

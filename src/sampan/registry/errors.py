@@ -74,6 +74,18 @@ class RegistryError(Exception):
         self.status = status or KINDS[code].status
         self.headers = dict(headers or {})
 
+    def about(self, detail: Any) -> RegistryError:
+        """Return the same answer with another detail."""
+        first, *rest = self.items
+        return RegistryError(
+            first.code,
+            detail,
+            message=first.message,
+            status=self.status,
+            headers=self.headers,
+            more=rest,
+        )
+
     @property
     def body(self) -> bytes:
         """The JSON that clients read."""

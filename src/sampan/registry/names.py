@@ -16,7 +16,7 @@ _NAME = re.compile(rf"{_PART}(?:/{_PART})*")
 NAME_LENGTH = 255
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _UPLOAD = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-ALGORITHMS = ("sha256", "sha512")
+ALGORITHMS = ("sha256", "sha384", "sha512")
 
 
 def repository(text: str) -> str:

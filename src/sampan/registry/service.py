@@ -22,4 +22,5 @@ class Service:
     read_only: bool = False
     catalog_max: int = 1000
     tags_max: int = 0  # that one request may choose; 0: any number
+    classes: Sequence[str] = ()  # that may be pushed; empty: all
     idle_seconds: float = 300.0  # that a client may leave us waiting within a body

@@ -148,6 +148,7 @@ def service(checked: Checked) -> Service:
         deletes=checked.get("storage.delete.enabled", False),
         read_only=checked.get("storage.maintenance.readonly.enabled", False),
         catalog_max=checked.get("catalog.maxentries", 1000),
+        classes=[str(name) for name in checked.get("policy.repository.classes", [])],
         tags_max=checked.get("tags.maxtags", 0),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,9 +16,11 @@ class Scope:
     type: str
     name: str
     actions: tuple[str, ...]
+    kind: str = ""  # class of a repository: `repository(plugin):team/app:pull,push`
 
     def __str__(self) -> str:
-        return f"{self.type}:{self.name}:{','.join(self.actions)}"
+        kind = f"({self.kind})" if self.kind else ""
+        return f"{self.type}{kind}:{self.name}:{','.join(self.actions)}"
 
 
 class Grant(Protocol):
@@ -29,6 +31,9 @@ class Grant(Protocol):
 
     def allows(self, scope: Scope) -> bool:
         """Tell whether all of a scope is granted."""
+
+    def classes(self, repository: str) -> Collection[str]:
+        """Return which classes of a repository are granted; none where classes are not told."""
 
 
 class Access(Protocol):
@@ -52,6 +57,9 @@ class Everything:
 
     def allows(self, scope: Scope) -> bool:
         return True
+
+    def classes(self, repository: str) -> Collection[str]:
+        return ()
 
 
 class NoAccess:

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from starlette.requests import Request
 
 from sampan.errors import InvalidArgument
 from sampan.registry.auth.access import Grant, Scope
+from sampan.registry.content.classes import IMAGE
 from sampan.registry.errors import RegistryError
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class _Granted(msgspec.Struct):
     type: str
     name: str
     actions: list[str] | None = None
+    kind: str | None = msgspec.field(default=None, name="class")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,14 @@ class TokenGrant:
             for action in item.actions or []
         }
         return "*" in actions or actions.issuperset(scope.actions)
+
+    def classes(self, repository: str) -> Collection[str]:
+        """Return which classes of a repository are granted; what tells none is an image."""
+        return {
+            item.kind or item.type.partition("(")[2].rstrip(")") or IMAGE
+            for item in self.access
+            if item.name == repository
+        }
 
 
 @dataclass(frozen=True)

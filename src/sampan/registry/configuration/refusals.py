@@ -10,6 +10,10 @@ from sampan.registry.configuration import ciphers
 from sampan.registry.configuration.nodes import Problem
 from sampan.registry.expressions import expression
 
+SCHEMA_1 = (
+    "manifests of schema 1 are served if they are here, and neither taken nor made from others:"
+    " Docker needs none since 1.10 (2016); leave this out, or set enabled: false"
+)
 MIDDLEWARES = ("cloudfront", "redirect", "rewrite")
 
 
@@ -35,9 +39,7 @@ def refusals(document: Mapping[str, Any]) -> Iterator[Problem]:
         message = "has no effect, as in docker-registry, whose documentation has it: see prefix"
         yield Problem("storage.swift.rootdirectory", message, harmless=True)
     if section("compatibility", "schema1").get("enabled"):
-        yield Problem("compatibility.schema1", "manifests of schema 1 are not accepted")
-    if section("policy", "repository").get("classes"):
-        yield Problem("policy.repository.classes", "this version knows no classes")
+        yield Problem("compatibility.schema1", SCHEMA_1)
     yield from _tls(section("http", "tls"))
     for name in ("allow", "deny"):
         patterns = section("validation", "manifests", "urls").get(name) or []

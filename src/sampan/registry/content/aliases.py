@@ -1,7 +1,7 @@
 """Blobs that docker-registry keeps under another digest than the one that they were pushed with.
 
-It stores every blob by its sha256, and the link of a sha512 says which that is. Here a blob is
-stored by the digest that it was pushed with, and its link says the same, which docker-registry
+It stores every blob by its sha256, and the link of another digest says which that is. Here a blob
+is stored by the digest that it was pushed with, and its link says the same, which docker-registry
 understands as well. So what it left is copied, once, when it is met: nothing else has to know.
 """
 

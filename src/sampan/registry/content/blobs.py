@@ -53,7 +53,7 @@ class Blobs:
         if row is None and self.others.find_blob(repository, digest):
             row = self._known(repository, digest)
         if row is None:
-            raise RegistryError("BLOB_UNKNOWN", {"digest": digest})
+            raise RegistryError("BLOB_UNKNOWN", digest)
         if time.time() - row[1] > TOUCH_SECONDS:
             with UnlessFull("a promise is not noted"):
                 self._promise(digest)
@@ -73,7 +73,7 @@ class Blobs:
                 "UPDATE blobs SET touched = ? WHERE digest = ?", (time.time(), digest)
             )
             if not done.rowcount:  # it was collected between the look and now
-                raise RegistryError("BLOB_UNKNOWN", {"digest": digest})
+                raise RegistryError("BLOB_UNKNOWN", digest)
 
     def open(self, repository: str, digest: Digest) -> Content:
         """Open a blob to read. Raises BLOB_UNKNOWN, also for one whose file is not whole."""
@@ -82,7 +82,7 @@ class Blobs:
             content = self._driver.open(paths.blob(digest))
         except FileNotFoundError:
             self._damage.found(repository, digest, None, blob.size)
-            raise RegistryError("BLOB_UNKNOWN", {"digest": digest}) from None
+            raise RegistryError("BLOB_UNKNOWN", digest) from None
         if content.size != blob.size:
             content.close()
             self._damage.found(repository, digest, content.size, blob.size)
@@ -101,7 +101,7 @@ class Blobs:
         except RegistryError as error:
             if error.items[0].code != "UNAVAILABLE":
                 raise
-            raise RegistryError("BLOB_UNKNOWN", {"digest": digest}) from None
+            raise RegistryError("BLOB_UNKNOWN", digest) from None
 
     def url(self, repository: str, digest: Digest, method: str, client: str) -> str:
         """Return where a client gets a blob by itself; empty: only here. Raises BLOB_UNKNOWN."""
@@ -198,6 +198,6 @@ class Blobs:
                 "DELETE FROM links WHERE repository = ? AND digest = ?", (repository, digest)
             )
             if not gone.rowcount:
-                raise RegistryError("BLOB_UNKNOWN", {"digest": digest})
+                raise RegistryError("BLOB_UNKNOWN", digest)
             self._driver.delete(paths.layer_folder(repository, digest))
         self.descriptors.settle()

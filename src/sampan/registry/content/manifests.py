@@ -258,9 +258,7 @@ class Manifests:
             found = self._driver.sizes([paths.blob(digest) for digest in known])
             missing = [d for d, there in zip(known, found, strict=True) if there != known[d]]
         if missing:
-            first, *rest = [
-                Item("MANIFEST_BLOB_UNKNOWN", {"digest": digest}) for digest in missing[:NAMED]
-            ]
+            first, *rest = [Item("MANIFEST_BLOB_UNKNOWN", digest) for digest in missing[:NAMED]]
             raise RegistryError(first.code, first.detail, more=rest)
 
 

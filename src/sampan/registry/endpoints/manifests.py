@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from sampan.registry import names
 from sampan.registry.bodies import read_body
-from sampan.registry.content import documents
+from sampan.registry.content import classes, documents
 from sampan.registry.endpoints.blobs import OCTETS
 from sampan.registry.endpoints.call import Call, empty
 from sampan.registry.errors import RegistryError
@@ -73,6 +73,8 @@ async def put(call: Call) -> Response:
     content = await _body(call)
     media_type = call.request.headers.get("content-type", "").partition(";")[0].strip()
     registry, name = call.registry, call.repository
+    if call.service.classes:
+        classes.demand(content, media_type, call.service.classes, call.grant.classes(name))
     store = partial(
         registry.manifests.put, name, reference, media_type, content, tags, call.condition
     )

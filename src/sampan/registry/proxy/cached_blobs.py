@@ -167,4 +167,4 @@ class CachedBlobs(placed.Placed):
 
 
 def _no_blob(digest: Digest) -> RegistryError:
-    return RegistryError("BLOB_UNKNOWN", {"digest": digest})
+    return RegistryError("BLOB_UNKNOWN", digest)

@@ -168,6 +168,7 @@ class Issuer:
             "jti": secrets.token_hex(16),
             "access": [
                 {"type": scope.type, "name": scope.name, "actions": list(scope.actions)}
+                | ({"class": scope.kind} if scope.kind else {})
                 for scope in granted
             ],
         }

@@ -21,7 +21,7 @@ ACTIONS = {"repository": ("pull", "push", "delete"), "registry": ("*", "search")
 _ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
 _VARIABLE = re.compile(r"\$\w*")
 # The name may hold a port, and so a colon: `repository:host:5000/app:pull`.
-_SCOPE = re.compile(r"([a-z0-9]+)(?:\([a-z0-9]+\))?:(.+):([a-z*,]*)", re.ASCII)
+_SCOPE = re.compile(r"([a-z0-9]+)(?:\(([a-z0-9]+)\))?:(.+):([a-z*,]*)", re.ASCII)
 _SCOPE_LENGTH = 1024
 
 
@@ -105,8 +105,8 @@ def parse_scope(text: str) -> Scope | None:
     match = _SCOPE.fullmatch(text) if len(text) <= _SCOPE_LENGTH else None
     if match is None:
         return None
-    actions = tuple(dict.fromkeys(action for action in match[3].split(",") if action))
-    return Scope(match[1], match[2], actions)
+    actions = tuple(dict.fromkeys(action for action in match[4].split(",") if action))
+    return Scope(match[1], match[3], actions, match[2] or "")
 
 
 def grant(rules: Sequence[Rule], identity: Identity, wanted: Sequence[Scope]) -> list[Scope]:
@@ -126,7 +126,7 @@ def grant(rules: Sequence[Rule], identity: Identity, wanted: Sequence[Scope]) ->
         if "*" in scope.actions and scope.type == "repository":
             actions = tuple(action for action in ACTIONS["repository"] if action in granted)
         if actions:
-            found.append(Scope(scope.type, scope.name, actions))
+            found.append(Scope(scope.type, scope.name, actions, scope.kind))
     return found
 
 

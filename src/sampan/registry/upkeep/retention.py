@@ -25,7 +25,9 @@ STEP = 50  # tags in one change, so that no push waits for long
 # Whoever attaches something may push it before the image.
 ATTACHED_GRACE = 3600.0
 # cosign's tags, and those of the distribution specification for registries without referrers.
-_ATTACHED = re.compile(r"(sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})(?:\.[A-Za-z0-9._-]+)?")
+_ATTACHED = re.compile(
+    r"(sha256-[0-9a-f]{64}|sha384-[0-9a-f]{96}|sha512-[0-9a-f]{128})(?:\.[A-Za-z0-9._-]+)?"
+)
 _TAGS = "SELECT name, digest, moved FROM tags WHERE repository = ?"
 
 

@@ -18,8 +18,11 @@ from cryptography.x509.oid import NameOID
 
 from sampan.errors import InvalidArgument
 from sampan.registry.auth.token import MEMBER_LIMIT, Token, Trusted, key_ids, thumbprint
+from sampan.registry.content.classes import MEDIA_PLUGIN
 from sampan.registry.registry import Registry
-from tests.own_registry import Answer, Shop, serving
+from sampan.registry.service import Service
+from sampan.spec.image import MEDIA_DOCKER_CONFIG, MEDIA_DOCKER_MANIFEST
+from tests.own_registry import Answer, Shop, serving, sha
 
 EC = ec.generate_private_key(ec.SECP256R1())
 RSA = rsa.generate_private_key(65537, 2048)
@@ -352,3 +355,36 @@ def test_without_a_key_nothing_starts(tmp_path: Path, bundle: str, keys: str) ->
         keys = str(tmp_path / "keys")
     with pytest.raises(InvalidArgument, match="token server"):
         Trusted.read(bundle, keys)
+
+
+@pytest.mark.parametrize(
+    ("named", "pushed", "status"),
+    [
+        ("", MEDIA_DOCKER_CONFIG, 201),
+        ("", MEDIA_PLUGIN, 403),
+        ("plugin", MEDIA_PLUGIN, 201),
+        ("plugin", MEDIA_DOCKER_CONFIG, 403),
+    ],
+)
+def test_the_class_that_a_token_names_is_the_one_that_may_be_pushed(
+    trusted: Trusted, named: str, pushed: str, status: int
+) -> None:
+    service = Service(classes=["image", "plugin"])
+    access = Token("https://auth.test/token", "hub", "issuer", trusted)
+    may = {"type": "repository", "name": "team/app", "actions": ["pull", "push"]}
+    token = claims(access=[may | ({"class": named} if named else {})])
+    bearer = {"Authorization": f"Bearer {jwt.encode(token, EC, 'ES256', x5c(ROOT))}"}
+    config = b"{}"
+    part = {"mediaType": pushed, "digest": sha(config), "size": len(config)}
+    kind = MEDIA_DOCKER_MANIFEST
+    document = {"schemaVersion": 2, "mediaType": kind, "config": part, "layers": []}
+    with (
+        Registry.in_memory() as registry,
+        serving(registry, service=service, access=access) as shop,
+    ):
+        place = f"/v2/team/app/blobs/uploads/?digest={sha(config)}"
+        assert shop.ask("POST", place, config, bearer).status == 201
+        headers = {**bearer, "Content-Type": kind}
+        body = json.dumps(document).encode()
+        answer = shop.ask("PUT", "/v2/team/app/manifests/1", body, headers)
+        assert answer.status == status

@@ -120,7 +120,6 @@ def test_what_is_wrong_is_told_with_its_place(text: str, told: str) -> None:
         ("log: {hooks: [{type: pager}]}", "log.hooks[0]"),
         ("middleware: {storage: [{name: scan}]}", "middleware.storage[0]"),
         ("compatibility: {schema1: {enabled: true}}", "compatibility.schema1"),
-        ("policy: {repository: {classes: [image]}}", "policy.repository.classes"),
         (
             "http: {tls: {certificate: x, key: y, ciphersuites: [TLS_RSA_WITH_RC4_128_SHA]}}",
             "http.tls.ciphersuites",
@@ -166,6 +165,7 @@ def test_what_has_no_effect_and_nobody_misses_is_told(text: str, place: str) -> 
 @pytest.mark.parametrize(
     "text",
     [
+        "policy: {repository: {classes: [image, plugin]}}",
         "log: {level: DEBUG}\nloglevel: Warn",
         "validation: {manifests: {indexes: {platforms: List}}}",
         "http: {tls: {certificate: x, key: y, clientcas: [z],"

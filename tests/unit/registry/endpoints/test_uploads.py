@@ -23,7 +23,7 @@ def test_an_upload_begins_with_a_place_and_an_empty_range(shop: Shop) -> None:
     assert answer.header("content-length") == "0"
 
 
-@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
 def test_a_blob_goes_in_one_put(shop: Shop, algorithm: str) -> None:
     digest = shop.push_blob("team/app", DATA, algorithm)
     answer = shop.get(f"/v2/team/app/blobs/{digest}")
@@ -31,7 +31,7 @@ def test_a_blob_goes_in_one_put(shop: Shop, algorithm: str) -> None:
     assert answer.header("docker-content-digest") == digest
 
 
-@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
 def test_a_blob_goes_in_one_post(shop: Shop, algorithm: str) -> None:
     digest = sha(DATA, algorithm)
     answer = shop.ask("POST", f"/v2/team/app/blobs/uploads/?digest={digest}", DATA)
@@ -146,7 +146,7 @@ def test_content_of_another_digest_is_refused_and_the_upload_is_over(shop: Shop)
 
 
 @pytest.mark.parametrize(
-    "digest", ["", "sha256:", "sha256:abc", "md5:" + "0" * 32, "sha384:" + "0" * 96, "latest"]
+    "digest", ["", "sha256:", "sha256:abc", "md5:" + "0" * 32, "sha384:" + "0" * 64, "latest"]
 )
 def test_a_digest_that_we_cannot_verify_is_refused(shop: Shop, digest: str) -> None:
     place = shop.begin("team/app")
@@ -156,9 +156,10 @@ def test_a_digest_that_we_cannot_verify_is_refused(shop: Shop, digest: str) -> N
 
 
 def test_an_algorithm_can_be_announced(shop: Shop) -> None:
-    place = shop.begin("team/app", "?digest-algorithm=sha512")
-    shop.ask("PATCH", place, DATA)
-    assert shop.ask("PUT", f"{place}?digest={sha(DATA, 'sha512')}").status == 201
+    for algorithm in ("sha384", "sha512"):
+        place = shop.begin("team/app", f"?digest-algorithm={algorithm}")
+        shop.ask("PATCH", place, DATA)
+        assert shop.ask("PUT", f"{place}?digest={sha(DATA, algorithm)}").status == 201
     answer = shop.ask("POST", "/v2/team/app/blobs/uploads/?digest-algorithm=md5")
     assert (answer.status, answer.code) == (400, "DIGEST_INVALID")
 
@@ -221,6 +222,9 @@ def test_a_mount_of_what_cannot_be_begins_an_upload(shop: Shop, query: str) -> N
 
 def test_nobody_mounts_what_they_may_not_read() -> None:
     class OwnOnly(Everything):
+        def classes(self, repository: str) -> tuple[str, ...]:
+            return ()
+
         def allows(self, scope: Scope) -> bool:
             return scope.name == "team/app"
 

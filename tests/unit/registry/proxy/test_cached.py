@@ -277,6 +277,9 @@ class _Narrow:
     def authorize(self, *_: object) -> _Narrow:
         return self
 
+    def classes(self, repository: str) -> tuple[str, ...]:
+        return ()
+
     def allows(self, scope: object) -> bool:
         return False
 

@@ -40,7 +40,7 @@ def granted(identity: Identity, *scopes: str) -> list[str]:
         (BOB, "registry:catalog:*", ["registry:catalog:*"]),
         (BOB, "registry:catalog:search", ["registry:catalog:search"]),
         (ALICE, "registry:catalog:*", []),
-        (ALICE, "repository(plugin):alice/app:pull", ["repository:alice/app:pull"]),
+        (ALICE, "repository(plugin):alice/app:pull", ["repository(plugin):alice/app:pull"]),
         (ALICE, "repository:host:5000/alice/app:pull", []),
         (ALICE, "repository:alice/../bob:pull", []),
         (ALICE, "repository:ALICE/app:pull", []),
