@@ -343,7 +343,7 @@ class Yard:
     async def build(self, text: str, *files: bytes, **options: Any) -> list[ProgressMessage]:
         """Build; return all messages."""
         archive = tarballs.archive(tarballs.file("Dockerfile", text.encode()), *files)
-        context = await self.builder.receive(_stream(archive))
+        context = await self.builder.incoming.receive(_stream(archive))
         wanted = BuildOptions(**{"tags": ["made"], **options})
         return [message async for message in self.builder.build(wanted, context, self.client)]
 

@@ -103,7 +103,7 @@ async def _session(backend: Backend, name: str) -> Clients:
 async def _context(backend: Backend, request: Request, options: BuildOptions) -> Tree:
     remote = options.remote
     if not remote or remote == "client-session":
-        return await backend.builder.receive(request.chunks())
+        return await backend.builder.incoming.receive(request.chunks())
     async for _ in request.chunks():
         pass  # the archive of a client that names another context means nothing
     from sampan.build.git import is_repository  # with the first build: see Backend.builder
@@ -111,7 +111,7 @@ async def _context(backend: Backend, request: Request, options: BuildOptions) ->
     if not (remote.startswith(_WEB) or is_repository(remote)):
         raise InvalidArgument(f"remote URL {remote} could not be recognized as URL")
     request.cancel_when_client_leaves()
-    return await backend.builder.fetch(remote, options)
+    return await backend.builder.incoming.fetch(remote, options)
 
 
 def _options(query: Query) -> BuildOptions:
@@ -198,7 +198,7 @@ async def prune(backend: Backend, request: Request) -> Response:
         max_used=query.integer("max-used-space") or 0,
         min_free=query.integer("min-free-space") or 0,
     )
-    gone, freed = await backend.builder.prune(wish_of(parse_filters(request), policy))
+    gone, freed = await backend.builder.housekeeping.prune(wish_of(parse_filters(request), policy))
     report = BuildCachePruneReport(
         caches_deleted=[one.id for one in gone] or None, space_reclaimed=freed
     )

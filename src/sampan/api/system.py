@@ -61,7 +61,7 @@ async def disk_usage(backend: Backend, request: Request) -> Response:
         raise InvalidArgument(f"unknown object type: {kind}")
     usage = await backend.system.disk_usage(objects, verbose=request.query.boolean("verbose"))
     if "build-cache" in objects and backend.has_builder:
-        usage.build_cache = [_cached(one) for one in await backend.builder.usages()]
+        usage.build_cache = [_cached(one) for one in await backend.builder.housekeeping.usages()]
     return json_response(200, shaped("DiskUsage", usage, request.version))
 
 

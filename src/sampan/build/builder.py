@@ -8,11 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from base64 import b64encode
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
     Callable,
     Collection,
     Iterator,
@@ -32,39 +29,37 @@ from sampan.build.attesting.materials import Materials, Witness
 from sampan.build.backlog import Backlog
 from sampan.build.built import Built, Recipe
 from sampan.build.cache import Cache
-from sampan.build.conditions import read_conditions
-from sampan.build.context import hide_ignored, read_context, read_page, take_dockerfile
+from sampan.build.context import take_dockerfile
 from sampan.build.contexts import Contexts
 from sampan.build.display import Classic, Say, Telling, Voices
 from sampan.build.dockerfile import Dockerfile, Stage, parse_dockerfile
 from sampan.build.earlier import Database
 from sampan.build.entitlements import SUPPORTED, Entitlements
 from sampan.build.fetching import Sources
-from sampan.build.git import is_repository, parse_repository
 from sampan.build.graph import plan
 from sampan.build.history import Memory
+from sampan.build.housekeeping import Housekeeping
+from sampan.build.incoming import Incoming
 from sampan.build.instructions.model import Label, Place
 from sampan.build.kept import KeptContexts
-from sampan.build.layer import Item, write_layer
 from sampan.build.linting import Checks, Violation, lint
 from sampan.build.main_context import MainContext
 from sampan.build.mounting import Mounting
 from sampan.build.outline import Outline, Target, outline, targets
 from sampan.build.policed import policed
-from sampan.build.pruning import PruneWish, Usage, default_policies, to_prune, usages
 from sampan.build.remotecache.importing import Imports
-from sampan.build.remotecache.records import INLINE, Blob, write_inline
-from sampan.build.rewriting import Squashing
+from sampan.build.remotecache.records import Blob
+from sampan.build.results import Results
 from sampan.build.shell import Shell
 from sampan.build.solver import Build, Solver, StepFailed
+from sampan.build.squashing import squashed
 from sampan.build.state import State
-from sampan.build.tree import Spool, Tree, walk
+from sampan.build.tree import Spool, Tree
 from sampan.build.worker import Clients, Nobody, Worker
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.build import BuildOptions, GCPolicy
-from sampan.spec.digest import chain_id
 from sampan.spec.docker.images import ErrorDetail, ProgressMessage
-from sampan.spec.image import Descriptor, History, ImageConfig, RootFS
+from sampan.spec.image import Descriptor, ImageConfig
 from sampan.spec.platform import Platform
 
 log = logging.getLogger(__name__)
@@ -88,7 +83,8 @@ class Builder:
         self.contexts = KeptContexts(worker.scratch)
         self.history = Memory(database, worker)
         self._supported = supported  # entitlements that clients may grant
-        self._policies = policies  # what is swept after builds; None is what Docker does
+        self.housekeeping = Housekeeping(worker, self.cache, self.contexts, policies)
+        self.incoming, self.results = Incoming(worker), Results(worker)
 
     def entitlements(self, granted: Sequence[str]) -> Entitlements:
         """Return what a client grants; InvalidArgument for what it may not."""
@@ -106,41 +102,6 @@ class Builder:
             yield spool
         finally:
             spool.close()
-
-    async def receive(self, chunks: AsyncIterable[bytes]) -> Tree:
-        """Take a context in; whoever has it closes it by `build`, or its spool."""
-        tree = Tree(Spool(self._worker.scratch()))
-        try:
-            await self._worker.feed(chunks, lambda fd: read_context(tree, fd))
-        except BaseException:
-            tree.spool.close()
-            raise
-        return tree
-
-    async def fetch(self, url: str, options: BuildOptions) -> Tree:
-        """Return the context that a web page is, an archive or a Dockerfile, or a repository."""
-        tree = Tree(Spool(self._worker.scratch()))
-        try:
-            await self.load(url, tree, options.dockerfile)
-            await self._worker.call(lambda: hide_ignored(tree, options.dockerfile))
-        except BaseException:
-            tree.spool.close()
-            raise
-        return tree
-
-    async def load(self, url: str, tree: Tree, name: str) -> bool:
-        """Put a repository, or what a web page is, into a tree.
-
-        A page that is no archive is a Dockerfile, called `name`; the answer tells it is not that.
-        """
-        if is_repository(url):
-            await self._worker.repository(parse_repository(url), partial(read_context, tree))
-            return True
-        return await self._worker.download(url, lambda fd: read_page(tree, fd, name))
-
-    async def take(self, chunks: AsyncIterable[bytes], tree: Tree, name: str) -> bool:
-        """Put what a client sends into a tree; see `load`."""
-        return await self._worker.feed(chunks, lambda fd: read_page(tree, fd, name))
 
     async def build(
         self,
@@ -217,16 +178,11 @@ class Builder:
         Raises InvalidArgument for what is wrong with the Dockerfile, StepFailed.
         """
         dockerfile = await self._parsed(recipe)
-        imports = self.imports() if imports is None else imports
-        build = replace(self._prepared(options, dockerfile, context, clients), imports=imports)
-        if options.cache_from:
-            times = await self._times(options.cache_from, imports)
-            build = replace(build, cache_times=times)
+        prepared = self._prepared(options, dockerfile, context, clients)
+        build = await self._with_caches(prepared, imports)
         checks = _checks(dockerfile, options)
         checks.apply(await self._violations(build, recipe))  # errors are told before the work
-        voices = display(build.plan.steps)
-        for number, argument in enumerate(dockerfile.arguments, 1):
-            voices.argument(number, argument.place.text)
+        voices = _opened(display(build.plan.steps), dockerfile)
         solver = Solver(build, voices)
         try:
             state = await solver.solve()
@@ -234,8 +190,8 @@ class Builder:
         finally:
             await self.cache.note_uses(solver.used | build.contexts.used)
         if options.squash:
-            state = await self._squashed(build, state)
-        await self._sweep()
+            state = await squashed(self._worker, build.context.spool, state)
+        await self.housekeeping.sweep()
         return Built(
             state,
             build.arguments.unused(),
@@ -293,42 +249,6 @@ class Builder:
     async def _parsed(self, recipe: Recipe) -> Dockerfile:
         return await self._worker.call(partial(parse_dockerfile, recipe.content, recipe.name))
 
-    async def _store(self, built: Built, *, awaits_name: bool) -> str:
-        """Store what was built as an image; return its id."""
-        state = built.state
-        if state.image:
-            return state.image
-        if not state.config.history:
-            raise InvalidArgument("No image was generated. Is your Dockerfile empty?")
-        return await self._worker.add_image(await self.config(built), awaits_name=awaits_name)
-
-    async def config(self, built: Built) -> bytes:
-        """Return the configuration of what was built, with its steps if it tells of them."""
-        if built.state.image:
-            return await self._worker.config(built.state.image)
-        encoded = built.state.encoded()
-        if not built.inline:
-            return encoded
-        told = write_inline(built.steps, built.state.config.diff_ids)
-        fields = msgspec.json.decode(encoded) | {INLINE: b64encode(told).decode()}
-        return msgspec.json.encode(fields, order="sorted")
-
-    async def files(self, built: Built, spool: Spool | None = None) -> Tree:
-        """Return the files of what was built; whoever has them closes their spool."""
-        tree = Tree(spool or Spool(self._worker.scratch()))
-        try:
-            if built.state.chain:
-                await self._worker.pack(built.state.chain, "", partial(read_context, tree))
-        except BaseException:
-            if spool is None:
-                tree.spool.close()
-            raise
-        return tree
-
-    async def tag(self, image: str, name: str) -> str:
-        """Give an image a name; return it as users write it."""
-        return await self._worker.tag(image, name)
-
     def _prepared(
         self, options: BuildOptions, dockerfile: Dockerfile, context: MainContext, clients: Clients
     ) -> Build:
@@ -362,28 +282,13 @@ class Builder:
             materials=materials,
         )
 
-    async def _squashed(self, build: Build, state: State) -> State:
-        """Return a state with one layer instead of all that this build has added.
-
-        Source: moby daemon/images/image_squash.go (what the history says).
-        """
-        base = state.config.diff_ids[: state.base_layers]
-        new = state.config.diff_ids[state.base_layers :]
-        if not new:
-            return state
-        squashing = Squashing(build.context.spool)
-        for one in new:
-            await self._worker.unpacked(one, squashing.read)
-        diff_id = await self._worker.layer(chain_id(base), squashing.write)
-        draft = state.draft()
-        draft.rootfs = RootFS(diff_ids=[*base, *([diff_id] if diff_id else [])])
-        history = draft.history or []
-        emptied = [
-            msgspec.structs.replace(step, empty_layer=True) for step in history[state.base_steps :]
-        ]
-        last = History(created=draft.created, comment="merge", empty_layer=not diff_id)
-        draft.history = [*history[: state.base_steps], *emptied, last]
-        return state.changed(draft)
+    async def _with_caches(self, build: Build, imports: Imports | None) -> Build:
+        """Return a build that may use caches that are stored elsewhere."""
+        imports = self.imports() if imports is None else imports
+        if not build.options.cache_from:
+            return replace(build, imports=imports)
+        times = await self._times(build.options.cache_from, imports)
+        return replace(build, imports=imports, cache_times=times)
 
     async def _times(self, names: Sequence[str], imports: Imports) -> frozenset[str]:
         """Return when the steps of images were made; those that are not here have none.
@@ -405,76 +310,15 @@ class Builder:
     async def _finish(self, options: BuildOptions, built: Built, told: Telling) -> None:
         """Store the image, give it its names, and say so."""
         with told.exporting() as say:
-            image, names = await self.named(built, options.tags, say)
+            image, names = await self.results.named(built, options.tags, say)
         told.finished(built, image, names)
 
-    async def named(
-        self, built: Built, names: Sequence[str], say: Callable[[str], None]
-    ) -> tuple[str, list[str]]:
-        """Store an image and give it its names, all or nothing; return its id and how they are."""
 
-        async def work() -> tuple[str, list[str]]:
-            image, given = await self._store(built, awaits_name=bool(names)), []
-            say(f"writing image {image}")
-            for name in names:
-                given.append(await self.tag(image, name))
-                say(f"naming to {given[-1]}")
-            return image, given
-
-        return await self._worker.undivided(work())
-
-    def archive(
-        self, tree: Tree, epoch: int | None
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Give files as an uncompressed archive, its pieces as they are made."""
-        items = [Item(path, file, tree.spool) for path, file in walk(tree.root)]
-        return self._worker.written(lambda into: write_layer(items, into, epoch))
-
-    # --- the cache -------------------------------------------------------------------------
-
-    async def usages(self) -> list[Usage]:
-        """Return the records of the cache, oldest use first."""
-        names = [record.key for record in self.cache.records() if record.is_mount]
-        mounts = await self._worker.mounted_caches.found(names)
-        in_images = self._worker.layers_of_images()
-        return usages(self.cache.records(), self._worker.layer_size, in_images, mounts)
-
-    async def prune(self, wish: PruneWish) -> tuple[list[Usage], int]:
-        """Forget records, and remove the layers that only they held.
-
-        Returns what has gone, and the bytes that are free now.
-        """
-        gone = await self._prune(wish)
-        has_layer = self._worker.has_layer
-        freed = sum(one.size for one in gone if not has_layer(one.record.chain))
-        keep = max(wish.reserved, wish.max_used)
-        if not wish.conditions and not wish.keep_duration and self.contexts.size > keep:
-            freed += self.contexts.drop()
-        return gone, freed
-
-    async def _prune(self, wish: PruneWish) -> list[Usage]:
-        found = to_prune(await self.usages(), wish, self._worker.space()[0])
-        if not found:
-            return []
-        for one in [one for one in found if one.record.is_mount]:
-            if not await self._worker.mounted_caches.remove(one.record.key):
-                found.remove(one)
-        gone = {it.key for it in await self.cache.remove(one.record.key for one in found)}
-        await self._worker.collect()
-        return [one for one in found if one.record.key in gone]
-
-    async def _sweep(self) -> None:
-        """Keep the cache as small as the policies want it, if it has grown."""
-        if not self.cache.has_grown:
-            return
-        self.cache.has_grown = False
-        policies = self._policies
-        if policies is None:
-            policies = default_policies(self._worker.space()[1])
-        for policy in policies:
-            wish = PruneWish.of(policy, read_conditions(policy.filters))
-            if gone := await self._prune(wish):
-                log.info("%d records are swept from the build cache", len(gone))
+def _opened(voices: Voices, dockerfile: Dockerfile) -> Voices:
+    """Tell of the arguments before the first stage, which are steps of the classic builder."""
+    for number, argument in enumerate(dockerfile.arguments, 1):
+        voices.argument(number, argument.place.text)
+    return voices
 
 
 def _environment(config: ImageConfig) -> dict[str, str]:

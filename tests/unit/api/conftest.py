@@ -62,6 +62,8 @@ class Noun:
         self.plain = frozenset(plain)  # methods that are no coroutines
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.answers: dict[str, Any] = {}
+        self.incoming: Noun
+        self.housekeeping: Noun
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
@@ -101,7 +103,8 @@ class FakeBackend:
         self.events, self.system = Noun("subscribe"), Noun("version")
         self.networks, self.volumes, self.plugging = Noun(), Noun(), Noun()
         self.engine = Noun()
-        self.builder, self.has_builder = Noun("build", "usages"), False
+        self.builder, self.has_builder = Noun("build"), False
+        self.builder.incoming = self.builder.housekeeping = self.builder
 
 
 class Api:

@@ -172,7 +172,7 @@ def test_a_pruned_cache_holds_no_layers(yard: Yard) -> None:
     yard.built("FROM box\nRUN write /x yes\nCMD z")
 
     async def prune() -> Any:
-        return await yard.builder.prune(PruneWish(all=True))
+        return await yard.builder.housekeeping.prune(PruneWish(all=True))
 
     gone, freed = asyncio.run(prune())
     assert freed == len(b"yes")
@@ -185,11 +185,11 @@ def test_a_cache_that_has_grown_is_swept_after_a_build(yard: Yard) -> None:
     yard.builder = Builder(yard.worker, yard.database, policies=policies)
     yard.built("FROM box\nRUN write /x 12345\n", tags=[])
     yard.built("FROM box\nRUN write /y 54321\n", tags=[])
-    layers = [one for one in asyncio.run(yard.builder.usages()) if one.size]
+    layers = [one for one in asyncio.run(yard.builder.housekeeping.usages()) if one.size]
     assert [one.record.description for one in layers] == ["/bin/sh -c write /y 54321"]
     yard.builder = Builder(yard.worker, yard.database, policies=[])
     yard.built("FROM box\nRUN write /z 12345\n", tags=[])
-    assert len([one for one in asyncio.run(yard.builder.usages()) if one.size]) == 2
+    assert len([one for one in asyncio.run(yard.builder.housekeeping.usages()) if one.size]) == 2
 
 
 # --- stages --------------------------------------------------------------------------------
@@ -313,7 +313,7 @@ def test_a_build_that_is_closed_ends_its_steps(yard: Yard) -> None:
         async def chunks() -> Any:
             yield archive
 
-        context = await yard.builder.receive(chunks())
+        context = await yard.builder.incoming.receive(chunks())
         messages = yard.builder.build(BuildOptions(), context, yard.client)
         while "Running" not in (await anext(messages)).stream:
             pass
@@ -434,7 +434,7 @@ def test_checks_tell_of_variables_that_nobody_has_set(yard: Yard) -> None:
         async def chunks() -> Any:
             yield tarballs.archive(tarballs.file("Dockerfile", text))
 
-        context, options = await yard.builder.receive(chunks()), BuildOptions()
+        context, options = await yard.builder.incoming.receive(chunks()), BuildOptions()
         display = partial(Display, lambda _: None, options)
         try:
             built = await yard.builder.solve(

@@ -218,7 +218,9 @@ class Control:
     async def disk_usage(self, request: pb.DiskUsageRequest, _: Metadata) -> pb.DiskUsageResponse:
         """Return the records of the build cache."""
         conditions = read_conditions(request.filter)
-        found = selected(await self._jobs.builder.usages(), conditions, request.ageLimit)
+        found = selected(
+            await self._jobs.builder.housekeeping.usages(), conditions, request.ageLimit
+        )
         return pb.DiskUsageResponse(record=[_usage(one) for one in found])
 
     async def prune(self, request: pb.PruneRequest, _: Metadata) -> AsyncIterator[pb.UsageRecord]:
@@ -231,7 +233,7 @@ class Control:
             request.maxUsedSpace,
             request.minFreeSpace,
         )
-        gone, _freed = await self._jobs.builder.prune(wish)
+        gone, _freed = await self._jobs.builder.housekeeping.prune(wish)
         for one in gone:
             yield _usage(one)
 

@@ -65,7 +65,7 @@ class HandingOut:
         def say(text: str) -> None:
             vertex.log(f"{text}\n".encode())
 
-        image, _ = await self.outputs.builder.named(result.built[0], wishes.names, say)
+        image, _ = await self.outputs.builder.results.named(result.built[0], wishes.names, say)
         told = {"containerimage.digest": image, "containerimage.config.digest": image}
         if wishes.names:
             told["image.name"] = ",".join(wishes.names)
@@ -109,7 +109,7 @@ class HandingOut:
                     await send_folder(session, self.number, tree)
                 else:
                     epoch = result.built[0].epoch
-                    async with self.outputs.builder.archive(tree, epoch) as parts:
+                    async with self.outputs.builder.results.archive(tree, epoch) as parts:
                         await send_file(session, self.number, parts)
             finally:
                 tree.spool.close()

@@ -224,7 +224,7 @@ class Jobs:
         view = View.empty(self.builder.scratch())
         try:
             with job.progress.during(f"load {address}"):
-                await self.builder.load(address, view.tree, "context")
+                await self.builder.incoming.load(address, view.tree, "context")
         except BaseException:
             view.close()
             raise

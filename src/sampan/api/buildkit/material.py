@@ -108,15 +108,15 @@ class Material:
         if is_repository(address):
             with self.progress.during(f"[internal] load git source {redacted(address)}"):
                 await check(self.policy, commit(parse_repository(address)))
-                await self.builder.load(address, tree, _PAGE)
+                await self.builder.incoming.load(address, tree, _PAGE)
         else:
             with self.progress.during("[internal] load remote build context"):
                 await self._check(address)
                 if address.startswith(SENT):
                     chunks = self.session.upload(address.removeprefix(SENT))
-                    is_archive = await self.builder.take(chunks, tree, _PAGE)
+                    is_archive = await self.builder.incoming.take(chunks, tree, _PAGE)
                 else:
-                    is_archive = await self.builder.load(address, tree, _PAGE)
+                    is_archive = await self.builder.incoming.load(address, tree, _PAGE)
                 if not is_archive and not self.wish.dockerfile_is_local:
                     self._name = _PAGE
         if self.wish.context_folder:

@@ -98,7 +98,7 @@ class Outputs:
             for diff_id, chain in zip(diff_ids, chain_ids(diff_ids), strict=True)
         ]
         stater = _stater(attestations, wishes.names)
-        return Product(built.platform, await self.builder.config(built), layers, stater)
+        return Product(built.platform, await self.builder.results.config(built), layers, stater)
 
     async def _products(self, result: Result, wishes: Wishes) -> list[Product]:
         return [
@@ -208,7 +208,7 @@ class Outputs:
         whole = Tree(Spool(self.builder.scratch()))
         try:
             for number, built in enumerate(result.built):
-                tree = await self.builder.files(built, whole.spool)
+                tree = await self.builder.results.files(built, whole.spool)
                 marked = "" if split or not result.is_index else _flat(built.platform)
                 prefix = attributes.get("attestation-prefix", "")
                 for one in result.asked(number):
