@@ -206,10 +206,10 @@ class Written(Closing):
 
 
 def read_or_none(survey: Survey, path: str) -> bytes | None:
-    """Return a small file's content; None if it is not there."""
+    """Return a small file's content; None if there is no file."""
     try:
         return survey.read(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -33,7 +34,8 @@ class FilesystemDriver:
 
     def read(self, path: str) -> bytes:
         # Not open(): a start reads the link of every tag, and this takes half the time.
-        descriptor = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC)
+        # A pipe in the place of a file, which only somebody else can have made, must not keep us.
+        descriptor = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             pieces = []
             while piece := os.read(descriptor, READ):
@@ -110,6 +112,10 @@ class FilesystemDriver:
             return sorted(n for n in os.listdir(self._at(path)) if not n.endswith(TEMPORARY))
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return []
+            raise
 
     def open(self, path: str) -> FileContent:
         return FileContent(self._at(path))

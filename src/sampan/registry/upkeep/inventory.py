@@ -19,7 +19,7 @@ from sampan.registry.database.metadata import Database, Metadata
 from sampan.registry.database.rows import PUT_BLOB, forget_manifest, record_manifest
 from sampan.registry.drivers.driver import Survey, size_or_none
 from sampan.registry.errors import RegistryError
-from sampan.registry.names import ALGORITHMS, is_tag
+from sampan.registry.names import ALGORITHMS, NAME_LENGTH, is_tag
 from sampan.spec.digest import Digest, algorithm, digest_of, parse_digest
 from sampan.spec.image import DOCUMENT_LIMIT
 
@@ -136,13 +136,22 @@ def upload_folders(driver: Survey) -> Iterator[str]:
 
 
 def folders(driver: Survey, folder: str, name: str = "") -> Iterator[tuple[str, list[str]]]:
-    """Yield what may be a repository, with what is in its folder."""
+    """Yield what may be a repository, with what is in its folder.
+
+    Folders that are deeper than any name are nobody's.
+    """
     inside = driver.list(folder)
     if name:
         yield name, inside
     for part in inside:
-        if not part.startswith("_"):
-            yield from folders(driver, f"{folder}/{part}", f"{name}/{part}".lstrip("/"))
+        longer = f"{name}/{part}".lstrip("/")
+        if not part.startswith("_") and len(longer) <= NAME_LENGTH and _is_text(part):
+            yield from folders(driver, f"{folder}/{part}", longer)
+
+
+def _is_text(name: str) -> bool:
+    """Tell whether a name can be in a database, unlike those that are no UTF-8."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def linked(driver: Survey, folder: str) -> Iterator[Digest]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -270,3 +271,21 @@ def test_odd_files_are_passed_over(root: Path) -> None:
     (root / paths.layer_folder("team/app", Digest("sha256:odd"))).mkdir()
     with opened(root) as shop:
         assert shop.tags("team/app") == ["1", "2", "all", "sig"]
+
+
+def test_what_only_somebody_else_can_have_put_there_stops_no_start(root: Path) -> None:
+    repositories = root / paths.REPOSITORIES
+    with opened(root) as shop:
+        first = _everything(shop)
+    (repositories / "loop").symlink_to("loop")
+    os.mkdir(os.fsencode(repositories) + b"/\xff\xfe")
+    deep = repositories
+    for _ in range(12):
+        deep = deep / ("d" * 60)
+        deep.mkdir()
+    for name, make in (("pipe", os.mkfifo), ("folder", os.mkdir)):
+        tag = repositories / f"team/app/_manifests/tags/{name}/current"
+        tag.mkdir(parents=True)
+        make(tag / "link")
+    with opened(root) as shop:
+        assert _everything(shop) == first
