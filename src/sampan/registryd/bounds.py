@@ -1,4 +1,4 @@
-"""How much the clients of a registry may take: connections, requests, descriptors."""
+"""Who clients of a registry are, and how much they may take: connections, requests, descriptors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 from sampan.http.limits import Limits
 from sampan.registry.configuration.document import Checked
 from sampan.registry.configuration.nodes import seconds
+from sampan.registry.serving.proxied import Trusted
 from sampan.registry.serving.server import LIMITS
 
 MOST = 1 << 20  # descriptors, where there is no limit
@@ -26,6 +27,12 @@ def limits(checked: Checked) -> Limits:
         requests=int(checked.get("http.clients.requests", LIMITS.requests)),
         grace_seconds=seconds(checked.get("http.draintimeout", 0)) or LIMITS.grace_seconds,
     )
+
+
+def proxies(checked: Checked) -> Trusted | None:
+    """Return who is believed what they say of their clients; None if nobody is."""
+    listed = [str(text) for text in checked.get("http.clients.proxies", [])]
+    return Trusted(listed) if listed else None
 
 
 def _descriptors() -> int:

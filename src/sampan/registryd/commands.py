@@ -16,7 +16,7 @@ from sampan.registry.configuration.document import Checked, load
 from sampan.registry.configuration.nodes import seconds, size
 from sampan.registry.content.quotas import in_words
 from sampan.registry.observability.audit import verify as verify_audit
-from sampan.registryd import control, descriptors, governing, settings, token_settings, web
+from sampan.registryd import bounds, control, descriptors, governing, settings, token_settings, web
 from sampan.registryd.owner import as_owner
 from sampan.registryd.reporting import services
 from sampan.registryd.serve import configure_logs
@@ -55,6 +55,7 @@ def verify(options: argparse.Namespace, path: Path) -> int:
     problems = [str(problem) for problem in checked.problems if not problem.harmless]
     if not problems:
         try:
+            bounds.proxies(checked)
             settings.collecting(checked)
             settings.endpoints(checked)
             settings.mailboxes(checked)

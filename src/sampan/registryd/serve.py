@@ -27,6 +27,7 @@ from sampan.registry.observability.audit import Audited, AuditLog
 from sampan.registry.observability.health import Health
 from sampan.registry.observability.notifications import Endpoint, Notifier
 from sampan.registry.registry import Registry
+from sampan.registry.serving.proxied import Proxied
 from sampan.registry.serving.servers import make_server
 from sampan.registryd import (
     bounds,
@@ -98,6 +99,8 @@ async def serve(checked: Checked) -> None:
         if not checked.get("log.accesslog.disabled", False):
             served = AccessLog(served, logs.unbuffered(sys.stdout))
         served = report(await _debug(checked, stack, health, served, figures))
+        if trusted := bounds.proxies(checked):
+            served = Proxied(served, trusted)
         server = await stack.enter_async_context(
             make_server(
                 served,

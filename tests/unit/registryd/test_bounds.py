@@ -47,3 +47,10 @@ def test_no_clients_at_all_is_refused() -> None:
     assert [str(problem) for problem in found.problems] == [
         "http.clients.requests: must be at least 1"
     ]
+
+
+def test_proxies_are_believed_if_they_are_listed() -> None:
+    assert bounds.proxies(checked("")) is None
+    found = bounds.proxies(checked("http: {clients: {proxies: [127.0.0.1, unix]}}"))
+    assert found
+    assert found.client("127.0.0.1", "192.0.2.7") == "192.0.2.7"

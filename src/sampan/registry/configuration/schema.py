@@ -162,7 +162,9 @@ HTTP = Section(
         "headers": HEADERS,
         "http2": Section({"disabled": Boolean()}),
         "h2c": Section({"enabled": Boolean()}),
-        "clients": Section({"connections": Integer(1), "requests": Integer(1)}),  # ours
+        "clients": Section(  # ours
+            {"connections": Integer(1), "requests": Integer(1), "proxies": Many(Text())}
+        ),
     }
 )
 NOTIFICATIONS = Section(
