@@ -116,7 +116,7 @@ class ImageDatabase:
         return dict(self._rows("SELECT key, since FROM leases"))
 
     def awaiting_names(self) -> set[str]:
-        """Return the images that were stored to get a name, and have none yet."""
+        """Return the images that were to get a name, or to go with their last one."""
         return {row[0] for row in self._rows("SELECT image FROM awaited_names")}
 
     # --- images and references -------------------------------------------------------------
@@ -125,7 +125,6 @@ class ImageDatabase:
         self, row: ImageRow, leased: Iterable[str] = (), *, awaits_name: bool = False
     ) -> None:
         """Store an image, or change its parent and time; it needs no leases on its layers."""
-        awaited = [("INSERT OR REPLACE INTO awaited_names VALUES (?)", (row.id,))]
         self._write(
             (
                 "INSERT INTO images VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE"
@@ -133,7 +132,7 @@ class ImageDatabase:
                 (row.id, row.parent, row.last_tagged),
             ),
             *(_end_lease(key) for key in leased),
-            *(awaited if awaits_name else ()),
+            *([_begin_wait(row.id)] if awaits_name else ()),
         )
 
     def await_no_names(self, images: Iterable[str]) -> None:
@@ -160,9 +159,12 @@ class ImageDatabase:
         values = reference, name.image, name.target or ""
         self._write(("INSERT OR REPLACE INTO image_references VALUES (?, ?, ?)", values))
 
-    def delete_reference(self, reference: str) -> None:
-        """Forget a reference."""
-        self._write(("DELETE FROM image_references WHERE reference = ?", (reference,)))
+    def delete_references(self, references: Iterable[str], going: Iterable[str] = ()) -> None:
+        """Forget references, and note that these images are to go with them."""
+        self._write(
+            *(("DELETE FROM image_references WHERE reference = ?", (it,)) for it in references),
+            *(_begin_wait(image) for image in going),
+        )
 
     # --- layers ----------------------------------------------------------------------------
 
@@ -250,6 +252,10 @@ def _lease(key: str, since: int) -> Statement:
 
 def _end_lease(key: str) -> Statement:
     return "DELETE FROM leases WHERE key = ?", (key,)
+
+
+def _begin_wait(image: str) -> Statement:
+    return "INSERT OR REPLACE INTO awaited_names VALUES (?)", (image,)
 
 
 def _end_wait(image: str) -> Statement:

@@ -45,16 +45,18 @@ class Removal:
         if chosen and len(chosen) < len(images):
             await self._remove_platforms(chosen)
             return
-        if not by_id:
-            await self._remove_names(images, name)
-        elif is_single(references := self._store.references(images[0].id)):
-            if obstacle := self._obstacle(images[0], references=False):
-                raise obstacle.conflict(images[0])
-            for reference in references:
-                await self._untag(images[0], reference)
-        for image in images:
-            if by_id or not self._store.references(image.id):
-                await self._delete(image, prune_parents=prune_parents, quiet=not by_id)
+        try:
+            if not by_id:
+                await self._remove_names(images, name)
+            elif is_single(references := self._store.references(images[0].id)):
+                if obstacle := self._obstacle(images[0], references=False):
+                    raise obstacle.conflict(images[0])
+                await self._untag(images, references)
+            for image in images:
+                if by_id or not self._store.references(image.id):
+                    await self._delete(image, prune_parents=prune_parents, quiet=not by_id)
+        finally:
+            await self._store.keep(image.id for image in images)
 
     def _siblings(self, image: Image) -> list[Image]:
         """Return the images that share all names of an image: the platforms of one index."""
@@ -90,23 +92,25 @@ class Removal:
             named = store.names.of_target(meant)
             if not self._force and not is_single(named):
                 raise _Obstacle("image is referenced in multiple repositories").conflict(main)
-            for reference in named:
-                await self._untag(main, reference)
+            await self._untag(images, named)
             return
-        removed = await self._untag(main, meant)
-        left = store.references(main.id)
-        if removed.digest is None and not any(
-            other.digest is None and other.name == removed.name for other in left
-        ):
-            for other in [other for other in left if other.name == removed.name]:
-                await store.untag(other)
-                self.done.append(ImageDeleteItem(untagged=other.familiar))
+        meant = meant.with_default_tag()
+        same = [it for it in store.references(main.id) if it.name == meant.name and it != meant]
+        goes_alone = meant.digest is not None or any(it.digest is None for it in same)
+        await self._untag(images, [meant], with_them=[] if goes_alone else same)
 
-    async def _untag(self, image: Image, reference: Reference) -> Reference:
-        removed = await self._store.untag(reference)
-        self._store.log("untag", image, image.id)
-        self.done.append(ImageDeleteItem(untagged=removed.familiar))
-        return removed
+    async def _untag(
+        self,
+        images: Sequence[Image],
+        references: Sequence[Reference],
+        with_them: Sequence[Reference] = (),
+    ) -> None:
+        """Take names of the first image away; others are not told as events of their own."""
+        going = [image.id for image in images]
+        removed = await self._store.untag(*references, *with_them, going=going)
+        for _ in references:
+            self._store.log("untag", images[0], images[0].id)
+        self.done += [ImageDeleteItem(untagged=reference.familiar) for reference in removed]
 
     async def _delete(self, image: Image, *, prune_parents: bool, quiet: bool) -> None:
         """Delete an image and, as long as nothing needs them, its parents."""
@@ -116,8 +120,8 @@ class Removal:
             if quiet and (not dangling or obstacle.used):
                 return
             raise obstacle.conflict(image)
-        for reference in store.references(image.id):
-            await self._untag(image, reference)
+        if references := store.references(image.id):
+            await self._untag([image], references)
         try:
             await self._erase(image)
         except Conflict:  # it has come again meanwhile

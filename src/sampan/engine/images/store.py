@@ -272,14 +272,28 @@ class ImageStore:
             self.reclaiming.claimed.discard(id)
         await self._release_target(old)
 
-    async def untag(self, reference: Reference) -> Reference:
-        """Take a name away; return it as it was stored."""
-        reference = reference.with_default_tag()
+    async def untag(self, *references: Reference, going: Iterable[str] = ()) -> list[Reference]:
+        """Take names away, all or none; return them as they were stored.
+
+        Images among `going` that have no name then are to be removed: `delete` or `keep` them. If
+        the engine is killed meanwhile, the next one removes them at its start.
+        """
+        stored = [reference.with_default_tag() for reference in references]
         async with self._changing:
-            await blocking(self._database.delete_reference, str(reference))
-            name = self.names.remove(reference)
-        await self._release_target(name)
-        return reference
+            last = {it for it in going if it in self.images}
+            last -= {it for it in last if set(self.names.of_image(it)) - set(stored)}
+            await blocking(self._database.delete_references, [str(it) for it in stored], last)
+            self._awaiting |= last
+            names = [self.names.remove(reference) for reference in stored]
+        for name in names:
+            await self._release_target(name)
+        return stored
+
+    async def keep(self, ids: Iterable[str]) -> None:
+        """Let images stay that were to go with their names."""
+        if kept := self._awaiting.intersection(ids) & self.images.keys():
+            await blocking(self._database.await_no_names, kept)
+            self._awaiting -= kept
 
     async def _release_target(self, name: Name | None) -> None:
         """Remove the documents of what a reference stood for, if nothing else stands for it."""
@@ -302,6 +316,7 @@ class ImageStore:
                 raise Conflict(f"image {short_id(id)} has got another name")
             await blocking(self._database.delete_image, id)
             del self.images[id]
+            self._awaiting.discard(id)
             for reference in self.names.of_image(id):
                 self.names.remove(reference)
             for reference, name in shared:
@@ -321,14 +336,14 @@ class ImageStore:
         return shared
 
     async def delete_unnamed(self) -> None:
-        """Delete the images whose makers were killed before they had their names.
+        """Delete the images whose makers were killed before they had their names, or lost them.
 
         What somebody has made of one of them keeps it.
         """
         used = {use.image for use in self.uses()}
         for image in list(self._awaiting & self.images.keys()):
             if not (image in used or self.references(image) or self.children(image)):
-                log.info("the image %s is removed: it was to have a name", image)
+                log.info("the image %s is removed: it has no name", image)
                 await self.delete(image)
         await blocking(self._database.await_no_names, self._awaiting)
         self._awaiting.clear()
@@ -340,7 +355,7 @@ class ImageStore:
 
     async def forget_reference(self, text: str) -> None:
         """Forget a reference to nothing."""
-        await blocking(self._database.delete_reference, text)
+        await blocking(self._database.delete_references, [text])
         self.broken_references.remove(text)
 
     async def forget_target(self, reference: Reference) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -447,15 +447,15 @@ def test_a_name_that_goes_and_comes_at_once_is_the_same_on_disk(shop: Shop) -> N
     shop.make("app")
     other = shop.make("other")
     table = shop.images.store._database
-    delete, began, named = table.delete_reference, threading.Event(), threading.Event()
+    delete, began, named = table.delete_references, threading.Event(), threading.Event()
 
-    def slowly(reference: str) -> None:
-        delete(reference)
+    def slowly(references: Iterable[str], going: Iterable[str] = ()) -> None:
+        delete(references, going)
         began.set()
         named.wait(0.2)  # for the other, if it does not wait for this one
 
     async def both() -> None:
-        table.delete_reference = slowly  # type: ignore[method-assign]
+        table.delete_references = slowly  # type: ignore[method-assign]
         going = asyncio.ensure_future(shop.images.store.untag(Reference.parse("app:latest")))
         await asyncio.to_thread(began.wait)
         await shop.images.store.tag(other, Reference.parse("app:latest"))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +65,57 @@ def test_the_last_tag_takes_the_digest_and_all_platforms_with_it(shop: Shop, ind
     assert {f"Deleted: {both[AMD]}", f"Deleted: {both[ARM]}"} <= set(done)
     assert len([line for line in done if line.startswith("Deleted: ")]) == 2 + 3
     assert empty(shop)
+
+
+class Killed(BaseException):
+    """The engine is gone: nothing is written any more."""
+
+
+@pytest.mark.parametrize("writes", range(10))
+@pytest.mark.parametrize("how", ["name", "id", "prune"])
+def test_a_removal_that_is_killed_at_any_write_has_removed_all_or_nothing(
+    shop: Shop, index: str, how: str, writes: int
+) -> None:
+    before, both = shop.listed(), ids(shop)
+    kill_after(shop, writes)
+    with suppress(Killed):
+        if how == "prune":
+            run(shop.images.prune({"dangling": ["false"]}))
+        else:
+            shop.remove("app:1" if how == "name" else both[AMD], force=True)
+    shop.close()
+    shop.open()
+    run(shop.images.clean())
+    if not empty(shop):
+        assert shop.listed() == before
+        assert len(shop.images.references(both[ARM])) == 2
+
+
+def kill_after(shop: Shop, writes: int) -> None:
+    """Let the engine end before it writes to its database once more than so often."""
+    database = shop.images.store._database
+    write, left = database._write, iter(range(writes))
+
+    def dying(*statements: Any) -> None:
+        if next(left, None) is None:
+            raise Killed
+        write(*statements)
+
+    database._write = dying  # type: ignore[method-assign]
+
+
+def test_an_image_without_a_name_that_a_container_has_used_stays_after_a_restart(
+    shop: Shop,
+) -> None:
+    image = shop.make("app")
+    shop.uses.append(ImageUse("c" * 64, image, running=True))
+    shop.remove("app", force=True)
+    assert image in shop.images.store.images
+    shop.uses.clear()
+    shop.close()
+    shop.open()
+    run(shop.images.clean())
+    assert image in shop.images.store.images
 
 
 def test_the_digest_stays_while_another_tag_of_its_repository_does(shop: Shop, index: str) -> None:
