@@ -112,6 +112,11 @@ class Daemon:
 
     def start(self) -> None:
         """Start the daemon and wait until it answers."""
+        self.launch()
+        eventually(self._answers)
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the daemon, and return at once."""
         if not self.folder.joinpath("config").exists():
             self.folder.joinpath("config").mkdir()
         ulimits = ["--default-ulimit", "nofile=1024:4096"] if self.program == "dockerd" else []
@@ -126,7 +131,7 @@ class Daemon:
                 stdout=log,
                 stderr=log,
             )
-        eventually(self._answers)
+        return self.process
 
     def _answers(self) -> bool:
         assert self.process

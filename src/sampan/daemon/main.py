@@ -14,7 +14,16 @@ import socket
 import sys
 from typing import NoReturn
 
-from sampan.daemon import certificates, claims, configuring, listeners, notify, privileges, roots
+from sampan.daemon import (
+    certificates,
+    claims,
+    configuring,
+    listeners,
+    notify,
+    privileges,
+    roots,
+    stopping,
+)
 from sampan.daemon.config import Config
 from sampan.daemon.flags import UsageError, parse_flags, usage
 from sampan.daemon.services import Helper, Lasting, execute
@@ -88,6 +97,7 @@ def run(config: Config) -> int:
     data_root, run_root = config["data-root"], config["exec-root"]
     roots.prepare(data_root, run_root, who)
     with contextlib.ExitStack() as ours:
+        ours.enter_context(stopping.held())  # until the supervisor takes them
         ours.callback(claims.claim_data_root(data_root).release)
         roots.write_pidfile(config["pidfile"])
         ours.callback(roots.remove_pidfile, config["pidfile"])

@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from sampan.daemon.listeners import Listener
 from sampan.daemon.services import Helper, Lasting
+from sampan.daemon.stopping import WATCHED, held, let_in
 
 READY = b"ready"
 FAILED = b"failed "
@@ -29,14 +30,6 @@ STABLE_SECONDS = 30.0  # after which a restart counts as the first again
 LAST_WORDS = 4  # messages of a dead daemon that are still read
 KILL_SECONDS = 5.0  # beyond the daemon's own time limit
 HOPELESS = 78  # the exit code of a helper that could never work: see sampan.helpers.mount
-WATCHED = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGHUP,
-    signal.SIGCHLD,
-    signal.SIGUSR1,
-    signal.SIGQUIT,
-)
 Child = Callable[[socket.socket], NoReturn]
 
 
@@ -95,6 +88,7 @@ class Supervisor:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         for number in WATCHED:
             signal.signal(number, lambda *_: None)
+        let_in()
         try:
             lasting = [helper for helper in self._helpers if isinstance(helper, Lasting)]
             for helper in self._helpers:
@@ -129,9 +123,10 @@ class Supervisor:
 
     def _fork(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._pid = os.fork()
-        if self._pid == 0:
-            self._become_child(ours, theirs)
+        with held():  # what comes for the child must not end in a handler of ours
+            self._pid = os.fork()
+            if self._pid == 0:
+                self._become_child(ours, theirs)
         theirs.close()
         ours.setblocking(False)
         self._control = ours
@@ -144,6 +139,7 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             for number in WATCHED:
                 signal.signal(number, signal.SIG_DFL)
+            let_in()
             ours.close()
             os.close(self._wake)
             os.close(self._wake_write)

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from sampan.errors import InvalidArgument, Unavailable
@@ -40,7 +40,9 @@ def _loaded(path: Path) -> Checked:
 
 def serve(options: argparse.Namespace, path: Path) -> int:
     """Serve until a signal ends it."""
-    asyncio.run(serve_registry(_loaded(path)))
+    checked = _loaded(path)
+    with suppress(asyncio.CancelledError):  # a signal came before it listened
+        asyncio.run(serve_registry(checked))
     return 0
 
 

@@ -54,6 +54,7 @@ log = logging.getLogger(__name__)
 DEFAULT_ADDRESS = ":5000"
 OUTBOX = "notifications.db"
 LEAST_TEND_SECONDS = 60.0
+ENDING = (signal.SIGTERM, signal.SIGINT)
 FIRST_PURGE_SECONDS = 3600.0  # the first purge is somewhere within, so that replicas spread
 
 
@@ -68,6 +69,8 @@ def configure_logs(checked: Checked) -> None:
 async def serve(checked: Checked) -> None:
     """Serve until SIGTERM or SIGINT. SIGHUP reads certificates anew."""
     heap.few_arenas()
+    loop = asyncio.get_running_loop()
+    _end_early(loop)
     async with AsyncExitStack() as stack:
         mailboxes = settings.mailboxes(checked)
         if mailboxes:
@@ -113,17 +116,30 @@ async def serve(checked: Checked) -> None:
         background = await stack.enter_async_context(_Background())
         while works:
             background.start(works.pop())
-        loop = asyncio.get_running_loop()
         if tls.certificates:
             for work in tls.works(server):
                 background.start(work)
             loop.add_signal_handler(signal.SIGHUP, tls.hang_up, server)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ENDING:
             loop.add_signal_handler(number, server.stop)
         kind = ", tls" if tls.certificates else ""
         log.info("listening on %s%s", sockets.name_of(listener), kind)
         await server.ended()
     log.info("the registry has ended")
+
+
+def _end_early(loop: asyncio.AbstractEventLoop) -> None:
+    """Have a signal that comes during the start undo what there is of it."""
+    starting = asyncio.current_task()
+    assert starting
+
+    def end() -> None:
+        for number in ENDING:
+            loop.add_signal_handler(number, lambda: None)
+        starting.cancel()
+
+    for number in ENDING:
+        loop.add_signal_handler(number, end)
 
 
 def _faces(
