@@ -122,7 +122,10 @@ def validation(checked: Checked) -> Validation:
         listed = checked.get(f"validation.manifests.urls.{name}", [])
         return tuple(expression(str(pattern)) for pattern in listed)
 
-    disabled = bool(checked.get("validation.disabled", False))
+    # `enabled`, the older of the two, comes first where both are there.
+    disabled = checked.get("validation.disabled", False) and not checked.get(
+        "validation.enabled", False
+    )
     listed = checked.get("validation.manifests.indexes.platformlist", [])
     platforms = tuple((str(item.get("os")), str(item.get("architecture"))) for item in listed)
     mode = str(checked.get("validation.manifests.indexes.platforms") or "all").lower()
@@ -147,7 +150,7 @@ def service(checked: Checked) -> Service:
         and not checked.get("storage.redirect.disable", False),
         deletes=checked.get("storage.delete.enabled", False),
         read_only=checked.get("storage.maintenance.readonly.enabled", False),
-        catalog_max=checked.get("catalog.maxentries", 1000),
+        catalog_max=most if (most := checked.get("catalog.maxentries", 0)) > 0 else 1000,
         classes=[str(name) for name in checked.get("policy.repository.classes", [])],
         tags_max=checked.get("tags.maxtags", 0),
     )

@@ -72,6 +72,8 @@ validation:
     assert rules.permit("https://a/")
     assert not rules.permit("https://www/")
     assert settings.validation(checked("validation: {disabled: true}")).urls.permit("x:y")
+    both = settings.validation(checked("validation: {enabled: true, disabled: true}"))
+    assert not both.urls.permit("https://example.com/x")
 
 
 def test_kinds_of_auth() -> None:
@@ -232,3 +234,14 @@ def test_no_address_of_a_layer_keeps_an_expression_busy() -> None:
     )
     assert rules.urls.permit("https://cdn.example.com/layer")
     assert not rules.urls.permit(f"https://{'a.' * 30_000}org/layer")
+
+
+@pytest.mark.parametrize(("given", "most"), [("7", 7), ("0", 1000), ("-3", 1000)])
+def test_no_entries_at_most_are_as_many_as_usual(given: str, most: int) -> None:
+    assert settings.service(checked(f"catalog: {{maxentries: {given}}}")).catalog_max == most
+
+
+def test_classes_are_those_that_are_listed() -> None:
+    assert settings.service(checked("")).classes == []
+    found = settings.service(checked("policy: {repository: {classes: [image, plugin]}}"))
+    assert found.classes == ["image", "plugin"]

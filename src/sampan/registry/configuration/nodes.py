@@ -97,12 +97,15 @@ class Boolean:
 
 @dataclass(frozen=True)
 class Integer:
-    """A whole number."""
+    """A whole number. With `quoted` a string that is one counts, too."""
 
     least: int = 0
     needed: bool = False
+    quoted: bool = False
 
     def problems(self, value: Any, path: str) -> Iterator[Problem]:
+        if self.quoted and isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value):
+            value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             yield Problem(path, f"must be a whole number, not {value!r}")
         elif value < self.least:

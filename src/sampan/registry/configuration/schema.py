@@ -5,6 +5,8 @@ Source: distribution configuration/configuration.go at v2.8.3 and v3.1.1, driver
 
 from __future__ import annotations
 
+import sys
+
 from sampan.registry.configuration import storages
 from sampan.registry.configuration.nodes import (
     Anything,
@@ -348,8 +350,8 @@ ROOT = Section(
         ),
         "validation": VALIDATION,
         "policy": Section({"repository": Section({"classes": Many(Text())})}),
-        "catalog": Section({"maxentries": Integer(1)}),
-        "tags": Section({"maxtags": Integer(1)}),
+        "catalog": Section({"maxentries": Integer(-sys.maxsize)}),  # less than one: the default
+        "tags": Section({"maxtags": Integer()}),  # 0: the default
         "web": Section({"enabled": Boolean()}),
         "tokens": TOKENS,
         "quotas": QUOTAS,

@@ -28,7 +28,7 @@ def _options(words: str, **more: Node) -> Section:
 
 _CREDENTIALS = Section({name: Text() for name in ("type", "clientid", "tenantid", "secret")})
 DRIVERS = {
-    "filesystem": Section({"rootdirectory": Text(), "maxthreads": Integer()}),
+    "filesystem": Section({"rootdirectory": Text(), "maxthreads": Integer(quoted=True)}),
     "inmemory": Section({}),
     "s3": _options(_S3),
     "s3aws": _options(_S3),

@@ -87,7 +87,11 @@ def test_every_key_that_we_have_is_taken() -> None:
         ("http: {draintimeout: soon}", "http.draintimeout: must be a duration such as 10s"),
         ("http: {prefix: hub}", "http.prefix: must begin and end with a slash"),
         ("http: {tls: {certificate: x}}", "http.tls: certificate and key go together"),
-        ("catalog: {maxentries: 0}", "catalog.maxentries: must be at least 1"),
+        ("tags: {maxtags: -1}", "tags.maxtags: must be at least 0"),
+        (
+            "storage: {filesystem: {maxthreads: many}}",
+            "storage.filesystem.maxthreads: must be a whole number, not 'many'",
+        ),
         ("catalog: {maxentries: x}", "catalog.maxentries: must be a whole number, not 'x'"),
         ("auth: {htpasswd: {realm: x}}", "auth.htpasswd.path: is required"),
         ("auth: {silly: {realm: x, service: ''}}", "auth.silly.service: is required"),
@@ -166,6 +170,8 @@ def test_what_has_no_effect_and_nobody_misses_is_told(text: str, place: str) -> 
     "text",
     [
         "policy: {repository: {classes: [image, plugin]}}",
+        "catalog: {maxentries: -1}\ntags: {maxtags: 0}",
+        "storage: {filesystem: {maxthreads: '50'}}",
         "log: {level: DEBUG}\nloglevel: Warn",
         "validation: {manifests: {indexes: {platforms: List}}}",
         "http: {tls: {certificate: x, key: y, clientcas: [z],"
