@@ -27,6 +27,7 @@ class Session:
     """What memory knows of one upload: a hash of its first `hashed` bytes, in one version."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
+    users: int = 0  # requests that work on it, or wait for that
     algorithm: str = "sha256"
     hash: Hash | None = None
     hashed: int = 0

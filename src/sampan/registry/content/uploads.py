@@ -28,6 +28,7 @@ from sampan.spec.digest import Digest, algorithm
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 PIECE = 1 << 20
+REMEMBERED = 10_000  # uploads, each with a lock and a hash; anybody may begin any number
 _TIME = "%Y-%m-%dT%H:%M:%SZ"  # Go's RFC 3339, as docker-registry writes `startedat`
 Hold = Callable[[str], AbstractContextManager[bool]]  # keeps other processes away
 
@@ -64,7 +65,16 @@ class Uploads:
             raise
         with self._lock:
             self._sessions[key] = Session(algorithm=algorithm)
+            self._forget_oldest()
         return key
+
+    def _forget_oldest(self) -> None:
+        """Forget what memory knows of uploads that nobody works on; files are hashed again then."""
+        while len(self._sessions) > REMEMBERED:
+            idle = next((key for key, one in self._sessions.items() if not one.users), None)
+            if idle is None:
+                return
+            del self._sessions[idle]
 
     def making_room(self, repository: str, attempt: Callable[[], T]) -> T:
         """Return what an attempt returns; where quotas forbid it, end uploads that nobody sends."""
@@ -104,22 +114,32 @@ class Uploads:
 
         Who works on it in this process is waited for, `patience` seconds.
         """
+        with (
+            self._remembered(key) as session,
+            _alone(session, key, patience),
+            self._hold(key) as got,
+        ):
+            if not got:
+                raise _taken(key)
+            try:
+                offset = self.offset(repository, key)
+            except RegistryError:
+                self._forget(key)
+                raise
+            yield session, offset
+
+    @contextmanager
+    def _remembered(self, key: str) -> Iterator[Session]:
+        """Lend what memory knows of an upload, which stays there as long."""
         with self._lock:
             session = self._sessions.setdefault(key, Session())
-        if not session.lock.acquire(timeout=patience):
-            raise _taken(key)
+            session.users += 1
         try:
-            with self._hold(key) as got:
-                if not got:
-                    raise _taken(key)
-                try:
-                    offset = self.offset(repository, key)
-                except RegistryError:
-                    self._forget(key)
-                    raise
-                yield session, offset
+            yield session
         finally:
-            session.lock.release()
+            with self._lock:
+                session.users -= 1
+                self._forget_oldest()
 
     def receive(
         self,
@@ -247,6 +267,16 @@ class Uploads:
             except FileNotFoundError:
                 continue
         return time.time() if self._driver.list(folder) else None
+
+
+@contextmanager
+def _alone(session: Session, key: str, patience: float) -> Iterator[None]:
+    if not session.lock.acquire(timeout=patience):
+        raise _taken(key)
+    try:
+        yield
+    finally:
+        session.lock.release()
 
 
 def _taken(key: str) -> RegistryError:

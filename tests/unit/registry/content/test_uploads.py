@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sampan.registry import paths
+from sampan.registry.content import uploads
 from tests.own_registry import Answer, Shop, sha
 
 DAY = 86400.0
@@ -79,3 +80,17 @@ def test_many_push_the_same_blob_at_once(disk: Shop, tmp_path: Path) -> None:
     assert all(answer.body == content for answer in answers if answer.status == 200)
     assert len(list((tmp_path / "data" / paths.BLOBS).rglob("data"))) == 1
     assert list((tmp_path / "data" / paths.REPOSITORIES).rglob("_uploads/*")) == []
+
+
+def test_memory_knows_few_of_many_uploads_and_each_goes_on(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "REMEMBERED", 2)
+    places = [shop.begin("team/app", "?digest-algorithm=sha512") for _ in range(6)]
+    for place in places:
+        assert shop.ask("PATCH", place, b"first").status == 202
+    assert len(shop.registry.uploads._sessions) == 2
+    digest = sha(b"firstlast", "sha512")
+    for place in places:
+        assert shop.ask("PUT", f"{place}?digest={digest}", b"last").status == 201
+    assert shop.registry.uploads._sessions == {}
