@@ -64,7 +64,7 @@ class Repository:
         self._memory = memory
         self._farewell = farewell
         self._without: set[str] = set()  # mirrors that do not have this repository
-        self._opened: dict[Digest, Url] = {}  # uploads in place of a mount
+        self._opened: list[Url] = []  # uploads that a registry began in place of a mount
 
     @property
     def _origin(self) -> Session:
@@ -188,7 +188,7 @@ class Repository:
             path = f"{self._path(session)}/blobs/uploads/?{query}"
             async with await session.send(path, Call("POST"), [scope]) as answer:
                 if answer.status == 202:
-                    self._opened[digest] = next_location(answer)
+                    self._opened.append(next_location(answer))
                 return answer.status == 201
 
         return await self._push(ask)
@@ -198,8 +198,7 @@ class Repository:
         replay = Replay(read, advance)
 
         async def send(session: Session) -> Digest:
-            upload = Upload(session, self._path(session), replay, self._farewell, None)
-            return await upload.run()
+            return await self._upload(session, replay).run()
 
         return await self._push(send), replay.size
 
@@ -209,11 +208,15 @@ class Repository:
         replay = known_reader(digest, read, advance)
 
         async def send(session: Session) -> None:
-            opened = self._opened.pop(digest, None)
-            upload = Upload(session, self._path(session), replay, self._farewell, opened)
-            await upload.run(digest, descriptor.size)
+            began = digest.startswith("sha256:")  # for which registries begin uploads
+            await self._upload(session, replay, began).run(digest, descriptor.size)
 
         await self._push(send)
+
+    def _upload(self, session: Session, replay: Replay, began: bool = True) -> Upload:
+        """Return an upload; one that a registry has begun is not left behind."""
+        place = self._opened.pop() if began and self._opened else None
+        return Upload(session, self._path(session), replay, self._farewell, place)
 
     # --- tags --------------------------------------------------------------------------------
 

@@ -281,6 +281,23 @@ def test_a_blob_that_is_not_mounted_is_uploaded_in_the_same_session(liar: LyingR
     assert methods(liar) == ["HEAD", "POST", "PUT", "HEAD"]
 
 
+def test_no_upload_that_was_begun_in_place_of_a_mount_is_left(liar: LyingRegistry) -> None:
+    """A layer may be known in two compressed forms, and be sent in a third one."""
+    liar.mounts = False
+    other = Blob(OCTETS, b"another")
+
+    async def work(repository: Repository) -> None:
+        for digest in (BLOB.digest, other.digest):
+            assert not await repository.mount(digest_of(digest.encode()), "base")
+        await repository.upload(reader(BLOB.content), lambda _: None)
+        await repository.upload_known(descriptor(other), reader(other.content), lambda _: None)
+
+    with_repository(f"{liar.address}/app", work, push=True)
+    assert methods(liar).count("POST") == 2
+    assert not liar.uploads
+    assert set(liar.blobs["app"]) == {BLOB.digest, other.digest}
+
+
 def test_a_manifest_is_stored_under_a_tag_and_a_digest(liar: LyingRegistry) -> None:
     what = image(small_layer("x")).manifest
 
