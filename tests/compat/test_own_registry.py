@@ -344,6 +344,25 @@ def test_openssl_and_curl_find_the_suites_that_are_listed(
         assert run(namespace, *curl, *what) == "200 1.1"
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_logs_are_written_as_configured(namespace: str, quiet: bool) -> None:
+    log = {
+        "formatter": "json",
+        "level": "debug",
+        "fields": {"service": "registry", "environment": "staging"},
+        "accesslog": {"disabled": quiet},
+    }
+    with registry(namespace, program=OURS, more={"log": log}) as hub:
+        assert hub.ask("GET", "/v2/").status == 200
+        hub.stop()
+        lines = hub.log.splitlines()
+    told = [json.loads(line) for line in lines if line.startswith("{")]
+    assert {(one["service"], one["environment"]) for one in told} == {("registry", "staging")}
+    assert any(one["msg"].startswith("listening on") for one in told)
+    others = [line for line in lines if not line.startswith("{")]
+    assert ['"GET /v2/ HTTP/1.1" 200' in line for line in others] == ([] if quiet else [True])
+
+
 def test_administrators_see_health_and_figures(namespace: str, tmp_path: Path) -> None:
     down = tmp_path / "down"
     more = {
@@ -370,6 +389,7 @@ def test_administrators_see_health_and_figures(namespace: str, tmp_path: Path) -
         debug.ask("POST", "/debug/health/up")
         assert hub.ask("GET", "/v2/").status == 200
         assert b'registry_http_requests_total{code="503"' in debug.ask("GET", "/metrics").body
+        assert debug.ask("GET", "/debug/vars").json["cmdline"][-2] == "serve"
         assert debug.ask("GET", "/nowhere").status == 404
 
 
