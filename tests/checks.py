@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sampan.build.built import Recipe
-from sampan.build.tree import Spool, Tree
+from sampan.build.files.tree import Spool, Tree
 from sampan.errors import InvalidArgument
 from sampan.spec.build import BuildOptions
 from tests.build_worker import Yard

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sampan.build.dockerfile import parse_dockerfile
+from sampan.build.dockerfiles.dockerfile import parse_dockerfile
 from sampan.build.instructions import model
 from sampan.build.instructions.mounts import read_mount
 from sampan.errors import InvalidArgument

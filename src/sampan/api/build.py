@@ -24,8 +24,8 @@ from sampan.spec.docker.config import Ulimit
 from sampan.spec.reference import Reference
 
 if TYPE_CHECKING:
-    from sampan.build.display import Say, Telling
-    from sampan.build.tree import Tree
+    from sampan.build.files.tree import Tree
+    from sampan.build.telling.display import Say, Telling
     from sampan.build.worker import Clients
 
 routes: Routes[Handler] = Routes()
@@ -106,7 +106,7 @@ async def _context(backend: Backend, request: Request, options: BuildOptions) ->
         return await backend.builder.incoming.receive(request.chunks())
     async for _ in request.chunks():
         pass  # the archive of a client that names another context means nothing
-    from sampan.build.git import is_repository  # with the first build: see Backend.builder
+    from sampan.build.contexts.git import is_repository  # with the first build: see Backend.builder
 
     if not (remote.startswith(_WEB) or is_repository(remote)):
         raise InvalidArgument(f"remote URL {remote} could not be recognized as URL")
@@ -189,7 +189,7 @@ def _entitlements(query: Query) -> list[str]:
 
 @routes.on("POST", "/build/prune")
 async def prune(backend: Backend, request: Request) -> Response:
-    from sampan.build.pruning import wish_of  # with the first build: see Backend.builder
+    from sampan.build.caching.pruning import wish_of  # with the first build: see Backend.builder
 
     query = request.query
     policy = GCPolicy(

@@ -22,7 +22,7 @@ from sampan.spec.docker.system import BuildCache
 from sampan.spec.image import timestamp
 
 if TYPE_CHECKING:
-    from sampan.build.pruning import Usage
+    from sampan.build.caching.pruning import Usage
 
 routes: Routes[Handler] = Routes()
 PING = [

@@ -23,38 +23,38 @@ from typing import Final, cast
 
 import msgspec
 
-from sampan.build.arguments import Arguments, platform_arguments
 from sampan.build.attesting.extras import extras_of
 from sampan.build.attesting.materials import Materials, Witness
-from sampan.build.backlog import Backlog
 from sampan.build.built import Built, Recipe
-from sampan.build.cache import Cache
-from sampan.build.context import take_dockerfile
-from sampan.build.contexts import Contexts
-from sampan.build.display import Classic, Say, Telling, Voices
-from sampan.build.dockerfile import Dockerfile, Stage, parse_dockerfile
+from sampan.build.caching.cache import Cache
+from sampan.build.caching.housekeeping import Housekeeping
+from sampan.build.contexts.incoming import Incoming
+from sampan.build.contexts.kept import KeptContexts
+from sampan.build.contexts.main_context import MainContext
+from sampan.build.contexts.named import Contexts
+from sampan.build.contexts.reading import take_dockerfile
+from sampan.build.dockerfiles.arguments import Arguments, platform_arguments
+from sampan.build.dockerfiles.dockerfile import Dockerfile, Stage, parse_dockerfile
+from sampan.build.dockerfiles.graph import plan
+from sampan.build.dockerfiles.linting import Checks, Violation, lint
+from sampan.build.dockerfiles.outline import Outline, Target, outline, targets
+from sampan.build.dockerfiles.shell import Shell
 from sampan.build.earlier import Database
 from sampan.build.entitlements import SUPPORTED, Entitlements
-from sampan.build.fetching import Sources
-from sampan.build.graph import plan
-from sampan.build.history import Memory
-from sampan.build.housekeeping import Housekeeping
-from sampan.build.incoming import Incoming
+from sampan.build.files.fetching import Sources
+from sampan.build.files.squashing import squashed
+from sampan.build.files.tree import Spool, Tree
 from sampan.build.instructions.model import Label, Place
-from sampan.build.kept import KeptContexts
-from sampan.build.linting import Checks, Violation, lint
-from sampan.build.main_context import MainContext
-from sampan.build.mounting import Mounting
-from sampan.build.outline import Outline, Target, outline, targets
+from sampan.build.mounts.mounting import Mounting
 from sampan.build.policed import policed
 from sampan.build.remotecache.importing import Imports
 from sampan.build.remotecache.records import Blob
 from sampan.build.results import Results
-from sampan.build.shell import Shell
 from sampan.build.solver import Build, Solver, StepFailed
-from sampan.build.squashing import squashed
 from sampan.build.state import State
-from sampan.build.tree import Spool, Tree
+from sampan.build.telling.backlog import Backlog
+from sampan.build.telling.display import Classic, Say, Telling, Voices
+from sampan.build.telling.history import Memory
 from sampan.build.worker import Clients, Nobody, Worker
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.build import BuildOptions, GCPolicy

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sampan.build.attesting.materials import Materials
-from sampan.build.linting import Violation
+from sampan.build.dockerfiles.linting import Violation
 from sampan.build.remotecache.records import Step
 from sampan.build.state import State
 from sampan.http.urls import redacted_text

@@ -10,10 +10,10 @@ from functools import partial
 import msgspec
 
 from sampan.build.built import Built
-from sampan.build.context import read_context
-from sampan.build.layer import Item, write_layer
+from sampan.build.contexts.reading import read_context
+from sampan.build.files.layer import Item, write_layer
+from sampan.build.files.tree import Spool, Tree, walk
 from sampan.build.remotecache.records import INLINE, write_inline
-from sampan.build.tree import Spool, Tree, walk
 from sampan.build.worker import Worker
 from sampan.errors import InvalidArgument
 

@@ -8,34 +8,34 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 
-from sampan.build.arguments import Arguments
 from sampan.build.attesting.materials import Materials
-from sampan.build.cache import Cache, Record, key_of
-from sampan.build.chapters import SCRATCH, base_of, chapter_of, text_of, work_of
-from sampan.build.contexts import Contexts
-from sampan.build.display import Speaker, Voices
-from sampan.build.dockerfile import Dockerfile, Stage, parse_triggers
+from sampan.build.caching.cache import Cache, Record, key_of
+from sampan.build.contexts.main_context import MainContext
+from sampan.build.contexts.named import Contexts
+from sampan.build.dockerfiles.arguments import Arguments
+from sampan.build.dockerfiles.dockerfile import Dockerfile, Stage, parse_triggers
+from sampan.build.dockerfiles.faults import mark
+from sampan.build.dockerfiles.graph import Needed, Plan, stage_from
+from sampan.build.dockerfiles.shell import Shell
 from sampan.build.entitlements import Entitlements
-from sampan.build.faults import mark
-from sampan.build.fetching import Sources
-from sampan.build.graph import Needed, Plan, stage_from
+from sampan.build.files.fetching import Sources
+from sampan.build.files.layer import Item, write_layer
+from sampan.build.files.places import locate, owner_of
+from sampan.build.files.rewriting import Rewriting
+from sampan.build.files.tree import folder
 from sampan.build.instructions import metadata, model
 from sampan.build.instructions import run as running
 from sampan.build.instructions.copy import Copying
 from sampan.build.instructions.mounts import read_mount
 from sampan.build.instructions.wanted import expand, key_of_words
-from sampan.build.layer import Item, write_layer
-from sampan.build.main_context import MainContext
-from sampan.build.mounting import Mounting
-from sampan.build.places import locate, owner_of
-from sampan.build.prepared import Prepared
+from sampan.build.mounts.mounting import Mounting
+from sampan.build.mounts.prepared import Prepared
 from sampan.build.remotecache.importing import Imports
 from sampan.build.remotecache.records import Step
-from sampan.build.rewriting import Rewriting
-from sampan.build.shell import Shell
 from sampan.build.state import State, extended
-from sampan.build.tree import folder
-from sampan.build.wording import BUILDKIT, CLASSIC
+from sampan.build.telling.chapters import SCRATCH, base_of, chapter_of, text_of, work_of
+from sampan.build.telling.display import Speaker, Voices
+from sampan.build.telling.wording import BUILDKIT, CLASSIC
 from sampan.build.worker import Clients, Worker
 from sampan.errors import InvalidArgument, SampanError
 from sampan.spec.build import BuildOptions, RunStep

@@ -18,9 +18,9 @@ from collections.abc import (
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
+from sampan.build.files.tree import Tree
 from sampan.build.policing import Policy
 from sampan.build.state import State
-from sampan.build.tree import Tree
 from sampan.distribution.credentials import Credentials
 from sampan.errors import NotFound
 from sampan.spec.build import BaseImage, FoundDevice, MountedCache, Ran, Repository, RunStep

@@ -128,7 +128,7 @@ class BuildOptions(msgspec.Struct, kw_only=True):
 
 
 class GCPolicy(msgspec.Struct, kw_only=True, frozen=True):
-    """What is swept from the build cache by itself; see build.pruning.PruneWish."""
+    """What is swept from the build cache by itself; see build.caching.pruning.PruneWish."""
 
     all: bool = False
     filters: tuple[str, ...] = ()

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.build.ignore import Ignore, read_ignore
-from sampan.build.shell import Shell
+from sampan.build.contexts.ignore import Ignore, read_ignore
+from sampan.build.dockerfiles.shell import Shell
 from sampan.errors import InvalidArgument
 from tests.checks import checked
 from tests.dockerfiles import described

@@ -10,10 +10,10 @@ import pytest
 
 from sampan.build.builder import Builder
 from sampan.build.built import Recipe
-from sampan.build.display import Display
+from sampan.build.caching.pruning import PruneWish
+from sampan.build.contexts.main_context import MainContext
 from sampan.build.instructions.metadata import is_signal
-from sampan.build.main_context import MainContext
-from sampan.build.pruning import PruneWish
+from sampan.build.telling.display import Display
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.build import BuildOptions, GCPolicy, Limits
 from sampan.spec.docker.images import ProgressMessage

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sampan.build.git import parse_repository
+from sampan.build.contexts.git import parse_repository
 from sampan.build.policing import Ask, Source, check, commit, image
 from sampan.errors import Unsupported
 from sampan.spec.platform import Platform

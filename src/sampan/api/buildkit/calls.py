@@ -11,7 +11,7 @@ from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 
-from sampan.build.faults import Fault, fault_of
+from sampan.build.dockerfiles.faults import Fault, fault_of
 from sampan.build.solver import StepFailed
 from sampan.errors import Forbidden, SampanError, Unauthorized, Unavailable, Unsupported
 from sampan.spec.buildkit import errors_pb2, solver_pb2

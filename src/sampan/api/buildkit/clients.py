@@ -9,9 +9,9 @@ from sampan.api.buildkit.layouts import archive_of
 from sampan.api.buildkit.material import SENT, fetch_folder
 from sampan.api.buildkit.sessions import Session
 from sampan.build.built import Built
+from sampan.build.files.tree import Tree
 from sampan.build.policing import Policy, Source, check
 from sampan.build.state import State
-from sampan.build.tree import Tree
 from sampan.distribution.credentials import Credentials
 from sampan.errors import NotFound
 from sampan.spec.platform import Platform

@@ -22,9 +22,9 @@ from sampan.api.buildkit.options import foreign, is_ours, wish_of
 from sampan.api.buildkit.policy import ClientPolicy
 from sampan.api.buildkit.sessions import Session, Tunnel
 from sampan.build.attesting.wishes import attestations_of
-from sampan.build.conditions import read_conditions
+from sampan.build.caching.conditions import read_conditions
+from sampan.build.caching.pruning import PruneWish, Usage, selected
 from sampan.build.exporting.outputs import Outputs, Result
-from sampan.build.pruning import PruneWish, Usage, selected
 from sampan.engine.undisturbed import waited_for
 from sampan.errors import InvalidArgument, SampanError, Unsupported
 from sampan.spec.buildkit import control_pb2 as pb

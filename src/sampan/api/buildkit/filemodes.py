@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from sampan.build.tree import File
+from sampan.build.files.tree import File
 from sampan.spec.buildkit.session_pb2 import Stat
 from sampan.storage.archives.tar_fields import (
     BLOCK_DEVICE,

@@ -22,8 +22,8 @@ from h2.exceptions import H2Error
 
 from sampan.api.buildkit.filemodes import file_of
 from sampan.api.buildkit.sessions import SYNC, Metadata, Session, encoded
-from sampan.build.kept import Transfer
-from sampan.build.tree import File, Tree
+from sampan.build.contexts.kept import Transfer
+from sampan.build.files.tree import File, Tree
 from sampan.errors import InvalidArgument, NotFound, Unavailable
 from sampan.http.grpc import Bulk
 from sampan.spec.buildkit import session_pb2 as pb

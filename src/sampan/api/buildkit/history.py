@@ -22,11 +22,11 @@ from grpclib.exceptions import GRPCError
 from sampan.api.buildkit.calls import told
 from sampan.api.buildkit.jobs import Job, Jobs
 from sampan.build.attesting.provenance import PROVENANCE_02
-from sampan.build.conditions import Condition, of, passes, read_conditions
+from sampan.build.caching.conditions import Condition, of, passes, read_conditions
 from sampan.build.exporting.assembling import MEDIA_STATEMENT, PREDICATE
-from sampan.build.history import Entry, Memory
 from sampan.build.instructions.durations import duration
 from sampan.build.solver import StepFailed
+from sampan.build.telling.history import Entry, Memory
 from sampan.errors import InvalidArgument, NotFound, SampanError
 from sampan.http.urls import redacted
 from sampan.spec.buildkit import control_pb2 as pb

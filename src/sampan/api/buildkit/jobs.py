@@ -32,11 +32,11 @@ from sampan.api.buildkit.views import View
 from sampan.api.buildkit.warnings import warnings
 from sampan.build.builder import Builder
 from sampan.build.built import Built, Recipe
+from sampan.build.contexts.main_context import MainContext
 from sampan.build.exporting.outlet import Outlet
-from sampan.build.main_context import MainContext
+from sampan.build.files.tree import Tree
 from sampan.build.policing import Policy
 from sampan.build.remotecache.importing import Imports
-from sampan.build.tree import Tree
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.buildkit.control_pb2 import CacheOptionsEntry, StatusResponse
 from sampan.spec.buildkit.solver_pb2 import Definition

@@ -21,12 +21,12 @@ from sampan.api.buildkit.sessions import Session
 from sampan.api.buildkit.subrequests import LINT
 from sampan.build.builder import Builder
 from sampan.build.built import Recipe
-from sampan.build.git import is_repository, parse_repository
-from sampan.build.ignore import read_ignore
-from sampan.build.kept import Transfer
-from sampan.build.main_context import MainContext
+from sampan.build.contexts.git import is_repository, parse_repository
+from sampan.build.contexts.ignore import read_ignore
+from sampan.build.contexts.kept import Transfer
+from sampan.build.contexts.main_context import MainContext
+from sampan.build.files.tree import Spool, Tree
 from sampan.build.policing import Policy, Source, check, commit
-from sampan.build.tree import Spool, Tree
 from sampan.errors import InvalidArgument, NotFound
 from sampan.http.urls import redacted
 from sampan.storage.archives.tar_fields import REGULAR

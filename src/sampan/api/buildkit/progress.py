@@ -17,8 +17,8 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sampan.build.display import Chapter
-from sampan.build.faults import sentence_of
+from sampan.build.dockerfiles.faults import sentence_of
+from sampan.build.telling.display import Chapter
 from sampan.errors import SampanError
 from sampan.spec.buildkit import control_pb2 as pb
 from sampan.spec.docker.images import ProgressMessage
@@ -175,7 +175,7 @@ class Vertex:
 
 
 class Vertices:
-    """Tells the steps of a build as vertices; see build.display.Voices.
+    """Tells the steps of a build as vertices; see build.telling.display.Voices.
 
     `platform` says which build it is, of those for several.
     """
@@ -201,7 +201,7 @@ class Vertices:
 
 
 class Voice:
-    """One stage; see build.display.Speaker."""
+    """One stage; see build.telling.display.Speaker."""
 
     def __init__(self, progress: Progress, prefix: str, works: int) -> None:
         self._progress, self._prefix = progress, prefix

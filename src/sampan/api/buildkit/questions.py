@@ -14,9 +14,9 @@ from sampan.api.buildkit.subrequests import DESCRIBE, LINT, OUTLINE, TARGETS
 from sampan.api.buildkit.warnings import answer as lint_answer
 from sampan.build.builder import Builder
 from sampan.build.built import Recipe
+from sampan.build.dockerfiles.outline import Outline, Parameter, Target
+from sampan.build.files.tree import Tree
 from sampan.build.instructions.model import Place
-from sampan.build.outline import Outline, Parameter, Target
-from sampan.build.tree import Tree
 from sampan.spec.build import BuildOptions
 
 _VERSION: Final = b"1.0.0"  # of the form of all answers

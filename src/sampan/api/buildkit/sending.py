@@ -18,7 +18,7 @@ from grpclib.exceptions import StreamTerminatedError
 
 from sampan.api.buildkit.filemodes import stat_of
 from sampan.api.buildkit.sessions import SEND, Session
-from sampan.build.tree import File, Tree, walk
+from sampan.build.files.tree import File, Tree, walk
 from sampan.errors import InvalidArgument
 from sampan.spec.buildkit.session_pb2 import BytesMessage, Packet
 from sampan.storage.archives.tar_fields import REGULAR

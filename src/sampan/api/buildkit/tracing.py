@@ -16,7 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sampan.api.buildkit.progress import Progress, Vertices
 from sampan.build.built import Built
-from sampan.build.display import Exporting, Voices
+from sampan.build.telling.display import Exporting, Voices
 from sampan.spec.buildkit import control_pb2 as pb
 from sampan.spec.docker.images import ProgressMessage
 
@@ -25,7 +25,7 @@ Document = dict[str, Any]
 
 
 class Tracing:
-    """Tells one build; see build.display.Telling."""
+    """Tells one build; see build.telling.display.Telling."""
 
     def __init__(self, name: str, say: Callable[[ProgressMessage], None]) -> None:
         self._say = say

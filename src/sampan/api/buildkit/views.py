@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sampan.api.buildkit.filemodes import stat_of
-from sampan.build.tree import File, Spool, Tree
+from sampan.build.files.tree import File, Spool, Tree
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.buildkit.gateway_pb2 import FileRange
 from sampan.spec.buildkit.session_pb2 import Stat

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sampan.api.buildkit.progress import Vertex
 from sampan.build.built import Recipe
-from sampan.build.linting import Violation
+from sampan.build.dockerfiles.linting import Violation
 from sampan.spec.buildkit import control_pb2 as pb
 from sampan.spec.buildkit import solver_pb2
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sampan.build.contexts import Named
+from sampan.build.contexts.named import Named
 from sampan.build.instructions.run import SCAN_CONTEXT, SCAN_STAGE
 from sampan.build.solver import Build
 from sampan.build.state import State

@@ -15,10 +15,10 @@ import msgspec
 from sampan.build.attesting.statements import Attestation
 from sampan.build.attesting.wishes import SbomWish
 from sampan.build.built import Built
-from sampan.build.layer import Item, write_layer
-from sampan.build.places import locate
+from sampan.build.files.layer import Item, write_layer
+from sampan.build.files.places import locate
+from sampan.build.files.tree import File, Spool, Tree, folder
 from sampan.build.state import with_path
-from sampan.build.tree import File, Spool, Tree, folder
 from sampan.build.worker import Clients, Worker
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.build import BaseImage, RunStep

@@ -20,7 +20,7 @@ from sampan.build.built import Built
 from sampan.build.exporting.assembling import Assembly, Product, Stater, assemble
 from sampan.build.exporting.options import Wishes, boolean
 from sampan.build.exporting.outlet import Destination, Outlet, Packed
-from sampan.build.tree import Spool, Tree, walk
+from sampan.build.files.tree import Spool, Tree, walk
 from sampan.build.worker import Clients
 from sampan.errors import InvalidArgument
 from sampan.spec.digest import chain_ids, parse_digest

@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from sampan.build.cache import key_of
-from sampan.build.fetching import Sources
-from sampan.build.ignore import Ignore
+from sampan.build.caching.cache import key_of
+from sampan.build.contexts.ignore import Ignore
+from sampan.build.contexts.main_context import MainContext
+from sampan.build.files.fetching import Sources
+from sampan.build.files.layer import Item, digest_items, write_layer
+from sampan.build.files.modes import mode_of
+from sampan.build.files.places import Place, locate, owner_of
+from sampan.build.files.selecting import Chosen
+from sampan.build.files.tree import File, Spool, Tree, folder
 from sampan.build.instructions.wanted import Wanted
-from sampan.build.layer import Item, digest_items, write_layer
-from sampan.build.main_context import MainContext
-from sampan.build.modes import mode_of
-from sampan.build.places import Place, locate, owner_of
-from sampan.build.selecting import Chosen
-from sampan.build.tree import File, Spool, Tree, folder
 from sampan.build.worker import Worker
 from sampan.errors import InvalidArgument, NotFound
 from sampan.http.urls import redacted

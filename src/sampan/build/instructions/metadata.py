@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from sampan.build.dockerfiles.shell import Expanded, Shell
 from sampan.build.instructions import model
-from sampan.build.shell import Expanded, Shell
 from sampan.build.state import State
 from sampan.errors import InvalidArgument
 from sampan.spec.image import ImageConfig

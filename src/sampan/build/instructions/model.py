@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sampan.build.source import Heredoc
+from sampan.build.dockerfiles.source import Heredoc
 from sampan.spec.image import Healthcheck
 
 

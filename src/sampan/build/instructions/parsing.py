@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from sampan.build import words
+from sampan.build.dockerfiles import words
+from sampan.build.dockerfiles.source import Node, Source, cut, heredocs_of
 from sampan.build.instructions import model
 from sampan.build.instructions.devices import read_device
 from sampan.build.instructions.durations import check_interval, duration
 from sampan.build.instructions.flags import Flags, Kind
 from sampan.build.instructions.suggesting import hint
-from sampan.build.source import Node, Source, cut, heredocs_of
 from sampan.errors import InvalidArgument
 from sampan.spec.image import Healthcheck
 

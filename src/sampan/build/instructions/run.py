@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sampan.build.cache import key_of
+from sampan.build.caching.cache import key_of
 from sampan.build.instructions import model
 from sampan.build.state import State
 from sampan.spec.build import BuildOptions, RunStep

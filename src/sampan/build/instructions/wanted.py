@@ -11,11 +11,11 @@ import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sampan.build.cache import key_of
+from sampan.build.caching.cache import key_of
+from sampan.build.dockerfiles.shell import Shell
+from sampan.build.files.selecting import Chosen
 from sampan.build.instructions import model
 from sampan.build.instructions.metadata import Scope
-from sampan.build.selecting import Chosen
-from sampan.build.shell import Shell
 from sampan.errors import InvalidArgument
 from sampan.http.urls import redacted
 

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from sampan.build.cache import Record
+from sampan.build.caching.cache import Record
 from sampan.build.remotecache.records import (
     INLINE,
     LIMIT,

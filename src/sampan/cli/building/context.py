@@ -10,7 +10,7 @@ import secrets
 import stat
 from contextlib import contextmanager
 
-from sampan.build.ignore import Ignore, read_ignore
+from sampan.build.contexts.ignore import Ignore, read_ignore
 from sampan.cli.invocation import Exit
 from sampan.storage.archives.compression import kind_of
 from sampan.storage.archives.tar_fields import DIRECTORY, FIFO, REGULAR, SYMLINK, Entry

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.api.buildkit.filemodes import file_of, stat_of
-from sampan.build.tree import File
+from sampan.build.files.tree import File
 from sampan.spec.buildkit.session_pb2 import Stat
 from sampan.storage.archives.tar_fields import (
     BLOCK_DEVICE,

@@ -17,7 +17,7 @@ from grpclib.server import Stream
 
 from sampan.api.buildkit.filesync import Folder, fetch
 from sampan.api.buildkit.sessions import SYNC, Session
-from sampan.build.tree import Spool, Tree, walk
+from sampan.build.files.tree import Spool, Tree, walk
 from sampan.errors import InvalidArgument, NotFound, SampanError, Unavailable
 from sampan.http.grpc import connected, serve
 from sampan.http.stream import SocketStream

@@ -8,7 +8,7 @@ import pytest
 
 from sampan.api.buildkit import progress as module
 from sampan.api.buildkit.progress import Progress, Vertices
-from sampan.build.display import Chapter
+from sampan.build.telling.display import Chapter
 from sampan.spec.buildkit.control_pb2 import StatusResponse, Vertex
 from sampan.spec.docker.images import ProgressDetail, ProgressMessage
 

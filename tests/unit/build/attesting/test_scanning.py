@@ -6,7 +6,7 @@ import os
 import pytest
 
 from sampan.build.attesting.scanning import statements_in
-from sampan.build.tree import Spool, Tree
+from sampan.build.files.tree import Spool, Tree
 from sampan.errors import InvalidArgument
 from tests import tarballs
 

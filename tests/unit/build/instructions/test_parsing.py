@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sampan.build.dockerfile import parse_dockerfile
+from sampan.build.dockerfiles.dockerfile import parse_dockerfile
 from sampan.build.instructions import model
 from sampan.spec.image import Healthcheck
 
