@@ -162,7 +162,8 @@ class Tokens:
             form["access_type"] = "offline"
         kind = ("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
         body = urlencode(form).encode()
-        async with await self._transport.send(realm, Call("POST", (kind,), body)) as answer:
+        call = Call("POST", (kind,), body, is_secret=True)
+        async with await self._transport.send(realm, call) as answer:
             return await self._token(answer, wish)
 
     async def _token(self, answer: Answer, wish: Wish) -> Token:

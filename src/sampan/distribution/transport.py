@@ -43,6 +43,8 @@ class Call:
     answer_seconds: float | None = None  # None: as long as the client's limits say
     attempts: int | None = None  # None: as many as the settings say
 
+    is_secret: bool = False  # the body is for nobody but whom it is sent to
+
     @property
     def verb(self) -> str:
         """The method as Go's errors begin with it: Get, Head."""
@@ -150,6 +152,10 @@ class Transport:
                 return answer
             answer.close()
             url = await self._next(url, location, call)
+            if call.is_secret and url.origin != first.origin:
+                raise Upstream(
+                    f'{call.verb} "{first}": refused to take a login on to {url.authority}'
+                )
             if str(url) in seen or len(seen) > REDIRECTS:
                 raise Upstream(f'{call.verb} "{first}": stopped after {REDIRECTS} redirects')
             seen.add(str(url))

@@ -252,6 +252,15 @@ def test_a_token_server_is_not_followed_elsewhere_with_secrets(
     assert {asked.grant for asked in tokens.requests} == {"anonymous"}
 
 
+def test_a_login_in_a_body_is_not_taken_elsewhere(liar: LyingRegistry, tokens: TokenServer) -> None:
+    moved = f"HTTP/1.1 307 x\r\nLocation: {tokens.realm}\r\nContent-Length: 0\r\n\r\n".encode()
+    with scripted(answering(moved)) as door:
+        liar.challenge = f'Bearer realm="http://{door.address}/token",service="registry"'
+        with pytest.raises(Upstream, match="refused to take a login on to"):
+            manifest(liar, Credentials(username="captain", identity_token="refresh"))
+    assert tokens.requests == []
+
+
 def test_basic_credentials_are_shown(liar: LyingRegistry) -> None:
     liar.challenge, liar.tokens = 'Basic realm="x"', {"Basic Y2FwdGFpbjpzZWNyZXQ="}
     assert manifest(liar).descriptor.digest == IMAGE.digest

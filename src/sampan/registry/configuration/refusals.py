@@ -10,6 +10,9 @@ from sampan.registry.configuration import ciphers
 from sampan.registry.configuration.nodes import Problem
 from sampan.registry.expressions import expression
 
+WITHOUT_AUTH = (
+    "there is no auth: whoever reaches this registry gets what its logins at upstreams can pull"
+)
 SCHEMA_1 = (
     "manifests of schema 1 are served if they are here, and neither taken nor made from others:"
     " Docker needs none since 1.10 (2016); leave this out, or set enabled: false"
@@ -41,6 +44,10 @@ def refusals(document: Mapping[str, Any]) -> Iterator[Problem]:
     if section("compatibility", "schema1").get("enabled"):
         yield Problem("compatibility.schema1", SCHEMA_1)
     yield from _tls(section("http", "tls"))
+    given = section("proxy")
+    logins = [one for one in (given, *(given.get("upstreams") or [])) if _has_login(one)]
+    if logins and not (document.get("auth") or section("http", "tls").get("clientcas")):
+        yield Problem("proxy", WITHOUT_AUTH, harmless=True)
     for name in ("allow", "deny"):
         patterns = section("validation", "manifests", "urls").get(name) or []
         for number, pattern in enumerate(patterns):
@@ -55,6 +62,12 @@ def refusals(document: Mapping[str, Any]) -> Iterator[Problem]:
             f"{', '.join(told)} verify nothing: the registry has public keys only",
             harmless=True,
         )
+
+
+def _has_login(upstream: Mapping[str, Any]) -> bool:
+    if not upstream.get("remoteurl"):
+        return False
+    return bool(upstream.get("username") or (upstream.get("exec") or {}).get("command"))
 
 
 def _tls(tls: Mapping[str, Any]) -> Iterator[Problem]:

@@ -24,6 +24,18 @@ BACKOFF = 0.5  # seconds before the second attempt
 LONGEST_WAIT = 2.0  # seconds; an upstream that asks for more is not waited for: clients are told
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_INTERNAL = tuple(  # networks that Python has for global ones
+    ipaddress.ip_network(text)
+    for text in (
+        "168.63.129.16/32",  # what a machine at Azure asks for keys and secrets
+        "192.88.99.0/24",  # relays of 6to4
+        "::/96",  # addresses of IPv4, as RFC 4291 had them first
+        "::ffff:0:0:0/96",  # and as RFC 7915 translates them
+        "fec0::/10",  # site-local: so QEMU calls the host of a machine
+        "5f00::/16",  # segments of a network's own routing (RFC 9602)
+        "3fff::/20",  # for documentation (RFC 9637)
+    )
+)
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")  # by NAT64 (RFC 6052)
 
 
@@ -82,7 +94,8 @@ class Upstream:
         place = _meant(place)
         if any(place in network for network in self.networks):
             return True
-        return place.is_global and not place.is_multicast
+        is_ours = any(place in network for network in _INTERNAL)
+        return place.is_global and not (place.is_multicast or is_ours)
 
 
 def _meant(place: _Address) -> _Address:

@@ -159,6 +159,8 @@ def test_what_we_do_not_have_is_refused(text: str, place: str) -> None:
             " signingalgorithms: [EdDSA, HS256]}}",
             "auth.token.signingalgorithms",
         ),
+        ("proxy: {remoteurl: 'https://x.example', username: u, password: p}", "proxy"),
+        ("proxy: {upstreams: [{remoteurl: 'https://x.example', exec: {command: c}}]}", "proxy"),
     ],
 )
 def test_what_has_no_effect_and_nobody_misses_is_told(text: str, place: str) -> None:

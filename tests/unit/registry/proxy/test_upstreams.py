@@ -70,6 +70,12 @@ def test_docker_hub_is_called_docker_io() -> None:
         ("cdn.example.com", "fe80::1%eth0", False),
         ("cdn.example.com", "224.0.0.1", False),
         ("cdn.example.com", "0.0.0.0", False),
+        ("cdn.example.com", "168.63.129.16", False),  # Azure's wire server
+        ("cdn.example.com", "fec0::2", False),
+        ("cdn.example.com", "::127.0.0.1", False),
+        ("cdn.example.com", "::ffff:0:127.0.0.1", False),
+        ("cdn.example.com", "2002:7f00:1::", False),
+        ("cdn.example.com", "2606:2800:220:1::1", True),
         ("cdn.example.com", "192.168.7.7", True),
         ("quay.io", "10.1.2.3", True),
         ("localhost", "localhost", False),
