@@ -121,6 +121,9 @@ def _context(tls: TLS) -> SSL.Context:
         SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE
     )
     context.set_mode(_RELEASE_BUFFERS)
+    # Clients keep tickets. OpenSSL's own memory of sessions would grow to 20,480 of them, with the
+    # certificates of clients.
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_session_id(HTTP11)  # without one, who resumes a session with a certificate fails
     context.set_alpn_select_callback(_choose)
     ciphers = list(tls.ciphers or MODERN)
