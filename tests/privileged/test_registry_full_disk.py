@@ -12,16 +12,19 @@ from pathlib import Path
 
 import pytest
 
+from sampan.errors import Unavailable
 from sampan.registry.content import blobs, manifests
+from sampan.registry.drivers.choice import open_objects
 from sampan.registry.observability.audit import Audited, AuditLog, verify
 from sampan.registry.observability.notifications import Endpoint, Notifier
 from sampan.registry.observability.outbox import Outbox
 from sampan.registry.registry import Registry
 from sampan.spec.image import MEDIA_MANIFEST
-from tests.caching import caching
+from tests.caching import caching, upstream
 from tests.lying_registry import lying_registry
 from tests.own_registry import Shop, manifest, serving, sha
 from tests.remote_images import image, layer, push
+from tests.stores import moto, s3_bucket
 
 pytestmark = pytest.mark.privileged
 ROOM = 8 << 20
@@ -203,3 +206,42 @@ def test_a_cache_whose_disk_is_full_passes_on_and_keeps_when_there_is_room(small
             assert cache.manifest("app", "later").body == answer.body
         gets = [line for line in liar.log.lines if line[0] == "GET"]
         assert len(gets) == len(set(gets))  # each came once, and stays
+
+
+def test_a_full_folder_of_parts_is_told_and_costs_only_what_was_not_acknowledged(
+    small: Path,
+) -> None:
+    """Parts of uploads to a bucket wait on this machine."""
+    blob = os.urandom(6 << 20)  # two parts, which find room at once
+    content = os.urandom(2 * ROOM)
+    large = image(layer(content, compression=""))
+    with moto() as options, lying_registry() as liar:
+        driver = open_objects("s3", {**s3_bucket(options), "chunksize": 5 << 20})
+        push(liar, "app", "1", large)
+        registry = Registry.on_objects(driver, small)
+        with caching(upstream(liar, prefix="hub/"), registry=registry) as cache:
+            image_digest = cache.push("a", "1")
+            place = cache.begin("a")
+            assert cache.ask("PATCH", place, blob[:1000]).status == 202
+            with full(small):
+                answer = cache.ask("PATCH", place, [blob[1000 : 4 << 20], blob[4 << 20 :]])
+                assert (answer.status, answer.code) == (507, "UNAVAILABLE")
+                answer = cache.get("/v2/a/manifests/1")
+                assert answer.header("docker-content-digest") == image_digest
+                assert cache.get(f"/v2/a/blobs/{sha(b'layer')}").body == b"layer"
+                assert cache.manifest("hub/app", "1").status == 200
+                assert cache.blob("hub/app", large.layers[0].digest).body == content
+            offset = int(cache.get(place).header("range").partition("-")[2]) + 1
+            assert offset >= 1000
+            assert cache.ask("PATCH", place, blob[offset:]).status == 202
+            assert cache.ask("PUT", f"{place}?digest={sha(blob)}").status == 201
+            assert cache.get(f"/v2/a/blobs/{sha(blob)}").body == blob
+
+
+def test_a_start_on_a_full_disk_is_refused_with_one_sentence(small: Path) -> None:
+    with Registry.on_filesystem(str(small)) as registry, serving(registry) as shop:
+        digest = shop.push("a", "1")
+    with full(small), pytest.raises(Unavailable, match=r"registry\.db cannot be used: "):
+        Registry.on_filesystem(str(small))
+    with Registry.on_filesystem(str(small)) as registry, serving(registry) as shop:
+        assert shop.get("/v2/a/manifests/1").header("docker-content-digest") == digest

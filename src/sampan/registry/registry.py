@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sqlite3
 import tempfile
 import uuid
 from contextlib import ExitStack
@@ -67,7 +68,10 @@ class Registry:
         """The rows are in the file `database`, unless they are `shared`."""
         self.driver = driver
         self.own_folder = database.parent  # for files that are no part of the layout
-        self.metadata = _open_rows(driver, database, shared)
+        try:
+            self.metadata = _open_rows(driver, database, shared)
+        except sqlite3.Error as error:  # on a full disk it cannot even be read
+            raise Unavailable(f"{database} cannot be used: {error}") from error
         self.scrubber = Scrubber(driver, self.metadata)
         try:
             if self.metadata.alone:
@@ -76,8 +80,10 @@ class Registry:
                     changed = take_inventory(survey, self.metadata, adopt)
                 self.scrubber.doubt(changed)
             self.metadata.ready()
-        except BaseException:
+        except BaseException as error:
             self.metadata.close()
+            if isinstance(error, sqlite3.Error):
+                raise Unavailable(f"{database} cannot be used: {error}") from error
             raise
         self.quotas = Quotas(self.metadata)
         self.blobs = Blobs(driver, self.metadata, self.quotas)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import io
 import json
 import logging
+from pathlib import Path
 
 import pytest
 
-from sampan.registryd.logs import Formatter
+from sampan.registryd.logs import Formatter, unbuffered
 
 
 def record(message: str, level: int = logging.INFO) -> logging.LogRecord:
@@ -35,3 +37,21 @@ def test_machines_read_json(kind: str, message: str, time: str) -> None:
     assert (found[message], found["level"], found["service"]) == ("hello", "warning", "hub")
     assert found[time].endswith("Z")
     assert ("@version" in found) == (kind == "logstash")
+
+
+def test_nothing_is_kept_that_could_not_be_written() -> None:
+    with open("/dev/full", "w") as full:
+        out = unbuffered(full)
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space"):
+                out.write("a line\n" * 10_000)
+        out.detach()
+
+
+def test_lines_are_in_the_file_at_once(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as file:
+        out = unbuffered(file)
+        out.write("a line\n")
+        assert (tmp_path / "log").read_text() == "a line\n"
+        out.detach()
+    assert unbuffered(io.StringIO()).write("x") == 1

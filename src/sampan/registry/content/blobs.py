@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ class Blobs:
             row = self._known(repository, digest)
         if row is None:
             raise RegistryError("BLOB_UNKNOWN", digest)
-        if time.time() - row[1] > TOUCH_SECONDS:
+        if abs(self._metadata.now() - row[1]) > TOUCH_SECONDS:
             with UnlessFull("a promise is not noted"):
                 self._promise(digest)
         return Blob(digest, row[0])
@@ -70,7 +69,7 @@ class Blobs:
     def _promise(self, digest: Digest) -> None:
         with self._metadata.change() as database:
             done = database.execute(
-                "UPDATE blobs SET touched = ? WHERE digest = ?", (time.time(), digest)
+                "UPDATE blobs SET touched = ? WHERE digest = ?", (self._metadata.now(), digest)
             )
             if not done.rowcount:  # it was collected between the look and now
                 raise RegistryError("BLOB_UNKNOWN", digest)
@@ -153,7 +152,9 @@ class Blobs:
         database.execute(
             "INSERT INTO links VALUES (?, ?) ON CONFLICT DO NOTHING", (repository, digest)
         )
-        database.execute("UPDATE blobs SET touched = ? WHERE digest = ?", (time.time(), digest))
+        database.execute(
+            "UPDATE blobs SET touched = ? WHERE digest = ?", (self._metadata.now(), digest)
+        )
 
     def accept(self, repository: str, digest: Digest, size: int, upload: str, version: str) -> None:
         """Make a verified, synced upload of this version the blob of a digest, and a repository's.
@@ -177,7 +178,7 @@ class Blobs:
                 is_kept = row is not None and row[0] == size and self._is_whole(target, size)
                 if not is_kept or self._driver.moves_cheaply:  # which mends what has other bytes
                     moved.publish()
-                    database.execute(PUT_BLOB, (digest, size, time.time()))
+                    database.execute(PUT_BLOB, (digest, size, self._metadata.now()))
                 self._link(database, staged, repository, digest)
             # Others may see it already; who is told of it is told after this.
             self._driver.settle([target])

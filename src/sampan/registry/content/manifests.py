@@ -21,6 +21,9 @@ from sampan.registry.drivers.driver import Driver, File
 from sampan.registry.errors import Item, RegistryError
 from sampan.spec.digest import Digest, algorithm, digest_of
 
+# Who was stopped for so long between the look at a manifest's parts and its end may count as dead
+# for others on the same bucket, who have collected the parts: then it is not acknowledged.
+LATE_SECONDS = 60.0
 NAMED = 100  # missing parts that an error names at most
 
 
@@ -68,7 +71,7 @@ class Manifests:
         if row is None:
             detail = {"name": repository, "reference": reference[:256]}
             raise RegistryError("MANIFEST_UNKNOWN", detail)
-        if time.time() - row[4] > TOUCH_SECONDS:
+        if abs(self._metadata.now() - row[4]) > TOUCH_SECONDS:
             with UnlessFull("a promise is not noted"):
                 self._promise(repository, row[0])
         return Stored(*row[:4])
@@ -94,7 +97,7 @@ class Manifests:
         with self._metadata.change() as database:
             done = database.execute(
                 "UPDATE manifests SET touched = ? WHERE repository = ? AND digest = ?",
-                (time.time(), repository, digest),
+                (self._metadata.now(), repository, digest),
             )
             if not done.rowcount:
                 raise RegistryError("MANIFEST_UNKNOWN", {"digest": digest})
@@ -166,6 +169,7 @@ class Manifests:
         """Store a manifest; with `expected`, only if that, its parts and its room are there."""
         files = self._files(repository, digest, content, tags)
         published = self.others.publishing([file.path for file in files])
+        begun = time.monotonic()
         with self._driver.stage(files) as staged:
             with published, self._metadata.change() as database:
                 if expected:
@@ -176,9 +180,10 @@ class Manifests:
                 staged.publish()
                 database.execute(
                     PUT_BLOB,
-                    (digest, len(content), time.time()),
+                    (digest, len(content), self._metadata.now()),
                 )
-                record_manifest(database, repository, digest, len(content), parsed)
+                now = self._metadata.now()
+                record_manifest(database, repository, digest, len(content), parsed, now)
                 database.executemany(
                     "INSERT INTO tags VALUES (?, ?, ?, ?) ON CONFLICT (repository, name)"
                     " DO UPDATE SET digest = excluded.digest, moved = excluded.moved",
@@ -186,6 +191,9 @@ class Manifests:
                 )
             # Others may see it already; who pushed it is told after this.
             staged.settle()
+        if expected and time.monotonic() - begun > LATE_SECONDS:
+            with self._metadata.change() as database:
+                self._demand(database, repository, parsed)
         self._damage.mended(digest)
         self.descriptors.tell("", digest)
         return Stored(digest, parsed.media_type, len(content), parsed.subject)

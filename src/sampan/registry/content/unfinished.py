@@ -7,8 +7,6 @@ The files are the truth again: a start makes the rows those of the uploads that 
 
 from __future__ import annotations
 
-import time
-
 from sampan.registry.content.quotas import Quotas
 from sampan.registry.database.metadata import Database, Metadata
 from sampan.registry.errors import RegistryError
@@ -36,7 +34,7 @@ class Unfinished:
         with self._metadata.change() as database:
             self._quotas.admit_upload(database, repository)
             self._quotas.room(database, repository, 1, digest)
-            database.execute(_PUT, (repository, key, 0, time.time()))
+            database.execute(_PUT, (repository, key, 0, self._metadata.now()))
 
     def reserve(
         self, repository: str, key: str, size: int, digest: Digest | None, *, step: bool = True
@@ -52,7 +50,7 @@ class Unfinished:
             if room is None:
                 return None
             got = min(room, size + STEP) if step else size
-            database.execute(_PUT, (repository, key, got, time.time()))
+            database.execute(_PUT, (repository, key, got, self._metadata.now()))
         return got
 
     def settle(self, repository: str, key: str, size: int) -> None:
@@ -60,7 +58,7 @@ class Unfinished:
         with self._metadata.change() as database:
             database.execute(
                 "UPDATE uploads SET size = ?, moment = ? WHERE repository = ? AND upload = ?",
-                (size, time.time(), repository, key),
+                (size, self._metadata.now(), repository, key),
             )
 
     def end(self, repository: str, key: str) -> None:
@@ -71,7 +69,7 @@ class Unfinished:
 
     def idle(self, repository: str) -> list[tuple[str, str]]:
         """Return the uploads that count with those of a repository and are left alone, by age."""
-        before = time.time() - IDLE_SECONDS
+        before = self._metadata.now() - IDLE_SECONDS
         query = (
             "SELECT moment, repository, upload FROM uploads"
             " WHERE repository >= ? AND repository < ? AND moment < ?"

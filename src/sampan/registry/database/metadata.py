@@ -47,6 +47,12 @@ class Metadata(Protocol):
     shared: bool  # other processes may change it too
     alone: bool  # none of them was there at the start, so the rows have to be compared with files
 
+    def now(self) -> float:
+        """Return the time that promises are counted by: the same for all who share the rows.
+
+        In seconds since the epoch; it does not jump.
+        """
+
     def ready(self) -> None:
         """Let others begin who wait for the rows to be right."""
 

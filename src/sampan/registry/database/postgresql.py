@@ -13,6 +13,7 @@ import functools
 import logging
 import re
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from typing import Any
 import psycopg
 
 from sampan.errors import Conflict, InvalidArgument
+from sampan.registry.database.clock import SteadyClock
 from sampan.registry.database.metadata import Cursor, Database, DatabaseAway, Row
 from sampan.registry.database.schema import POSTGRESQL, SCHEMA_VERSION, TABLES
 from sampan.registry.errors import RegistryError
@@ -85,10 +87,17 @@ class PostgresMetadata:
             raise
         return connection
 
+    def now(self) -> float:
+        """Return the time by the server's clock, as it was when this registry began."""
+        return self._clock.now()
+
     # --- who is there
 
     def _enter(self, storage: str) -> None:
         connection = self._writer = self._connect()
+        query = "SELECT extract(epoch FROM clock_timestamp())::float8"
+        (now,) = connection.execute(query).fetchone() or (time.time(),)
+        self._clock = SteadyClock(now)
         (schema,) = connection.execute("SELECT current_schema()").fetchone() or ("",)
         self._mark = _number(str(schema))
         self.alone = self._lock_of(connection, "pg_try_advisory_lock", PRESENT, self._mark)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 
 from sampan.registry.content.documents import Parts
@@ -17,9 +15,9 @@ PUT_BLOB = (
 
 
 def record_manifest(
-    database: Database, name: str, digest: Digest, size: int, parsed: Parts
+    database: Database, name: str, digest: Digest, size: int, parsed: Parts, now: float
 ) -> None:
-    """Write the rows of one manifest."""
+    """Write the rows of one manifest, which is promised from `now` on."""
     annotations = msgspec.json.encode(parsed.annotations).decode() if parsed.annotations else None
     database.execute("INSERT INTO repositories VALUES (?) ON CONFLICT DO NOTHING", (name,))
     database.execute(
@@ -30,7 +28,7 @@ def record_manifest(
         " touched = excluded.touched",
         (
             *(name, digest, parsed.media_type, size, parsed.subject),
-            *(parsed.artifact_type, annotations, time.time()),
+            *(parsed.artifact_type, annotations, now),
         ),
     )
     database.execute("DELETE FROM parts WHERE repository = ? AND manifest = ?", (name, digest))

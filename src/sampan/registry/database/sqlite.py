@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 
+from sampan.registry.database.clock import SteadyClock
 from sampan.registry.database.metadata import Row
 from sampan.registry.database.schema import SCHEMA_VERSION, SQLITE
 
@@ -33,11 +35,23 @@ class SqliteMetadata:
         self._connections: list[sqlite3.Connection] = []
         self._connections_lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = self._open()
-        self._prepare()
         self.forget: Callable[[Set[str]], None] = lambda subjects: None
         self._changed: set[str] = set()
-        self._watch()
+        try:
+            self._writer = self._open()
+            self._prepare()
+            query = "SELECT coalesce(max(touched), 0) FROM blobs"
+            (latest,) = self._writer.execute(query).fetchone()
+            # A machine that has lost its clock must not keep all that it has for ever.
+            self._clock = SteadyClock(max(time.time(), latest))
+            self._watch()
+        except BaseException:
+            self.close()
+            raise
+
+    def now(self) -> float:
+        """Return the time that promises are counted by."""
+        return self._clock.now()
 
     def _watch(self) -> None:
         """Let the database itself say which lists a change makes wrong: nobody can forget it."""
@@ -50,11 +64,11 @@ class SqliteMetadata:
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        with self._connections_lock:
+            self._connections.append(connection)
         connection.execute("PRAGMA journal_mode = WAL")
         # The layout is the truth and rows can be made anew, so a power failure may cost some.
         connection.execute("PRAGMA synchronous = NORMAL")
-        with self._connections_lock:
-            self._connections.append(connection)
         return connection
 
     def _prepare(self) -> None:

@@ -160,7 +160,7 @@ class Eviction:
 
     def _oldest(self, among: Among) -> Iterator[tuple[str, Digest, bool]]:
         """Yield the manifests and lonely blobs of cached repositories, what is older first."""
-        before = time.time() - IN_USE_SECONDS
+        before = self.registry.metadata.now() - IN_USE_SECONDS
         for touched, name, digest, is_manifest in self.registry.metadata.rows(_OLDEST):
             if touched > before:
                 return
@@ -187,7 +187,7 @@ class Eviction:
         with registry.metadata.change() as database:
             parts = [digest]
             if is_manifest:
-                before = time.time() - IN_USE_SECONDS
+                before = self.registry.metadata.now() - IN_USE_SECONDS
                 rows = database.execute(_PARTS_LEFT_ALONE, (name, digest, before))
                 parts += [Digest(part) for (part,) in rows]
                 try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 
 from sampan.registry.errors import RegistryError
 from sampan.registry.proxy.upstreams import Places
@@ -17,7 +16,7 @@ LONGEST_DELAY = 24 * HOUR  # after its last use, before a blob goes that no mani
 
 def expire(registry: Registry, places: Places, now: float | None = None) -> None:
     """Forget what is older than its upstream's `ttl`. What was pushed here is never touched."""
-    now = now or time.time()
+    now = now or registry.metadata.now()
     rows = registry.metadata.rows("SELECT repository, digest, touched FROM manifests")
     for name, digest, touched in rows:
         place = places.of(name)

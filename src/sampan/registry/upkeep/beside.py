@@ -184,7 +184,7 @@ class Beside:
         size = size_or_none(self._driver, paths.blob(digest))
         if size is None:
             return False
-        database.execute(PUT_BLOB, (digest, size, time.time()))
+        database.execute(PUT_BLOB, (digest, size, self._metadata.now()))
         database.execute("INSERT INTO repositories VALUES (?) ON CONFLICT DO NOTHING", (name,))
         database.execute("INSERT INTO links VALUES (?, ?) ON CONFLICT DO NOTHING", (name, digest))
         return True
@@ -211,8 +211,8 @@ class Beside:
         content = read_or_none(self._driver, paths.blob(digest))
         if content is None or digest_of(content, algorithm(digest)) != digest:
             return False  # it is being written
-        database.execute(PUT_BLOB, (digest, len(content), time.time()))
-        read_manifest(database, name, digest, content)
+        database.execute(PUT_BLOB, (digest, len(content), self._metadata.now()))
+        read_manifest(database, name, digest, content, self._metadata.now())
         return True
 
     def _compare_tags(self, database: Database, survey: Survey, name: str) -> int:

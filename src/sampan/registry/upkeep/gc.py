@@ -7,7 +7,6 @@ promised ("it is there") within `delay`. Each step is one change: a push comes b
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -119,7 +118,7 @@ class Collector:
     def _untagged(self, found: Collected, repository: str, delay: float, dry_run: bool) -> bool:
         """Remove some manifests; tell whether there may be more."""
         with self._metadata.change() as database:
-            values = (repository, time.time() - delay, ALL if dry_run else STEP)
+            values = (repository, self._metadata.now() - delay, ALL if dry_run else STEP)
             digests = [Digest(d) for (d,) in database.execute(_UNTAGGED, values)]
             for digest in digests:
                 found.manifests.append((repository, digest))
@@ -144,7 +143,9 @@ class Collector:
     ) -> str | None:
         """Remove some blobs; return where to go on, None at the end."""
         with self._metadata.change() as database:
-            rows = database.execute(_UNUSED_BLOBS, (time.time() - delay, after, STEP)).fetchall()
+            rows = database.execute(
+                _UNUSED_BLOBS, (self._metadata.now() - delay, after, STEP)
+            ).fetchall()
             wanted = [row for row in rows if not among or self._is_among(database, row[0], among)]
             found.blobs += [Digest(digest) for digest, _ in wanted]
             found.bytes += sum(size for _, size in wanted)

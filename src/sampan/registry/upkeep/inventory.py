@@ -7,7 +7,6 @@ runs at every start, before anybody is served. What cannot be read is warned abo
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol
@@ -44,8 +43,9 @@ def take_inventory(driver: Survey, metadata: Metadata, adopt: Adopt) -> list[Dig
     Returns the blobs whose files have another length than they had: no blob changes, so they may
     be damaged, and have to be read.
     """
+    now = metadata.now()
     with metadata.change() as database:
-        blobs, changed = _blobs(driver, database)
+        blobs, changed = _blobs(driver, database, now)
         all_folders = list(folders(driver, paths.REPOSITORIES))
         found = [
             n for n, inside in all_folders if paths.LAYERS in inside or paths.MANIFESTS in inside
@@ -56,7 +56,7 @@ def take_inventory(driver: Survey, metadata: Metadata, adopt: Adopt) -> list[Dig
             if algorithm(digest) != STORED_BY:
                 size = adopt(name, digest, digest in blobs)
                 if size is not None:
-                    database.execute(PUT_BLOB, (digest, size, time.time()))
+                    database.execute(PUT_BLOB, (digest, size, now))
                     blobs.add(digest)
         _replace(database, "links", "repository, digest", {x for x in links if x[1] in blobs})
         known = set(database.execute(_KNOWN))
@@ -69,14 +69,14 @@ def take_inventory(driver: Survey, metadata: Metadata, adopt: Adopt) -> list[Dig
         everything = set(database.execute("SELECT repository, digest FROM manifests"))
         for name, digest in everything - there:
             forget_manifest(database, name, digest)
-        _read_manifests(driver, database, sorted(there - known))
+        _read_manifests(driver, database, sorted(there - known), now)
         manifests = set(database.execute("SELECT repository, digest FROM manifests"))
         tags = {row for row in _tags(driver, found) if (row[0], row[2]) in manifests}
         _replace(database, "tags", "repository, name, digest", tags)
         begun = [name for name, inside in all_folders if paths.UPLOADS in inside]
         _replace(database, "uploads", "repository, upload, size", set(_uploads(driver, begun)))
         # One that we did not know as it is counts as begun just now: somebody may go on with it.
-        database.execute("UPDATE uploads SET moment = ? WHERE moment = 0", (time.time(),))
+        database.execute("UPDATE uploads SET moment = ? WHERE moment = 0", (now,))
     return changed
 
 
@@ -95,7 +95,7 @@ def _replace(
     )
 
 
-def _blobs(driver: Survey, database: Database) -> tuple[set[str], list[Digest]]:
+def _blobs(driver: Survey, database: Database, now: float) -> tuple[set[str], list[Digest]]:
     """Make the rows of blobs right; return all that there are, and those that have changed."""
     have = dict(database.execute("SELECT digest, size FROM blobs"))
     found: dict[Digest, int] = {}
@@ -111,7 +111,7 @@ def _blobs(driver: Survey, database: Database) -> tuple[set[str], list[Digest]]:
     # A blob that we did not know counts as promised just now: somebody may be about to use it.
     database.executemany(
         PUT_BLOB,
-        [(d, size, time.time()) for d, size in found.items() if have.get(d) != size],
+        [(d, size, now) for d, size in found.items() if have.get(d) != size],
     )
     changed = [digest for digest, size in found.items() if have.get(digest, size) != size]
     return set(found), changed
@@ -180,34 +180,36 @@ def _tags(driver: Survey, names: Sequence[str]) -> Iterator[tuple[str, str, str]
 
 
 def _read_manifests(
-    driver: Survey, database: Database, wanted: Sequence[tuple[str, Digest]]
+    driver: Survey, database: Database, wanted: Sequence[tuple[str, Digest]], now: float
 ) -> None:
     small = [w for w in wanted if driver.size(paths.blob(w[1])) <= DOCUMENT_LIMIT]
     contents = driver.read_many([paths.blob(digest) for _, digest in small])
     for (name, digest), content in zip(small, contents, strict=True):
         if content is not None:
-            read_manifest(database, name, digest, content)
+            read_manifest(database, name, digest, content, now)
     for name, digest in sorted({*wanted} - {*small}):
-        _unreadable(database, name, digest, "it is too large")
+        _unreadable(database, name, digest, "it is too large", now)
 
 
-def read_manifest(database: Database, name: str, digest: Digest, content: bytes) -> None:
+def read_manifest(
+    database: Database, name: str, digest: Digest, content: bytes, now: float
+) -> None:
     """Write the rows of one manifest, also of one that cannot be read."""
     try:
         if digest_of(content, algorithm(digest)) != digest:
             raise InvalidArgument("its content has another digest")
         parsed = documents.parse_stored(content)
     except (InvalidArgument, RegistryError) as error:
-        _unreadable(database, name, digest, error)
+        _unreadable(database, name, digest, error, now)
     else:
-        record_manifest(database, name, digest, len(content), parsed)
+        record_manifest(database, name, digest, len(content), parsed, now)
 
 
-def _unreadable(database: Database, name: str, digest: Digest, reason: object) -> None:
+def _unreadable(database: Database, name: str, digest: Digest, reason: object, now: float) -> None:
     # The row stays without a type: nobody can fetch it, and the collector touches nothing
     # in this repository, because nobody knows what the manifest needs.
     log.warning("manifest %s of %s cannot be read: %s", digest, name, reason)
-    record_manifest(database, name, digest, 0, documents.UNREADABLE)
+    record_manifest(database, name, digest, 0, documents.UNREADABLE, now)
 
 
 def digest_or_none(text: str) -> Digest | None:

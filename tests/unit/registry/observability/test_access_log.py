@@ -4,6 +4,8 @@ import asyncio
 import io
 import re
 
+import pytest
+
 from sampan.registry.observability.access_log import AccessLog
 from sampan.registry.registry import Registry
 from tests.own_registry import Shop, serving
@@ -52,3 +54,27 @@ def test_other_connections_pass() -> None:
     log = AccessLog(application, io.StringIO())  # type: ignore[arg-type]
     asyncio.run(log({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
     assert seen == [{"type": "lifespan"}]
+
+
+class Full(io.StringIO):
+    """A file that takes nothing for a while."""
+
+    is_full = True
+
+    def flush(self) -> None:
+        if self.is_full:
+            raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_is_told_once_and_keeps_nobody_waiting(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    out = Full()
+    with Registry.in_memory() as registry, serving(registry) as shop:
+        watched = Shop(AccessLog(shop.application, out))  # type: ignore[arg-type]
+        for full in (True, True, False, True):
+            out.is_full = full
+            assert watched.get("/v2/").status == 200
+    told = [record.message for record in caplog.records]
+    assert len(told) == 2
+    assert "the access log is not written" in told[0]

@@ -6,9 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from sampan.registry.content import manifests
+from sampan.registry.drivers.driver import Written
 from sampan.registry.drivers.inmemory import InMemoryDriver
+from sampan.registry.drivers.objects.driver import ObjectDriver
+from sampan.registry.registry import Registry
 from sampan.registry.upkeep import presence
 from sampan.registry.upkeep.presence import Presence, own_name
+from sampan.spec.digest import Digest
+from tests.memory_bucket import MemoryBucket
+from tests.own_registry import manifest, serving, sha
 
 
 def test_those_who_live_are_known_to_each_other() -> None:
@@ -55,3 +62,42 @@ def test_a_beat_that_fails_is_told_and_tried_again(
 
 def _fail() -> None:
     raise OSError("away")
+
+
+def test_one_that_was_taken_for_dead_acknowledges_nothing_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after SIGSTOP for longer than others wait for a beat, at the two points that matter."""
+    bucket = MemoryBucket(chunk=1 << 20)
+
+    def opened(name: str) -> Registry:
+        (tmp_path / name).mkdir()
+        return Registry.on_objects(ObjectDriver(bucket), tmp_path / name)
+
+    with opened("one") as one, serving(one) as stopped, opened("two") as two:
+        monkeypatch.setattr(presence, "DEAD_SECONDS", -1)
+        monkeypatch.setattr(manifests, "LATE_SECONDS", -1)
+
+        def collect() -> None:
+            for digest in (sha(b"layer"), sha(b"{}")):
+                two.beside.find_blob("a", Digest(digest))
+            two.collector.collect(-1)
+
+        body = manifest([sha(b"layer")], [b"layer"])
+        for content in (b"layer", b"{}"):
+            stopped.push_blob("a", content)
+        collect()
+        assert stopped.put("a", "1", body).code == "MANIFEST_BLOB_UNKNOWN"
+        for content in (b"layer", b"{}"):
+            stopped.push_blob("a", content)
+        publish = Written.publish
+
+        def slow(staged: Written) -> None:
+            collect()  # the parts are looked at, the manifest is not there
+            publish(staged)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Written, "publish", slow)
+            assert stopped.put("a", "1", body).code == "MANIFEST_BLOB_UNKNOWN"
+        stopped.push("a", "1")
+        assert stopped.get(f"/v2/a/blobs/{sha(b'layer')}").body == b"layer"
