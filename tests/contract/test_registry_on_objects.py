@@ -124,24 +124,22 @@ def test_parts_and_heads_come_through_us_and_from_the_storage(kind: str, shops: 
     shop.ask("PATCH", place, [blob[n : n + MB] for n in range(0, len(blob), MB)])
     assert shop.ask("PUT", f"{place}?digest={sha(blob)}").status == 201
     url = f"/v2/team/app/blobs/{sha(blob)}"
-    away = {method: shop.ask(method, url) for method in ("GET", "HEAD")}
-    shop.application.service = Service(deletes=True)
-    head = shop.ask("HEAD", url)
-    assert (head.status, head.header("content-length")) == (200, str(len(blob)))
+    away = shop.get(url)
+    for service in (shop.application.service, Service(deletes=True)):
+        shop.application.service = service
+        head = shop.ask("HEAD", url)  # is answered here: the storage does not know the digest
+        assert (head.status, head.header("content-length")) == (200, str(len(blob)))
+        assert head.header("docker-content-digest") == sha(blob)
     for first, last in ((0, 0), (5 * MB - 10, 5 * MB + 10), (7 * MB - 5, 7 * MB - 1)):
         wanted, part = f"bytes={first}-{last}", blob[first : last + 1]
         answer = shop.get(url, Range=wanted)
         assert (answer.status, answer.body) == (206, part)
-        if away["GET"].status == 307:
-            asked = urllib.request.Request(away["GET"].header("location"))
+        if away.status == 307:
+            asked = urllib.request.Request(away.header("location"))
             asked.add_header("Range", wanted)
             with urllib.request.urlopen(asked) as found:
                 assert (found.status, found.read()) == (206, part)
-    assert (away["GET"].status == 307) == (kind != "gcs")  # the emulator's users sign nothing
-    if away["HEAD"].status == 307:
-        asked = urllib.request.Request(away["HEAD"].header("location"), method="HEAD")
-        with urllib.request.urlopen(asked) as found:
-            assert found.headers["content-length"] == str(len(blob))
+    assert (away.status == 307) == (kind != "gcs")  # the emulator's users sign nothing
 
 
 def _path(blob: bytes) -> str:

@@ -102,10 +102,10 @@ class Blobs:
                 raise
             raise RegistryError("BLOB_UNKNOWN", digest) from None
 
-    def url(self, repository: str, digest: Digest, method: str, client: str) -> str:
+    def url(self, repository: str, digest: Digest, client: str) -> str:
         """Return where a client gets a blob by itself; empty: only here. Raises BLOB_UNKNOWN."""
         found = self.find(repository, digest)
-        return self.addresses.url(paths.blob(found.digest), method, client)
+        return self.addresses.url(paths.blob(found.digest), "GET", client)
 
     def mount(
         self, repository: str, digest: Digest, source: str, may_read: Callable[[str], bool]

@@ -89,33 +89,33 @@ async def get(call: Call) -> Response:
 async def _open(call: Call, digest: Digest) -> Content | Response:
     """Open a blob; where the storage has an address for it, return an answer that leads there."""
     content: Content | None = None
+    to_read = call.request.method == "GET"
     if call.cached:
-        content = await call.cached.open(digest, to_read=call.request.method == "GET")
+        content = await call.cached.open(digest, to_read=to_read)
     if isinstance(content, Arriving | Absent):
         return content
-    if call.service.redirect and (away := await _away(call, digest)):
+    # HEAD is answered here: a storage knows no digests, and some clients follow only GET.
+    if to_read and call.service.redirect and (away := await _away(call, digest)):
         if content:
             content.close()
         return away
     if content is None:
         blobs = call.registry.blobs
-        found = blobs.open if call.request.method == "GET" else blobs.look
+        found = blobs.open if to_read else blobs.look
         content = await call.run(found, call.repository, digest)
     return content
 
 
 async def _away(call: Call, digest: Digest) -> Response | None:
     """Return an answer that leads to the storage; None if the storage has no address for it."""
-    method = call.request.method
     peer = call.request.client
     client = call.request.headers.get("x-forwarded-for", peer.host if peer else "")
     client = client.partition(",")[0].strip()
-    url = await call.run(call.registry.blobs.url, call.repository, digest, method, client)
+    url = await call.run(call.registry.blobs.url, call.repository, digest, client)
     if not url:
         return None
-    if method == "GET":
-        blob = await call.run(call.registry.blobs.find, call.repository, digest)
-        await call.tell(Event("pull", call.repository, digest, OCTETS, blob.size))
+    blob = await call.run(call.registry.blobs.find, call.repository, digest)
+    await call.tell(Event("pull", call.repository, digest, OCTETS, blob.size))
     return empty(307, {"Location": url, "Docker-Content-Digest": digest})
 
 
