@@ -280,3 +280,15 @@ def test_a_full_disk_is_one_clear_sentence_and_no_harm() -> None:
         seen = len(lines(daemon, container))
         eventually(lambda: len(lines(daemon, container)) > seen)
         assert wait(daemon, start(daemon, "true")) == 0
+
+
+def test_a_container_that_fills_the_disk_ends_and_can_be_removed() -> None:
+    with running(data_size="24m") as daemon:
+        daemon.import_image()
+        container = start(daemon, "dd", "if=/dev/zero", "of=/big", "bs=64k", "count=1000")
+        assert wait(daemon, container) == 1
+        assert state(daemon, container)["Status"] == "exited"
+        assert daemon.request("DELETE", f"/containers/{container}").status == 204
+        wanted = {"Image": "busybox", "Cmd": ["true"]}  # files go away beside all else
+        eventually(lambda: daemon.request("POST", "/containers/create", wanted).status == 201)
+        assert wait(daemon, start(daemon, "true")) == 0

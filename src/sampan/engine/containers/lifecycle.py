@@ -39,6 +39,7 @@ from sampan.errors import (
     CommandNotExecutable,
     CommandNotFound,
     Conflict,
+    NoSpace,
     NotFound,
     NotModified,
     SampanError,
@@ -317,7 +318,11 @@ class Lifecycle:
         container.network = None
         delay = self._restarts.delay(container)
         record.started = delay is not None
-        await self._store.save(container)
+        try:
+            await self._store.save(container)
+        except NoSpace as error:
+            # Who waits for the end learns of it all the same, and may be the one to make room.
+            log.warning("the end of container %s is not saved: %s", container.short_id, error)
         log.info("container %s ended with code %d", container.short_id, exit_code)
         container.running = False
         container.restarting = delay is not None

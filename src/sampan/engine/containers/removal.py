@@ -21,7 +21,7 @@ from sampan.engine.images.images import Images
 from sampan.engine.networks.networks import Networks
 from sampan.engine.times import parse_time
 from sampan.engine.volumes.container_mounts import ContainerMounts
-from sampan.errors import Conflict, SampanError
+from sampan.errors import Conflict, NoSpace, SampanError
 from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.containers import ContainersPruneReport
 from sampan.storage.mounter import Mounter
@@ -99,11 +99,26 @@ class Removal:
     async def _erase(self, container: Container, *, volumes: bool) -> None:
         """Take away all that the container is made of; the row goes first, so none comes back."""
         await self._mounts.forget(container.record)
-        await self._store.delete(container)
+        try:
+            await self._store.delete(container)
+        except NoSpace:  # to forget takes room, too, which may be what this container has taken
+            await self._clear(container)
+            await self._store.delete(container)
         self._table.discard(container)
         self._execs.forget(container)
         with suppress(SampanError):
             await self._networks.disconnect(container.id)
+        await self._clear(container)
+        if volumes:
+            await self._mounts.remove_anonymous(container.record)
+        image = container.record.image
+        if image and self._images.get(image) is None:  # removed by force before
+            await self._images.collect_quietly()
+        self._notices.container(container, "destroy")
+        settle_removal(container)
+
+    async def _clear(self, container: Container) -> None:
+        """Take away its files; what is gone already is no error."""
         for step in (
             partial(self._spawner.forget, container.id, remove=True),
             partial(self._mounter.remove, container.id),
@@ -112,13 +127,6 @@ class Removal:
                 await blocking(step)
             except SampanError as error:
                 log.warning("container %s left something: %s", container.short_id, error)
-        if volumes:
-            await self._mounts.remove_anonymous(container.record)
-        image = container.record.image
-        if image and self._images.get(image) is None:  # removed by force before
-            await self._images.collect_quietly()
-        self._notices.container(container, "destroy")
-        settle_removal(container)
 
     async def prune(self, wanted: Mapping[str, Sequence[str]]) -> ContainersPruneReport:
         """Remove all containers that do not run and pass the filters."""
