@@ -47,7 +47,7 @@ from sampan.engine.volumes.container_mounts import ContainerMounts
 from sampan.engine.volumes.database import VolumeDatabase
 from sampan.engine.volumes.drivers import Drivers
 from sampan.engine.volumes.single_files import SingleFiles
-from sampan.engine.volumes.store import VolumeUse
+from sampan.engine.volumes.store import VolumeStore, VolumeUse
 from sampan.engine.volumes.volumes import Volumes
 from sampan.errors import InvalidArgument, NotFound
 from sampan.network.plumber import Plumber
@@ -184,7 +184,7 @@ class Engine:
 
     def _volumes(self, keeper: VolumeKeeper, data_root: Path, options: EngineOptions) -> Volumes:
         local = LocalDriver(keeper, data_root)
-        return Volumes(
+        store = VolumeStore(
             VolumeDatabase(self._database),
             Drivers(local, keeper, [str(data_root)], options.plugin_seconds),
             keeper,
@@ -192,6 +192,7 @@ class Engine:
             self._tasks,
             self._emitter("volume"),
         )
+        return Volumes(store)
 
     def _containers(
         self,

@@ -15,7 +15,7 @@ from sampan.engine.volumes.container_mounts import ContainerMounts
 from sampan.engine.volumes.database import VolumeDatabase
 from sampan.engine.volumes.drivers import Drivers
 from sampan.engine.volumes.single_files import SingleFiles
-from sampan.engine.volumes.store import VolumeUse
+from sampan.engine.volumes.store import VolumeStore, VolumeUse
 from sampan.engine.volumes.volumes import Volumes
 from sampan.errors import InvalidArgument, NoSpace, NotFound
 from sampan.rpc import Fd
@@ -89,7 +89,7 @@ class World:
     def renew(self) -> None:
         """Start the engine's part again, on the same database and disk."""
         local = LocalDriver(self.keeper, Path("/data"), lambda host: "192.0.2.7")
-        self.volumes = Volumes(
+        store = VolumeStore(
             VolumeDatabase(self.database),
             Drivers(local, self.keeper, ["/data"], 1),
             self.keeper,
@@ -97,6 +97,7 @@ class World:
             self.tasks,
             self._emit,
         )
+        self.volumes = Volumes(store)
         self.mounts = ContainerMounts(
             self.volumes,
             cast(Images, None),

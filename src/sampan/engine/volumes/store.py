@@ -35,7 +35,10 @@ class VolumeUse:
 
 
 class VolumeStore:
-    """What all parts of `Volumes` share; belongs to one event loop. `emit` is that of `Volumes`."""
+    """What all parts of `Volumes` share; belongs to one event loop.
+
+    `emit` takes events: action, name, attributes.
+    """
 
     def __init__(
         self,

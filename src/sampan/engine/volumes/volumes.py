@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
 from sampan.engine.blocking import blocking
-from sampan.engine.tasks import Tasks
-from sampan.engine.volumes.database import VolumeDatabase, VolumeRow
-from sampan.engine.volumes.drivers import Drivers
+from sampan.engine.volumes.database import VolumeRow
 from sampan.engine.volumes.listing import Listing
 from sampan.engine.volumes.obtaining import Obtaining, Wanted
 from sampan.engine.volumes.removal import Removal
-from sampan.engine.volumes.store import Emit, VolumeStore, VolumeUse
+from sampan.engine.volumes.store import VolumeStore
 from sampan.errors import SampanError, Unavailable
 from sampan.spec.docker.volumes import (
     Volume,
@@ -27,7 +25,6 @@ from sampan.spec.docker.volumes import (
     VolumesPruneReport,
 )
 from sampan.spec.storage import StorageItem
-from sampan.storage.volume_keeper import VolumeKeeper
 from sampan.volumes.local import LOCAL, is_mounted
 
 log = logging.getLogger(__name__)
@@ -39,24 +36,14 @@ NO_SWARM: Final = (
 
 
 class Volumes:
-    """The volumes of this engine. `emit` takes events: action, name, attributes.
+    """The volumes of this engine.
 
     What clients ask for is here; what containers need of volumes, ContainerMounts asks the parts.
     """
 
-    def __init__(
-        self,
-        database: VolumeDatabase,
-        drivers: Drivers,
-        keeper: VolumeKeeper,
-        uses: Callable[[], Iterable[VolumeUse]],
-        tasks: Tasks,
-        emit: Emit,
-    ) -> None:
-        self.store = VolumeStore(database, drivers, keeper, uses, tasks, emit)
-        self.obtaining = Obtaining(self.store)
-        self.removal = Removal(self.store)
-        self._listing = Listing(self.store)
+    def __init__(self, store: VolumeStore) -> None:
+        self.store, self._listing = store, Listing(store)
+        self.obtaining, self.removal = Obtaining(store), Removal(store)
 
     # --- the engine's start ------------------------------------------------------------------
 
