@@ -20,7 +20,7 @@ import pytest
 HOST = "127.0.0.1"
 PATIENCE = 60.0
 PROGRAMS = Path(sys.executable).parent
-AZURITE = PROGRAMS.parent / "azurite/node_modules/.bin"
+NODE_MODULES = PROGRAMS.parent / "npm/node_modules"  # see packaging/prepare
 # Azurite's only account, which everybody knows.
 AZURITE_KEY = (
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -132,7 +132,9 @@ def gcs_bucket(options: dict[str, Any]) -> dict[str, Any]:
 @contextlib.contextmanager
 def azure() -> Iterator[dict[str, Any]]:
     """Run Azurite; skip where there is none, for it comes from npm."""
-    program = shutil.which("azurite-blob") or shutil.which("azurite-blob", path=str(AZURITE))
+    program = shutil.which("azurite-blob") or shutil.which(
+        "azurite-blob", path=str(NODE_MODULES / ".bin")
+    )
     if program is None:
         pytest.skip("azurite is not installed: packaging/prepare check needs npm for it")
     port = free_port()

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from sampan.registryd.main import main
-from tests.registries import OURS, Registry
+from tests.registries import OURS, OUTSIDE, Registry, registry
 from tests.session import scratch
 from tests.wire import Site
 
@@ -117,3 +117,24 @@ class Grants:
             reply = self.site.ask("GET", f"{PATH}?{query}", headers=login)
             self.given[query] = str(reply.json["token"])
         return self.given[query]
+
+
+@contextlib.contextmanager
+def registry_with_tokens(namespace: str, users: Mapping[str, str]) -> Iterator[Registry]:
+    """Run a registry with TLS that is its own token service; users own what has their name."""
+    folder = scratch()
+    try:
+        accounts = folder / "accounts.yml"
+        more = section(folder)
+        accounts.write_text(json.dumps({"version": "0.1", **more}))
+        add_users(accounts, users)
+        administer(accounts, "rule", "add", "users", "$user/**", "all")
+        port = 5987  # the realm names it; the namespace is ours
+        more |= trust(folder, f"https://{OUTSIDE}:{port}{PATH}")
+        with registry(
+            namespace, host=OUTSIDE, port=port, tls=True, program=OURS, more=more
+        ) as found:
+            found.tokens = Grants(found.site, users)  # type: ignore[assignment]
+            yield found
+    finally:
+        shutil.rmtree(folder)

@@ -6,7 +6,6 @@ The kinds are tried with one client each and the clients with one kind each; all
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import shutil
 import signal
@@ -28,8 +27,7 @@ from tests.registries import OURS, OUTSIDE, Registry, registry
 from tests.registry_clients import Client, Done
 from tests.remote_images import busybox, index, push, small_layer
 from tests.session import scratch
-from tests.token_service import PATH, Grants, add_users, administer, section
-from tests.token_service import trust as trust_in
+from tests.token_service import registry_with_tokens
 from tests.tokens import token_server
 
 pytestmark = [
@@ -142,7 +140,7 @@ def kind_of_registry(kind: str, namespace: str) -> Iterator[Registry]:
             return stack.enter_context(registry(namespace, program=OURS, **how))
 
         if kind == "own tokens":  # in the registry's own process
-            yield stack.enter_context(with_own_tokens(namespace))
+            yield stack.enter_context(registry_with_tokens(namespace, USERS))
         elif kind in ("tokens", "silly"):
             server = stack.enter_context(token_server(namespace, USERS))
             silly = {"silly": {"realm": server.realm, "service": "anything"}}
@@ -175,27 +173,6 @@ def behind_nginx(kind: str, namespace: str) -> Iterator[Registry]:
             server = re.sub(".*(buffering|http_version).*\n", "", server)
         hub = stack.enter_context(registry(namespace, program=OURS, more=more))
         yield stack.enter_context(nginx(namespace, hub, server))
-
-
-@contextlib.contextmanager
-def with_own_tokens(namespace: str) -> Iterator[Registry]:
-    """Run a registry with TLS that is its own token service."""
-    folder = scratch()
-    try:
-        accounts = folder / "accounts.yml"
-        more = section(folder)
-        accounts.write_text(json.dumps({"version": "0.1", **more}))
-        add_users(accounts, USERS)
-        administer(accounts, "rule", "add", "users", "$user/**", "all")
-        port = 5987  # the realm names it; the namespace is ours
-        more |= trust_in(folder, f"https://{OUTSIDE}:{port}{PATH}")
-        with registry(
-            namespace, host=OUTSIDE, port=port, tls=True, program=OURS, more=more
-        ) as found:
-            found.tokens = Grants(found.site, USERS)  # type: ignore[assignment]
-            yield found
-    finally:
-        shutil.rmtree(folder)
 
 
 def let_know(trust: Path, hub: Registry, with_key: bool) -> None:
