@@ -82,12 +82,12 @@ def test_oras_pushes_files_whole_and_in_pieces_and_pulls_them(
     hub: Registry, oras: OrasClient, tmp_path: Path
 ) -> None:
     there = f"{hub.address}/captain/notes"
-    contents = {"log.txt": b"all is well", "chart.bin": os.urandom(60_000)}
+    contents = {"log.txt": b"all is well", "chart.bin": os.urandom(3_000_000)}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     with within(hub.site.namespace):
         oras.push(f"{there}:1", files=list(contents), quiet=True)
-        oras.push(f"{there}:2", files=["chart.bin"], do_chunked=True, chunk_size=20_000)
+        oras.push(f"{there}:2", files=["chart.bin"], do_chunked=True, chunk_size=1_000_000)
         assert sorted(oras.get_tags(there)) == ["1", "2"]
         for tag, names in (("1", list(contents)), ("2", ["chart.bin"])):
             oras.pull(f"{there}:{tag}", outdir=str(tmp_path / tag))

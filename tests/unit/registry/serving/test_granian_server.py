@@ -217,3 +217,32 @@ def test_an_answer_ends_when_its_stream_is_reset_or_its_connection_is_gone() -> 
         await application.until(lambda: application.abandoned == 3)
 
     serving(story, Limits())
+
+
+@pytest.mark.slow
+def test_who_sends_a_large_body_that_nobody_wants_still_hears_why() -> None:
+    async def story(application: Application, connect: Connect) -> None:
+        client = await connect()
+        size = 20 << 20
+        client.writer.write(f"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode())
+        for _ in range(size >> 16):
+            client.writer.write(bytes(1 << 16))
+            await client.writer.drain()
+        head = await client.reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK")
+        assert await client.reader.readexactly(2) == b"ok"
+        assert await client.ask() == b"HTTP/1.1 200 OK", "the connection goes on"
+
+    serving(story, Limits())
+
+
+@pytest.mark.slow
+def test_who_asks_before_it_sends_is_answered_before() -> None:
+    async def story(application: Application, connect: Connect) -> None:
+        client = await connect()
+        head = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+        client.writer.write(head)
+        async with asyncio.timeout(20):
+            assert (await client.reader.readline()).startswith(b"HTTP/1.1 200")
+
+    serving(story, Limits())
