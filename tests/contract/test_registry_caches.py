@@ -406,5 +406,6 @@ def test_a_slow_storage_is_left_alone_for_a_while(
         before = way.connections
         pull(cache, "hub/app", what)
         assert way.connections == before
+        way.become("good")
         with pytest.raises(RegistryError):
             cache.registry.manifests.find("hub/app", "1")

@@ -105,8 +105,10 @@ def test_a_storage_that_goes_amid_parts_costs_what_was_not_acknowledged(
     way.become("vanish", after=300_000) if mood == "vanish" else way.become(**MOODS[mood])
     pieces = [blob[n : n + MB] for n in range(6 * MB, 13 * MB, MB)]
     refused(shop.ask("PATCH", place, pieces), kind)
-    assert shop.ask("GET", f"/v2/team/app/blobs/{sha(blob)}").status == 404
+    # Unknown, or nobody can tell: small requests may still pass.
+    assert shop.ask("GET", f"/v2/team/app/blobs/{sha(blob)}").status in (404, 503)
     way.become("good")
+    assert shop.ask("GET", f"/v2/team/app/blobs/{sha(blob)}").status == 404
     answer = shop.get(place)
     assert answer.status == 204
     offset = int(answer.header("range").partition("-")[2]) + 1
