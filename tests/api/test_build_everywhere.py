@@ -164,7 +164,7 @@ def test_shared_folders_move_to_another_engine_as_archives(clean: Daemon, tmp_pa
     with running() as other:
         base = clean.request("GET", "/images/busybox/get").body
         assert other.request("POST", "/images/load", base).status == 200
-        labels = {"org.sampan.build.caching.cache": "shop"}
+        labels = {"org.sampan.build.cache": "shop"}
         asked = json.dumps({"Name": record.ID, "Labels": labels}).encode()
         assert other.request("POST", "/volumes/create", asked).status == 201
         with _mounting(other, record.ID) as container:

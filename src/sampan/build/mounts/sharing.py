@@ -26,7 +26,7 @@ from sampan.spec.docker.config import Mount, VolumeOptions
 
 _MODE: Final = 0o755
 _FOLDER: Final = "cache"  # where a cache is while it is filled
-LABEL: Final = "org.sampan.build.caching.cache"  # of volumes; its value is the id of the cache
+LABEL: Final = "org.sampan.build.cache"  # of volumes; its value is the id of the cache
 
 
 class SharedFolders:
