@@ -40,8 +40,13 @@ def layers(name: str) -> str:
 
 
 def layer_folder(name: str, digest: Digest) -> str:
-    """Return the folder that says: this repository has this blob."""
+    """Return the folder of a repository's link to a blob."""
     return _by_digest(layers(name), digest)
+
+
+def layer_link(name: str, digest: Digest) -> str:
+    """Return the file that says: this repository has this blob."""
+    return f"{layer_folder(name, digest)}/link"
 
 
 def revisions(name: str) -> str:
@@ -50,8 +55,13 @@ def revisions(name: str) -> str:
 
 
 def revision_folder(name: str, digest: Digest) -> str:
-    """Return the folder that says: this repository has this manifest."""
+    """Return the folder of a repository's link to a manifest."""
     return _by_digest(revisions(name), digest)
+
+
+def revision_link(name: str, digest: Digest) -> str:
+    """Return the file that says: this repository has this manifest."""
+    return f"{revision_folder(name, digest)}/link"
 
 
 def tags(name: str) -> str:

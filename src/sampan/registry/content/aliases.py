@@ -33,7 +33,7 @@ class Aliases:
         already. Raises OSError if the copy cannot be made: a start that passed this over would
         let a collection take the only copy that there is.
         """
-        link = f"{paths.layer_folder(repository, digest)}/link"
+        link = paths.layer_link(repository, digest)
         try:
             target = parse_digest(self._driver.read(link).decode("ascii", "replace").strip())
         except (FileNotFoundError, InvalidArgument):

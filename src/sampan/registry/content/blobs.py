@@ -137,10 +137,10 @@ class Blobs:
         return True
 
     def _publishing(self, repository: str, digest: Digest) -> AbstractContextManager[None]:
-        return self.others.publishing([f"{paths.layer_folder(repository, digest)}/link"])
+        return self.others.publishing([paths.layer_link(repository, digest)])
 
     def _staged_link(self, repository: str, digest: Digest) -> Staged:
-        link = f"{paths.layer_folder(repository, digest)}/link"
+        link = paths.layer_link(repository, digest)
         return self._driver.stage([File(link, digest.encode(), told=True)])
 
     def _link(self, database: Database, staged: Staged, repository: str, digest: Digest) -> None:

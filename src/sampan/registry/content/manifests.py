@@ -178,11 +178,8 @@ class Manifests:
                     self._quotas.admit(database, repository, digest, len(content))
                     self._quotas.admit_tags(database, repository, tags)
                 staged.publish()
-                database.execute(
-                    PUT_BLOB,
-                    (digest, len(content), self._metadata.now()),
-                )
                 now = self._metadata.now()
+                database.execute(PUT_BLOB, (digest, len(content), now))
                 record_manifest(database, repository, digest, len(content), parsed, now)
                 database.executemany(
                     "INSERT INTO tags VALUES (?, ?, ?, ?) ON CONFLICT (repository, name)"
@@ -203,7 +200,7 @@ class Manifests:
     ) -> list[File]:
         """Return what is to be written, in the order in which it must come to be there."""
         told = digest.encode()
-        revision = f"{paths.revision_folder(repository, digest)}/link"
+        revision = paths.revision_link(repository, digest)
         files = [File(paths.blob(digest), content), File(revision, told, told=True)]
         for tag in tags:
             files.append(File(paths.tag_index(repository, tag, digest), told, told=True))

@@ -63,7 +63,7 @@ class Sweep:
         query = "SELECT 1 FROM links WHERE repository = ? AND digest = ?"
         if self._metadata.row(query, repository, digest):
             return True
-        link = f"{paths.layer_folder(repository, digest)}/link"
+        link = paths.layer_link(repository, digest)
         return size_or_none(self._driver, link) is not None
 
     def _remove(self, wrong: list[keys.State]) -> int:

@@ -54,14 +54,14 @@ class Beside:
     def find_manifest(self, repository: str, reference: str) -> bool:
         """Look for a tag, or a manifest by its digest."""
         if ":" in reference:
-            link = f"{paths.revision_folder(repository, Digest(reference))}/link"
+            link = paths.revision_link(repository, Digest(reference))
         else:
             link = paths.tag_current(repository, reference)
         return self._is_there(link) and self._update(repository)
 
     def find_blob(self, repository: str, digest: Digest) -> bool:
         """Look for a blob."""
-        link = f"{paths.layer_folder(repository, digest)}/link"
+        link = paths.layer_link(repository, digest)
         if not self._is_there(link):
             return False
         with self._metadata.change() as database:
@@ -168,10 +168,10 @@ class Beside:
         there = set(linked(survey, paths.layers(name)))
         changes = 0
         for digest in there - known:
-            if self._is_there(f"{paths.layer_folder(name, digest)}/link"):
+            if self._is_there(paths.layer_link(name, digest)):
                 changes += self._take_blob(database, name, digest)
         for digest in known - there:
-            if self._is_gone(f"{paths.layer_folder(name, Digest(digest))}/link"):
+            if self._is_gone(paths.layer_link(name, Digest(digest))):
                 query = "DELETE FROM links WHERE repository = ? AND digest = ?"
                 changes += database.execute(query, (name, digest)).rowcount
         return changes
@@ -195,10 +195,10 @@ class Beside:
         there = set(linked(survey, paths.revisions(name)))
         changes = 0
         for digest in there - known:
-            if self._is_there(f"{paths.revision_folder(name, digest)}/link"):
+            if self._is_there(paths.revision_link(name, digest)):
                 changes += self._take_manifest(database, name, digest)
         for digest in known - there:
-            if self._is_gone(f"{paths.revision_folder(name, Digest(digest))}/link"):
+            if self._is_gone(paths.revision_link(name, Digest(digest))):
                 forget_manifest(database, name, digest)
                 changes += 1
         return changes
@@ -211,8 +211,9 @@ class Beside:
         content = read_or_none(self._driver, paths.blob(digest))
         if content is None or digest_of(content, algorithm(digest)) != digest:
             return False  # it is being written
-        database.execute(PUT_BLOB, (digest, len(content), self._metadata.now()))
-        read_manifest(database, name, digest, content, self._metadata.now())
+        now = self._metadata.now()
+        database.execute(PUT_BLOB, (digest, len(content), now))
+        read_manifest(database, name, digest, content, now)
         return True
 
     def _compare_tags(self, database: Database, survey: Survey, name: str) -> int:
