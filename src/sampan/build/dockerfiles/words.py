@@ -23,7 +23,7 @@ def json_list(text: str) -> list[str] | None:
         return None
     try:
         values = msgspec.json.decode(text)
-    except (ValueError, RecursionError, UnicodeError):
+    except (ValueError, RecursionError):
         return None
     if not isinstance(values, list):
         return None

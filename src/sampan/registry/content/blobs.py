@@ -13,7 +13,7 @@ from sampan.registry.content.others import NoOthers, Others
 from sampan.registry.content.quotas import Quotas
 from sampan.registry.content.unfinished import forget_upload
 from sampan.registry.database.metadata import Database, Metadata, Row
-from sampan.registry.database.rows import PUT_BLOB
+from sampan.registry.database.rows import PUT_BLOB, record_link
 from sampan.registry.descriptors.descriptors import Descriptors, NoDescriptors
 from sampan.registry.drivers.driver import Content, Driver, File, Staged
 from sampan.registry.errors import RegistryError
@@ -146,12 +146,7 @@ class Blobs:
     def _link(self, database: Database, staged: Staged, repository: str, digest: Digest) -> None:
         """Say that a repository has a blob, which is there."""
         staged.publish()
-        database.execute(
-            "INSERT INTO repositories VALUES (?) ON CONFLICT DO NOTHING", (repository,)
-        )
-        database.execute(
-            "INSERT INTO links VALUES (?, ?) ON CONFLICT DO NOTHING", (repository, digest)
-        )
+        record_link(database, repository, digest)
         database.execute(
             "UPDATE blobs SET touched = ? WHERE digest = ?", (self._metadata.now(), digest)
         )

@@ -14,6 +14,12 @@ PUT_BLOB = (
 )
 
 
+def record_link(database: Database, name: str, digest: Digest) -> None:
+    """Write that a repository has a blob."""
+    database.execute("INSERT INTO repositories VALUES (?) ON CONFLICT DO NOTHING", (name,))
+    database.execute("INSERT INTO links VALUES (?, ?) ON CONFLICT DO NOTHING", (name, digest))
+
+
 def record_manifest(
     database: Database, name: str, digest: Digest, size: int, parsed: Parts, now: float
 ) -> None:

@@ -12,12 +12,13 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from sampan.registry import paths
 from sampan.registry.database.metadata import Database, Metadata
-from sampan.registry.database.rows import PUT_BLOB, forget_manifest
+from sampan.registry.database.rows import PUT_BLOB, forget_manifest, record_link
 from sampan.registry.drivers.driver import Driver, Survey, read_or_none, size_or_none
 from sampan.registry.errors import RegistryError
 from sampan.registry.names import is_tag
@@ -164,17 +165,20 @@ class Beside:
 
     def _compare_blobs(self, database: Database, survey: Survey, name: str) -> int:
         query = "SELECT digest FROM links WHERE repository = ?"
-        known = {digest for (digest,) in database.execute(query, (name,))}
+        known = {Digest(digest) for (digest,) in database.execute(query, (name,))}
         there = set(linked(survey, paths.layers(name)))
-        changes = 0
-        for digest in there - known:
-            if self._is_there(paths.layer_link(name, digest)):
-                changes += self._take_blob(database, name, digest)
-        for digest in known - there:
-            if self._is_gone(paths.layer_link(name, Digest(digest))):
-                query = "DELETE FROM links WHERE repository = ? AND digest = ?"
-                changes += database.execute(query, (name, digest)).rowcount
-        return changes
+        new, gone = self._differences(known, there, partial(paths.layer_link, name))
+        query = "DELETE FROM links WHERE repository = ? AND digest = ?"
+        database.executemany(query, [(name, digest) for digest in gone])
+        return sum(self._take_blob(database, name, digest) for digest in new) + len(gone)
+
+    def _differences(
+        self, known: set[Digest], there: set[Digest], link: Callable[[Digest], str]
+    ) -> tuple[list[Digest], list[Digest]]:
+        """Return what is new and what is gone, after a look at each link itself."""
+        new = [digest for digest in there - known if self._is_there(link(digest))]
+        gone = [digest for digest in known - there if self._is_gone(link(digest))]
+        return new, gone
 
     def _take_blob(self, database: Database, name: str, digest: Digest) -> bool:
         """Write the rows of a blob whose link is there, if the blob is; tell whether it is.
@@ -185,23 +189,17 @@ class Beside:
         if size is None:
             return False
         database.execute(PUT_BLOB, (digest, size, self._metadata.now()))
-        database.execute("INSERT INTO repositories VALUES (?) ON CONFLICT DO NOTHING", (name,))
-        database.execute("INSERT INTO links VALUES (?, ?) ON CONFLICT DO NOTHING", (name, digest))
+        record_link(database, name, digest)
         return True
 
     def _compare_manifests(self, database: Database, survey: Survey, name: str) -> int:
         query = "SELECT digest FROM manifests WHERE repository = ?"
-        known = {digest for (digest,) in database.execute(query, (name,))}
+        known = {Digest(digest) for (digest,) in database.execute(query, (name,))}
         there = set(linked(survey, paths.revisions(name)))
-        changes = 0
-        for digest in there - known:
-            if self._is_there(paths.revision_link(name, digest)):
-                changes += self._take_manifest(database, name, digest)
-        for digest in known - there:
-            if self._is_gone(paths.revision_link(name, Digest(digest))):
-                forget_manifest(database, name, digest)
-                changes += 1
-        return changes
+        new, gone = self._differences(known, there, partial(paths.revision_link, name))
+        for digest in gone:
+            forget_manifest(database, name, digest)
+        return sum(self._take_manifest(database, name, digest) for digest in new) + len(gone)
 
     def _take_manifest(self, database: Database, name: str, digest: Digest) -> bool:
         """Write the rows of a manifest, if it is there whole; tell whether it is."""
