@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -230,6 +231,21 @@ class Daemon:
                     found.append(int(entry))
         servers = self.mount_servers() if "fuse-overlayfs" in (DRIVER, *self.options) else []
         return [pid for pid in found if pid not in servers]
+
+    def parts(self) -> dict[str, int]:
+        """Return the processes that live as long as the daemon, by what they are."""
+        assert self.process is not None
+        found = {"supervisor": self.process.pid}
+        for pid in self.processes():
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+                parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has ended
+            if words and parent == self.process.pid:
+                helpers = re.findall(r"sampan\.helpers\.(\w+)", words)
+                found[helpers[0] if helpers else "api"] = pid
+        return found
 
     def mount_servers(self) -> list[int]:
         """Return the processes that serve a mount of fuse-overlayfs of this daemon."""

@@ -248,12 +248,12 @@ def test_a_client_that_goes_stops_its_pull_and_the_next_goes_on(
     release = threading.Event()
     top = made.layers[-1]
     liar.lie("GET", top.digest, lies.held_until(release, len(top.content) // 2))
-    before = len(daemon.processes())
+    before = set(daemon.processes())
     with contextlib.closing(daemon.connect()) as client:
         path = f"/images/create?fromImage={liar.address}/a/b&tag=1"
         client.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
         eventually(lambda: complete(daemon) == len(made.layers) - 1)
-    eventually(lambda: len(daemon.processes()) == before)  # nobody unpacks any more
+    eventually(lambda: set(daemon.processes()) <= before)  # nobody unpacks any more
     release.set()
     assert names(daemon) == set()
     liar.be_honest()

@@ -32,24 +32,6 @@ def own() -> Iterator[Daemon]:
         yield daemon
 
 
-def children(daemon: Daemon) -> dict[str, int]:
-    """Return the processes of a daemon by what they are."""
-    assert daemon.process is not None
-    found = {"supervisor": daemon.process.pid}
-    for pid in daemon.processes():
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it has ended
-        names = [word.rpartition(".")[2] for word in words if word.startswith("sampan.helpers")]
-        if names:
-            found.setdefault(names[0], pid)
-        elif parent == daemon.process.pid:
-            found["api"] = pid
-    return found
-
-
 def status(pid: int) -> dict[str, str]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -59,7 +41,7 @@ def status(pid: int) -> dict[str, str]:
 
 
 def test_the_process_that_serves_the_api_has_no_privilege(daemon: Daemon) -> None:
-    found = status(children(daemon)["api"])
+    found = status(daemon.parts()["api"])
     assert found["Uid"].split() != ["0"] * 4
     for sets in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
         assert int(found[sets], 16) == 0
@@ -102,7 +84,7 @@ def test_an_idle_daemon_sleeps(daemon: Daemon) -> None:
     def switches() -> dict[int, str]:
         return {
             pid: status(pid)["voluntary_ctxt_switches"]
-            for name, pid in children(daemon).items()
+            for name, pid in daemon.parts().items()
             if name in ("supervisor", "api", "spawn", "mount")
         }
 
@@ -120,7 +102,7 @@ def test_a_ping_wakes_the_api_process_alone_and_once(daemon: Daemon) -> None:
     def switches() -> dict[str, int]:
         return {
             name: int(status(pid)["voluntary_ctxt_switches"])
-            for name, pid in children(daemon).items()
+            for name, pid in daemon.parts().items()
             if name in ("supervisor", "api", "spawn", "mount")
         }
 
@@ -142,9 +124,9 @@ def test_a_ping_wakes_the_api_process_alone_and_once(daemon: Daemon) -> None:
 @pytest.mark.parametrize("name", ["mount", "network"])
 def test_a_killed_helper_is_replaced_and_requests_work_again(own: Daemon, name: str) -> None:
     own.import_image()
-    before = children(own)[name]
+    before = own.parts()[name]
     os.kill(before, signal.SIGKILL)
-    eventually(lambda: children(own).get(name) not in (None, before))
+    eventually(lambda: own.parts().get(name) not in (None, before))
     created = own.request("POST", "/containers/create", {"Image": "busybox", "Cmd": ["true"]})
     assert created.status == 201, created.body
     container = created.json["Id"]
@@ -152,16 +134,16 @@ def test_a_killed_helper_is_replaced_and_requests_work_again(own: Daemon, name: 
 
 
 def test_a_killed_api_process_is_replaced_and_no_client_is_refused(own: Daemon) -> None:
-    before = children(own)["api"]
+    before = own.parts()["api"]
     os.kill(before, signal.SIGKILL)
     while os.path.exists(f"/proc/{before}/exe"):
         time.sleep(0.001)
     assert own.request("GET", "/_ping").body == b"OK"
-    assert children(own)["api"] != before
+    assert own.parts()["api"] != before
 
 
 def test_without_its_supervisor_the_api_process_ends_and_a_new_daemon_starts(own: Daemon) -> None:
-    api = children(own)["api"]
+    api = own.parts()["api"]
     assert own.process is not None
     own.process.kill()
     own.process.wait()

@@ -60,29 +60,15 @@ def kill(daemon: Daemon, part: str) -> None:
         daemon.kill()
         daemon.start()
         return
-    before = pid_of(daemon, part)
-    assert before
+    before = daemon.parts()[part]
     os.kill(before, signal.SIGKILL)
-    eventually(lambda: pid_of(daemon, part) not in (0, before))
-
-
-def pid_of(daemon: Daemon, part: str) -> int:
-    """Return the process of a part: the network helper, or the one that serves the API."""
-    assert daemon.process
-    for pid in daemon.processes():
-        with contextlib.suppress(OSError):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
-            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-            helpers = re.findall(r"sampan\.helpers\.(\w+)", words) or ["api"]
-            if parent == daemon.process.pid and helpers[0] == part:
-                return pid
-    return 0
+    eventually(lambda: daemon.parts().get(part) not in (None, before))
 
 
 def test_what_a_helper_starts_holds_nothing_of_it(daemon: Daemon) -> None:
     """Else the end of a helper is not seen, and calls are put where nobody takes them."""
     daemon.request("POST", "/networks/create", {"Name": "named"})
-    helper = pid_of(daemon, "network")
+    helper = daemon.parts()["network"]
     resolvers = []
 
     def is_started() -> bool:
