@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -165,13 +165,7 @@ class Jobs:
         caches = imports_of(attributes, job.imports)
         job.attributes.update(attributes)
         key = "" if wish.remote else session.shared_key
-        with (
-            self.builder.spool() as spool,
-            self.builder.contexts.transfer(key and f"{key}/{wish.context_name}") as transfer,
-        ):
-            material = Material(
-                self.builder, job.progress, session, wish, transfer, spool, job.policy
-            )
+        with self._material(job, session, wish, key and f"{key}/{wish.context_name}") as material:
             definition, recipe = await material.recipe()
             context = material.context()
             client = SessionClient(session, self.result, job.policy)
@@ -210,13 +204,17 @@ class Jobs:
     async def ask(self, job: Job, attributes: Mapping[str, str]) -> Mapping[str, bytes]:
         """Answer a question about a Dockerfile (`requestid`), without building anything."""
         wish, session = wish_of(attributes), await job.client()
-        with self.builder.spool() as spool, self.builder.contexts.transfer("") as transfer:
-            material = Material(
-                self.builder, job.progress, session, wish, transfer, spool, job.policy
-            )
+        with self._material(job, session, wish, "") as material:
             _, recipe = await material.recipe()
-            nothing = Tree(spool)
+            nothing = Tree(material.spool)
             return await answer(self.builder, wish.question, wish.options, recipe, nothing)
+
+    @contextmanager
+    def _material(self, job: Job, session: Session, wish: Wish, kept: str) -> Iterator[Material]:
+        """Give what a build is made of; `kept` names the context that an earlier one has left."""
+        builder = self.builder
+        with builder.spool() as spool, builder.contexts.transfer(kept) as transfer:
+            yield Material(builder, job.progress, session, wish, transfer, spool, job.policy)
 
     async def look(self, job: Job, definition: Definition) -> str:
         """Return a name for the files that a definition means."""
