@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sampan.cli.arguments.flags import flags_of
 from sampan.cli.command_tree import COMMANDS, GROUPS, OTHER_NAMES, load
-from sampan.cli.flags import flags_of
 from sampan.cli.reference import commands, pages
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "docs/reference/cli"

@@ -5,9 +5,10 @@ Source: docker/cli cli/command/formatter/disk_usage.go, buildcache.go, volume.go
 
 from __future__ import annotations
 
-from sampan.cli import container_columns, image_columns
-from sampan.cli.container_columns import labels, short_id
-from sampan.cli.units import human_duration, human_size, local_time, parse_time
+from sampan.cli.containers import columns as container_columns
+from sampan.cli.containers.columns import labels, short_id
+from sampan.cli.display.units import human_duration, human_size, local_time, parse_time
+from sampan.cli.images import columns as image_columns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sampan.cli.output import Output
+from sampan.cli.display.output import Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

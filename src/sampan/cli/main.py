@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import sys
 
+from sampan.cli.arguments.flags import HelpWanted, UsageError, parse
+from sampan.cli.arguments.global_options import GlobalOptions, apply
 from sampan.cli.command_tree import COMMANDS, GROUPS, OTHER_NAMES, PROGRAM, load
-from sampan.cli.flags import HelpWanted, UsageError, parse
-from sampan.cli.global_options import GlobalOptions, apply
+from sampan.cli.display.output import plain
 from sampan.cli.invocation import Exit, Invocation
-from sampan.cli.output import plain
 from sampan.errors import SampanError
 
 TYPE_CHECKING = False
@@ -110,7 +110,7 @@ def _dispatch(invocation: Invocation, arguments: list[str]) -> int:
 def _dispatch_group(invocation: Invocation, group: str, words: list[str]) -> int:
     about, commands = GROUPS[group]
     if not words or words[0] in ("--help", "-h"):
-        from sampan.cli import help_text
+        from sampan.cli.arguments import help_text
 
         texts = {name: help_text.short_text(load(commands[name])) for name in sorted(commands)}
         invocation.out.write(help_text.group_help(group, about, texts))
@@ -139,7 +139,7 @@ def run_command(invocation: Invocation, path: str, module: ModuleType, arguments
     except UsageError as error:
         raise Exit(125, _command_usage(str(error), path, module)) from None
     except HelpWanted:
-        from sampan.cli import help_text
+        from sampan.cli.arguments import help_text
 
         invocation.out.write(help_text.command_help(path, module, help_text.terminal_width()))
         return 0
@@ -169,7 +169,7 @@ def arity_complaint(count: int, least: int, most: int | None) -> str:
 
 
 def _command_usage(message: str, path: str, module: ModuleType) -> str:
-    from sampan.cli import help_text
+    from sampan.cli.arguments import help_text
 
     return _usage(message, help_text.use_line(path, module), path)
 
@@ -180,7 +180,7 @@ def _usage(message: str, use_line: str, path: str) -> str:
 
 
 def _print_root_help(invocation: Invocation) -> int:
-    from sampan.cli.root_help import root_help
+    from sampan.cli.arguments.root_help import root_help
 
     invocation.out.write(root_help())
     return 0

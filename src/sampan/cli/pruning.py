@@ -53,7 +53,7 @@ def prune_build_cache(
 
 def total(cli: Invocation, reclaimed: int) -> None:
     """Print the last line of every prune command."""
-    from sampan.cli.units import human_size
+    from sampan.cli.display.units import human_size
 
     cli.out.line("Total reclaimed space:", human_size(reclaimed))
 

@@ -10,18 +10,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from sampan.cli.arguments.flags import flags_of
+from sampan.cli.arguments.global_options import GlobalOptions
+from sampan.cli.arguments.help_text import PROGRAM, default_text, long_text, short_text, use_line
+from sampan.cli.arguments.values import SHOWN
 from sampan.cli.command_tree import COMMANDS, GROUPS, load
-from sampan.cli.flags import flags_of
-from sampan.cli.global_options import GlobalOptions
-from sampan.cli.help_text import PROGRAM, default_text, long_text, short_text, use_line
 from sampan.cli.main import VERSION
-from sampan.cli.values import SHOWN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from sampan.cli.flags import Flag
+    from sampan.cli.arguments.flags import Flag
 
 
 def commands() -> dict[str, ModuleType]:

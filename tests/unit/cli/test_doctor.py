@@ -6,8 +6,8 @@ import os
 
 import pytest
 
+from sampan.cli.arguments.flags import parse
 from sampan.cli.commands import doctor
-from sampan.cli.flags import parse
 from sampan.cli.invocation import Exit, Invocation
 
 

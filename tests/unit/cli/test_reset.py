@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from sampan.cli.arguments.flags import parse
 from sampan.cli.commands.system import reset
-from sampan.cli.flags import parse
 from sampan.cli.invocation import Exit, Invocation
 
 LISTENS = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen()"

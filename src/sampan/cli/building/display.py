@@ -107,7 +107,7 @@ def _result(
 
     What a daemon says that tells no steps is printed as it is.
     """
-    from sampan.cli.progress import show
+    from sampan.cli.display.progress import show
 
     image: Message = {}
 

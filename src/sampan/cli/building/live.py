@@ -12,15 +12,15 @@ import time
 
 from sampan.cli.building.plain import conclude
 from sampan.cli.building.steps import Step, Steps
-from sampan.cli.output import Styled
-from sampan.cli.rows import NO_SIZE, cut
-from sampan.cli.tabwriter import display_width
-from sampan.cli.terminal import size_of
+from sampan.cli.display.output import Styled
+from sampan.cli.display.rows import NO_SIZE, cut
+from sampan.cli.display.tabwriter import display_width
+from sampan.cli.display.terminal import size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.cli.building.steps import Document
-    from sampan.cli.output import Output
+    from sampan.cli.display.output import Output
 
 TICK = 0.1  # seconds between two drawings
 TAIL = 6  # last lines of a step that runs

@@ -10,7 +10,7 @@ from sampan.cli.building.steps import Step, Steps
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.cli.building.steps import Document
-    from sampan.cli.output import Output
+    from sampan.cli.display.output import Output
 
 LAST_LINES = 20  # of a step that failed
 

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sampan.cli.output import Output
+    from sampan.cli.display.output import Output
 
     Answer = dict[str, str]  # as BuildKit's front end gives it: result.json, result.txt, …
 

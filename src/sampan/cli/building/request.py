@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sampan.cli.registry_auth import encoded
+from sampan.cli.logins.registry_auth import encoded
 from sampan.client import documents
 
 TYPE_CHECKING = False
@@ -67,7 +67,7 @@ def logins(cli: Invocation) -> str:
     servers = {*(cli.settings.get("auths") or {}), *(cli.settings.get("credHelpers") or {})}
     if not servers:
         return ""
-    from sampan.cli.credentials import find
+    from sampan.cli.logins.credentials import find
     from sampan.errors import SampanError
 
     found = {}

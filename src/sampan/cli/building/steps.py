@@ -5,8 +5,8 @@ Source: buildkit client/graph.go (documents), util/progress/progressui (what is 
 
 from __future__ import annotations
 
-from sampan.cli import harmless
-from sampan.cli.units import human_size, parse_time
+from sampan.cli.display import harmless
+from sampan.cli.display.units import human_size, parse_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

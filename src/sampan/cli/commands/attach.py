@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sampan.cli.attachment import Attachment, check_terminal
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
+from sampan.cli.containers.attachment import Attachment, check_terminal
+from sampan.cli.display.terminal import detach_keys
 from sampan.cli.invocation import Exit
-from sampan.cli.terminal import detach_keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

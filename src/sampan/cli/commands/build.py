@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from sampan.cli import container_checks as checks
-from sampan.cli.flags import flag, hidden
+from sampan.cli.arguments.flags import flag, hidden
+from sampan.cli.containers import checks
 from sampan.cli.invocation import Exit
 
 TYPE_CHECKING = False
@@ -135,7 +135,7 @@ def _build(
     """Build; return what the daemon says of the image."""
     from sampan.cli.building import display
     from sampan.cli.building.request import logins
-    from sampan.cli.progress import show
+    from sampan.cli.display.progress import show
 
     images = cli.client.images
     if kind == "classic":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag, hidden
+from sampan.cli.arguments.flags import flag, hidden
 from sampan.cli.invocation import Exit
 
 TYPE_CHECKING = False

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
+from sampan.cli.arguments.flags import flag
 from sampan.cli.copying import paths
 from sampan.cli.copying.paths import Place
-from sampan.cli.flags import flag
+from sampan.cli.display.units import human_size
 from sampan.cli.invocation import Exit
-from sampan.cli.units import human_size
 from sampan.errors import SampanError
 
 TYPE_CHECKING = False

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sampan.cli.container_flags import ContainerOptions
-from sampan.cli.creation import build
-from sampan.cli.creation import create as create_container
+from sampan.cli.containers.creation import build
+from sampan.cli.containers.creation import create as create_container
+from sampan.cli.containers.flags import ContainerOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

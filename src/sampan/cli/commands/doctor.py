@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sampan.cli.arguments.flags import flag
 from sampan.cli.daemon_program import become
-from sampan.cli.flags import flag
 from sampan.cli.invocation import Exit
 
 TYPE_CHECKING = False

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
+from sampan.cli.arguments.times import timestamp
+from sampan.cli.display.table import INSPECT_FORMAT_HELP
 from sampan.cli.invocation import Exit
-from sampan.cli.table import INSPECT_FORMAT_HELP
-from sampan.cli.times import timestamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sampan.cli import container_checks as checks
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
+from sampan.cli.containers import checks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,14 +49,14 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
     }
     size: tuple[int, int] | None = None
     if options.tty or keys:
-        from sampan.cli.terminal import detach_keys, size_of
+        from sampan.cli.display.terminal import detach_keys, size_of
 
         detach_keys(keys)
         size = size_of(1)
         if options.tty and size[0]:
             body["ConsoleSize"] = [*size]
     if body["AttachStdin"] and options.tty:
-        from sampan.cli.attachment import check_terminal
+        from sampan.cli.containers.attachment import check_terminal
 
         check_terminal(True, True)
     exec_id = cli.client.containers.exec(container, body)
@@ -69,7 +69,7 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
 def _variables(options: Options) -> list[str]:
     if not options.env_file:
         return options.env
-    from sampan.cli.container_config import file_lines
+    from sampan.cli.containers.config import file_lines
 
     return file_lines(options.env_file, "--env-file", inherit=True) + options.env
 
@@ -77,9 +77,9 @@ def _variables(options: Options) -> list[str]:
 def _attached(
     cli: Invocation, options: Options, exec_id: str, keys: str, size: tuple[int, int] | None
 ) -> int:
-    from sampan.cli.attachment import DETACHED, open_session
+    from sampan.cli.containers.attachment import DETACHED, open_session
+    from sampan.cli.containers.streams import Signals, resizer
     from sampan.cli.invocation import Exit
-    from sampan.cli.streams import Signals, resizer
 
     execs = cli.client.execs
     tell = None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-from sampan.cli.container_columns import short_id
-from sampan.cli.flags import flag
-from sampan.cli.platform_flag import check
-from sampan.cli.table import FORMAT_HELP, render
-from sampan.cli.tabwriter import ellipsis
-from sampan.cli.units import human_duration, human_size, local_time
+from sampan.cli.arguments.flags import flag
+from sampan.cli.arguments.platform_flag import check
+from sampan.cli.containers.columns import short_id
+from sampan.cli.display.table import FORMAT_HELP, render
+from sampan.cli.display.tabwriter import ellipsis
+from sampan.cli.display.units import human_duration, human_size, local_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag
-from sampan.cli.image_columns import HEADINGS, columns, rows
+from sampan.cli.arguments.flags import flag
+from sampan.cli.display.table import FORMAT_HELP, render
+from sampan.cli.images.columns import HEADINGS, columns, rows
 from sampan.cli.invocation import Exit
-from sampan.cli.table import FORMAT_HELP, render
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _tree(cli: Invocation, options: Options, filters: dict[str, list[str]]) -> i
     for name, given in contradictions.items():
         if given:
             raise Exit(1, f"--{name} is not yet supported with --tree")
-    from sampan.cli.image_tree import print_tree
+    from sampan.cli.images.tree import print_tree
 
     print_tree(cli.out, cli.client.images.list(options.all, filters, manifests=True), options.all)
     return 0

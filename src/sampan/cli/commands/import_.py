@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from sampan.cli.flags import flag
-from sampan.cli.progress import show
+from sampan.cli.arguments.flags import flag
+from sampan.cli.display.progress import show
 from sampan.cli.uploads import file_pieces
 
 TYPE_CHECKING = False

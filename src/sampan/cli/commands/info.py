@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
+from sampan.cli.display.table import INSPECT_FORMAT_HELP, parsed
+from sampan.cli.display.units import binary_size
 from sampan.cli.invocation import Exit
-from sampan.cli.table import INSPECT_FORMAT_HELP, parsed
-from sampan.cli.units import binary_size
 from sampan.cli.versions import client_version
 from sampan.errors import SampanError
 
@@ -73,7 +73,7 @@ def _user(cli: Invocation, info: dict[str, Any]) -> str:
     server = info.get("IndexServerAddress")
     if not server or not cli.settings.get("auths"):
         return ""
-    from sampan.cli.credentials import stored_name
+    from sampan.cli.logins.credentials import stored_name
 
     return stored_name(cli, str(server))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
+from sampan.cli.arguments.platform_flag import check
+from sampan.cli.display.progress import show
 from sampan.cli.invocation import Exit
-from sampan.cli.platform_flag import check
-from sampan.cli.progress import show
 from sampan.cli.uploads import file_pieces
 
 TYPE_CHECKING = False
@@ -24,7 +24,7 @@ class Options:
 
 
 def run(cli: Invocation, options: Options, operands: list[str]) -> int:
-    from sampan.cli.terminal import size_of
+    from sampan.cli.display.terminal import size_of
 
     if not options.input and size_of(0) != (0, 0):
         raise Exit(1, "requested load from stdin, but stdin is empty")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sampan.cli.credentials import Login, find, hostname, save
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
+from sampan.cli.display.terminal import size_of
 from sampan.cli.invocation import Exit
-from sampan.cli.registry_auth import HUB_KEY
-from sampan.cli.terminal import size_of
+from sampan.cli.logins.credentials import Login, find, hostname, save
+from sampan.cli.logins.registry_auth import HUB_KEY
 from sampan.errors import SampanError, Unauthorized
 
 TYPE_CHECKING = False
@@ -73,7 +73,7 @@ def _read_password() -> str:
 
 def _print(cli: Invocation, status: str) -> int:
     if status:
-        from sampan.cli import harmless
+        from sampan.cli.display import harmless
 
         cli.out.line(harmless.lines(status))
     return 0
@@ -88,7 +88,7 @@ def _log_in_as_before(cli: Invocation, server: str) -> tuple[Login, str | None]:
     known.server, known.token = server, ""
     if not known.name or not known.password:
         return known, None
-    from sampan.cli.notes import note
+    from sampan.cli.display.notes import note
 
     cli.err.line(f"Authenticating with existing credentials... [Username: {known.name}]")
     note(
@@ -104,7 +104,7 @@ def _log_in_as_before(cli: Invocation, server: str) -> tuple[Login, str | None]:
     except Unauthorized:
         cli.err.line("Stored credentials invalid or expired")
     except SampanError as error:
-        from sampan.cli import harmless
+        from sampan.cli.display import harmless
 
         cli.err.line("Login did not succeed, error:", harmless.lines(str(error)))
     cli.err.flush()
@@ -114,7 +114,7 @@ def _log_in_as_before(cli: Invocation, server: str) -> tuple[Login, str | None]:
 def _log_in(cli: Invocation, server: str, name: str, password: str, known_name: str) -> str:
     if (not name or not password) and size_of(0) == (0, 0):
         raise Exit(1, "Error: Cannot perform an interactive login from a non TTY device")
-    from sampan.cli.login_prompt import ask_login
+    from sampan.cli.logins.login_prompt import ask_login
 
     name, password = ask_login(cli, server, name, password, known_name)
     return _authenticate(cli, Login(server, name, password))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sampan.cli.credentials import erase, find, hostname
-from sampan.cli.registry_auth import HUB_KEY
+from sampan.cli.logins.credentials import erase, find, hostname
+from sampan.cli.logins.registry_auth import HUB_KEY
 from sampan.errors import SampanError
 
 TYPE_CHECKING = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Options:
 
 
 def run(cli: Invocation, options: Options, operands: list[str]) -> int:
-    from sampan.cli.times import timestamp
+    from sampan.cli.arguments.times import timestamp
 
     document = cli.client.containers.inspect(operands[0])
     response = cli.client.containers.logs(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sampan.cli.container_columns import host_port
+from sampan.cli.containers.columns import host_port
+from sampan.cli.display.natural import natural_order
 from sampan.cli.invocation import Exit
-from sampan.cli.natural import natural_order
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

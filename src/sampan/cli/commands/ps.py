@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sampan.cli.container_columns import HEADINGS, METHODS, columns
-from sampan.cli.flags import flag
-from sampan.cli.table import FORMAT_HELP, check_columns, render, uses
+from sampan.cli.arguments.flags import flag
+from sampan.cli.containers.columns import HEADINGS, METHODS, columns
+from sampan.cli.display.table import FORMAT_HELP, check_columns, render, uses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

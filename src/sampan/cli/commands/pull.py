@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from sampan.cli.flags import flag
-from sampan.cli.image_transfer import TransferOptions, reference_of, with_login
-from sampan.cli.progress import show
+from sampan.cli.arguments.flags import flag
+from sampan.cli.display.progress import show
+from sampan.cli.images.transfer import TransferOptions, reference_of, with_login
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

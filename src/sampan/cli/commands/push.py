@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag
-from sampan.cli.image_transfer import TransferOptions, reference_of, with_login
-from sampan.cli.progress import show
+from sampan.cli.arguments.flags import flag
+from sampan.cli.display.progress import show
+from sampan.cli.images.transfer import TransferOptions, reference_of, with_login
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
 
 
 def _announce_platform(cli: Invocation, platform: str) -> None:
-    from sampan.cli.notes import note
-    from sampan.cli.platform_flag import check
+    from sampan.cli.arguments.platform_flag import check
+    from sampan.cli.display.notes import note
 
     check([platform], f"Invalid platform {platform}")
     note(cli.out, ONE_PLATFORM)
@@ -70,12 +70,12 @@ def _print_notes(cli: Invocation, auxiliary: list[Any]) -> None:
         if not isinstance(item, dict):
             continue
         if item.get("manifestPushedInsteadOfIndex"):
-            from sampan.cli.notes import pushed_instead
+            from sampan.cli.display.notes import pushed_instead
 
             digests = [str((item.get(name) or {}).get("digest", "")) for name in _DESCRIPTORS]
             pushed_instead(cli.out, *digests)
         if item.get("contentMissing"):
-            from sampan.cli.notes import note
+            from sampan.cli.display.notes import note
 
             note(cli.out, MISSING)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sampan.cli.arguments.flags import flag
 from sampan.cli.each import each
-from sampan.cli.flags import flag
 from sampan.errors import InvalidArgument, NotFound
 
 TYPE_CHECKING = False

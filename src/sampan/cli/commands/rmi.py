@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
+from sampan.cli.arguments.platform_flag import check
 from sampan.cli.invocation import Exit
-from sampan.cli.platform_flag import check
 from sampan.errors import NotFound, SampanError
 
 TYPE_CHECKING = False

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sampan.cli.container_config import refusal
-from sampan.cli.container_flags import ContainerOptions
-from sampan.cli.creation import build, create
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
+from sampan.cli.containers.config import refusal
+from sampan.cli.containers.creation import build, create
+from sampan.cli.containers.flags import ContainerOptions
 from sampan.cli.invocation import Exit
 from sampan.errors import SampanError
 
@@ -38,11 +38,11 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
     attached = body["AttachStdin"] or body["AttachStdout"] or body["AttachStderr"]
     keys = options.detach_keys or (cli.setting("detachKeys") if attached else "")
     if keys:
-        from sampan.cli.terminal import detach_keys
+        from sampan.cli.display.terminal import detach_keys
 
         detach_keys(keys)
     if not options.detach:
-        from sampan.cli.attachment import check_terminal
+        from sampan.cli.containers.attachment import check_terminal
 
         check_terminal(body["AttachStdin"], body["Tty"])
     try:
@@ -59,7 +59,7 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
 def _run_attached(
     cli: Invocation, options: Options, body: dict[str, Any], container: str, keys: str
 ) -> int:
-    from sampan.cli.attachment import Attachment
+    from sampan.cli.containers.attachment import Attachment
 
     attachment = Attachment(
         cli,

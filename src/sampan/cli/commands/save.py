@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag
-from sampan.cli.platform_flag import check
+from sampan.cli.arguments.flags import flag
+from sampan.cli.arguments.platform_flag import check
 from sampan.cli.saving import save
 
 TYPE_CHECKING = False

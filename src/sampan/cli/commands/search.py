@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag, hidden
-from sampan.cli.image_transfer import with_login
-from sampan.cli.table import FORMAT_HELP, render
-from sampan.cli.tabwriter import ellipsis
+from sampan.cli.arguments.flags import flag, hidden
+from sampan.cli.display.table import FORMAT_HELP, render
+from sampan.cli.display.tabwriter import ellipsis
+from sampan.cli.images.transfer import with_login
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag, hidden
+from sampan.cli.arguments.flags import flag, hidden
 from sampan.cli.invocation import Exit
 from sampan.errors import SampanError
 
@@ -27,7 +27,7 @@ class Options:
 def run(cli: Invocation, options: Options, operands: list[str]) -> int:
     keys = options.detach_keys or cli.setting("detachKeys")
     if keys:
-        from sampan.cli.terminal import detach_keys
+        from sampan.cli.display.terminal import detach_keys
 
         detach_keys(keys)
     if options.attach or options.interactive:
@@ -54,7 +54,7 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
 
 
 def _attached(cli: Invocation, options: Options, name: str, keys: str) -> int:
-    from sampan.cli.attachment import Attachment
+    from sampan.cli.containers.attachment import Attachment
 
     document = cli.client.containers.inspect(name)
     tty = document["Config"]["Tty"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
+from sampan.cli.containers.stat_columns import HEADINGS, TABLE, Entry, columns
+from sampan.cli.display.output import Styled
+from sampan.cli.display.table import FORMAT_HELP, render
 from sampan.cli.invocation import Exit
-from sampan.cli.output import Styled
-from sampan.cli.stat_columns import HEADINGS, TABLE, Entry, columns
-from sampan.cli.table import FORMAT_HELP, render
 from sampan.errors import SampanError
 
 TYPE_CHECKING = False

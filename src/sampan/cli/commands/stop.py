@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sampan.cli.arguments.flags import flag, hidden
 from sampan.cli.each import each
-from sampan.cli.flags import flag, hidden
 from sampan.cli.invocation import Exit
 
 TYPE_CHECKING = False

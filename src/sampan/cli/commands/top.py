@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.cli.tabwriter import aligned
+from sampan.cli.display.tabwriter import aligned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

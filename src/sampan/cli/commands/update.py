@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sampan.cli.container_config import restart_policy
-from sampan.cli.flags import flag, hidden
+from sampan.cli.arguments.flags import flag, hidden
+from sampan.cli.containers.config import restart_policy
 from sampan.cli.invocation import Exit
 from sampan.errors import SampanError
 
@@ -68,7 +68,7 @@ def _changes(options: Options) -> dict[str, Any]:
         policy = restart_policy(options.restart)
     ports: dict[str, Any] = {}
     if options.publish_add:
-        from sampan.cli.ports import bindings_of
+        from sampan.cli.containers.ports import bindings_of
 
         ports["PublishAdd"] = bindings_of(options.publish_add)
     if options.publish_rm:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
+from sampan.cli.display.table import INSPECT_FORMAT_HELP, parsed
+from sampan.cli.display.tabwriter import aligned
 from sampan.cli.invocation import Exit
-from sampan.cli.table import INSPECT_FORMAT_HELP, parsed
-from sampan.cli.tabwriter import aligned
 from sampan.cli.versions import client_version
 from sampan.errors import SampanError
 

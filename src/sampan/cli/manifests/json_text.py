@@ -6,7 +6,7 @@ and written again, which would change numbers and escapes.
 
 from __future__ import annotations
 
-from sampan.cli import harmless
+from sampan.cli.display import harmless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

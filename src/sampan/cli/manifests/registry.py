@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sampan.cli.logins.registry_auth import authorization
 from sampan.cli.manifests.entries import LISTS, MANIFESTS, Entry, digest_of, parsed
-from sampan.cli.registry_auth import authorization
 from sampan.errors import InvalidArgument, NotFound, Unauthorized
 
 TYPE_CHECKING = False

@@ -75,7 +75,7 @@ def to_json(value: Any) -> str:
 
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=plain)
     if not text.isascii():
-        from sampan.cli import harmless
+        from sampan.cli.display import harmless
 
         text = harmless.json_text(text)
     if not rows:

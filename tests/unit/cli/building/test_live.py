@@ -16,7 +16,7 @@ import pytest
 
 from sampan.cli.building import live
 from sampan.cli.building.live import Live
-from sampan.cli.output import Output
+from sampan.cli.display.output import Output
 from tests.unit.cli.building.test_steps import STORY, Document, log, transfer, vertex
 
 

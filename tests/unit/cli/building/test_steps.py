@@ -12,7 +12,7 @@ import pytest
 from sampan.cli.building.live import Live
 from sampan.cli.building.plain import Plain
 from sampan.cli.building.steps import Steps
-from sampan.cli.output import Output
+from sampan.cli.display.output import Output
 
 Document = dict[str, Any]
 

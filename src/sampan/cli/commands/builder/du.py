@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
+from sampan.cli.display.units import human_duration, human_size, parse_time
 from sampan.cli.invocation import Exit
-from sampan.cli.units import human_duration, human_size, parse_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def run(cli: Invocation, options: Options, operands: list[str]) -> int:
     found = [one for one in records if _passes(one, options.filter)]
     found.sort(key=lambda one: one.get("LastUsedAt") or "", reverse=True)
     if options.format:
-        from sampan.cli.table import render
+        from sampan.cli.display.table import render
 
         columns = {name: lambda it, name=name: it.get(name, "") for name in _NAMES}
         cli.out.write(render(options.format, found, columns, {name: name for name in _NAMES}, {}))
@@ -56,7 +56,7 @@ _NAMES = (
 def _passes(one: Item, filters: dict[str, list[str]]) -> bool:
     for name, values in filters.items():
         if name == "until":
-            from sampan.cli.values import duration
+            from sampan.cli.arguments.values import duration
 
             age = max(map(duration, values))
             if not one.get("LastUsedAt") or _age(one) * 10**9 < age:
@@ -84,7 +84,7 @@ def _used(one: Item) -> str:
 
 
 def _table(found: list[Item]) -> str:
-    from sampan.cli.tabwriter import aligned
+    from sampan.cli.display.tabwriter import aligned
 
     rows = [("ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED")]
     for one in found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
 from sampan.cli.invocation import Exit
 from sampan.cli.manifests.entries import platform_fields
 from sampan.cli.manifests.listing import is_known

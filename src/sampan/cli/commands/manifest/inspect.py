@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
 from sampan.cli.manifests.entries import LISTS, Entry, go_json, list_document, parsed
 from sampan.cli.manifests.json_text import indented
 from sampan.cli.manifests.listing import check_registry

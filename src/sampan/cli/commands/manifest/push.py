@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
 from sampan.cli.invocation import Exit
 from sampan.cli.manifests.entries import list_document, list_type
 from sampan.cli.manifests.listing import check_registry

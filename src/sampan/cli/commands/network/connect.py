@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sampan.cli import container_checks as checks
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
+from sampan.cli.containers import checks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag
-from sampan.cli.network_ranges import ranges_of
+from sampan.cli.arguments.flags import flag
+from sampan.cli.arguments.network_ranges import ranges_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag
-from sampan.cli.inspection import inspect
-from sampan.cli.table import INSPECT_FORMAT_HELP
+from sampan.cli.arguments.flags import flag
+from sampan.cli.display.inspection import inspect
+from sampan.cli.display.table import INSPECT_FORMAT_HELP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sampan.cli.container_columns import labels, short_id
-from sampan.cli.flags import flag
-from sampan.cli.table import FORMAT_HELP, render
+from sampan.cli.arguments.flags import flag
+from sampan.cli.containers.columns import labels, short_id
+from sampan.cli.display.table import FORMAT_HELP, render
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Options:
 
 
 def run(cli: Invocation, options: Options, operands: list[str]) -> int:
-    from sampan.cli.natural import natural_order
+    from sampan.cli.display.natural import natural_order
 
     found = sorted(
         cli.client.networks.list(options.filter), key=lambda item: natural_order(item["Name"])

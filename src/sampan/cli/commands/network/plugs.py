@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag
-from sampan.cli.table import FORMAT_HELP, render
+from sampan.cli.arguments.flags import flag
+from sampan.cli.display.table import FORMAT_HELP, render
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
 from sampan.cli.prompt import confirm
 from sampan.cli.pruning import prune_networks
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
 from sampan.cli.registry_program import become
 
 TYPE_CHECKING = False

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sampan.cli.container_columns import short_id
-from sampan.cli.flags import flag
-from sampan.cli.output import plain
-from sampan.cli.table import FORMAT_HELP, render
-from sampan.cli.units import human_size
+from sampan.cli.arguments.flags import flag
+from sampan.cli.containers.columns import short_id
+from sampan.cli.display.output import plain
+from sampan.cli.display.table import FORMAT_HELP, render
+from sampan.cli.display.units import human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

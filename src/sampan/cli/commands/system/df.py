@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from sampan.cli import container_columns, disk_usage, image_columns
-from sampan.cli.flags import flag
+from sampan.cli import disk_usage
+from sampan.cli.arguments.flags import flag
+from sampan.cli.containers import columns as container_columns
+from sampan.cli.display.table import FORMAT_HELP, Row, parsed, render, template_text
+from sampan.cli.display.units import human_size
+from sampan.cli.images import columns as image_columns
 from sampan.cli.invocation import Exit
-from sampan.cli.table import FORMAT_HELP, Row, parsed, render, template_text
 from sampan.cli.template.lexer import TemplateError
-from sampan.cli.units import human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

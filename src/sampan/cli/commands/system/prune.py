@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sampan.cli import pruning
-from sampan.cli.flags import flag
+from sampan.cli.arguments.flags import flag
+from sampan.cli.display.natural import natural_order
 from sampan.cli.invocation import Exit
-from sampan.cli.natural import natural_order
 from sampan.cli.prompt import confirm, with_default_filters
 from sampan.errors import NotFound, Unsupported
 

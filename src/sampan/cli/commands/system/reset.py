@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from sampan.cli.arguments.flags import flag
 from sampan.cli.daemon_program import NAME, become
-from sampan.cli.flags import flag
 from sampan.cli.invocation import Exit
 
 TYPE_CHECKING = False
