@@ -19,7 +19,7 @@ MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 STDIN, STDOUT, STDERR, SYSTEM = 0, 1, 2, 3
 PUMP_BYTES = 256 << 10
 MULTIPLEXED_SINCE = (1, 42)
-HEAD_SECONDS = 0.1  # how long the first output waits for the client to read the head
+HEAD_SECONDS = 10.0  # how long the first output waits for the client to read the head
 
 
 def frame(stream: int, data: bytes) -> bytes:
@@ -55,6 +55,7 @@ async def head_was_read(client: Stream) -> None:
     if client.sock.family != socket.AF_UNIX:
         return
     end = asyncio.get_running_loop().time() + HEAD_SECONDS
+    pause = 0.001
     while asyncio.get_running_loop().time() < end:
         try:
             unread = fcntl.ioctl(client.sock, termios.TIOCOUTQ, bytes(4))
@@ -62,7 +63,8 @@ async def head_was_read(client: Stream) -> None:
             return  # it is gone
         if not any(unread):
             return
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 0.05)  # one that has not read for long is busy, or will never read
 
 
 async def pump(
