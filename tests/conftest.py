@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 from sampan.engine import blocking as crossing
-from tests import kernels, session
+from tests import kernels, reaper, session
 from tests.daemon import Daemon, running
 from tests.filesystems import Shop
 from tests.session import eventually, network
@@ -89,7 +89,8 @@ def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     """Fail the session if it leaves anything on the machine; each worker is a session."""
     os.environ[session.VARIABLE] = session.TOKEN
     session.temporary.append(f"{tmp_path_factory.getbasetemp()}/")
-    yield
+    with reaper.beside():
+        yield
     with contextlib.suppress(AssertionError):  # helpers end a moment after their daemon
         session.eventually(lambda: not session.left(), 5)
     assert session.left() == []

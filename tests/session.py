@@ -48,8 +48,8 @@ def left() -> list[str]:
     """Return what is there of this session."""
     marks = [TOKEN, *temporary]
     return [
-        *_processes(marks),
-        *(f"mount {path}" for path in _mounts() if any(mark in path for mark in marks)),
+        *(f"process {pid}: {command}" for pid, command in _processes(marks)),
+        *(f"mount {path}" for path in mounts() if any(mark in path for mark in marks)),
         *(f"loop device {path}" for path in _loops() if TOKEN in path),
         *(f"folder {path}" for path in Path("/var/tmp").glob(f"{TOKEN}*")),
         *(f"folder {path}" for path in Path("/tmp").glob(f"{TOKEN}*")),
@@ -82,7 +82,8 @@ def _names(folder: str) -> Iterable[str]:
     return os.listdir(folder) if os.path.isdir(folder) else ()
 
 
-def _mounts() -> list[str]:
+def mounts() -> list[str]:
+    """Return where something is mounted, in the order in which it was."""
     lines = Path("/proc/self/mounts").read_text().splitlines()
     return [line.split()[1] for line in lines]
 
@@ -103,7 +104,12 @@ def cgroups() -> list[str]:
     return found
 
 
-def _processes(marks: list[str]) -> list[str]:
+def pids() -> list[int]:
+    """Return the processes of this session, but for the one that asks."""
+    return [pid for pid, _ in _processes([TOKEN, *temporary])]
+
+
+def _processes(marks: list[str]) -> list[tuple[int, str]]:
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -114,5 +120,5 @@ def _processes(marks: list[str]) -> list[str]:
         command = line.replace(b"\0", b" ").decode(errors="replace").strip()
         ours = f"{VARIABLE}={TOKEN}".encode() in environment.split(b"\0")
         if int(pid) != os.getpid() and command and (ours or any(mark in command for mark in marks)):
-            found.append(f"process {pid}: {re.sub(' +', ' ', command)}")
+            found.append((int(pid), re.sub(" +", " ", command)))
     return found
