@@ -284,7 +284,7 @@ def test_a_client_that_leaves_takes_its_loans_along(clean: Daemon, tmp_path: Pat
 
     asyncio.run(leave())
     eventually(lambda: clean.request("GET", f"{query}&all=1").json == [])
-    eventually(lambda: active(clean) == before)
+    eventually(lambda: active(clean) <= before)  # what earlier tests have left goes meanwhile
     command = [*clean.enter, "cat", "/proc/net/unix"]
     eventually(lambda: b"/lent" not in subprocess.check_output(command))
     eventually(lambda: not clean.request("GET", "/system/check").json["Problems"])

@@ -72,11 +72,11 @@ def test_what_a_helper_starts_holds_nothing_of_it(daemon: Daemon) -> None:
     resolvers = []
 
     def is_started() -> bool:
-        resolvers[:] = [
-            pid
-            for pid in daemon.processes()
-            if b"sampan.helpers.resolver" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+        resolvers.clear()
+        for pid in daemon.processes():
+            with contextlib.suppress(OSError):  # it has ended
+                if b"sampan.helpers.resolver" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    resolvers.append(pid)
         return bool(resolvers)
 
     eventually(is_started)

@@ -21,6 +21,7 @@ import pytest
 from tests import lying_registry as lies
 from tests.daemon import Daemon, running
 from tests.lying_registry import LyingRegistry
+from tests.ordeals import storage_helpers
 from tests.registries import OUTSIDE, Registry, registry
 from tests.remote_images import Image, busybox, image, index, push, small_layer
 from tests.scripted import Peer, ok, scripted
@@ -495,7 +496,7 @@ def test_a_storage_helper_that_is_killed_ends_the_pull_and_the_next_one_succeeds
         )
         client.start()
         eventually(lambda: committed(daemon) == 3)
-        for pid in helpers(daemon):
+        for pid in storage_helpers(daemon):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         client.join(PATIENCE)
@@ -506,15 +507,6 @@ def test_a_storage_helper_that_is_killed_ends_the_pull_and_the_next_one_succeeds
         pull(daemon, f"{liar.address}/a/img", tag="1")
         assert liar.log.count("GET", "/blobs/") == 2
         check(daemon)
-
-
-def helpers(daemon: Daemon) -> list[int]:
-    """Return the storage helper and what it has forked."""
-    return [
-        pid
-        for pid in daemon.processes()
-        if b"sampan.helpers.mount" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
 
 
 @pytest.mark.parametrize("lie", [lies.corrupt, lies.longer, lies.endless, lies.broken_off])

@@ -177,7 +177,10 @@ def is_watched(box: Box, folder: Path) -> bool:
     """Tell whether the daemon has its eye on a folder."""
     mark = re.compile(rf"^inotify wd:\w+ ino:{folder.stat().st_ino:x} ", re.M)
     for pid in box.daemon.processes():
-        for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
+        entries: list[Path] = []
+        with contextlib.suppress(OSError):  # it has ended
+            entries += Path(f"/proc/{pid}/fdinfo").iterdir()
+        for entry in entries:
             with contextlib.suppress(OSError):
                 if mark.search(entry.read_text()):
                     return True

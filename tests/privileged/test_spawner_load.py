@@ -47,10 +47,13 @@ def switches(pid: int) -> list[str]:
 def test_an_idle_spawner_never_wakes(spawner: Harness) -> None:
     spawner.start("/bin/sleep", "1000")
     client = spawner.attach(spawner.ids[-1], stdin=True)
-    time.sleep(0.5)
-    before = switches(spawner.keeper()), switches(spawner.forker())
-    time.sleep(1)
-    assert (switches(spawner.keeper()), switches(spawner.forker())) == before
+
+    def rests() -> bool:
+        before = switches(spawner.keeper()), switches(spawner.forker())
+        time.sleep(1)
+        return (switches(spawner.keeper()), switches(spawner.forker())) == before
+
+    eventually(rests)  # at first it has its start to do
     client.sock.close()
 
 
