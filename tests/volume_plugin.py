@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -33,13 +34,10 @@ class Handler(BaseHTTPRequestHandler):
         method = self.path.rpartition(".")[2]
         with open(self.folder / "calls", "a") as file:
             file.write(json.dumps([method, body]) + "\n")
-        fault = dict(
-            line.split(" ", 1) for line in (self.folder / "fault").read_text().splitlines()
-        ).get(method, "")
+        while (fault := self._fault(method)) == "held":
+            time.sleep(0.01)
         if fault == "die":
             os.kill(os.getpid(), signal.SIGKILL)
-        if fault == "slow":
-            time.sleep(1.5)
         reply = self._reply(method, body.get("Name", ""), body)
         if fault.startswith("at "):
             reply["Mountpoint"] = fault[3:]
@@ -50,6 +48,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    def _fault(self, method: str) -> str:
+        lines = (self.folder / "fault").read_text().splitlines()
+        return dict(line.split(" ", 1) for line in lines).get(method, "")
 
     def _reply(self, method: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
         place = self.folder / "volumes" / name
@@ -92,7 +94,11 @@ class Plugin:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.volume_plugin", str(self.socket), str(self.folder)]
         )
-        eventually(self.socket.exists)
+        eventually(self._listens)
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(self.socket)) == 0
 
     def kill(self) -> None:
         """End it at once."""
@@ -104,7 +110,8 @@ class Plugin:
     def fail(self, **faults: str) -> None:
         """Say what methods do wrong from now on."""
         lines = [f"{method} {fault}\n" for method, fault in faults.items()]
-        (self.folder / "fault").write_text("".join(lines))
+        (self.folder / "faults").write_text("".join(lines))
+        (self.folder / "faults").rename(self.folder / "fault")
 
     def calls(self, *methods: str) -> list[tuple[str, dict[str, Any]]]:
         """Return the calls of these methods that came."""
@@ -114,19 +121,19 @@ class Plugin:
 
 
 @contextmanager
-def volume_plugin(socket: Path, folder: Path) -> Iterator[Plugin]:
+def volume_plugin(path: Path, folder: Path) -> Iterator[Plugin]:
     """Run a plug-in."""
     folder.mkdir()
     (folder / "volumes").mkdir()
     (folder / "calls").write_text("")
     (folder / "fault").write_text("")
-    plugin = Plugin(socket, folder)
+    plugin = Plugin(path, folder)
     plugin.start()
     try:
         yield plugin
     finally:
         plugin.kill()
-        socket.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def main() -> None:

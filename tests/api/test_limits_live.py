@@ -237,15 +237,16 @@ def test_stats_are_what_the_kernel_counts(daemon: Daemon, running: str) -> None:
         return usage, files.table("memory.stat")
 
     def is_quiet() -> bool:  # nothing was counted while we were told
-        nonlocal said
-        before, said = counts(), sample(daemon, running)
-        return counts() == before
+        nonlocal counted, said
+        counted, said = counts(), sample(daemon, running)
+        return counts() == counted
 
     said: dict[str, Any] = {}
+    counted: tuple[int, dict[str, int]] = (0, {})
     eventually(is_quiet)
     memory = said["memory_stats"]
     assert memory["limit"] == 64 * MIB
-    assert (memory["usage"], memory["stats"]) == counts()
+    assert (memory["usage"], memory["stats"]) == counted
     assert said["pids_stats"]["current"] == int(files.read("pids.current"))
     used = said["cpu_stats"]["cpu_usage"]["total_usage"]
     now = on(

@@ -147,7 +147,7 @@ def test_a_volume_of_a_plugin_that_is_gone_for_good_is_removed_by_force(
 
 def test_a_slow_plugin_holds_up_nobody_else(box: Box, plugin: Plugin) -> None:
     box.volume("far", "shelf")
-    plugin.fail(Mount="slow")
+    plugin.fail(Mount="held")
     container = box.made("true", Binds=["far:/v"])
     starting = threading.Thread(target=box.start, args=(container,))
     starting.start()
@@ -155,6 +155,7 @@ def test_a_slow_plugin_holds_up_nobody_else(box: Box, plugin: Plugin) -> None:
     assert box.run("echo quick", Binds=["near:/n"]) == "quick\n"
     assert not box.inspect(container)["State"]["Running"]
     assert starting.is_alive()
+    plugin.fail()
     starting.join()
     assert box.output(container) == ""
 

@@ -412,13 +412,14 @@ def test_without_traffic_between_containers_links_open_the_exposed_ports() -> No
         cli("run", "-d", "--name", "web", "--expose", "80", "busybox", "sh", "-c", serve)
         cli("run", "-d", "--name", "app", "--link", "web", "busybox", "sleep", "1000")
         cli("run", "-d", "--name", "stranger", "busybox", "sleep", "1000")
-        eventually(lambda: cli("exec", "app", "wget", "-qO-", "http://web/") == "page")
+        fetch = "wget -qO- http://web/ || true"  # it may not serve yet
+        eventually(lambda: cli("exec", "app", "sh", "-c", fetch) == "page")
         cli("exec", "app", "timeout", "2", "wget", "-qO-", "http://web:81/", fails=True)
         address = cli("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "web")
         cli("exec", "stranger", "timeout", "2", "wget", "-qO-", f"http://{address}/", fails=True)
         cli("stop", "-t", "0", "web")
         cli("run", "-d", "busybox", "sleep", "1000")  # takes an address
         cli("start", "web")
-        eventually(lambda: cli("exec", "app", "wget", "-qO-", "http://web/") == "page")
+        eventually(lambda: cli("exec", "app", "sh", "-c", fetch) == "page")
         shown = cli("ps", "--no-trunc", "--format", "{{.Names}}").split()
         assert {"web", "app/web"} in [set(names.split(",")) for names in shown]
