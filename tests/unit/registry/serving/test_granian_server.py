@@ -7,7 +7,8 @@ import itertools
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import hpack
@@ -22,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from sampan.http.limits import Limits
 from sampan.http.tls import TLS
+from sampan.registry.serving import granian_server
+from sampan.registry.serving.crowd import Sight, connections
 from sampan.registry.serving.granian_server import STREAMS, GranianServer
 
 HEADERS, RESET, SETTINGS = 1, 3, 4  # frames of HTTP/2 (RFC 9113, 6)
@@ -149,13 +152,23 @@ def serving(
 
 
 @pytest.mark.slow
-def test_who_opens_more_connections_than_there_may_be_loses_them_and_nobody_else() -> None:
+def test_who_opens_more_connections_than_there_may_be_loses_them_and_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    all_there = threading.Event()
+
+    def seen(port: int) -> Iterable[Sight]:
+        return connections(port) if all_there.is_set() else ()
+
+    monkeypatch.setattr(granian_server, "connections", seen)
+
     async def story(application: Application, connect: Connect) -> None:
         modest = await connect(MODEST)
         assert await modest.ask() == b"HTTP/1.1 200 OK"
         greedy = [await connect() for _ in range(12)]
         for client in greedy:
             await client.ask()
+        all_there.set()
         async with asyncio.timeout(20):
             ends = [asyncio.create_task(client.ended()) for client in greedy]
             for end in itertools.islice(asyncio.as_completed(ends), 9):
