@@ -35,6 +35,7 @@ from sampan.registryd import (
     debugging,
     governing,
     logs,
+    memory,
     settings,
     sockets,
     token_settings,
@@ -87,7 +88,7 @@ async def serve(checked: Checked) -> None:
         audit = governing.audit(checked)
         if audit:
             stack.callback(audit.close)
-        works: list[Coroutine[Any, Any, None]] = []
+        works: list[Coroutine[Any, Any, None]] = [memory.Slimming().keep()]
         figures: list[Collector] = []
         stack.callback(_drop, works)
         application = None

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 
 from sampan.errors import InvalidArgument
+from sampan.http import openssl
 from sampan.http.openssl import OpenSSLContext
 from sampan.http.request import Request
 from sampan.http.response import Response
@@ -158,6 +159,25 @@ def test_a_certificate_without_its_key_opens_nothing(
     thief.load_cert_chain(tmp_path / "thief.pem")
     with pytest.raises(OSError, match=r"(?i)alert|reset"):
         greet(context, thief)
+
+
+@pytest.mark.parametrize("version", [TLS12, TLS13])
+def test_a_chain_that_nobody_verifies_costs_nothing(
+    version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys of authorities may be slow ones, 6 ms each, and a chain has room for seventy."""
+    depths: list[int] = []
+
+    def take_any(_: object, __: object, ___: int, depth: int, ____: int) -> bool:
+        depths.append(depth)
+        return True
+
+    monkeypatch.setattr(openssl, "_take_any", take_any)
+    authority = FOREIGN
+    for _ in range(6):
+        authority = authority.create_child_ca()
+    greet(OpenSSLContext(terms(clients=Clients.ANY)), showing(authority, version))
+    assert max(depths) <= 1
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Threads share heaps once that is asked for."""
+"""Threads share heaps once that is asked for, and what is free is given back."""
 
 from __future__ import annotations
 
@@ -36,3 +36,23 @@ def _heaps(word: str, place: str) -> int:
 def test_threads_share_two_heaps(tmp_path: object) -> None:
     assert _heaps("few", f"{tmp_path}/few") <= 2
     assert _heaps("many", f"{tmp_path}/many") > 2
+
+
+TRIM = """
+import ctypes
+from sampan.linux import heap
+from sampan.registryd.memory import resident
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+places = [libc.malloc(1 << 12) for _ in range(1 << 14)]  # 64 MB, and one above all of them
+for place in places: ctypes.memset(place, 1, 1 << 12)
+last = libc.malloc(1 << 12)
+for place in places: libc.free(place)
+before = resident()
+heap.trim()
+assert resident() < before - (32 << 20), (before, resident())
+"""
+
+
+def test_what_is_free_below_what_is_needed_is_given_back() -> None:
+    subprocess.run([sys.executable, "-c", TRIM], check=True)
