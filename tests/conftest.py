@@ -29,6 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """End in order at SIGTERM: fixtures take away what tests have made."""
     if os.environ.get("CI") and os.geteuid() == 0 and not hasattr(config, "workerinput"):
         config.stash[network_before] = network()  # nobody else changes it here
+    # In the background of a shell it is ignored, which programs that tests start would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", 143))
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 

@@ -6,12 +6,8 @@ import errno
 import os
 import secrets
 import shutil
-<<<<<<< Updated upstream
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-=======
-from collections.abc import Callable, Iterable, Iterator, Sequence
->>>>>>> Stashed changes
 from typing import Self
 
 from sampan.registry.drivers.driver import Closing, File, read_or_none, size_or_none
@@ -80,19 +76,6 @@ class FilesystemDriver:
             raise
         return staged
 
-<<<<<<< Updated upstream
-=======
-    def _folders(self, paths: Sequence[str]) -> dict[str, None]:
-        """Return the folders that may have new entries where files were moved there."""
-        found: dict[str, None] = {}
-        for path in paths:
-            folder = self._at(path)
-            for _ in range(3):  # a blob's own folder, and those that it may be the first in
-                folder = os.path.dirname(folder)
-                found[folder] = None
-        return found
-
->>>>>>> Stashed changes
     def _make(self, folder: str) -> list[str]:
         """Make a folder; return those that have a new entry, or will have, innermost first."""
         changed = [folder]
