@@ -41,7 +41,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if before is None:
         return
     with contextlib.suppress(AssertionError):  # another session may be in the middle of something
-        eventually(lambda: not network() - before, 5)
+        eventually(lambda: not network() - before)
     if left := sorted(network() - before):
         print(f"\nleft in the network of the machine: {left}")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -94,7 +94,7 @@ def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with reaper.beside():
         yield
     with contextlib.suppress(AssertionError):  # helpers end a moment after their daemon
-        session.eventually(lambda: not session.left(), 5)
+        session.eventually(lambda: not session.left())
     assert session.left() == []
 
 

@@ -124,7 +124,7 @@ def forget(daemon: Daemon, *kept: str) -> None:
 
 def stored(daemon: Daemon) -> set[str]:
     """Return the blobs, snapshots and unfinished files of a daemon."""
-    return stored_below(daemon.data_root, "overlay")
+    return stored_below(daemon.data_root, daemon.driver)
 
 
 def stored_below(root: Path, driver: str) -> set[str]:
@@ -147,7 +147,7 @@ def stored_below(root: Path, driver: str) -> set[str]:
 def settles(daemon: Daemon, expected: set[str]) -> None:
     """Wait until the daemon has stored exactly this; what is thrown away goes in the background."""
     with contextlib.suppress(AssertionError):
-        eventually(lambda: stored(daemon) == expected, 10)
+        eventually(lambda: stored(daemon) == expected)
     left, missing = stored(daemon) - expected, expected - stored(daemon)
     assert not left | missing, (left, missing)
 

@@ -164,7 +164,7 @@ def nothing_leaks() -> Iterator[None]:
     try:
         yield
     finally:
-        eventually(lambda: len(descriptors()) <= before and not threads() - running, 5)
+        eventually(lambda: len(descriptors()) <= before and not threads() - running)
 
 
 def run(work: Callable[[Client], Awaitable[Any]], **options: Any) -> Any:

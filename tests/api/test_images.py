@@ -17,6 +17,7 @@ import pytest
 
 from tests import tarballs
 from tests.daemon import Answer, Daemon, running
+from tests.ordeals import settles, stored
 from tests.session import eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
@@ -77,17 +78,6 @@ def names(daemon: Daemon) -> list[str]:
     return sorted(
         tag for image in daemon.request("GET", "/images/json").json for tag in image["RepoTags"]
     )
-
-
-def stored(daemon: Daemon) -> set[str]:
-    """Return the blobs, snapshots and unfinished files of a daemon."""
-    content, snapshots = daemon.content, daemon.snapshots
-    folders = [
-        *(content / "blobs/sha256", content / "ingest", snapshots),
-        *(snapshots / ".new", snapshots / ".trash"),
-    ]
-    root = daemon.data_root
-    return {str(path.relative_to(root)) for folder in folders for path in folder.iterdir()}
 
 
 def noise(count: int) -> bytes:
@@ -160,7 +150,7 @@ def test_a_commit_holds_what_the_container_wrote_and_nothing_else(daemon: Daemon
     made = commit(daemon, container, "committed").json["Id"]
     assert daemon.request("GET", f"/images/{made}/history").json[0]["Size"] == len("new\n")
     daemon.request("DELETE", f"/images/{made}")
-    eventually(lambda: stored(daemon) == before)
+    settles(daemon, before)
 
 
 def test_the_last_container_takes_the_layers_of_an_image_that_is_gone(daemon: Daemon) -> None:
@@ -171,7 +161,7 @@ def test_the_last_container_takes_the_layers_of_an_image_that_is_gone(daemon: Da
     layers = f"snapshots/{daemon.driver}/sha256-"
     assert any(name.startswith(layers) for name in stored(daemon) - before)
     assert daemon.request("DELETE", f"/containers/{container}").status == 204
-    eventually(lambda: stored(daemon) == before)
+    settles(daemon, before)
 
 
 def test_an_image_for_another_machine_is_taken_with_a_warning(daemon: Daemon) -> None:
@@ -197,7 +187,7 @@ def test_a_disk_that_fills_while_an_archive_comes_in_is_said_and_nothing_stays(
     assert "no space left on device" in answer.body.decode().lower()
     assert answer.status == 500 or b"errorDetail" in answer.body
     assert names(small) == ["busybox:latest"]
-    eventually(lambda: stored(small) == before)
+    settles(small, before)
     assert import_(small, noise(2), "little").status == 200
     run(small, "busybox", "true")
 
@@ -211,7 +201,7 @@ def test_a_disk_that_fills_while_a_container_is_committed_is_said_and_nothing_st
     assert answer.status == 500
     assert "no space left on device" in answer.json["message"].lower()
     assert names(small) == ["busybox:latest"]
-    eventually(lambda: stored(small) == before)
+    settles(small, before)
     small.request("DELETE", f"/containers/{container}")
     run(small, "busybox", "true")
 
@@ -259,7 +249,7 @@ def test_a_kill_in_the_middle_leaves_nothing(mortal: Daemon, work: str, delay: f
     whole = [name for name in names(mortal) if name != "busybox:latest"]
     for name in whole:  # it was complete before the kill: then it works
         mortal.request("DELETE", f"/images/{name}")
-    eventually(lambda: stored(mortal) == before)
+    settles(mortal, before)
     run(mortal, "busybox", "true")
 
 
@@ -278,4 +268,4 @@ def test_layers_that_nothing_needs_go_at_the_start(mortal: Daemon) -> None:
         database.commit()
     mortal.start()
     eventually(lambda: snapshot not in stored(mortal))
-    eventually(lambda: stored(mortal) == before)
+    settles(mortal, before)
