@@ -32,6 +32,10 @@ _X86_64: Final = {
     "sethostname": 170,
     "setdomainname": 171,
     "gettid": 186,
+    "io_setup": 206,
+    "io_destroy": 207,
+    "io_getevents": 208,
+    "io_submit": 209,
     "getdents64": 217,
     "exit_group": 231,
     "add_key": 248,
@@ -56,6 +60,10 @@ _X86_64: Final = {
 
 # Source: include/uapi/asm-generic/unistd.h
 _AARCH64: Final = {
+    "io_setup": 0,
+    "io_destroy": 1,
+    "io_submit": 2,
+    "io_getevents": 4,
     "ioctl": 29,
     "ioprio_set": 30,
     "mknodat": 33,

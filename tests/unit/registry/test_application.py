@@ -170,7 +170,7 @@ def test_a_disk_that_fills_during_a_push_keeps_what_was_there(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("os.fsync", full)
+        patch.setattr("sampan.linux.aio.fsync", full)
         place = disk.begin("a")
         assert disk.ask("PUT", f"{place}?digest={sha(b'new')}", b"new").status == 507
         assert disk.get(f"/v2/a/blobs/{sha(b'new')}").status == 404

@@ -176,8 +176,7 @@ class Blobs:
                     database.execute(PUT_BLOB, (digest, size, self._metadata.now()))
                 self._link(database, staged, repository, digest)
             # Others may see it already; who is told of it is told after this.
-            self._driver.settle([target])
-            staged.settle()
+            staged.settle([target])
         self._damage.mended(digest)
         self.descriptors.tell(repository, digest)
 

@@ -74,8 +74,8 @@ class Staged(Protocol):
     def publish(self) -> None:
         """Give the files their names, in their order: each is there whole, or as it was."""
 
-    def settle(self) -> None:
-        """Return when that outlasts a power failure."""
+    def settle(self, moved: Sequence[str] = ()) -> None:
+        """Return when that outlasts a power failure, and the names of files that were moved."""
 
     def close(self) -> None:
         """Remove what was not published."""
@@ -201,7 +201,7 @@ class Written(Closing):
     def publish(self) -> None:
         self._driver.write([(file.path, file.content) for file in self._files])
 
-    def settle(self) -> None:
+    def settle(self, moved: Sequence[str] = ()) -> None:
         """Nothing has to be done."""
 
 

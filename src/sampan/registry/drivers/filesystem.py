@@ -6,10 +6,11 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
+from sampan.linux import aio
 from sampan.registry.drivers.driver import Closing, File, read_or_none, size_or_none
 
 TEMPORARY = ".tmp"
@@ -56,15 +57,14 @@ class FilesystemDriver:
             self._make(os.path.dirname(target))
             temporary = _temporary(target)
             try:
-                with open(temporary, "xb") as file:
-                    file.write(content)
+                os.close(_create(temporary, content))
                 os.rename(temporary, target)
             except OSError:
                 _remove(temporary)
                 raise
 
     def stage(self, files: Sequence[File]) -> StagedFiles:
-        staged = StagedFiles()
+        staged = StagedFiles(self._folders)
         try:
             for file in files:
                 target = self._at(file.path)
@@ -75,6 +75,11 @@ class FilesystemDriver:
             staged.close()
             raise
         return staged
+
+    def _folders(self, paths: Sequence[str]) -> dict[str, None]:
+        """Return the folders that may have new entries where files were moved there."""
+        # Two levels up: a blob's own folder, and the one that it may be the first in.
+        return {str(up): None for path in paths for up in [*Path(self._at(path)).parents][:3]}
 
     def _make(self, folder: str) -> list[str]:
         """Make a folder; return those that have a new entry, or will have, innermost first."""
@@ -132,10 +137,7 @@ class FilesystemDriver:
         return FileMove(self._at(source), self._at(target), self._make)
 
     def settle(self, paths: Sequence[str]) -> None:
-        # Two levels up: a blob's own folder, and the one that it may be the first in.
-        folders = {str(up) for path in paths for up in [*Path(self._at(path)).parents][:3]}
-        for folder in sorted(folders, reverse=True):
-            _sync_folder(folder)
+        _sync_folders(self._folders(paths))
 
     def delete(self, *paths: str) -> None:
         failures = []
@@ -176,22 +178,25 @@ class FilesystemDriver:
 class StagedFiles(Closing):
     """Files under temporary names beside their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, folders_of: Callable[[Sequence[str]], dict[str, None]]) -> None:
         self._waiting: list[tuple[str, str, File]] = []
+        self._unsynced: list[int] = []
+        self._folders_of = folders_of
         self.folders: dict[str, None] = {}
 
     def add(self, target: str, file: File) -> None:
         """Write one file."""
         temporary = _temporary(target)
         self._waiting.append((temporary, target, file))
-        with open(temporary, "xb") as made:
-            made.write(file.content)
+        descriptor = _create(temporary, file.content)
+        if file.told:
+            os.close(descriptor)
+        else:
+            self._unsynced.append(descriptor)
 
     def sync(self) -> None:
         """Make the contents outlast a power failure, but for those that their paths tell."""
-        for temporary, _, file in self._waiting:
-            if not file.told:
-                _sync_file(temporary)
+        _sync_and_close(self._unsynced)
 
     def publish(self) -> None:
         while self._waiting:
@@ -200,16 +205,16 @@ class StagedFiles(Closing):
                 os.rename(temporary, target)
             except FileNotFoundError:  # a collection has removed the folder meanwhile
                 os.makedirs(os.path.dirname(target), exist_ok=True)
-                Path(temporary).write_bytes(file.content)
-                _sync_file(temporary)
+                _sync_and_close([_create(temporary, file.content)])
                 os.rename(temporary, target)
             del self._waiting[0]
 
-    def settle(self) -> None:
-        for folder in self.folders:
-            _sync_folder(folder)
+    def settle(self, moved: Sequence[str] = ()) -> None:
+        _sync_folders(self._folders_of(moved) | self.folders)
 
     def close(self) -> None:
+        while self._unsynced:
+            os.close(self._unsynced.pop())
         for temporary, _, _ in self._waiting:
             _remove(temporary)
 
@@ -260,12 +265,10 @@ class FileWriter(Closing):
             raise
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        _write(self._descriptor, data)
 
     def sync(self) -> None:
-        os.fsync(self._descriptor)
+        aio.fsync([self._descriptor])
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -284,17 +287,36 @@ def _remove(path: str) -> None:
         pass
 
 
-def _sync_file(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _create(path: str, content: bytes) -> int:
+    """Write a new file, and leave it open."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        os.fsync(descriptor)
-    finally:
+        _write(descriptor, content)
+    except BaseException:
         os.close(descriptor)
+        raise
+    return descriptor
 
 
-def _sync_folder(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _write(descriptor: int, data: bytes | bytearray | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _sync_folders(folders: Iterable[str]) -> None:
+    descriptors: list[int] = []
     try:
-        os.fsync(descriptor)
+        for folder in folders:
+            descriptors.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     finally:
-        os.close(descriptor)
+        _sync_and_close(descriptors)
+
+
+def _sync_and_close(descriptors: list[int]) -> None:
+    """Make open files outlast a power failure; none stays open."""
+    try:
+        aio.fsync(descriptors)
+    finally:
+        while descriptors:
+            os.close(descriptors.pop())

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from sampan.linux import aio
 from sampan.registry.drivers.driver import File
 from sampan.registry.drivers.filesystem import TRASH, FilesystemDriver
 
@@ -14,10 +16,10 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     driver = FilesystemDriver(str(tmp_path))
     driver.write([("a/old", b"old")])
 
-    def full(_: int) -> None:
+    def full(_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(aio, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         driver.stage([File("a/old", b"new"), File("b/new", b"x")])
     assert driver.read("a/old") == b"old"
@@ -36,3 +38,24 @@ def test_temporary_files_are_not_listed(tmp_path: Path) -> None:
     driver.write([("a/b", b"")])
     (tmp_path / "a/b.0123.tmp").write_bytes(b"")
     assert driver.list("a") == ["b"]
+
+
+def test_contents_outlast_a_power_failure_before_they_have_names_and_then_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = FilesystemDriver(str(tmp_path))
+    driver.write([("blobs/12/34/data", b"")])
+    synced: list[set[str]] = []
+
+    def note(descriptors: Sequence[int]) -> None:
+        names = [os.readlink(f"/proc/self/fd/{one}") for one in descriptors]
+        synced.append({name.removeprefix(str(tmp_path)).partition(".")[0] for name in names})
+
+    monkeypatch.setattr(aio, "fsync", note)
+    files = [File("a/told/link", b"x", told=True), File("a/one", b"x"), File("b/other", b"x")]
+    with driver.stage(files) as staged:
+        assert synced == [{"/a/one", "/b/other"}]
+        staged.publish()
+        assert len(synced) == 1
+        staged.settle(["blobs/12/34/data"])
+    assert synced[1:] == [{"/a/told", "/a", "/b", "", "/blobs/12/34", "/blobs/12", "/blobs"}]
