@@ -42,6 +42,18 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_by_user ON sessions (user, used);
 CREATE INDEX sessions_by_family ON sessions (family);
 """
+_INDEX = "CREATE INDEX IF NOT EXISTS users_by_cost ON users (substr(password, 5, 2))"
+# The costs of bcrypt that there are, each found from the one before: for GROUP BY, SQLite reads
+# the hashes of all users.
+_COSTS = """
+WITH RECURSIVE costs (cost) AS (
+    SELECT (SELECT substr(password, 5, 2) FROM users ORDER BY substr(password, 5, 2) LIMIT 1)
+    UNION ALL
+    SELECT (SELECT substr(password, 5, 2) FROM users WHERE substr(password, 5, 2) > cost
+        ORDER BY substr(password, 5, 2) LIMIT 1)
+    FROM costs WHERE cost IS NOT NULL)
+SELECT cost FROM costs WHERE cost IS NOT NULL
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,7 @@ class Accounts:
                 for statement in _SCHEMA.split(";\n"):
                     database.execute(statement)
                 database.execute(f"PRAGMA user_version = {VERSION}")
+            database.execute(_INDEX)  # also in a file of an older program
 
     @contextmanager
     def change(self) -> Iterator[sqlite3.Connection]:
@@ -158,8 +171,7 @@ class Accounts:
     def check(self, name: str, password: str) -> Identity | None:
         """Return who has this name and password; a wrong name takes as long as a wrong password."""
         found = self.rows("SELECT password FROM users WHERE name = ? AND NOT disabled", name)
-        costs = self.rows("SELECT min(password) FROM users GROUP BY substr(password, 5, 2)")
-        self._passwords.entries = [entry.encode() for (entry,) in costs]
+        self._passwords.entries = [f"$2b${cost}$".encode() for (cost,) in self.rows(_COSTS)]
         if len(password.encode()) > LIMIT:
             return None
         entry = found[0][0].encode() if found else None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import bcrypt
 import pytest
 
 from sampan.errors import Conflict, InvalidArgument, NotFound
@@ -94,3 +95,23 @@ def test_another_process_sees_a_change_at_once(book: Accounts, tmp_path: Path) -
         other.add_user("alice", "secret")
         assert book.check("alice", "secret")
     assert (tmp_path / "accounts.db").stat().st_mode & 0o077 == 0
+
+
+def test_a_login_asks_as_little_of_the_database_where_there_are_many_users(
+    book: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[bytes] = []
+    monkeypatch.setattr(bcrypt, "checkpw", lambda _, entry: tried.append(entry[4:6]))
+    asked: list[int] = []
+    for count in (30, 300):
+        steps: list[None] = []
+        book.rows("DELETE FROM users")
+        for number in range(count):
+            book.add_hashed_user(f"u{number}", f"$2b${10 + number % 3}${number:053}")
+        book._database.set_progress_handler(lambda told=steps: told.append(None), 1)
+        for number in range(10):
+            book.check(f"nobody-{number}", "guess")
+        book._database.set_progress_handler(None, 0)
+        asked.append(len(steps))
+    assert asked[0] == asked[1]
+    assert set(tried) == {b"10", b"11", b"12"}  # as slow as one of the users
