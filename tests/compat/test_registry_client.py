@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from tests.asking import ask, descriptor, fetched, reader
 from tests.registries import DEBIANS, OURS, OUTSIDE, Registry, registry
 from tests.remote_images import OCTETS, Blob, Image, busybox, image, index, push, small_layer
 from tests.scripted import Peer, scripted
-from tests.session import unique
+from tests.session import PATIENCE, unique
 from tests.tokens import token_server
 from tests.wire import within
 
@@ -436,19 +435,17 @@ def test_a_large_pull_is_cancelled_at_once(namespace: str, tmp_path: Path) -> No
         content = bytes(64 << 20)
         blob = Blob(OCTETS, content)
 
-        async def work(repository: Repository) -> float:
+        async def work(repository: Repository) -> bool:
             await repository.upload_known(descriptor(blob), reader(content), lambda _: None)
             reading, writing = os.pipe()
             task = asyncio.ensure_future(
                 repository.fetch_blob(descriptor(blob), writing, lambda _: None)
             )
             await asyncio.to_thread(os.read, reading, 1)
-            began = time.monotonic()
-            task.cancel()
-            await asyncio.wait([task])
+            task.cancel()  # which nobody reads on for
+            await asyncio.wait([task], timeout=PATIENCE)
             os.close(reading)
             os.close(writing)
-            assert task.cancelled()
-            return time.monotonic() - began
+            return task.cancelled()
 
-        assert there(namespace, f"{hub.address}/app", work, push=True) < 2
+        assert there(namespace, f"{hub.address}/app", work, push=True)

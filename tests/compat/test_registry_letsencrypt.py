@@ -18,7 +18,7 @@ from tests.acme_server import AcmeServer, acme_server
 from tests.pebble import Pebble, pebble
 from tests.registries import OURS, Registry, registry
 from tests.remote_images import digest, image, layer, push
-from tests.session import eventually, unique
+from tests.session import PATIENCE, eventually, unique
 from tests.wire import LOOPBACK, within
 
 pytestmark = [pytest.mark.compat, pytest.mark.privileged, pytest.mark.slow]
@@ -141,14 +141,14 @@ def test_clients_are_served_through_the_gate_while_a_certificate_is_renewed(
 
         def slowly(*about: str) -> str:
             looking.set()
-            go_on.wait(20.0)
+            go_on.wait(2 * PATIENCE)
             return look(*about)
 
         acme.look = slowly  # type: ignore[method-assign]
         acme.refuse, acme.refuse_after, acme.age, acme.life = "", -1, 0.0, 90 * DAY
         assert hub.process
         hub.process.send_signal(signal.SIGHUP)
-        assert looking.wait(20.0)
+        assert looking.wait(PATIENCE)
         shipped = layer(os.urandom(3 << 20), compression="")
         push(hub, "app", "1", image(shipped))
         assert hub.ask("GET", f"/v2/app/blobs/{shipped.digest}").body == shipped.content

@@ -50,8 +50,8 @@ def listener() -> Iterator[Listener]:
             if listener.statuses:
                 status = listener.statuses.pop(0)
             if status < 400:
-                listener.events += body["events"]
                 listener.headers.append(dict(self.headers))
+                listener.events += body["events"]  # which is waited for
             self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -7,17 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from sampan.registry.proxy import cached, upstreams
+from sampan.registry.proxy import cached, transfers, upstreams
 from tests.asking import LIMITS
 from tests.caching import Cache, caching
 from tests.lying_registry import LyingRegistry, lying_registry
+from tests.session import PATIENCE
 
 
 @pytest.fixture(autouse=True)
 def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstreams, "LIMITS", LIMITS)
+    # What is slow on a busy machine is no failure; see `impatient`.
+    monkeypatch.setattr(transfers, "STORING_SECONDS", PATIENCE)
     monkeypatch.setattr(upstreams, "BACKOFF", 0.001)
     monkeypatch.setattr(cached, "DOWN_SECONDS", 0.0)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upstream that says nothing has failed after a moment."""
+    monkeypatch.setattr(upstreams, "LIMITS", LIMITS)
 
 
 @pytest.fixture

@@ -196,6 +196,7 @@ def test_head_of_a_blob_fetches_nothing(liar: LyingRegistry, cache: Cache) -> No
     assert cache.ask("HEAD", f"/v2/app/blobs/{missing}").status == 404
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("lie", [corrupt, longer, shorter, endless, status(500), silent, no_answer])
 def test_a_wrong_blob_is_never_kept_nor_whole(liar: LyingRegistry, cache: Cache, lie: Lie) -> None:
     shipped = big_image()

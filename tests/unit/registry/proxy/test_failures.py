@@ -38,6 +38,8 @@ from tests.lying_registry import (
 from tests.remote_images import busybox, push
 from tests.session import PATIENCE
 
+pytestmark = pytest.mark.usefixtures("impatient")
+
 
 @dataclass(frozen=True)
 class Case:

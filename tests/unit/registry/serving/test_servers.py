@@ -12,6 +12,7 @@ from sampan.registry.registry import Registry
 from sampan.registry.service import Service
 from sampan.registry.serving.servers import make_server
 from tests.own_registry import sha
+from tests.session import PATIENCE
 
 
 class Line:
@@ -46,11 +47,14 @@ class Line:
         return headers["location"].removeprefix("http://x")
 
 
-def serving(story: Callable[[Callable[[], Awaitable[Line]]], Awaitable[None]]) -> None:
-    """Run a story against a registry that waits a fifth of a second for slow clients."""
+def serving(
+    story: Callable[[Callable[[], Awaitable[Line]]], Awaitable[None]],
+    idle_seconds: float = PATIENCE,
+) -> None:
+    """Run a story against a registry that waits so long for slow clients."""
 
     async def main(registry: Registry) -> None:
-        application = Application(registry, Service(deletes=True, idle_seconds=0.2))
+        application = Application(registry, Service(deletes=True, idle_seconds=idle_seconds))
         listener = socket.create_server(("127.0.0.1", 0))
         lines: list[Line] = []
 
@@ -84,7 +88,7 @@ def test_a_client_that_stops_is_told_and_can_go_on() -> None:
         await other.send("GET", f"/v2/a/blobs/{sha(content)}")
         assert (await other.answer())[2] == content
 
-    serving(story)
+    serving(story, idle_seconds=1.0)
 
 
 def test_what_came_before_a_client_left_is_kept_and_is_no_blob() -> None:
@@ -119,7 +123,7 @@ def test_slow_clients_keep_nobody_waiting() -> None:
         assert (await line.ask("PUT", f"{place}?digest={sha(content)}", content))[0] == 201
         assert {(await line.answer())[0] for line in slow} == {408}
 
-    serving(story)
+    serving(story, idle_seconds=1.0)
 
 
 def test_a_manifest_of_four_megabytes_is_taken_and_a_larger_one_is_not() -> None:
