@@ -99,6 +99,19 @@ def test_a_foreign_token_server_does_not_see_the_password(liar: LyingRegistry) -
         assert tokens.requests == []
 
 
+@pytest.mark.parametrize("login", [Login(), Login("captain", "secret")])
+@pytest.mark.parametrize("realm", ["http://192.0.2.1/token", "file:///etc/passwd", ""])
+def test_who_once_sent_us_nowhere_for_a_token_is_asked_anew(
+    liar: LyingRegistry, realm: str, login: Login
+) -> None:
+    push(liar, "app", "1", busybox())
+    liar.challenge = f'Bearer realm="{realm}"'
+    with caching(upstream(liar, login=login)) as cache:
+        assert cache.manifest("app", "1").status == 503
+        liar.challenge = ""
+        assert cache.manifest("app", "1").status == 200
+
+
 def test_a_redirect_does_not_carry_the_password(liar: LyingRegistry) -> None:
     seen: list[tuple[str, str]] = []
     with lying_registry() as other:
