@@ -12,6 +12,7 @@ from typing import Protocol
 
 from sampan.distribution.registries import Registries
 from sampan.errors import SampanError, Unavailable
+from sampan.registry import names
 from sampan.registry.errors import RegistryError
 from sampan.registry.proxy.arriving import Arriving
 from sampan.registry.proxy.cached import CachedRepository
@@ -68,11 +69,11 @@ class Mirror:
         """Go round once. What fails is logged, and left for the next round."""
         done = Round()
         try:
-            names = await self._names()
+            found = await self._names()
         except SampanError as error:
             log.error("%s lists no repositories: %s", self._upstream.name, error)
             return Round(failures=1)
-        for name in names:
+        for name in found:
             place = Place(self._upstream.prefix + name, self._upstream, name)
             cached = self._cache.cached(place, lambda _: False)
             await self._repository(cached, done)
@@ -86,10 +87,16 @@ class Mirror:
         if patterns:
             client = self._cache.client(self._upstream.name)
             credentials = await self._upstream.login.credentials()
+            known = set(found)
             for name in await client.catalog(self._upstream.endpoint, credentials):
-                if name not in found and matches(name, patterns):
+                if name not in known and self._is_name(name) and matches(name, patterns):
+                    known.add(name)
                     found.append(name)
         return found
+
+    def _is_name(self, name: str) -> bool:
+        """Tell whether a repository can be called so here: what an upstream lists may be a path."""
+        return names.is_repository(self._upstream.prefix + name)
 
     async def _repository(self, cached: CachedRepository, done: Round) -> None:
         name = cached.place.repository
@@ -100,7 +107,7 @@ class Mirror:
                 there = await cached.tags()
                 if there is None:
                     raise Unavailable("its tags cannot be listed")
-                tags = [tag for tag in there if matches(tag, wanted)]
+                tags = [tag for tag in there if names.is_tag(tag) and matches(tag, wanted)]
         except (RegistryError, SampanError, OSError, sqlite3.Error) as error:
             log.error("%s is not mirrored: %s", name, error)
             done.failures += 1
@@ -135,8 +142,8 @@ class Mirror:
                 await content.ready(content.size, 0)
 
     def _wants(self, child: Descriptor) -> bool:
-        names, platforms = _names_of(child), self._mirroring.platforms
-        return not platforms or not names or not names.isdisjoint(platforms)
+        called, platforms = _names_of(child), self._mirroring.platforms
+        return not platforms or not called or not called.isdisjoint(platforms)
 
 
 def _names_of(child: Descriptor) -> set[str]:

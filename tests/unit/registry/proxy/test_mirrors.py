@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,31 @@ def test_repositories_are_chosen_by_patterns(liar: LyingRegistry, cache: Cache) 
     liar.be_honest()
     liar.lie("GET", "/v2/_catalog", status(404, "UNSUPPORTED"))
     assert mirror(cache, "team/*") == Round(failures=1)
+
+
+@pytest.mark.parametrize(
+    "name", ["team/../../../../../../escaped", "team//a", "team/A", "team/_layers"]
+)
+def test_what_is_listed_and_can_be_no_name_is_passed_over(
+    liar: LyingRegistry, cache: Cache, tmp_path: Path, name: str
+) -> None:
+    """Names become folders. Whoever lists them is not believed that they are names."""
+    for one in ("team/a", name):
+        push(liar, "team/a", "1", busybox())
+        liar.manifests[one] = liar.manifests["team/a"]
+        liar.blobs[one] = liar.blobs["team/a"]
+
+    def catalog(handler: Handler, answer: Answer) -> Answer:
+        return Answer(body=json.dumps({"repositories": [name, "team/a"]}).encode())
+
+    def tags(handler: Handler, answer: Answer) -> Answer:
+        return Answer(body=json.dumps({"tags": ["../../../../../../tag", "1"]}).encode())
+
+    liar.lie("GET", "/v2/_catalog", catalog)
+    liar.lie("GET", "/tags/list", tags)
+    assert mirror(cache, "team/*") == Round(tags=1)
+    assert here(cache) == {"team/a": ["1"]}
+    assert not [path for path in tmp_path.rglob("*") if path.name in ("escaped", "tag")]
 
 
 def test_only_chosen_platforms_of_an_index_come(liar: LyingRegistry, cache: Cache) -> None:
