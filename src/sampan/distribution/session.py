@@ -154,25 +154,35 @@ class Session:
             return "Authorization", f"Bearer {self._credentials.registry_token}"
         challenges = self._memory.challenges.get(self.endpoint.name, [])
         if bearer := challenge_for(challenges, "bearer"):
-            realm = bearer.parameters.get("realm", "")
-            if not self._credentials.is_anonymous and not self.endpoint.trusts(realm):
-                raise Upstream(
-                    f"{self.endpoint.name} sends its users to {plain(realm)[:200]} for a token,"
-                    " which is not trusted with their passwords"
-                )
-            scopes = (*self._scopes, *more_scopes)
-            is_insecure = await self.transport.endpoints.is_insecure(url)
-            wish = Wish.of(bearer, scopes, self._credentials, is_insecure)
-            refused = stale[1].removeprefix("Bearer ") if stale else ""
             try:
-                token = await self._tokens.get(wish, stale=refused)
-            except Unauthorized as error:
-                request = f'Get "{self.endpoint.url(url.scheme)}": '
-                raise Refusal(401, "UNAUTHORIZED", str(error), request) from None
+                token = await self._token(bearer, url, more_scopes, stale)
+            except Exception:
+                # Who once sent us to where there is no token is asked anew, not believed for ever.
+                self._memory.challenges.pop(self.endpoint.name, None)
+                raise
             return "Authorization", f"Bearer {token}"
         if challenge_for(challenges, "basic") and self._credentials.username:
             return basic(self._credentials)
         return None
+
+    async def _token(
+        self, bearer: Challenge, url: Url, more_scopes: Sequence[str], stale: Header | None
+    ) -> str:
+        realm = bearer.parameters.get("realm", "")
+        if not self._credentials.is_anonymous and not self.endpoint.trusts(realm):
+            raise Upstream(
+                f"{self.endpoint.name} sends its users to {plain(realm)[:200]} for a token,"
+                " which is not trusted with their passwords"
+            )
+        scopes = (*self._scopes, *more_scopes)
+        is_insecure = await self.transport.endpoints.is_insecure(url)
+        wish = Wish.of(bearer, scopes, self._credentials, is_insecure)
+        refused = stale[1].removeprefix("Bearer ") if stale else ""
+        try:
+            return await self._tokens.get(wish, stale=refused)
+        except Unauthorized as error:
+            request = f'Get "{self.endpoint.url(url.scheme)}": '
+            raise Refusal(401, "UNAUTHORIZED", str(error), request) from None
 
 
 async def expect(answer: Answer, *statuses: int) -> None:

@@ -12,6 +12,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sampan.registry.observability.answered import Answered
 from sampan.registry.service import HANDLER
 
+METHODS = frozenset({"delete", "get", "head", "options", "patch", "post", "put"})
+
 
 class Metrics:
     """An application around another one that counts."""
@@ -63,7 +65,9 @@ class Metrics:
             self._now.dec()
             handler = scope.get(HANDLER, "none")
             # A method of the client's own choice would make figures without end.
-            method = scope["method"].lower() if handler != "none" else "other"
+            method = scope["method"].lower()
+            if handler == "none" or method not in METHODS:
+                method = "other"
             if answered.status:
                 self._requests.labels(str(answered.status), handler, method).inc()
                 self._sent.labels(handler).inc(answered.sent)
