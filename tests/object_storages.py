@@ -8,16 +8,20 @@ with Storages() as storages:
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import pytest
+import urllib3
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from sampan.registry.drivers.objects import azure, gcs, gcs_media, oss, s3, swift
 from sampan.registry.drivers.objects.driver import ObjectDriver
 from tests import oss_double, stores, swift_cluster
+from tests.flaky import Way
+from tests.session import PATIENCE
 
 # How a storage is started, and a new place in it made.
 REMOTE: dict[str, Any] = {
@@ -34,8 +38,19 @@ CHUNKS = {"s3": 5 * MB, "gcs": MB, "swift": MB, "oss": 5 * MB}
 ADDRESSES = {"s3": "regionendpoint", "azure": "serviceurl", "swift": "authurl", "oss": "endpoint"}
 
 
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give storages a second where they have half a minute, and ask them again at once."""
+def impatience(monkeypatch: pytest.MonkeyPatch, way: Way) -> None:
+    """Give a storage a second where it has half a minute, and ask it again at once.
+
+    While the way there is good it has its time: it may be slow on a busy machine.
+    """
+    send: Callable[..., Any] = urllib3.HTTPConnectionPool.urlopen
+
+    def timed(pool: urllib3.HTTPConnectionPool, *given: Any, **more: Any) -> Any:
+        if pool.port == way.port and way.mood.kind == "good":
+            more["timeout"] = PATIENCE
+        return send(pool, *given, **more)
+
+    monkeypatch.setattr(urllib3.HTTPConnectionPool, "urlopen", timed)
     for name in ("CONNECT_SECONDS", "READ_SECONDS"):
         monkeypatch.setattr(s3, name, 1)
     monkeypatch.setattr(s3, "TRIES", 2)

@@ -26,19 +26,15 @@ pytestmark = pytest.mark.slow
 MB = 1 << 20
 
 
-@pytest.fixture(autouse=True)
-def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    impatience(monkeypatch)
-
-
 @pytest.fixture(params=REMOTE)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-def way(kind: str, storages: Storages) -> Iterator[Way]:
+def way(kind: str, storages: Storages, monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
     with flaky(storages.port(kind)) as found:
+        impatience(monkeypatch, found)
         yield found
 
 
