@@ -120,7 +120,7 @@ async def serve(checked: Checked) -> None:
         if tls.certificates:
             for work in tls.works(server):
                 background.start(work)
-            loop.add_signal_handler(signal.SIGHUP, tls.hang_up, server)
+        loop.add_signal_handler(signal.SIGHUP, tls.hang_up, server)
         for number in ENDING:
             loop.add_signal_handler(number, server.stop)
         kind = ", tls" if tls.certificates else ""
@@ -141,6 +141,7 @@ def _end_early(loop: asyncio.AbstractEventLoop) -> None:
 
     for number in ENDING:
         loop.add_signal_handler(number, end)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # all is about to be read anyway
 
 
 def _faces(

@@ -73,6 +73,7 @@ class Tls:
     def read_anew(self, server: Server) -> None:
         """Serve new clients with what is in the files now."""
         if self.certificates is None:
+            log.info("there are no certificates to read anew; all else needs a restart")
             return
         try:
             server.renew(self.certificates.read())
