@@ -194,5 +194,6 @@ class Blobs:
             )
             if not gone.rowcount:
                 raise RegistryError("BLOB_UNKNOWN", digest)
-            self._driver.delete(paths.layer_folder(repository, digest))
+            link = paths.layer_folder(repository, digest)
+            self._driver.delete(link, confirm=self._metadata.confirm)
         self.descriptors.settle()

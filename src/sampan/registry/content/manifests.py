@@ -177,6 +177,7 @@ class Manifests:
                     self._demand(database, repository, parsed)
                     self._quotas.admit(database, repository, digest, len(content))
                     self._quotas.admit_tags(database, repository, tags)
+                self._metadata.confirm()
                 staged.publish()
                 now = self._metadata.now()
                 database.execute(PUT_BLOB, (digest, len(content), now))
@@ -217,8 +218,9 @@ class Manifests:
             query = "SELECT name FROM tags WHERE repository = ? AND digest = ?"
             tags = [tag for (tag,) in database.execute(query, (repository, digest))]
             # The tags go first: whatever stops us, none is left that leads to nothing.
-            self._driver.delete(*(paths.tag(repository, tag) for tag in tags))
-            self._driver.delete(paths.revision_folder(repository, digest))
+            confirm = self._metadata.confirm
+            self._driver.delete(*(paths.tag(repository, tag) for tag in tags), confirm=confirm)
+            self._driver.delete(paths.revision_folder(repository, digest), confirm=confirm)
             forget_manifest(database, repository, digest)
         return tags
 
@@ -229,7 +231,8 @@ class Manifests:
             if not digest:
                 raise RegistryError("MANIFEST_UNKNOWN", {"name": repository, "tag": tag})
             condition.demand(digest)
-            self._driver.delete(paths.tag(repository, tag))
+            link = paths.tag(repository, tag)
+            self._driver.delete(link, confirm=self._metadata.confirm)
             database.execute(
                 "DELETE FROM tags WHERE repository = ? AND name = ?", (repository, tag)
             )

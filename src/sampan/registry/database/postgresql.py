@@ -189,6 +189,11 @@ class PostgresMetadata:
             _close(connection)
             self._writer = None
 
+    def confirm(self) -> None:
+        """Raise DatabaseAway if the lock has ended with its connection, within a change."""
+        assert self._changing
+        self._changing.execute("SELECT 1")
+
     # --- questions
 
     def rows(self, query: str, *values: object) -> list[Row]:

@@ -105,6 +105,9 @@ class SqliteMetadata:
         if self._writer.in_transaction:  # SQLite itself ends a change that fills the disk
             self._writer.execute("ROLLBACK")
 
+    def confirm(self) -> None:
+        """There are no other processes."""
+
     def rows(self, query: str, *values: object) -> list[Row]:
         """Ask; the answer is that of the last change that ended."""
         connection = getattr(self._local, "connection", None)

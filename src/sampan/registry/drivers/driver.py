@@ -10,9 +10,13 @@ it promises: what takes long is done before the one lock of the registry is take
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
+
+
+def anyhow() -> None:
+    """Let files go, whatever has happened."""
 
 
 class Content(Protocol):
@@ -162,10 +166,11 @@ class Driver(Survey, Protocol):
     def settle(self, paths: Sequence[str]) -> None:
         """Return when the names of these files outlast a power failure."""
 
-    def delete(self, *paths: str) -> None:
+    def delete(self, *paths: str, confirm: Callable[[], None] = anyhow) -> None:
         """Remove files, and folders with all that is in them; nothing happens if one is gone.
 
-        Raises OSError if one is left, once all others are removed.
+        Raises OSError if one is left, once all others are removed. `confirm` is asked as late as
+        can be: what it raises stops us, and what could not be undone is still there.
         """
 
     def sweep(self, before: float) -> None:

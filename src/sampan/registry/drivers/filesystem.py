@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 from sampan.linux import aio
-from sampan.registry.drivers.driver import Closing, File, read_or_none, size_or_none
+from sampan.registry.drivers.driver import Closing, File, anyhow, read_or_none, size_or_none
 
+log = logging.getLogger(__name__)
 TEMPORARY = ".tmp"
 READ = 64 << 10  # bytes of a small file at once
 TRASH = "sampan/trash"  # below the root, outside of the layout: docker-registry never looks there
@@ -139,34 +141,43 @@ class FilesystemDriver:
     def settle(self, paths: Sequence[str]) -> None:
         _sync_folders(self._folders(paths))
 
-    def delete(self, *paths: str) -> None:
-        failures = []
+    def delete(self, *paths: str, confirm: Callable[[], None] = anyhow) -> None:
+        confirm()
+        moved = {}
         for path in paths:
-            try:
-                self._delete(self._at(path))
-            except OSError as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
-
-    def _delete(self, target: str) -> None:
-        try:
-            os.unlink(target)
-        except FileNotFoundError:
-            return
-        except (IsADirectoryError, PermissionError):
+            target = self._at(path)
             # Renamed first: a folder is gone for every reader at once, or still whole.
             gone = self._at(f"{TRASH}/{secrets.token_hex(8)}")
             try:
                 os.rename(target, gone)
             except FileNotFoundError:
-                return
+                continue
             except OSError:  # EXDEV: a part of the layout is mounted from elsewhere
                 gone = target
-            shutil.rmtree(gone)
+            moved[target] = gone
+        try:
+            confirm()  # again: we may have been stopped before the last of them was renamed
+        except BaseException:
+            _bring_back(moved)
+            raise
+        failures = []
+        for gone in moved.values():
+            try:
+                _remove_all(gone)
+            except OSError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     def sweep(self, before: float) -> None:
-        """All that is here has a path."""
+        """Remove what a kill has left of a removal, where others work that nobody starts alone."""
+        for name in self.list(TRASH):
+            gone = self._at(f"{TRASH}/{name}")
+            try:
+                if os.stat(gone, follow_symlinks=False).st_ctime < before:
+                    _remove_all(gone)
+            except FileNotFoundError:  # it is on its way
+                continue
 
     def check(self) -> None:
         os.stat(self.root)
@@ -278,6 +289,30 @@ class FileWriter(Closing):
 
 def _temporary(target: str) -> str:
     return f"{target}.{secrets.token_hex(8)}{TEMPORARY}"
+
+
+def _remove_all(path: str) -> None:
+    """Remove a file, or a folder with all that is in it."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except (IsADirectoryError, PermissionError):
+        shutil.rmtree(path)
+
+
+def _bring_back(moved: Mapping[str, str]) -> None:
+    """Give what was renamed its names again; what others have put there meanwhile stays."""
+    for target, gone in reversed([*moved.items()]):
+        if gone == target:
+            continue
+        try:
+            if os.path.isdir(gone) or not os.path.exists(target):
+                os.rename(gone, target)  # not onto a folder that has something in it
+                continue
+        except OSError as error:
+            log.warning("%s is as others have made it meanwhile: %s", target, error)
+        _remove_all(gone)
 
 
 def _remove(path: str) -> None:

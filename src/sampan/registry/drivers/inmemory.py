@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
-from sampan.registry.drivers.driver import Closing, File, Written, read_or_none, size_or_none
+from sampan.registry.drivers.driver import (
+    Closing,
+    File,
+    Written,
+    anyhow,
+    read_or_none,
+    size_or_none,
+)
 
 
 class _File:
@@ -103,7 +110,8 @@ class InMemoryDriver:
             self._files[target] = self._file(source)
             del self._files[source]
 
-    def delete(self, *paths: str) -> None:
+    def delete(self, *paths: str, confirm: Callable[[], None] = anyhow) -> None:
+        confirm()
         with self._lock:
             for path in paths:
                 self._files.pop(path, None)

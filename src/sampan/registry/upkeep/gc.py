@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sampan.registry import paths
-from sampan.registry.database.metadata import ALL, Database, Metadata
+from sampan.registry.database.metadata import ALL, Database, DatabaseAway, Metadata
 from sampan.registry.database.rows import forget_manifest
 from sampan.registry.descriptors.descriptors import Descriptors, NoDescriptors
+from sampan.registry.drivers.driver import anyhow
 from sampan.spec.digest import Digest
 
 log = logging.getLogger(__name__)
@@ -66,8 +67,8 @@ class Collected:
 class Bin(Protocol):
     """Where files go that nobody needs: a driver, or nowhere."""
 
-    def delete(self, *paths: str) -> None:
-        """Remove files and folders."""
+    def delete(self, *paths: str, confirm: Callable[[], None] = anyhow) -> None:
+        """Remove files and folders, unless `confirm` raises."""
 
 
 class Collector:
@@ -169,8 +170,8 @@ class Collector:
             database.execute("DELETE FROM links WHERE digest = ?", (digest,))
             database.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
             log.log(self._level, "blob %s is not used and is removed", digest)
-        self._delete(*links)
-        self._delete(*(paths.blob_folder(digest) for digest in digests))
+        # At once: either all is gone, or nothing, should others have gone on in our place.
+        self._delete(*links, *(paths.blob_folder(digest) for digest in digests))
 
     def release(self, database: Database, repository: str, digests: Sequence[Digest]) -> int:
         """Take from a repository those blobs that none of its manifests needs, within a change.
@@ -194,16 +195,18 @@ class Collector:
                 files.append(paths.blob_folder(digest))
                 had = True
             lost += row[0] if had else 0
-        self._delete(*links)
-        self._delete(*files)
+        self._delete(*links, *files)
         return lost
 
     def _delete(self, *paths: str) -> None:
         """Remove files of what has no row any more. What is left is found by the next start.
 
-        A failure must not undo the rows: they would promise files that are gone.
+        A failure must not undo the rows: they would promise files that are gone. Unless they are
+        undone already, and others may have promised the files to somebody: then those stay.
         """
         try:
-            self._driver.delete(*paths)
+            self._driver.delete(*paths, confirm=self._metadata.confirm)
+        except DatabaseAway:
+            raise
         except OSError as error:
             log.error("%s cannot be removed: %s", " ".join(paths), error)

@@ -184,6 +184,7 @@ class Scrubber:
                 if not self._is_as_it_was(digest, size, stamp):
                     return None
                 if moved:
+                    self._metadata.confirm()
                     moved.publish()
                     moved.close()  # here, because later the old name may be a new blob's
                 database.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
@@ -197,7 +198,8 @@ class Scrubber:
             # Somebody has it as a blob as well; whoever pushes the manifest does not bring that.
             holders = database.execute("SELECT repository FROM links WHERE digest = ?", (digest,))
             for (name,) in holders.fetchall():
-                self._driver.delete(paths.layer_folder(name, digest))
+                link = paths.layer_folder(name, digest)
+                self._driver.delete(link, confirm=self._metadata.confirm)
             database.execute("DELETE FROM links WHERE digest = ?", (digest,))
         return True
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from sampan.registry import paths
+from sampan.registry.drivers.driver import anyhow
 from sampan.registry.registry import Registry
 from sampan.registry.upkeep.gc import Collected
 from sampan.spec.digest import Digest
@@ -166,7 +168,7 @@ def test_a_file_that_cannot_be_removed_is_never_promised(
     shop.push_blob("team/app", b"{}")
     delete = shop.registry.driver.delete
 
-    def fail(*asked: str) -> None:
+    def fail(*asked: str, confirm: Callable[[], None] = anyhow) -> None:
         left = paths.blob_folder(Digest(sorted(digests)[1]))
         delete(*(path for path in asked if path != left))
         if left in asked:

@@ -22,6 +22,7 @@ from sampan.registry.drivers.driver import (
     Move,
     Writer,
     Written,
+    anyhow,
     read_or_none,
     size_or_none,
 )
@@ -160,11 +161,12 @@ class ObjectDriver:
     def settle(self, paths: Sequence[str]) -> None:
         """What was answered is stored."""
 
-    def delete(self, *paths: str) -> None:
+    def delete(self, *paths: str, confirm: Callable[[], None] = anyhow) -> None:
         if len(paths) > 1:
             keys = [key for found in self._side_by_side(self._below, paths) for key in found]
         else:
             keys = [key for path in paths for key in self._below(path)]
+        confirm()  # what is removed in a bucket does not come back
         self.remove(keys)
 
     def remove(self, keys: Sequence[str]) -> None:
