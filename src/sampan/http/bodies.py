@@ -74,7 +74,7 @@ class LengthBody:
         assert isinstance(self._stream, SocketStream)
         async with asyncio.timeout(idle_seconds):
             early = await self.read()
-        drain = _Drain(self._stream.sock, sink)
+        drain = _Drain(self._stream.sock, sink, min(self._left, BUFFER))
         step: asyncio.Future[int]
         step = loop.run_in_executor(threads, drain.pass_on, early)
         while True:
@@ -93,10 +93,11 @@ class LengthBody:
 class _Drain:
     """What a thread does with the bytes that have arrived."""
 
-    def __init__(self, sock: socket.socket, sink: Sink) -> None:
+    def __init__(self, sock: socket.socket, sink: Sink, room: int = BUFFER) -> None:
+        """`room`: how many bytes it may keep."""
         self._sock = sock
         self._sink = sink
-        self._buffer = memoryview(bytearray(BUFFER))
+        self._buffer = memoryview(bytearray(room))
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._breaths = 0  # that are left in this turn
@@ -121,7 +122,7 @@ class _Drain:
         return taken
 
     def _receive(self, most: int) -> int:
-        filled, count, most = 0, 0, min(most, BUFFER)
+        filled, count, most = 0, 0, min(most, len(self._buffer))
         while filled < most:
             try:
                 count = self._sock.recv_into(self._buffer[filled:most])

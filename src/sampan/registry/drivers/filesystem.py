@@ -8,7 +8,6 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Self
 
 from sampan.linux import aio
@@ -80,8 +79,13 @@ class FilesystemDriver:
 
     def _folders(self, paths: Sequence[str]) -> dict[str, None]:
         """Return the folders that may have new entries where files were moved there."""
-        # Two levels up: a blob's own folder, and the one that it may be the first in.
-        return {str(up): None for path in paths for up in [*Path(self._at(path)).parents][:3]}
+        found: dict[str, None] = {}
+        for path in paths:
+            folder = self._at(path)
+            for _ in range(3):  # a blob's own folder, and those that it may be the first in
+                folder = os.path.dirname(folder)
+                found[folder] = None
+        return found
 
     def _make(self, folder: str) -> list[str]:
         """Make a folder; return those that have a new entry, or will have, innermost first."""

@@ -82,7 +82,7 @@ class Call:
             return path
         scheme, host = forwarded(self.request.headers)
         host = host or self.request.headers.get("host", "localhost")
-        return f"{scheme or self.request.url.scheme}://{host}{path}"
+        return f"{scheme or self.request.scope['scheme']}://{host}{path}"
 
     @property
     def condition(self) -> Condition:

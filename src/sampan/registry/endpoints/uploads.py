@@ -124,7 +124,8 @@ async def _finish(call: Call, upload: str, digest: Digest, start: int | None) ->
             await _receive(call, receiver)
             await call.run(call.registry.uploads.finish, call.repository, upload, digest, receiver)
         finally:
-            await call.run(receiver.close)
+            if not receiver.over:
+                await call.run(receiver.close)
     await call.tell(Event("push", call.repository, digest, OCTETS, receiver.offset))
     return _created(call, digest)
 
