@@ -114,7 +114,9 @@ class Harness:
         eventually(answers)
 
     def keeper(self) -> int:
-        return int((self.run_root / "spawner.lock").read_text())
+        lock = self.run_root / "spawner.lock"
+        eventually(lock.read_text)  # it listens before it has written down which process it is
+        return int(lock.read_text())
 
     def forker(self) -> int:
         """Return the child of the keeper that is the forker; containers may be others."""

@@ -23,7 +23,7 @@ from sampan.daemon import claims, privileges, roots
 from sampan.daemon.config import Config
 from sampan.daemon.flags import UsageError
 from sampan.daemon.services import execute
-from sampan.errors import NotFound, SampanError
+from sampan.errors import Conflict, NotFound, SampanError
 
 _DATA: Final = re.compile(
     r"containers|content|database\.sqlite.*|engine-id|images|snapshots|volumes|\.try-.*"
@@ -188,27 +188,44 @@ def _end_containers(config: Config) -> None:
     os.waitpid(execute("sampan.helpers.spawn", words), 0)
     with connect_spawner(Path(run_root)) as sock:
         spawner = rpc.connect(Spawner, sock, deadline=_CALL_SECONDS)  # type: ignore[type-abstract]
-        for task in spawner.tasks():
-            if task.exec_id:
-                continue
+        end_all(spawner)
+
+
+def end_all(spawner: Spawner) -> None:
+    """End and forget all containers; raise what kept the first of them, once all were tried."""
+    failures: list[OSError | SampanError] = []
+    for task in spawner.tasks():
+        if task.exec_id:
+            continue
+        try:
             if task.state != "stopped":
                 _kill(spawner, task.id, is_paused=task.state == "paused")
             with suppress(NotFound):
                 spawner.forget(task.id, remove=True)
+        except (OSError, SampanError) as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def _kill(spawner: Spawner, id: str, *, is_paused: bool) -> None:
-    with suppress(NotFound):  # it has ended by itself
-        pidfd = spawner.pidfd(id).pidfd.number
-        try:
+    with suppress(NotFound):  # it is forgotten already
+        with suppress(Conflict):  # it has ended by itself
+            _kill_running(spawner, id, is_paused)
+        spawner.wait(id)
+
+
+def _kill_running(spawner: Spawner, id: str, is_paused: bool) -> None:
+    pidfd = spawner.pidfd(id).pidfd.number
+    try:
+        with suppress(Conflict):  # it has ended before all was asked for
             spawner.signal(id, signal=signal.SIGKILL, all=True)
             if is_paused:
                 spawner.freeze(id, frozen=False)
-            if not _ends(pidfd, _CALL_SECONDS):
-                raise TimeoutError(f"container {id} does not end")
-        finally:
-            os.close(pidfd)
-        spawner.wait(id)
+        if not _ends(pidfd, _CALL_SECONDS):
+            raise TimeoutError(f"container {id} does not end")
+    finally:
+        os.close(pidfd)
 
 
 def _remove_networks(run_root: str) -> None:
