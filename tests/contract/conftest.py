@@ -12,6 +12,7 @@ from sampan.network.linux_plumber import LinuxPlumber
 from sampan.network.plumber import Plumber
 from tests.netns import Hosts, hosts
 from tests.object_storages import Storages
+from tests.postgres import Postgres, postgres
 from tests.session import PATIENCE
 
 
@@ -40,4 +41,11 @@ def plumber(request: pytest.FixtureRequest, here: Hosts, tmp_path: Path) -> Iter
 def storages() -> Iterator[Storages]:
     """Object storages, each of which runs from the first test on that asks for it."""
     with Storages() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    """A PostgreSQL that the tests of a module share."""
+    with postgres() as found:
         yield found

@@ -32,12 +32,6 @@ from tests.unit.registry.upkeep.test_gc import AnyOrder
 BOTH = ["sqlite", "postgresql"]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with postgres() as found:
-        yield found
-
-
 @pytest.fixture(params=BOTH)
 def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Metadata]:
     found: Metadata

@@ -20,12 +20,6 @@ from tests.postgres import Postgres, postgres
 from tests.session import PATIENCE, eventually
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with postgres() as found:
-        yield found
-
-
 @pytest.fixture
 def shared(server: Postgres, tmp_path: Path) -> Iterator[Port]:
     found = Port(tmp_path / "data", server.database())

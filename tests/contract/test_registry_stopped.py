@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,12 @@ from sampan.spec.digest import Digest
 from sampan.spec.image import MEDIA_MANIFEST
 from tests.contract.test_registry_metadata import Port
 from tests.own_registry import Shop, manifest, sha
-from tests.postgres import Postgres, postgres
+from tests.postgres import Postgres
 
 LAYERS = [b"layer-1", b"layer-2"]
 MANIFEST = manifest([sha(layer) for layer in LAYERS], LAYERS)
 IMAGE = sha(MANIFEST)
 OTHER = manifest([], [])
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with postgres() as found:
-        yield found
 
 
 @pytest.fixture
@@ -74,10 +69,11 @@ def _at_file(number: int) -> Callable[[pytest.MonkeyPatch], None]:
     return stop
 
 
+@contextmanager
 def _stopped(
     shared: Port, stop: Callable[[pytest.MonkeyPatch], None], work: Callable[[Shop], object]
-) -> int:
-    """Start a registry, in a process of its own, that is stopped in its work; return its pid."""
+) -> Iterator[None]:
+    """Have a registry, in a process of its own, stopped in its work; then it goes on, in vain."""
     child = os.fork()
     if not child:
         code = 1
@@ -92,9 +88,20 @@ def _stopped(
             sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
         finally:
             os._exit(code)
+    try:
+        _, status = os.waitpid(child, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), status
+        _break_connection(shared.address)
+        yield
+    except BaseException:
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        raise
+    os.kill(child, signal.SIGCONT)
     _, status = os.waitpid(child, os.WUNTRACED)
-    assert os.WIFSTOPPED(status), status
-    return child
+    assert os.WIFEXITED(status), status
+    assert os.WEXITSTATUS(status) == 3
 
 
 def _break_connection(address: str) -> None:
@@ -109,18 +116,6 @@ def _break_connection(address: str) -> None:
         assert connection.execute(query, (CHANGE,)).fetchall() == [(True,)]
 
 
-def _goes_on(child: int) -> None:
-    os.kill(child, signal.SIGCONT)
-    _, status = os.waitpid(child, os.WUNTRACED)
-    assert os.WIFEXITED(status), status
-    assert os.WEXITSTATUS(status) == 3
-
-
-def _ended(child: int) -> None:
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-
-
 POINTS = {"before": _before_files, **{f"file-{n}": _at_file(n) for n in range(4)}}
 
 
@@ -133,22 +128,14 @@ def test_a_stopped_collection_takes_nothing_that_others_were_promised_meanwhile(
     shop = shared.open("one")
     for layer in LAYERS:
         shop.push_blob("team/app", layer)
-    child = _stopped(shared, POINTS[point], lambda other: other.registry.collector.collect(-1))
-    try:
-        _break_connection(shared.address)
+    with _stopped(shared, POINTS[point], lambda other: other.registry.collector.collect(-1)):
         for layer in LAYERS:
             there = shop.ask("HEAD", f"/v2/team/app/blobs/{sha(layer)}").status == 200
             if again == "pushed" or not there:
                 shop.push_blob("team/app", layer)
         shop.push_blob("team/app", b"{}")
         assert shop.put("team/app", "1", MANIFEST).status == 201
-    except BaseException:
-        _ended(child)
-        raise
-    _goes_on(child)
-    _is_whole(shop)
-    shared.close()
-    _is_whole(shared.open("one"))  # which compares the rows with the files
+    _stays_whole(shared, shop)
     assert not os.listdir(shared.root / filesystem.TRASH)
 
 
@@ -156,6 +143,12 @@ def _is_whole(shop: Shop) -> None:
     assert sha(shop.get("/v2/team/app/manifests/1").body) == IMAGE
     for content in (*LAYERS, b"{}"):
         assert shop.get(f"/v2/team/app/blobs/{sha(content)}").body == content
+
+
+def _stays_whole(shared: Port, shop: Shop) -> None:
+    _is_whole(shop)
+    shared.close()
+    _is_whole(shared.open("one"))  # which compares the rows with the files
 
 
 RULE = Rule([Pattern("team/*")], [Pattern("*")], last=0)
@@ -193,17 +186,9 @@ def test_what_a_stopped_registry_was_about_to_change_is_as_others_have_left_it(
 
         monkeypatch.setattr(PostgresMetadata, "confirm", stopping)
 
-    child = _stopped(shared, stop, WORK[work])
-    try:
-        _break_connection(shared.address)
+    with _stopped(shared, stop, WORK[work]):
         assert shop.push("team/app", "1", LAYERS) == IMAGE
-    except BaseException:
-        _ended(child)
-        raise
-    _goes_on(child)
-    _is_whole(shop)
-    shared.close()
-    _is_whole(shared.open("one"))
+    _stays_whole(shared, shop)
 
 
 def test_what_a_kill_has_left_of_a_removal_goes_with_old_uploads(shared: Port) -> None:
