@@ -59,7 +59,7 @@ def serve(
         daemon = Daemon(config, degraded, defaults)
         asyncio.run(_serve(daemon, config, listeners, context, control))
     except (UsageError, SampanError, OSError) as error:
-        log.exception("the daemon could not start")
+        log.debug("the daemon could not start", exc_info=True)
         _tell(control, FAILED + str(error).encode()[:2000])
         sys.exit(1)
     sys.exit(0)

@@ -168,7 +168,8 @@ class Supervisor:
         if self._control is not None:
             poll.register(self._control, select.POLLIN)
         for helper in self._helpers:
-            if helper.sock is not None:
+            # A first one that closes its socket ends in a moment, and its exit code says why.
+            if helper.sock is not None and (self._ready or isinstance(helper, Lasting)):
                 poll.register(helper.sock, select.POLLRDHUP)  # the other end is closed
         ready = {number for number, _ in poll.poll(self._timeout())}
         if self._control is not None and self._control.fileno() in ready:
@@ -201,7 +202,8 @@ class Supervisor:
             self._ready = True
             self._on_ready()
         elif message.startswith(FAILED):
-            say(message.removeprefix(FAILED).decode("utf-8", "replace"))
+            reason = message.removeprefix(FAILED).decode("utf-8", "replace")
+            say(f"failed to start daemon: {reason}")  # dockerd's words
         elif not message:
             self._control.close()
             self._control = None

@@ -18,9 +18,9 @@ from tests.session import eventually
 
 # The supervised child notes each socket that it gets and who answers there.
 PROGRAM = """
-import os, signal, socket, sys
+import os, select, signal, socket, sys
 from sampan.daemon.services import Helper
-from sampan.daemon.supervisor import FAILED, READY, Supervisor
+from sampan.daemon.supervisor import FAILED, HOPELESS, READY, Supervisor
 
 log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 mode = sys.argv[2]
@@ -43,6 +43,10 @@ class Echo(Helper):
                 os.read(rope, 1)  # until the supervisor has ended
                 os._exit(0)
             os.close(leash)
+            if mode == "hopeless":
+                theirs.close()
+                select.select([rope], [], [], 0.3)  # long enough to be taken for one that died
+                os._exit(HOPELESS)
             while theirs.recv(100):
                 theirs.send(str(os.getpid()).encode())
             os._exit(0)
@@ -61,7 +65,8 @@ def child(control):
         sys.exit(3)
     if mode == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    control.send(READY)
+    if mode != "hopeless":
+        control.send(READY)
     while True:
         message, numbers, _, _ = socket.recv_fds(control, 4096, 4)
         if not message:
@@ -71,6 +76,8 @@ def child(control):
             note("child", message.decode())
             continue
         sock = socket.socket(fileno=numbers[0])
+        if mode == "hopeless":
+            continue
         sock.send(b"who")
         note("helper", message.decode(), sock.recv(100).decode())
         sock.close()
@@ -188,6 +195,15 @@ def test_a_daemon_that_never_works_is_not_started_again(start: Callable[..., Run
     run = start("broken")
     assert run.process.wait(10) == 3
     assert "cannot work" in run.errors.read_text()
+    assert len([line for line in run.lines() if line[:2] == ["child", "is"]]) == 1
+
+
+def test_a_helper_that_could_never_work_ends_all_with_its_own_words(
+    start: Callable[..., Run],
+) -> None:
+    run = start("hopeless")
+    assert run.process.wait(10) == 1
+    assert not run.errors.read_text()
     assert len([line for line in run.lines() if line[:2] == ["child", "is"]]) == 1
 
 
