@@ -14,10 +14,10 @@ from sampan.engine.networks.database import NetworkDatabase
 from sampan.network import sandbox
 from sampan.network.drivers import bridge
 from sampan.network.firewall import iptables, nftables
-from sampan.network.netlink import NetlinkSocket
+from sampan.network.netlink.protocol import NetlinkSocket
 
 STEPS: tuple[tuple[Any, str], ...] = (
-    (NetlinkSocket, "_acknowledged"),
+    (NetlinkSocket, "attempt"),
     (nftables.Nftables, "_run"),
     (iptables, "_run"),
     (bridge, "write_sysctl"),

@@ -15,13 +15,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
-from sampan.network.netlink import (
-    NetlinkSocket,
-    add_address,
-    add_default_route,
-    add_veth,
-    set_link,
-)
+from sampan.network.netlink.route_socket import RouteSocket
+from sampan.network.netlink.rtnetlink import add_address, add_default_route, add_veth, set_link
 from sampan.network.sandbox import Sandbox, inside, write_sysctl
 from tests.session import unique
 
@@ -54,7 +49,7 @@ def hosts() -> Iterator[Hosts]:
     """Move this thread to a new host for a while."""
     with Sandbox.new() as host, Sandbox.new() as neighbour, inside(host.namespace):
         write_sysctl("ipv4/ip_forward", "0")  # the kernel copies what the machine has
-        with NetlinkSocket() as here:
+        with RouteSocket() as here:
             here.request(add_veth("uplink0", "uplink0", neighbour.namespace))
             write_sysctl("ipv6/conf/all/forwarding", "0")
             for socket_, address, address6 in (
@@ -87,7 +82,7 @@ def links(namespace: int | None = None) -> set[str]:
     with ExitStack() as stack:
         if namespace is not None:
             stack.enter_context(inside(namespace))
-        netlink = stack.enter_context(NetlinkSocket())
+        netlink = stack.enter_context(RouteSocket())
         return {link.name for link in netlink.links()}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError
-from sampan.network.netlink import NetlinkSocket
+from sampan.network.netlink.route_socket import RouteSocket
 from sampan.network.plumber import BridgeSpec, EndpointSpec, Plumber, PortMapping
 from sampan.network.sandbox import inside
 from sampan.rpc import Fd
@@ -55,7 +55,7 @@ def bridged(plumber: Plumber) -> Plumber:
 
 def test_a_bridge_has_the_gateway_s_address_and_is_up(plumber: Plumber) -> None:
     plumber.ensure_network(BRIDGE)
-    with NetlinkSocket() as netlink:
+    with RouteSocket() as netlink:
         link = netlink.link("sampan0")
         assert link is not None
         assert link.up
@@ -67,7 +67,7 @@ def test_a_bridge_has_the_gateway_s_address_and_is_up(plumber: Plumber) -> None:
 
 
 def test_making_a_bridge_twice_changes_nothing(bridged: Plumber) -> None:
-    with NetlinkSocket() as netlink:
+    with RouteSocket() as netlink:
         before = netlink.link("sampan0"), netlink.addresses()
         bridged.ensure_network(BRIDGE)
         assert (netlink.link("sampan0"), netlink.addresses()) == before
@@ -78,7 +78,7 @@ def test_a_bridge_follows_its_specification(bridged: Plumber) -> None:
         network_id="net1", name="sampan0", subnet="172.31.0.0/16", gateway="172.31.0.9", mtu=1400
     )
     bridged.ensure_network(changed)
-    with NetlinkSocket() as netlink:
+    with RouteSocket() as netlink:
         link = netlink.link("sampan0")
         assert link is not None
         assert link.mtu == 1400
@@ -118,14 +118,14 @@ def test_a_free_subnet_collides_with_no_address_or_route(bridged: Plumber) -> No
 
 def test_a_sandbox_has_loopback_and_nothing_else(plumber: Plumber) -> None:
     with plumber.sandbox() as sandbox:
-        with inside(sandbox.number), NetlinkSocket() as netlink:
+        with inside(sandbox.number), RouteSocket() as netlink:
             [link] = netlink.links()
             assert (link.name, link.up) == ("lo", True)
 
 
 def test_an_endpoint_has_its_address_mac_and_default_route(bridged: Plumber) -> None:
     with bridged.attach(endpoint()) as sandbox:
-        with inside(sandbox.number), NetlinkSocket() as netlink:
+        with inside(sandbox.number), RouteSocket() as netlink:
             link = netlink.link("eth0")
             assert link is not None
             assert (link.mac, link.up) == ("02:42:ac:1e:00:02", True)

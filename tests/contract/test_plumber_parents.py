@@ -12,7 +12,8 @@ import pytest
 from sampan.errors import Conflict, Internal, InvalidArgument, SampanError, Unsupported
 from sampan.network.drivers.parents import Parents
 from sampan.network.linux_plumber import LinuxPlumber
-from sampan.network.netlink import NetlinkSocket, add_bridge, set_link
+from sampan.network.netlink.route_socket import RouteSocket
+from sampan.network.netlink.rtnetlink import add_bridge, set_link
 from sampan.network.plumber import (
     BridgeSpec,
     EndpointSpec,
@@ -71,7 +72,7 @@ def macvlan(**changes: object) -> MacvlanSpec:
 
 def kernel_has(kind: str) -> bool:
     """Whether the kernel under test has interfaces of a kind; all ways must be tried somewhere."""
-    with NetlinkSocket() as netlink:
+    with RouteSocket() as netlink:
         try:
             Parents(netlink, {}, "sampan").require(kind)
         except Unsupported:
@@ -99,7 +100,7 @@ def test_containers_are_on_the_wire_of_their_parent_with_addresses_of_their_own(
         assert ask_tcp(here.neighbour, "198.51.100.10", 80) == NEIGHBOUR
         assert ask_tcp(two.number, "198.51.100.10", 80) == "198.51.100.11"
         assert is_silent(one.number, HOST)  # the kernel keeps the parent itself apart
-    with inside(one.number), NetlinkSocket() as netlink:
+    with inside(one.number), RouteSocket() as netlink:
         link = netlink.link("eth0")
         assert link is not None
         assert (link.kind, link.mac, link.up) == ("macvlan", "02:42:c6:33:64:0a", True)
@@ -110,7 +111,7 @@ def test_containers_are_on_the_wire_of_their_parent_with_addresses_of_their_own(
 
 def test_a_default_route_leads_to_a_gateway_on_the_wire(plumber: Plumber, attach: Attach) -> None:
     plumber.ensure_network(macvlan())
-    with inside(attach(10, gateway=NEIGHBOUR).number), NetlinkSocket() as netlink:
+    with inside(attach(10, gateway=NEIGHBOUR).number), RouteSocket() as netlink:
         assert [str(it.gateway) for it in netlink.routes() if it.gateway] == [NEIGHBOUR]
 
 
@@ -205,7 +206,7 @@ def test_a_vlan_is_made_with_its_first_network_and_goes_with_its_last(plumber: P
     plumber.ensure_network(wanted)
     plumber.ensure_network(wanted)
     plumber.ensure_network(macvlan(network_id="net2", parent="uplink0.10"))
-    with NetlinkSocket() as netlink:
+    with RouteSocket() as netlink:
         link = netlink.link("uplink0.10")
         assert link is not None
         assert (link.kind, link.up, link.alias) == ("vlan", True, "sampan:parent")
@@ -242,14 +243,14 @@ def test_an_interface_of_a_container_is_no_parent(plumber: Plumber) -> None:
     network = BridgeSpec(network_id="b", name="br0", subnet="10.9.0.0/24", gateway="10.9.0.1")
     plumber.ensure_network(network)
     plumber.attach(endpoint(2, network_id="b", address="10.9.0.2/24")).close()
-    with NetlinkSocket() as netlink:
+    with RouteSocket() as netlink:
         port = next(it.name for it in netlink.links() if it.alias == "sampan:e2")
     with pytest.raises(Conflict, match=f"the parent interface {port} belongs to a container"):
         plumber.ensure_network(macvlan(parent=port))
 
 
 def test_a_parent_that_is_the_port_of_a_bridge_is_named(plumber: Plumber) -> None:
-    with NetlinkSocket() as netlink:
+    with RouteSocket() as netlink:
         netlink.request(add_bridge("br0", "02:00:00:00:00:01"))
         bridge, uplink = netlink.link("br0"), netlink.link("uplink0")
         assert bridge is not None
@@ -261,7 +262,7 @@ def test_a_parent_that_is_the_port_of_a_bridge_is_named(plumber: Plumber) -> Non
 
 
 def test_somebody_else_s_bridge_of_our_name_is_left_alone(plumber: Plumber) -> None:
-    with NetlinkSocket() as netlink:
+    with RouteSocket() as netlink:
         netlink.request(add_bridge(OURS, "02:00:00:00:00:01"))
         link = netlink.link(OURS)
         assert link is not None

@@ -10,7 +10,8 @@ import pytest
 
 from sampan.errors import Conflict, InvalidArgument, SampanError
 from sampan.network.linux_plumber import LinuxPlumber
-from sampan.network.netlink import NetlinkSocket, add_bridge, delete_address, set_link
+from sampan.network.netlink.route_socket import RouteSocket
+from sampan.network.netlink.rtnetlink import add_bridge, delete_address, set_link
 from sampan.network.plumber import (
     BridgeSpec,
     EndpointSpec,
@@ -58,7 +59,7 @@ def lan(name: str = "br0", port: str = "uplink0") -> IntoBridge:
 
 def bare_uplink() -> None:
     """Take the host's address from its card, as the guide has it: the bridge has it instead."""
-    with NetlinkSocket() as netlink:
+    with RouteSocket() as netlink:
         link = netlink.link("uplink0")
         assert link is not None
         netlink.request(delete_address(link.index, IPv4Interface(f"{HOST}/24")))
@@ -98,14 +99,14 @@ def test_a_bridge_with_a_card_exposes_a_container_and_goes_with_it(
         assert ask_tcp(here.neighbour, "198.51.100.10", 80) == NEIGHBOUR
         assert ask_tcp(two.number, "198.51.100.10", 80) == "198.51.100.11"
         assert ask_tcp(two.number, NEIGHBOUR, 80) == "198.51.100.11"
-    with inside(one.number), NetlinkSocket() as netlink:
+    with inside(one.number), RouteSocket() as netlink:
         link = netlink.link("eth0")
         assert link is not None
         assert link.mac == "02:00:00:00:00:07"
-    with inside(two.number), NetlinkSocket() as netlink:
+    with inside(two.number), RouteSocket() as netlink:
         assert [str(it.gateway) for it in netlink.routes() if it.gateway] == [NEIGHBOUR]
     plumber.unplug("p1", one)  # the card goes with the plug that has brought it
-    with NetlinkSocket() as netlink:
+    with RouteSocket() as netlink:
         uplink = netlink.link("uplink0")
         assert uplink is not None
         assert (uplink.master, uplink.alias) == (0, "")
@@ -119,7 +120,7 @@ def test_bridges_and_ports_of_the_administrator_stay(
     plumber: Plumber, one: Fd, here: Hosts
 ) -> None:
     bare_uplink()
-    with NetlinkSocket() as netlink:
+    with RouteSocket() as netlink:
         netlink.request(add_bridge("br0"))
         bridge, uplink = netlink.link("br0"), netlink.link("uplink0")
         assert bridge is not None
@@ -212,7 +213,7 @@ def test_what_cannot_be_is_refused_by_name_and_leaves_nothing(
     assert plumber.plugs() == []
     assert links(one.number) == {"lo"}
     assert "br0" not in links()
-    with NetlinkSocket() as netlink:
+    with RouteSocket() as netlink:
         uplink = netlink.link("uplink0")
         assert uplink is not None
         assert (uplink.master, uplink.alias) == (0, "")
@@ -266,7 +267,7 @@ def test_a_successor_keeps_what_is_wanted_and_takes_back_the_rest(
 def test_what_was_made_for_a_plug_that_never_came_to_be_is_swept(
     plumber: Plumber, here: Hosts
 ) -> None:
-    with NetlinkSocket() as netlink:  # as a helper leaves it that was killed in between
+    with RouteSocket() as netlink:  # as a helper leaves it that was killed in between
         netlink.request(add_bridge("br0"))
         bridge, uplink = netlink.link("br0"), netlink.link("uplink0")
         assert bridge is not None

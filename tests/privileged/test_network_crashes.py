@@ -25,7 +25,8 @@ from sampan.engine.networks.networks import Networks, Wish
 from sampan.errors import Conflict, NotFound, SampanError, Unavailable
 from sampan.network import ports
 from sampan.network.linux_plumber import LinuxPlumber
-from sampan.network.netlink import NetlinkSocket, add_veth
+from sampan.network.netlink.route_socket import RouteSocket
+from sampan.network.netlink.rtnetlink import add_veth
 from sampan.network.plumber import Plumber
 from sampan.network.sandbox import Sandbox, read_sysctl
 from sampan.network.service import serve
@@ -420,7 +421,7 @@ def test_a_kill_at_any_step_is_repaired_by_the_next_start(
         # What somebody else filters, before which we have to let our own bridges pass.
         output("iptables", "-A", "FORWARD", "-d", "192.0.2.0/24", "-j", "DROP")
         output("iptables", "-P", "FORWARD", "DROP")
-        with NetlinkSocket() as netlink:
+        with RouteSocket() as netlink:
             netlink.request(add_veth("card0", "card0", here.neighbour))
         before, died = of_the_host(), True
         for point in range(1, MOST):

@@ -10,7 +10,7 @@ import pytest
 
 from sampan import rpc
 from sampan.errors import Conflict
-from sampan.network.netlink import NetlinkSocket
+from sampan.network.netlink.route_socket import RouteSocket
 from sampan.network.plumber import BridgeSpec, EndpointSpec, Plumber
 from sampan.network.sandbox import inside, read_sysctl, write_sysctl
 from tests.netns import (
@@ -56,7 +56,7 @@ def test_containers_reach_one_another_and_the_gateway(world: Plumbed6) -> None:
 
 def test_a_container_without_an_ipv6_address_has_no_ipv6(world: Plumbed6) -> None:
     container = world.container(2, address6="", gateway6="")
-    with inside(container.number), NetlinkSocket() as netlink:
+    with inside(container.number), RouteSocket() as netlink:
         assert read_sysctl("ipv6/conf/eth0/disable_ipv6") == "1"
         link = netlink.link("eth0")
         assert link
@@ -176,7 +176,7 @@ def test_the_host_listens_to_routers_further_on_and_routes_for_nobody_else(tmp_p
 
 
 def test_a_bridge_follows_its_specification(world: Plumbed6) -> None:
-    with NetlinkSocket() as netlink:
+    with RouteSocket() as netlink:
         link = netlink.link("br30")
         assert link
 

@@ -28,7 +28,8 @@ from sampan.linux.namespaces import (
 )
 from sampan.network.firewall.firewall import Rules
 from sampan.network.firewall.nftables import Nftables
-from sampan.network.netlink import NetlinkSocket, add_bridge, add_veth
+from sampan.network.netlink.route_socket import RouteSocket
+from sampan.network.netlink.rtnetlink import add_bridge, add_veth
 from sampan.network.sandbox import Sandbox
 from sampan.storage.driver_names import NAMES
 
@@ -154,7 +155,7 @@ class HostProbes:
 
         def make() -> None:
             unshare(CLONE_NEWNET)
-            with NetlinkSocket() as netlink:
+            with RouteSocket() as netlink:
                 netlink.request(add_bridge("probe0", "02:42:00:00:00:01"))
 
         return _after("no bridge", tried(make))

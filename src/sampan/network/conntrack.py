@@ -14,7 +14,7 @@ from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from sampan.network.netlink import (
+from sampan.network.netlink.protocol import (
     NETLINK_NETFILTER,
     Message,
     NetlinkSocket,

@@ -18,7 +18,8 @@ from sampan.network.checks import check_endpoint
 from sampan.network.drivers.driver import Driver
 from sampan.network.interface import set_routes
 from sampan.network.made import Made
-from sampan.network.netlink import NetlinkSocket, set_port
+from sampan.network.netlink.route_socket import RouteSocket
+from sampan.network.netlink.rtnetlink import set_port
 from sampan.network.plumber import EndpointSpec, NetworkSpec, Peer, PortMapping, ResolverSpec
 from sampan.network.publishing import Publishing
 from sampan.network.reservation import key_of
@@ -37,7 +38,7 @@ class Endpoints:
 
     def __init__(
         self,
-        host: NetlinkSocket,
+        host: RouteSocket,
         veths: Veths,
         state: State,
         publishing: Publishing,

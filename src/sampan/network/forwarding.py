@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from sampan.network.netlink import NetlinkSocket
+from sampan.network.netlink.route_socket import RouteSocket
 from sampan.network.plumber import BridgeSpec
 from sampan.network.sandbox import quietly_write_sysctl, read_sysctl, write_sysctl
 from sampan.network.state import Forwarding
@@ -19,7 +19,7 @@ _IPV6: Final = "ipv6/conf/all/forwarding"
 
 
 def forward_packets(
-    host: NetlinkSocket,
+    host: RouteSocket,
     bridge: BridgeSpec,
     others: Collection[BridgeSpec],
     known: Forwarding,
@@ -52,7 +52,7 @@ def forward_no_longer(noted: Forwarding) -> None:
             log.info("forwarding of IPv%d packets switched off", 6 if path == _IPV6 else 4)
 
 
-def _used(host: NetlinkSocket, own: Collection[str], *, ipv6: bool) -> list[str]:
+def _used(host: RouteSocket, own: Collection[str], *, ipv6: bool) -> list[str]:
     """Return the interfaces that have addresses and are not `own`."""
     names = {link.index: link.name for link in host.links()}
     indexes = {index for index, address in host.addresses()}

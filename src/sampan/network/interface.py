@@ -6,8 +6,8 @@ import errno
 from collections.abc import Sequence
 from ipaddress import ip_address, ip_interface
 
-from sampan.network.netlink import (
-    Message,
+from sampan.network.netlink.protocol import Message
+from sampan.network.netlink.rtnetlink import (
     add_address,
     add_default_route,
     add_host_route,

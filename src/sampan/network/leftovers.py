@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 
-from sampan.network.netlink import NetlinkSocket, delete_link
+from sampan.network.netlink.route_socket import RouteSocket
+from sampan.network.netlink.rtnetlink import delete_link
 
 log = logging.getLogger(__name__)
 
 
 def clear(
-    host: NetlinkSocket, owner: str, *, interfaces: Collection[str], endpoints: Collection[str]
+    host: RouteSocket, owner: str, *, interfaces: Collection[str], endpoints: Collection[str]
 ) -> None:
     """Remove what has the mark of `owner` and is none of networks' `interfaces` or of `endpoints`.
 

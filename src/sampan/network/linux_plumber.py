@@ -30,7 +30,7 @@ from sampan.network.firewall.firewall import Firewall
 from sampan.network.firewall.nftables import Nftables
 from sampan.network.forwarding import forward_packets
 from sampan.network.made import Made
-from sampan.network.netlink import NetlinkSocket
+from sampan.network.netlink.route_socket import RouteSocket
 from sampan.network.plugs import Host, Plugs
 from sampan.network.plumber import (
     BridgeSpec,
@@ -78,7 +78,7 @@ class LinuxPlumber:
         resolv_conf: Path = RESOLV_CONF,
     ) -> None:
         self._owner = owner
-        self._host = NetlinkSocket()
+        self._host = RouteSocket()
         self._veths = Veths(self._host, POOL_SIZE if defers else 0, f"{owner}:{_POOL}")
         self._defers = defers
         firewall = firewall or Nftables(owner)

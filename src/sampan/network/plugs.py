@@ -21,9 +21,8 @@ from sampan.network.checks import check_network, check_plug
 from sampan.network.drivers.bridge import BORN_MTU, is_isolated
 from sampan.network.drivers.macvlan import MacvlanDriver
 from sampan.network.interface import configure_plugged
-from sampan.network.netlink import (
-    Link,
-    NetlinkSocket,
+from sampan.network.netlink.route_socket import Link, RouteSocket
+from sampan.network.netlink.rtnetlink import (
     add_bridge,
     add_veth,
     delete_link,
@@ -58,7 +57,7 @@ class Host:
     `laid` is where networks are noted that macvlan plugs are for the driver.
     """
 
-    netlink: NetlinkSocket
+    netlink: RouteSocket
     veths: Veths
     macvlan: MacvlanDriver
     networks: Mapping[str, NetworkSpec]
@@ -236,9 +235,7 @@ class Plugs:
         return Plugged(plug=plug, inner=wired.inner)
 
 
-def _pair(
-    host: NetlinkSocket, plug: PlugSpec, into: ToPeer, box: Sandbox, other: Sandbox
-) -> Plugged:
+def _pair(host: RouteSocket, plug: PlugSpec, into: ToPeer, box: Sandbox, other: Sandbox) -> Plugged:
     """Connect two namespaces by a pair of interfaces."""
     here = plug.end
     there = _named(into.end, other)

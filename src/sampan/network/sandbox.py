@@ -18,15 +18,9 @@ from typing import Final, Self
 
 from sampan.errors import Internal
 from sampan.linux.namespaces import CLONE_NEWNET, setns, unshare
-from sampan.network.netlink import (
-    Link,
-    Message,
-    NetlinkSocket,
-    add_veth,
-    mark_link,
-    no_link_local,
-    set_link,
-)
+from sampan.network.netlink.protocol import Message
+from sampan.network.netlink.route_socket import Link, RouteSocket
+from sampan.network.netlink.rtnetlink import add_veth, mark_link, no_link_local, set_link
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +76,7 @@ def quietly_write_sysctl(path: str, value: str) -> None:
 class Sandbox:
     """A network namespace, with a socket that configures it from outside."""
 
-    def __init__(self, namespace: int, socket: NetlinkSocket) -> None:
+    def __init__(self, namespace: int, socket: RouteSocket) -> None:
         self.namespace = namespace
         self._socket = socket
 
@@ -94,7 +88,7 @@ class Sandbox:
             unshare(CLONE_NEWNET)
             try:
                 namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-                socket = NetlinkSocket()
+                socket = RouteSocket()
             finally:
                 setns(home, CLONE_NEWNET)
         finally:
@@ -107,7 +101,7 @@ class Sandbox:
     def of(cls, namespace: int) -> Self:
         """Return a sandbox for a namespace that exists; the descriptor is duplicated."""
         with inside(namespace):
-            socket = NetlinkSocket()
+            socket = RouteSocket()
         return cls(os.dup(namespace), socket)
 
     def request(self, *messages: Message) -> None:
@@ -167,7 +161,7 @@ class Wired:
         self.inner_name = inner_name
 
 
-def wire(host: NetlinkSocket, sandbox: Sandbox, name: str, alias: str) -> Wired:
+def wire(host: RouteSocket, sandbox: Sandbox, name: str, alias: str) -> Wired:
     """Give a sandbox an interface `name`, the other end of which is on the host."""
     outside = _add_pair(host, sandbox, name, alias)
     outer, inner = host.link(outside), sandbox.link(name)
@@ -179,7 +173,7 @@ def wire(host: NetlinkSocket, sandbox: Sandbox, name: str, alias: str) -> Wired:
     return Wired(sandbox, outer.index, inner.index, name)
 
 
-def _add_pair(host: NetlinkSocket, sandbox: Sandbox, name: str, alias: str) -> str:
+def _add_pair(host: RouteSocket, sandbox: Sandbox, name: str, alias: str) -> str:
     for _ in range(3):
         outside = "veth" + os.urandom(4).hex()[:7]
         if host.link(outside):
@@ -199,7 +193,7 @@ class Pool:
     minute.
     """
 
-    def __init__(self, host: NetlinkSocket, size: int, alias: str) -> None:
+    def __init__(self, host: RouteSocket, size: int, alias: str) -> None:
         self._host = host
         self.alias = alias
         self._size = self._target = size

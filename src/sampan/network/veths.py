@@ -6,7 +6,8 @@ import errno
 import socket
 
 from sampan.errors import Internal
-from sampan.network.netlink import NetlinkSocket, delete_link, set_link
+from sampan.network.netlink.route_socket import RouteSocket
+from sampan.network.netlink.rtnetlink import delete_link, set_link
 from sampan.network.sandbox import Pool, Sandbox, Wired, wire
 from sampan.rpc import Fd
 
@@ -14,7 +15,7 @@ from sampan.rpc import Fd
 class Veths:
     """Gives out pairs; with a stock only if somebody calls `work`."""
 
-    def __init__(self, host: NetlinkSocket, stock: int, alias: str) -> None:
+    def __init__(self, host: RouteSocket, stock: int, alias: str) -> None:
         self._host = host
         self._pool = Pool(host, stock, alias)
         self._dying: list[int] = []  # interfaces that were cut off

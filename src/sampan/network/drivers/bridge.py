@@ -12,9 +12,9 @@ from sampan.errors import Conflict, Internal, Unsupported
 from sampan.network.interface import configure
 from sampan.network.ipam import mac_of
 from sampan.network.made import Made
-from sampan.network.netlink import (
-    Message,
-    NetlinkSocket,
+from sampan.network.netlink.protocol import Message
+from sampan.network.netlink.route_socket import RouteSocket
+from sampan.network.netlink.rtnetlink import (
     add_address,
     add_bridge,
     delete_address,
@@ -39,7 +39,7 @@ _FILTERED: Final = "bridge/bridge-nf-call-iptables"
 class BridgeDriver:
     """Networks that are bridges of the host, with a pair of interfaces for each endpoint."""
 
-    def __init__(self, host: NetlinkSocket, veths: Veths, owner: str) -> None:
+    def __init__(self, host: RouteSocket, veths: Veths, owner: str) -> None:
         self._host, self._veths, self._owner = host, veths, owner
         self._alias = f"{owner}:{MARK}"
         self._indexes: dict[str, tuple[int, int]] = {}  # network id → bridge's index, MTU
@@ -118,7 +118,7 @@ def is_isolated(bridge: BridgeSpec) -> bool:
     return not bridge.inter_container and read_sysctl(_FILTERED) != "1"
 
 
-def _ensure(host: NetlinkSocket, bridge: BridgeSpec, alias: str) -> tuple[int, int]:
+def _ensure(host: RouteSocket, bridge: BridgeSpec, alias: str) -> tuple[int, int]:
     """Make or repair the interface, and return its index and MTU.
 
     `alias` marks what is ours; Conflict if the name belongs to something else.
@@ -166,7 +166,7 @@ def _set_isolation(bridge: BridgeSpec) -> None:
         quietly_write_sysctl(f"ipv4/conf/{bridge.name}/send_redirects", "0")
 
 
-def _set_ipv6(host: NetlinkSocket, bridge: BridgeSpec, index: int) -> None:
+def _set_ipv6(host: RouteSocket, bridge: BridgeSpec, index: int) -> None:
     """Give the bridge its IPv6 address, and fe80::1, or take away what it had."""
     wanted: list[IPv6Interface] = []
     if bridge.subnet6 and bridge.mode6 != "isolated":
@@ -186,7 +186,7 @@ def _switch_ipv6_on(interface: str) -> None:
     write_sysctl(f"ipv6/conf/{interface}/disable_ipv6", "0")
 
 
-def _ensure_foreign(host: NetlinkSocket, bridge: BridgeSpec) -> tuple[int, int]:
+def _ensure_foreign(host: RouteSocket, bridge: BridgeSpec) -> tuple[int, int]:
     """Use a bridge of the administrator's; only an address is added, if it has none."""
     link = host.link(bridge.name)
     if link is None or link.kind != "bridge":
@@ -203,7 +203,7 @@ def _ensure_foreign(host: NetlinkSocket, bridge: BridgeSpec) -> tuple[int, int]:
     return link.index, bridge.mtu or link.mtu
 
 
-def uplink_mtu(host: NetlinkSocket) -> int:
+def uplink_mtu(host: RouteSocket) -> int:
     """Return the MTU of the interface that has the default route; 0 if there is none."""
     defaults = [route for route in host.routes() if not route.destination.prefixlen]
     if not defaults:

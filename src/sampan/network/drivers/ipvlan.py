@@ -7,7 +7,7 @@ from typing import Final
 from sampan.errors import Conflict
 from sampan.network.drivers.parents import Parents, name_of
 from sampan.network.made import Made
-from sampan.network.netlink import u16
+from sampan.network.netlink.protocol import u16
 from sampan.network.plumber import EndpointSpec, IpvlanSpec
 from sampan.network.sandbox import Wired
 from sampan.rpc import Fd

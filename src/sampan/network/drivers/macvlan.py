@@ -9,7 +9,7 @@ from sampan.errors import Conflict
 from sampan.network.drivers.parents import Parents, name_of
 from sampan.network.interface import configure_plugged
 from sampan.network.made import Made
-from sampan.network.netlink import u32
+from sampan.network.netlink.protocol import u32
 from sampan.network.plumber import EndpointSpec, MacvlanSpec, PlugEnd
 from sampan.network.sandbox import Sandbox, Wired
 from sampan.rpc import Fd

@@ -17,17 +17,15 @@ from typing import Final
 from sampan.errors import Conflict, Internal, Unsupported
 from sampan.network.interface import configure
 from sampan.network.made import Made
-from sampan.network.netlink import (
-    Link,
-    Message,
-    NetlinkSocket,
+from sampan.network.netlink.protocol import Message, u16
+from sampan.network.netlink.route_socket import Link, RouteSocket
+from sampan.network.netlink.rtnetlink import (
     add_bridge,
     add_upper,
     delete_link,
     mark_link,
     no_link_local,
     set_link,
-    u16,
 )
 from sampan.network.plumber import BridgeSpec, EndpointSpec, IpvlanSpec, MacvlanSpec, NetworkSpec
 from sampan.network.sandbox import Sandbox, Wired, inside, quietly_write_sysctl
@@ -58,9 +56,7 @@ def _own(network: ParentedSpec) -> str:
 class Parents:
     """Parent interfaces, and what is laid on them. `networks` are all that exist, by id."""
 
-    def __init__(
-        self, host: NetlinkSocket, networks: Mapping[str, NetworkSpec], owner: str
-    ) -> None:
+    def __init__(self, host: RouteSocket, networks: Mapping[str, NetworkSpec], owner: str) -> None:
         self._host, self._networks, self._owner = host, networks, owner
         self._alias = f"{owner}:{MARK}"
 

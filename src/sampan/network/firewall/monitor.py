@@ -7,7 +7,7 @@ import logging
 import socket
 from typing import Final
 
-from sampan.network.netlink import NETLINK_NETFILTER, SOL_NETLINK
+from sampan.network.netlink.protocol import NETLINK_NETFILTER, SOL_NETLINK
 
 log = logging.getLogger(__name__)
 NETLINK_ADD_MEMBERSHIP: Final = 1  # linux/netlink.h
