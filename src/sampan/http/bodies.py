@@ -154,7 +154,9 @@ class ChunkedBody:
 
     async def read(self) -> bytes:
         pieces: list[bytes] = []
-        while not self.complete:
+        size = 0
+        # What arrives may always end within a line: without an end, all of it would be one piece.
+        while not self.complete and size < PIECE:
             if self._at == len(self._buffer):
                 if pieces:
                     break
@@ -162,6 +164,7 @@ class ChunkedBody:
             if self._left:
                 piece = self._buffer[self._at : self._at + self._left]
                 pieces.append(piece)
+                size += len(piece)
                 self._at += len(piece)
                 self._left -= len(piece)
                 self._ends = not self._left

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
-from sampan.http.bodies import BREATHS, Body, ChunkedBody, LengthBody, _Drain
+from sampan.http.bodies import BREATHS, PIECE, Body, ChunkedBody, LengthBody, _Drain
 from sampan.http.stream import SocketStream
 
 
@@ -58,6 +58,14 @@ def test_chunks_become_one_piece_if_they_arrive_together() -> None:
     body, stream = chunked(b"3\r\none\r\n4;x=y\r\ntwo!\r\n0\r\nTrailer: x\r\n\r\nGET /")
     assert asyncio.run(body.read()) == b"onetwo!"
     assert (body.complete, stream.back) == (True, b"GET /")
+
+
+def test_chunks_that_always_arrive_with_a_part_of_the_next_line_are_not_kept_without_end() -> None:
+    count = 50
+    first, other = b"f000\r\n" + bytes(0xF000) + b"\r\nf", b"000\r\n" + bytes(0xF000) + b"\r\nf"
+    body, stream = chunked(first, *[other] * count)
+    assert PIECE <= len(asyncio.run(body.read())) < 2 * PIECE
+    assert len(stream.pieces) > count // 2
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=8), st.data())
