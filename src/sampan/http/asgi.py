@@ -103,7 +103,8 @@ class AsgiConnection(Connection):
 
     async def _serve(self, head: h11.Request) -> bool:
         headers = dict(head.headers)
-        self._keep = _is_kept(head.http_version, headers.get(b"connection", b""))
+        options = [value for name, value in head.headers if name == b"connection"]
+        self._keep = _is_kept(head.http_version, b",".join(options))
         self._waits = headers.get(b"expect", b"").lower() == b"100-continue"
         early, _ = self._h11.trailing_data
         if early:

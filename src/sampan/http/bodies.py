@@ -18,6 +18,7 @@ from sampan.errors import InvalidArgument
 from sampan.http.stream import SocketStream, Stream
 
 PIECE = 256 << 10  # bytes that are read at once
+PIECES = 1024  # chunks that are joined at once: of tiny ones, thousands come in one piece
 BUFFER = 512 << 10  # bytes that a thread receives before it passes them on
 TURN = 8 << 20  # bytes that a thread receives before others have their turn
 BREATH = 2  # milliseconds that a thread waits for more than it has
@@ -153,10 +154,12 @@ class ChunkedBody:
         self.complete = False
 
     async def read(self) -> bytes:
+        if self._at < len(self._buffer):
+            await asyncio.sleep(0)  # there was more than others should wait for
         pieces: list[bytes] = []
         size = 0
         # What arrives may always end within a line: without an end, all of it would be one piece.
-        while not self.complete and size < PIECE:
+        while not self.complete and size < PIECE and len(pieces) < PIECES:
             if self._at == len(self._buffer):
                 if pieces:
                     break

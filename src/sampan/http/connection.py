@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -25,6 +26,7 @@ Handler = Callable[[Request], Awaitable[Answer]]
 Refusal = Callable[[int, str], Response]
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 BODILESS = frozenset({204, 304})
+_END = re.compile(rb"\n\r?\n")  # of a head
 
 
 def plain_refusal(status: int, sentence: str) -> Response:
@@ -94,6 +96,8 @@ class Connection:
         try:
             while await self._exchange():
                 self._begin_next()
+                self.idle = True
+                await asyncio.sleep(0)  # requests that were sent ahead wait for those of others
         except (OSError, TimeoutError, h11.ProtocolError) as error:
             log.debug("connection ended: %s", error)
         finally:
@@ -162,6 +166,12 @@ class Connection:
         return event
 
     def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        data, _ = self._h11.trailing_data
+        # What is less than all lines of a head needs no look at where it ends.
+        if data.count(b"\n") > self._limits.head_lines:
+            end = _END.search(data)
+            if data.count(b"\n", 0, end.start() if end else None) > self._limits.head_lines:
+                raise h11.RemoteProtocolError("too many headers", error_status_hint=431)
         return self._h11.next_event()
 
     async def _chunks(self) -> AsyncIterator[bytes]:

@@ -10,6 +10,7 @@ class Limits:
     """The limits of one server; every time limit ends a connection that does not keep it."""
 
     head_bytes: int = 128 << 10  # request line and headers; Go allows 1 MiB, nobody needs it
+    head_lines: int = 256  # request line and headers: 15,000 of them take ten milliseconds
     head_seconds: float = 30.0  # from the first byte of a request to the end of its headers
     idle_seconds: float = 300.0  # between two requests
     send_seconds: float = 120.0  # for one ordinary answer to be taken by the client

@@ -78,6 +78,7 @@ class SocketStream:
         sock.setblocking(False)
         self.sock = sock
         self._early = b""
+        self._at_once = False  # the last receive did not have to wait
         self._loop = asyncio.get_running_loop()
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -88,10 +89,14 @@ class SocketStream:
             await ready(self._loop.add_reader, self._loop.remove_reader, self.sock.fileno())
 
     async def receive(self, size: int = CHUNK) -> bytes:
+        if self._at_once:  # a peer that sends as fast as we read must not keep all others waiting
+            await asyncio.sleep(0)
+        self._at_once = True
         while True:
             try:
                 return self.receive_now(size)
             except BlockingIOError:
+                self._at_once = False
                 await self.readable()
 
     def receive_now(self, size: int = CHUNK) -> bytes:

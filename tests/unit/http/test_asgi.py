@@ -200,6 +200,39 @@ def test_requests_may_be_sent_ahead() -> None:
     assert b"content-length" not in last
 
 
+def test_the_end_of_a_connection_is_heard_among_other_options() -> None:
+    options = b"Connection: close\r\nConnection: keep-alive\r\n\r\n"
+    found = answer_to(b"GET /ok HTTP/1.1\r\nHost: x\r\n" + options + LAST % b"/ok")
+    assert found.count(b"HTTP/1.1 ") == 1
+
+
+def test_lines_of_a_body_are_no_headers() -> None:
+    body = b"\n" * 400
+    put = PUT % b"/read" + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    assert answer_to(put).startswith(b"HTTP/1.1 200 ")
+
+
+def test_requests_that_were_sent_ahead_wait_for_those_of_others() -> None:
+    count = 500
+
+    async def script(connect: Connect, demo: Demo) -> None:
+        modest, greedy = connect(), connect()
+        await modest.send(GET % b"/before")
+        await modest.until(b"OK")
+
+        async def first(scope: Any, receive: Any, send: Any) -> None:
+            modest.sock.send(LAST % b"/modest")
+            await demo.ok(scope, receive, send)
+
+        demo.first = first  # type: ignore[attr-defined]
+        await greedy.send(GET % b"/first" + GET % b"/greedy" * count + LAST % b"/greedy")
+        await asyncio.gather(greedy.rest(), modest.rest())
+        served = [scope["path"] for scope in demo.scopes]
+        assert served.index("/modest") < count // 10
+
+    serve(script)
+
+
 def test_head_has_no_body() -> None:
     for path in (b"/ok", b"/pieces"):
         found = answer_to(b"HEAD %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % path)
@@ -367,6 +400,7 @@ def test_a_poured_body_that_stops_or_finds_no_room_is_answered() -> None:
         (b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
         (b"GET /" + b"a" * 150_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * 300 + b"\r\n", 431),
         (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
-from sampan.http.bodies import BREATHS, PIECE, Body, ChunkedBody, LengthBody, _Drain
+from sampan.http.bodies import BREATHS, PIECE, PIECES, Body, ChunkedBody, LengthBody, _Drain
 from sampan.http.stream import SocketStream
 
 
@@ -66,6 +66,29 @@ def test_chunks_that_always_arrive_with_a_part_of_the_next_line_are_not_kept_wit
     body, stream = chunked(first, *[other] * count)
     assert PIECE <= len(asyncio.run(body.read())) < 2 * PIECE
     assert len(stream.pieces) > count // 2
+
+
+def test_of_tiny_chunks_others_need_not_wait_for_all() -> None:
+    count = 4 * PIECES
+    body, _ = chunked(b"1\r\na\r\n" * count + b"0\r\n\r\n")
+    others = 0
+
+    async def other() -> None:
+        nonlocal others
+        while not body.complete:
+            others += 1
+            await asyncio.sleep(0)
+
+    async def both() -> int:
+        beside = asyncio.create_task(other())
+        found = 0
+        while not body.complete:
+            found += len(await body.read())
+        await beside
+        return found
+
+    assert asyncio.run(both()) == count
+    assert others >= 3
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=8), st.data())

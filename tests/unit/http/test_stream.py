@@ -92,6 +92,29 @@ def test_bytes_that_were_pushed_back_come_first() -> None:
     asyncio.run(main())
 
 
+def test_who_always_has_more_to_read_keeps_nobody_waiting() -> None:
+    count = 100
+
+    async def both() -> int:
+        near, far = socket.socketpair()
+        with near, far:
+            far.send(bytes(count))
+            stream = SocketStream(near)
+            turns = 0
+
+            async def read() -> None:
+                for _ in range(count):
+                    await stream.receive(1)
+
+            reading = asyncio.create_task(read())
+            while not reading.done():
+                turns += 1
+                await asyncio.sleep(0)
+            return turns
+
+    assert asyncio.run(both()) >= count
+
+
 def test_a_slow_reader_gets_everything() -> None:
     async def main() -> None:
         ours, theirs = socket.socketpair()
