@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.engine.doctor_probes import HostProbes
+from sampan.engine.doctor.host_probes import HostProbes
 from sampan.linux.cgroups.hierarchy import open_cgroup
 from sampan.runtime.spawner import Streams
 from sampan.runtime.spawning.tasks import StateFiles

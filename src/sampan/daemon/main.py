@@ -81,7 +81,7 @@ def _check_remap(config: Config, *, make_user: bool = False) -> None:
 
 
 def _examine_host(config: Config) -> int:
-    from sampan.engine.doctor_probes import diagnose
+    from sampan.engine.doctor.examination import diagnose
 
     text, code = diagnose(config["data-root"], for_programs=config["format"] == "json")
     sys.stdout.buffer.write(text)

@@ -23,8 +23,9 @@ from sampan.daemon.flags import UsageError
 from sampan.daemon.listeners import Listener
 from sampan.daemon.supervisor import FAILED, READY, RELOAD
 from sampan.daemon.wiring import Daemon
-from sampan.engine.doctor import examine, warnings
-from sampan.engine.doctor_probes import HostProbes
+from sampan.engine.doctor.examination import examine
+from sampan.engine.doctor.findings import warnings
+from sampan.engine.doctor.host_probes import HostProbes
 from sampan.engine.system import ENGINE_VERSION
 from sampan.errors import SampanError
 from sampan.http.limits import Limits

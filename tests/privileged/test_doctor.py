@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sampan.engine import doctor
-from sampan.engine.doctor_probes import HostProbes, diagnose, tried
+from sampan.engine.doctor.examination import CHECKS, diagnose, examine
+from sampan.engine.doctor.findings import Finding, exit_code
+from sampan.engine.doctor.host_probes import HostProbes, tried
 from tests.netns import hosts, links
 
 pytestmark = pytest.mark.privileged
@@ -22,8 +23,8 @@ def own_namespaces() -> dict[str, str]:
 def test_the_whole_examination_changes_nothing_on_the_host(tmp_path: Path) -> None:
     with hosts():
         before = links(), own_namespaces(), len(os.listdir("/proc/self/fd"))
-        findings = doctor.examine(HostProbes(), str(tmp_path / "not" / "there" / "yet"))
-        assert len(findings) == len(doctor.CHECKS) + 2
+        findings = examine(HostProbes(), str(tmp_path / "not" / "there" / "yet"))
+        assert len(findings) == len(CHECKS) + 2
         assert (links(), own_namespaces(), len(os.listdir("/proc/self/fd"))) == before
 
 
@@ -60,13 +61,13 @@ def test_the_diagnosis_is_text_for_people_and_json_for_programs(tmp_path: Path) 
     text, code = diagnose(str(tmp_path))
     assert text.decode().splitlines()[-1]
     data, same_code = diagnose(str(tmp_path), for_programs=True)
-    findings = msgspec.json.decode(data, type=list[doctor.Finding])
-    assert code == same_code == doctor.exit_code(findings)
+    findings = msgspec.json.decode(data, type=list[Finding])
+    assert code == same_code == exit_code(findings)
 
 
 def test_every_storage_driver_is_tried_where_the_data_root_will_be(tmp_path: Path) -> None:
     data, _ = diagnose(str(tmp_path / "not/there/yet"), for_programs=True)
-    findings = msgspec.json.decode(data, type=list[doctor.Finding])
+    findings = msgspec.json.decode(data, type=list[Finding])
     (drivers,) = [each for each in findings if each.topic == "storage drivers"]
     assert "overlay" in drivers.found.partition(" work here")[0]
     assert "btrfs: " in drivers.found or "btrfs," in drivers.found

@@ -16,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from sampan.engine.doctor import as_json, as_text, examine, exit_code, storage_drivers
 from sampan.linux import capabilities
 from sampan.linux.libc import NR, syscall
 from sampan.linux.namespaces import (
@@ -31,7 +30,6 @@ from sampan.network.firewall.nftables import Nftables
 from sampan.network.netlink.route_socket import RouteSocket
 from sampan.network.netlink.rtnetlink import add_bridge, add_veth
 from sampan.network.sandbox import Sandbox
-from sampan.storage.driver_names import NAMES
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
 MOUNT_ATTR_IDMAP: Final = 0x00100000  # linux/mount.h
@@ -198,7 +196,7 @@ class HostProbes:
 
     def file_system(self, path: str) -> str:
         """Return the type of the file system that a path is, or will be, on."""
-        device = os.stat(_existing(path)).st_dev
+        device = os.stat(existing_folder(path)).st_dev
         wanted = f"{os.major(device)}:{os.minor(device)}"
         for line in self.read("/proc/self/mountinfo").splitlines():
             words = line.split()
@@ -208,7 +206,7 @@ class HostProbes:
 
     def free_bytes(self, path: str) -> int:
         """Return the bytes that may be written below a path."""
-        about = os.statvfs(_existing(path))
+        about = os.statvfs(existing_folder(path))
         return about.f_bavail * about.f_frsize
 
     def open_files(self) -> int:
@@ -217,24 +215,7 @@ class HostProbes:
         return hard if hard != resource.RLIM_INFINITY else 1 << 30
 
 
-def _existing(path: str) -> Path:
+def existing_folder(path: str) -> Path:
+    """Return the nearest folder to a path that is there already."""
     folder = Path(path).absolute()
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
-
-
-def _tried_drivers(data_root: str) -> dict[str, str]:
-    """Try every storage driver where the data root is, or will be."""
-    from sampan.storage.choosing import usable  # the daemon itself has no use for it
-
-    try:
-        return usable(_existing(data_root))
-    except OSError as error:
-        return dict.fromkeys(NAMES, f"{error.strerror}: {error.filename}")
-
-
-def diagnose(data_root: str, *, for_programs: bool = False) -> tuple[bytes, int]:
-    """Examine this host; return what `sampan doctor` prints and its exit code."""
-    findings = examine(HostProbes(), data_root)
-    findings.append(storage_drivers(_tried_drivers(data_root)))
-    shown = as_json(findings) if for_programs else as_text(findings).encode()
-    return shown, exit_code(findings)

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 
-from sampan.engine import doctor
-from sampan.engine.doctor import GIB, Finding
+from sampan.engine.doctor.examination import examine
+from sampan.engine.doctor.findings import Finding, as_json, as_text, exit_code, warnings
+from sampan.engine.doctor.kernel import mandatory_access
+from sampan.engine.doctor.networking import firewall
+from sampan.engine.doctor.storage import GIB, storage_drivers
 
 ALL = frozenset(
     {
@@ -101,7 +104,7 @@ class FakeProbes:
 
 
 def examined(probes: FakeProbes) -> list[Finding]:
-    return doctor.examine(probes, "/var/lib/sampan")
+    return examine(probes, "/var/lib/sampan")
 
 
 def without(path: str) -> FakeProbes:
@@ -117,9 +120,9 @@ def failing(**failures: str) -> FakeProbes:
 def test_a_host_that_has_everything_needs_nothing() -> None:
     findings = examined(FakeProbes())
     assert {finding.severity for finding in findings} == {"ok"}
-    assert doctor.warnings(findings) == []
-    assert doctor.exit_code(findings) == 0
-    assert doctor.as_text(findings).endswith("This host has all that containers need.\n")
+    assert warnings(findings) == []
+    assert exit_code(findings) == 0
+    assert as_text(findings).endswith("This host has all that containers need.\n")
 
 
 @pytest.mark.parametrize(
@@ -178,24 +181,24 @@ def test_what_is_missing_is_named_with_its_effect_and_a_remedy(
     assert effect in bad.effect
     assert bad.found
     assert bad.remedy
-    assert bool(doctor.warnings(findings)) == (severity in ("warning", "error"))
-    assert doctor.exit_code(findings) == (severity == "error")
+    assert bool(warnings(findings)) == (severity in ("warning", "error"))
+    assert exit_code(findings) == (severity == "error")
 
 
 def test_selinux_is_as_good_as_apparmor() -> None:
     probes = without("/sys/module/apparmor/parameters/enabled")
     probes.files["/sys/fs/selinux/enforce"] = "1"
-    assert doctor.mandatory_access(probes).found == "SELinux is on"
+    assert mandatory_access(probes).found == "SELinux is on"
 
 
 def test_the_old_iptables_is_told_of() -> None:
     probes = FakeProbes()
     probes.files["/proc/net/ip_tables_names"] = "nat\nfilter\n"
-    assert "iptables-legacy" in doctor.firewall(probes).remedy
+    assert "iptables-legacy" in firewall(probes).remedy
 
 
 def test_programs_get_json() -> None:
-    decoded = msgspec.json.decode(doctor.as_json(examined(FakeProbes())))
+    decoded = msgspec.json.decode(as_json(examined(FakeProbes())))
     assert decoded[0] == {
         "topic": "privileges",
         "severity": "ok",
@@ -206,19 +209,19 @@ def test_programs_get_json() -> None:
 
 
 def test_text_names_effect_and_remedy() -> None:
-    text = doctor.as_text(examined(FakeProbes(limit=1200)))
+    text = as_text(examined(FakeProbes(limit=1200)))
     assert "WARNING open files: at most 1200 open files" in text
     assert "because of it: about 100 containers" in text
     assert text.endswith("1 of 14 findings need attention.\n")
 
 
 def test_each_storage_driver_says_whether_it_works() -> None:
-    found = doctor.storage_drivers({"overlay": "", "btrfs": "wrong filesystem", "vfs": ""})
+    found = storage_drivers({"overlay": "", "btrfs": "wrong filesystem", "vfs": ""})
     assert (found.severity, found.found) == (
         "ok",
         "overlay, vfs work here; btrfs: wrong filesystem",
     )
-    none = doctor.storage_drivers({"overlay": "read-only"})
+    none = storage_drivers({"overlay": "read-only"})
     assert (none.severity, none.effect) == (
         "error",
         "neither images nor containers can be made; overlay: read-only",
