@@ -17,6 +17,7 @@ from sampan.engine.containers.containers import Containers
 from sampan.engine.containers.creation import Creation
 from sampan.engine.containers.execs import Execs
 from sampan.engine.containers.inspection import Inspection
+from sampan.engine.containers.launching import Launching
 from sampan.engine.containers.lifecycle import Lifecycle
 from sampan.engine.containers.logs import Logs
 from sampan.engine.containers.lookup import Table
@@ -135,16 +136,7 @@ class Engine:
         links = Links(self._table, self.networks)
         ranges = IdRanges(self._database, options.users.pool, os.fsencode(data_root))
         self.users = UserNamespaces(self._table, ranges, spawner, options.users)
-        lifecycle = Lifecycle(
-            **common,
-            links=links,
-            spawner=spawner,
-            specifications=specifications,
-            users=self.users,
-            notices=notices,
-            tasks=self._tasks,
-            execs=self.execs,
-        )
+        lifecycle = self._lifecycle(common, spawner, specifications, links, notices)
         self.containers = self._containers(
             common, spawner, lifecycle, links, notices, data_root, options
         )
@@ -193,6 +185,38 @@ class Engine:
             self._emitter("volume"),
         )
         return Volumes(store)
+
+    def _lifecycle(
+        self,
+        common: Common,
+        spawner: Spawner,
+        specifications: Specifications,
+        links: Links,
+        notices: Notices,
+    ) -> Lifecycle:
+        table, networks, mounts = common["table"], common["networks"], common["mounts"]
+        launching = Launching(
+            table=table,
+            networks=networks,
+            links=links,
+            mounts=mounts,
+            mounter=common["mounter"],
+            spawner=spawner,
+            specifications=specifications,
+            users=self.users,
+        )
+        return Lifecycle(
+            table=table,
+            store=common["store"],
+            networks=networks,
+            links=links,
+            mounts=mounts,
+            spawner=spawner,
+            launching=launching,
+            notices=notices,
+            tasks=self._tasks,
+            execs=self.execs,
+        )
 
     def _containers(
         self,

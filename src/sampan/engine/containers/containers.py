@@ -1,7 +1,8 @@
 """Containers, as the API and the library use them: one method for each of Docker's verbs.
 
-The parts: `lookup` finds them, `creation` makes, `lifecycle` runs, `removal` removes them,
-`inspection` shows them, `attachment` and `logs` carry their streams, `archive` their files.
+The parts: `lookup` finds them, `creation` makes, `launching` starts, `lifecycle` runs, `removal`
+removes them, `inspection` shows them, `attaching` and `logs` carry their streams, `archive` their
+files.
 `ref` is always a name, an id or a prefix of an id; NotFound says "No such container: ref".
 """
 

@@ -10,15 +10,15 @@ import asyncio
 import logging
 import signal as signals
 import time
-from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
+from contextlib import suppress
 
 from sampan.engine.blocking import blocking
 from sampan.engine.containers import joining
 from sampan.engine.containers.borrowing import Borrowed
-from sampan.engine.containers.container import Container, Record
+from sampan.engine.containers.container import Container
 from sampan.engine.containers.execs import Execs
 from sampan.engine.containers.health import HealthChecks
+from sampan.engine.containers.launching import Launching
 from sampan.engine.containers.lookup import Table
 from sampan.engine.containers.notices import Notices
 from sampan.engine.containers.oom_watch import OOMWatch
@@ -28,13 +28,9 @@ from sampan.engine.containers.store import ContainerStore
 from sampan.engine.containers.waiting import settle_exits
 from sampan.engine.networks.file_edits import edit_files
 from sampan.engine.networks.links import Links
-from sampan.engine.networks.networks import Connection, Networks, Wish
-from sampan.engine.networks.wishes import wish
-from sampan.engine.oci import ownership as oci_ownership
-from sampan.engine.oci.specification import Specifications
-from sampan.engine.oci.user_namespaces import UserNamespaces
+from sampan.engine.networks.networks import Networks
 from sampan.engine.tasks import Tasks
-from sampan.engine.volumes.container_mounts import ContainerMounts, Ready
+from sampan.engine.volumes.container_mounts import ContainerMounts
 from sampan.errors import (
     CommandNotExecutable,
     CommandNotFound,
@@ -45,10 +41,8 @@ from sampan.errors import (
     SampanError,
 )
 from sampan.linux.cgroups.hierarchy import detect, open_cgroup
-from sampan.rpc import Fd
-from sampan.runtime.spawner import Launch, Spawner, Started
+from sampan.runtime.spawner import Spawner, Started
 from sampan.runtime.spawning.tasks import boot_id
-from sampan.storage.mounter import Mounter
 
 log = logging.getLogger(__name__)
 
@@ -69,19 +63,15 @@ class Lifecycle:
         networks: Networks,
         links: Links,
         mounts: ContainerMounts,
-        mounter: Mounter,
         spawner: Spawner,
-        specifications: Specifications,
-        users: UserNamespaces,
+        launching: Launching,
         notices: Notices,
         tasks: Tasks,
         execs: Execs,
     ) -> None:
-        self._table, self._store, self._networks = table, store, networks
-        self._mounter, self._spawner, self._specifications = mounter, spawner, specifications
-        self._notices, self._tasks, self._links = notices, tasks, links
-        self._users = users
-        self._mounts = mounts
+        self._table, self._store, self._networks, self._links = table, store, networks, links
+        self._mounts, self._spawner, self._launching = mounts, spawner, launching
+        self._notices, self._tasks = notices, tasks
         self._health = HealthChecks(execs, notices, tasks, spawner)
         self._restarts = Restarts(tasks)
         self.auto_remove = self._keep  # set by the engine: `removal` needs this class as well
@@ -110,7 +100,7 @@ class Lifecycle:
         """Start the container; the caller holds its lock. After a failure nothing is left."""
         record = container.record
         try:
-            started = await self._launch(container, borrowed)
+            started = await self._launching.launch(container, borrowed)
         except SampanError as error:
             raise await self._failed(container, error) from error
         record.started, record.paused, record.pid = True, False, started.pid
@@ -140,93 +130,6 @@ class Lifecycle:
                 container.record.linked = [*others, line]
                 await self._store.save(container)
                 await edit_files(self._spawner, container, changes)
-
-    def note_links(self, container: Container) -> None:
-        """Know again which lines of a container's hosts are those of its links."""
-        for line in container.record.linked:
-            self._networks.relink(container.id, line)
-
-    async def _launch(self, container: Container, borrowed: Borrowed | None) -> Started:
-        record = container.record
-        pull_in = joining.joined(self._table, container)
-        async with AsyncExitStack() as lent, AsyncExitStack() as undo:
-            spaces = await self._users.make(container, lent)
-            if spaces.joined:
-                pull_in["user"] = spaces.joined
-            mounting = asyncio.ensure_future(
-                blocking(self._mounter.mount, record.id, user=spaces.user)
-            )
-            undo.push_async_callback(_close_result, mounting)
-            undo.push_async_callback(self._networks.disconnect, record.id)
-            ready = await self._mounts.mount(record, namespace=spaces.user)
-            undo.push_async_callback(self._mounts.unmount, record)
-            undo.callback(ready.close)
-            connection = await self._networks.connect(self._wish(record), spaces.network)
-            if connection.namespace:
-                undo.callback(connection.namespace.close)
-            if record.host_config.links:
-                await self._networks.link(record.id, self._links.peers(record))
-            if borrowed:
-                await borrowed.make(record.id_maps, spaces.user)
-            root = await mounting
-            started = await blocking(
-                self._spawner.start,
-                self._request(container, connection, pull_in, ready, borrowed),
-                root,
-                connection.namespace,
-                None if spaces.joined else spaces.user,
-            )
-            container.network = connection.settings
-            undo.pop_all()
-        record.late_fills = []
-        ready.close()
-        root.close()
-        if connection.namespace:
-            connection.namespace.close()
-        return started
-
-    def _wish(self, record: Record) -> Wish:
-        wanted = wish(record)
-        if not record.host_config.links:
-            return wanted
-        linked = record.linked = self._links.hosts(record)
-        return replace(wanted, extra_hosts=[*wanted.extra_hosts, *linked])
-
-    def _request(
-        self,
-        container: Container,
-        connection: Connection,
-        pull_in: dict[str, int],
-        ready: Ready,
-        borrowed: Borrowed | None,
-    ) -> Launch:
-        record = container.record
-        spec = self._specifications.container_spec(record, files_of=self._files_of(container))
-        oci_ownership.leave(spec.mounts, ready.foreign_ids)
-        if record.host_config.links and spec.process:
-            own = {item.partition("=")[0] for item in spec.process.env}
-            linked = self._links.environment(record)
-            spec.process.env += [item for item in linked if item.partition("=")[0] not in own]
-        if borrowed:
-            borrowed.complete(spec)
-        return Launch(
-            id=record.id,
-            spec=spec,
-            streams=self._specifications.streams(record),
-            files=connection.files,
-            make_sources=self._specifications.make_sources(record),
-            sources=[*ready.sources, *(borrowed.sources if borrowed else ())],
-            pull_in=pull_in,
-            user=record.config.user,
-            groups=record.host_config.group_add or [],
-        )
-
-    def _files_of(self, container: Container) -> str:
-        """Return the container whose hosts and resolv.conf are shown: that of the network."""
-        mode = container.host_config.network_mode
-        if mode.startswith("container:"):
-            return self._table.find(mode.removeprefix("container:")).id
-        return ""
 
     async def _failed(self, container: Container, error: SampanError) -> SampanError:
         """Note why a start failed, and return the error in Docker's words."""
@@ -471,9 +374,3 @@ async def _ends(container: Container, seconds: float | None) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-async def _close_result(future: asyncio.Future[Fd]) -> None:
-    """Wait for a descriptor that is on its way, and close it."""
-    with suppress(SampanError):
-        (await future).close()

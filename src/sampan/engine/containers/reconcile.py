@@ -74,7 +74,7 @@ class Reconciliation:
         for container in self._table:
             if container in alive:
                 container.network = self._networks.settings(container.id)
-                self._lifecycle.note_links(container)
+                self._note_links(container)
             else:
                 await self._settle(container, statuses.get(container.id))
         await self._volumes.let_go_unused()
@@ -86,6 +86,11 @@ class Reconciliation:
             "container %s (%s) is with the storage driver %s, and not shown while %s is used",
             *(record.id[:12], record.name, record.driver, self._driver.name),
         )
+
+    def _note_links(self, container: Container) -> None:
+        """Know again which lines of a container's hosts are those of its links."""
+        for line in container.record.linked:
+            self._networks.relink(container.id, line)
 
     async def _resume_names(self, alive: list[Container]) -> None:
         """Have running containers find names, also if the resolver died with its helper."""
