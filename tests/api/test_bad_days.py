@@ -17,7 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.daemon import Daemon, running
-from tests.session import eventually
+from tests.session import PATIENCE, eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
@@ -82,21 +82,16 @@ def wait(daemon: Daemon, container: str) -> int:
 
 def restart_after_kill(daemon: Daemon, victims: list[int]) -> None:
     """Kill processes of the daemon without warning and see that it serves again."""
+    assert daemon.process
     for pid in victims:
         with contextlib.suppress(ProcessLookupError):  # it went with an earlier one
             os.kill(pid, signal.SIGKILL)
-
-    def is_back() -> bool:
-        """Tell whether it serves; its supervisor may end some time after another part."""
-        assert daemon.process
-        if daemon.process.poll() is not None:
-            daemon.start()
-        return serves(daemon)
-
-    assert daemon.process
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        daemon.process.wait(0.3)  # before that the end of a part may not have been seen
-    eventually(is_back)
+    if daemon.process.pid in victims:
+        daemon.process.wait(PATIENCE)
+        daemon.start()
+    # The API may not have heard yet that another part has ended, nor itself have been replaced.
+    eventually(lambda: not any(os.path.exists(f"/proc/{pid}/exe") for pid in victims))
+    eventually(lambda: serves(daemon))
 
 
 def serves(daemon: Daemon) -> bool:

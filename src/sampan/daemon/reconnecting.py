@@ -6,6 +6,7 @@ import logging
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
@@ -36,7 +37,7 @@ class Reconnecting(Generic[P]):
     """Stands in for a contract, over whatever socket was handed over last.
 
     A call during which the helper dies raises Unavailable, as nobody knows how far it came; a
-    call after that waits for the new one.
+    call after that waits for the new one, also if nobody has told us of the death yet.
     """
 
     def __init__(self, protocol: type[P], name: str) -> None:
@@ -67,22 +68,35 @@ class Reconnecting(Generic[P]):
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the helper that is there now, or that comes soon."""
-        client = self._current()
-        try:
-            return getattr(client, method)(*args, **kwargs)
-        except Unavailable as error:
-            sock = self._sock
-            is_there = sock is not None and not _hung_up(sock)
+        end = time.monotonic() + REPLACEMENT_SECONDS
+        while True:
+            client = self._current(end)
+            try:
+                return getattr(client, method)(*args, **kwargs)
+            except Unavailable as error:
+                if rpc.was_sent(error):
+                    self._note_end(client, error)
+                    raise Unavailable(f"the {self._name} helper is gone: {error}") from error
+            self._drop(client)  # it was dead before this call, which the next one gets
+
+    def _note_end(self, client: P, error: Unavailable) -> None:
+        """Forget a helper that has died during a call; if it lives, raise what the call did."""
+        sock = self._sock
+        if sock is not None and not _hung_up(sock):
             with self._changed:
                 if self._client is client:
-                    if is_there:
-                        raise  # the child that did this call has ended, or says so itself
-                    self._client = None
-            raise Unavailable(f"the {self._name} helper is gone: {error}") from error
+                    raise error  # the child that did this call has ended, or says so itself
+        self._drop(client)
 
-    def _current(self) -> P:
+    def _drop(self, client: P) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._client is not None, REPLACEMENT_SECONDS)
+            if self._client is client:
+                self._client = None
+
+    def _current(self, end: float) -> P:
+        with self._changed:
+            patience = end - time.monotonic()
+            self._changed.wait_for(lambda: self._client is not None, patience)
             if self._client is None:
                 raise Unavailable(f"the {self._name} helper does not answer")
             return self._client

@@ -5,9 +5,9 @@ descriptor is a private reply socket, so calls carry no ids, may overlap, and en
 side closes. Requests lend their descriptors; replies give them away.
 """
 
-from sampan.rpc.client import connect
+from sampan.rpc.client import connect, was_sent
 from sampan.rpc.contract import Contract, Fd
 from sampan.rpc.process import start
 from sampan.rpc.server import Connection, Pending, serve
 
-__all__ = ["Connection", "Contract", "Fd", "Pending", "connect", "serve", "start"]
+__all__ = ["Connection", "Contract", "Fd", "Pending", "connect", "serve", "start", "was_sent"]

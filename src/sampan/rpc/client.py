@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -38,7 +39,9 @@ class Client:
             with theirs:
                 try:
                     send(self._sock, body, [Fd(theirs.fileno()), *lent])
-                except (BrokenPipeError, ConnectionError) as error:
+                except OSError as error:
+                    if not _is_gone(error):
+                        raise
                     raise Unavailable("the privileged helper is gone") from error
             ours.settimeout(self._deadline)
             try:
@@ -53,6 +56,16 @@ class Client:
         if isinstance(reply, Failure):
             raise SampanError.by_code.get(reply.code, Internal)(reply.message)
         return reply.value
+
+
+def was_sent(error: Unavailable) -> bool:
+    """Tell whether somebody may have begun to carry out the call that ended in `error`."""
+    return not isinstance(error.__cause__, OSError)
+
+
+def _is_gone(error: OSError) -> bool:
+    """Tell whether a call could not be sent because either end of the socket is closed."""
+    return isinstance(error, ConnectionError) or error.errno == errno.EBADF
 
 
 def connect(protocol: type[P], sock: socket.socket, deadline: float | None = None) -> P:

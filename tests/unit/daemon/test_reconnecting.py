@@ -13,6 +13,7 @@ from sampan import rpc
 from sampan.daemon import reconnecting as helpers
 from sampan.daemon.reconnecting import Reconnecting
 from sampan.errors import NotFound, Unavailable
+from tests.session import PATIENCE, eventually
 
 
 class Greeter(Protocol):
@@ -67,23 +68,59 @@ def test_a_call_waits_for_the_first_helper(reconnecting: Reconnecting[Greeter]) 
     caller = threading.Thread(target=lambda: answers.append(reconnecting.stand_in().greet("early")))
     caller.start()
     reconnecting.replace(helper("hello"))
-    caller.join(5)
+    caller.join(PATIENCE)
     assert answers == ["hello early"]
+    reconnecting.close()
+
+
+def dead() -> socket.socket:
+    """Return the socket of a helper that has died, of which nobody has told us."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.close()
+    return ours
+
+
+def test_a_call_that_a_dead_helper_never_got_waits_for_the_next_one(
+    reconnecting: Reconnecting[Greeter],
+) -> None:
+    reconnecting.replace(dead())
+    answers: list[str] = []
+    caller = threading.Thread(target=lambda: answers.append(reconnecting.stand_in().greet("x")))
+    caller.start()
+    eventually(lambda: reconnecting._client is None)  # it has noticed
+    reconnecting.replace(helper("again"))
+    caller.join(PATIENCE)
+    assert answers == ["again x"]
+    reconnecting.close()
+
+
+def test_a_call_whose_socket_is_closed_under_it_goes_to_the_next_helper(
+    reconnecting: Reconnecting[Greeter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reconnecting.replace(helper("hello"))
+    current = reconnecting._current
+
+    def replaced_meanwhile(end: float) -> Greeter:
+        monkeypatch.setattr(reconnecting, "_current", current)
+        client = current(end)
+        reconnecting.replace(helper("again"))
+        return client
+
+    monkeypatch.setattr(reconnecting, "_current", replaced_meanwhile)
+    assert reconnecting.stand_in().greet("x") == "again x"
     reconnecting.close()
 
 
 def test_a_dead_helper_is_told_and_the_next_one_is_used(
     reconnecting: Reconnecting[Greeter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dead, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    theirs.close()
-    reconnecting.replace(dead)
-    greeter = reconnecting.stand_in()
-    with pytest.raises(Unavailable, match="the greeting helper is gone"):
-        greeter.greet("x")
     monkeypatch.setattr(helpers, "REPLACEMENT_SECONDS", 0.01)
-    with pytest.raises(Unavailable, match="does not answer"):
-        greeter.greet("x")
+    reconnecting.replace(dead())
+    greeter = reconnecting.stand_in()
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="the greeting helper does not answer"):
+            greeter.greet("x")
+    monkeypatch.undo()
     reconnecting.replace(helper("again"))
     assert greeter.greet("x") == "again x"
     reconnecting.close()
