@@ -24,7 +24,7 @@ from sampan.spec.runtime import (
     Spec,
 )
 from tests import busybox
-from tests.session import unique
+from tests.session import eventually, unique
 
 CAPABILITIES = [
     "CAP_" + name
@@ -111,6 +111,11 @@ class Running:
     launched: Launched
     out: int
     err: int
+
+    def becomes(self, program: str) -> None:
+        """Wait until its first process has executed a program."""
+        comm = Path(f"/proc/{self.launched.pid}/comm")
+        eventually(lambda: comm.read_text() == f"{program}\n")
 
     def end(self) -> Ended:
         """Wait for its end; return all that it wrote."""

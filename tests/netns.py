@@ -18,7 +18,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from sampan.network.netlink.route_socket import RouteSocket
 from sampan.network.netlink.rtnetlink import add_address, add_default_route, add_veth, set_link
 from sampan.network.sandbox import Sandbox, inside, write_sysctl
-from tests.session import unique
+from tests.session import PATIENCE, unique
 
 HOST, NEIGHBOUR = "198.51.100.1", "198.51.100.2"
 HOST6, NEIGHBOUR6 = "2001:db8::1", "2001:db8::2"
@@ -131,18 +131,20 @@ def _serving(serve: Callable[[], None], sock: socket.socket) -> Iterator[None]:
     finally:
         with suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
+        thread.join(PATIENCE)
         sock.close()
 
 
-def ask_tcp(namespace: int, address: str, port: int, timeout: float = 3.0) -> str:
+def ask_tcp(namespace: int, address: str, port: int, timeout: float = PATIENCE) -> str:
     """Connect and return what the server says first; raises OSError."""
     with inside(namespace):
         with socket.create_connection((address, port), timeout=timeout) as client:
             return client.makefile().readline().strip()
 
 
-def ask_udp(namespace: int, address: str, port: int, timeout: float = 3.0, source: int = 0) -> str:
+def ask_udp(
+    namespace: int, address: str, port: int, timeout: float = PATIENCE, source: int = 0
+) -> str:
     """Send a datagram and return the answer; raises TimeoutError."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with inside(namespace), socket.socket(family, socket.SOCK_DGRAM) as client:

@@ -114,9 +114,20 @@ class Harness:
         eventually(answers)
 
     def keeper(self) -> int:
+        """Return the keeper, or the one that takes its place if it has just been killed."""
         lock = self.run_root / "spawner.lock"
-        eventually(lock.read_text)  # it listens before it has written down which process it is
-        return int(lock.read_text())
+        found: list[int] = []
+
+        def is_there() -> list[int]:
+            # It listens, and even writes logs, before it has written down which process it is.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                pid = int(lock.read_text() or "0")
+                if pid and Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+            return found
+
+        eventually(is_there)
+        return found[0]
 
     def forker(self) -> int:
         """Return the child of the keeper that is the forker; containers may be others."""

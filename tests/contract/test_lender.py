@@ -16,6 +16,7 @@ from sampan.linux import mounts
 from sampan.rpc import Fd
 from sampan.storage.lender import LARGEST, NAME, Lender
 from sampan.storage.linux_lender import LinuxLender
+from tests.session import PATIENCE
 
 pytestmark = pytest.mark.privileged
 
@@ -28,7 +29,7 @@ def lender(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lender]:
     sock, process = rpc.start("sampan.helpers.mount", [str(tmp_path), "overlay"])
     with sock:
         yield rpc.connect(Lender, sock, deadline=60)  # type: ignore[type-abstract]
-    assert process.wait(timeout=10) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 def content(data: bytes) -> Fd:

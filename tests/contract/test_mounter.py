@@ -24,7 +24,7 @@ from sampan.storage.linux_mounter import LinuxMounter
 from sampan.storage.mounter import ExtractOptions, Mounter
 from tests import tarballs
 from tests.layers import add
-from tests.session import eventually
+from tests.session import PATIENCE, eventually
 from tests.tarballs import archive, file, folder, symlink
 
 pytestmark = pytest.mark.privileged
@@ -55,7 +55,7 @@ def mounter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mounter]
     sock, process = rpc.start("sampan.helpers.mount", [str(tmp_path), "overlay"])
     with sock:
         yield rpc.connect(Mounter, sock, deadline=60)
-    assert process.wait(timeout=10) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 @pytest.fixture
@@ -369,7 +369,7 @@ def test_long_calls_do_not_hold_up_short_ones(tmp_path: Path) -> None:
         slow.join()
         os.close(read)
         assert results == [tarballs.digest(BASE)]
-    assert process.wait(timeout=10) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 def test_the_helper_has_no_more_capabilities_than_it_needs(tmp_path: Path) -> None:
@@ -388,7 +388,7 @@ def test_the_helper_has_no_more_capabilities_than_it_needs(tmp_path: Path) -> No
         )
         assert held["CapPrm"] == held["CapEff"] == held["CapBnd"] == allowed
         assert held["CapInh"] == held["CapAmb"] == 0
-    assert process.wait(timeout=10) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 def test_a_helper_that_was_killed_leaves_only_what_the_next_one_clears(tmp_path: Path) -> None:
@@ -416,7 +416,7 @@ def test_removed_snapshots_are_deleted_in_the_background(tmp_path: Path) -> None
             mounter.prepare("box", None)
             mounter.remove("box")
         eventually(lambda: not any(trash.iterdir()))
-    assert process.wait(timeout=10) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 def test_hostile_packets_do_not_stop_the_helper(tmp_path: Path) -> None:
@@ -430,7 +430,7 @@ def test_hostile_packets_do_not_stop_the_helper(tmp_path: Path) -> None:
         with pytest.raises(InvalidArgument):
             mounter.prepare("../../etc", None)
         assert mounter.snapshots() == []
-    assert process.wait(timeout=10) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 def test_the_snapshots_folder_is_closed_to_others(mounter: Mounter, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tests import tarballs
 from tests.filesystems import Shop, kernel_has
 from tests.in_range import FIRST, SIZE, inside, user_namespace
 from tests.layers import add
+from tests.session import PATIENCE
 from tests.tarballs import archive, file, folder, raw
 
 pytestmark = pytest.mark.privileged
@@ -46,7 +47,7 @@ def mounter(
         sock, process = rpc.start("sampan.helpers.mount", [str(tmp_path), "overlay"])
         with sock:
             yield _filled(rpc.connect(Mounter, sock, deadline=60))
-        assert process.wait(timeout=10) == 0
+        assert process.wait(PATIENCE) == 0
         return
     if name == "overlay-by-text":
         monkeypatch.setitem(choosing.DRIVERS, "overlay", lambda root: OverlayDriver(root, "text"))

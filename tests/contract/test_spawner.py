@@ -32,6 +32,7 @@ from sampan.spec.runtime import (
     Process,
     Spec,
 )
+from tests.session import PATIENCE
 from tests.spawner import JSON, Harness, readable, running
 
 pytestmark = pytest.mark.privileged
@@ -69,7 +70,7 @@ def test_the_pidfd_is_readable_once_the_process_has_ended(spawner: Harness) -> N
     pidfd = spawner.started[-1].pidfd
     assert not readable(pidfd)
     spawner.spawner.signal(container, signal=signal.SIGKILL, all=True)
-    assert readable(pidfd, 10)
+    assert readable(pidfd, PATIENCE)
 
 
 def test_a_missing_program_is_named_and_nothing_is_left(spawner: Harness) -> None:
@@ -117,7 +118,7 @@ def test_a_client_may_ask_for_one_stream_only(spawner: Harness) -> None:
     fd = spawner.spawner.attach(container, stdin=False, stdout=False, stderr=True)
     with socket.socket(fileno=fd.detach()) as sock:
         spawner.start("/bin/sh", "-c", "echo out; echo err >&2", id=container)
-        sock.settimeout(10)
+        sock.settimeout(PATIENCE)
         assert sock.recv(100) == struct.pack(">BxxxL", 2, 4) + b"err\n"
         assert sock.recv(100) == b""
 
@@ -247,7 +248,7 @@ def test_a_container_that_breaks_its_memory_limit_says_so(spawner: Harness) -> N
     status = spawner.end(container)
     assert status.oom_killed
     assert oom
-    assert readable(oom, 5)
+    assert readable(oom, PATIENCE)
 
 
 def test_lines_of_a_file_change_in_place_and_what_the_user_edited_stays(spawner: Harness) -> None:
@@ -341,7 +342,7 @@ def test_a_restarted_daemon_finds_its_containers(spawner: Harness) -> None:
     client = spawner.attach(container, stdin=True)
     client.sock.sendall(b"it\n")
     assert client.streams()[1] == b"got it\n"
-    assert readable(fresh.pidfd, 10)
+    assert readable(fresh.pidfd, PATIENCE)
     assert spawner.end(container).exit_code == 6
     fresh.pidfd.close()
     if fresh.oom:

@@ -23,7 +23,7 @@ from sampan.rpc import Fd
 from sampan.spec.runtime import Mount
 from sampan.storage.linux_volume_keeper import LinuxVolumeKeeper
 from sampan.storage.volume_keeper import Fill, VolumeKeeper
-from tests.session import eventually, unique
+from tests.session import PATIENCE, eventually, unique
 
 pytestmark = pytest.mark.privileged
 
@@ -38,7 +38,7 @@ def helper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[VolumeKee
     sock, process = rpc.start("sampan.helpers.mount", arguments)
     with sock:
         yield rpc.connect(VolumeKeeper, sock, deadline=60), place  # type: ignore[type-abstract]
-    assert process.wait(timeout=10) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 @pytest.fixture(params=["library", "helper"])
@@ -486,4 +486,4 @@ def test_a_plugin_that_takes_long_holds_up_nobody(tmp_path: Path) -> None:
         assert keeper.volumes() == []
         os.kill(pid, 9)
         os.waitpid(pid, 0)
-    process.wait(timeout=10)
+    process.wait(PATIENCE)

@@ -30,7 +30,7 @@ from sampan.spec.runtime import (
     LinuxResources,
     LinuxThrottleDevice,
 )
-from tests.session import eventually
+from tests.session import PATIENCE, eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.kernel]
 MIB = 1 << 20
@@ -433,7 +433,7 @@ def test_a_frozen_process_does_not_run(group: Cgroup, spawn: Spawn) -> None:
     assert select.select([reader], [], [], 0.05)[0] == []
     group.thaw()
     assert not group.is_frozen()
-    assert select.select([reader], [], [], 5)[0] == [reader]
+    assert select.select([reader], [], [], PATIENCE)[0] == [reader]
     os.close(reader)
 
 
@@ -458,7 +458,7 @@ def test_killing_outruns_a_process_that_forks_without_end(group: Cgroup, spawn: 
 
     group.create(LinuxResources(pids=LinuxPids(limit=20)))
     pid = spawn(group, bomb)
-    time.sleep(0.05)
+    eventually(lambda: len(group.pids()) > 10)
     group.kill()
     assert os.waitstatus_to_exitcode(wait(pid)) == -signal.SIGKILL
     eventually(lambda: group.pids() == [])
@@ -550,6 +550,6 @@ def test_running_out_of_memory_is_told(group: Cgroup, spawn: Spawn) -> None:
     assert group.oom_kills() == 0
     pid = spawn(group, lambda: bytearray(64 * MIB).count(1))
     assert os.waitstatus_to_exitcode(wait(pid)) == -signal.SIGKILL
-    assert select.select([event], [], [], 5)[0] == [event]
+    assert select.select([event], [], [], PATIENCE)[0] == [event]
     assert group.oom_kills() == 1
     os.close(event)

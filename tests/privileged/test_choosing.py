@@ -18,6 +18,7 @@ from sampan.storage.driver_names import NAMES
 from sampan.storage.linux_mounter import LinuxMounter
 from tests.daemon import running
 from tests.filesystems import Shop, kernel_has
+from tests.session import PATIENCE
 from tests.snapshots import BASE, Snapshots
 
 pytestmark = pytest.mark.privileged
@@ -109,7 +110,7 @@ def test_refusals_have_dockers_form(tmp_path: Path, name: str, reason: str) -> N
 def test_the_helper_ends_when_no_driver_can_be_used(tmp_path: Path) -> None:
     sock, process = rpc.start("sampan.helpers.mount", [str(tmp_path), "btrfs"])
     with sock:
-        assert process.wait(timeout=30) == HOPELESS
+        assert process.wait(PATIENCE) == HOPELESS
 
 
 def test_a_daemon_without_its_driver_does_not_start_and_says_why(tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_a_daemon_without_its_driver_does_not_start_and_says_why(tmp_path: Path)
         + ["--host", f"unix://{tmp_path}/s"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
     assert refused.returncode == 1

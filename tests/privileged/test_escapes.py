@@ -15,6 +15,7 @@ from sampan.errors import InvalidArgument
 from sampan.linux.capabilities import all_names
 from sampan.spec.runtime import LinuxCapabilities, Mount, Process, Spec, User
 from tests.box import Box, spec
+from tests.session import eventually
 from tests.specifications import bind, in_user_namespace, with_mounts, without
 
 pytestmark = pytest.mark.privileged
@@ -194,8 +195,7 @@ def test_cve_2016_9962_an_exec_cannot_be_inspected_from_inside(
             pid=container.launched.pid,
         )
     )
-    while len(_inside(container.launched.pid)) < 2:
-        pass
+    eventually(lambda: len(_inside(container.launched.pid)) == 2)
     os.write(write, b"\n")
     assert os.read(out_read, 5) == b"done\n"
     os.write(go, b"x")

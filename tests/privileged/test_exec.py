@@ -34,6 +34,7 @@ def container(box: Box) -> Iterator[Running]:
     """A container that sleeps."""
     running = box.start(spec("sh", "-c", "echo up; exec sleep 60"))
     assert os.read(running.out, 3) == b"up\n"
+    running.becomes("sleep")
     yield running
     os.close(running.out)
     os.close(running.err)

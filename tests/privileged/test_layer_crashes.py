@@ -20,7 +20,7 @@ from sampan.storage.linux_mounter import LinuxMounter
 from sampan.storage.mounter import Mounter
 from tests import tarballs
 from tests.layers import add
-from tests.session import eventually
+from tests.session import PATIENCE, eventually
 from tests.tarballs import archive, file, folder, hardlink, pax, symlink
 
 pytestmark = pytest.mark.privileged
@@ -209,7 +209,7 @@ def test_a_killed_child_costs_one_call_and_leaves_nothing(tmp_path: Path) -> Non
         mounter.remove(tarballs.chain(BASE))
         new = tmp_path / "snapshots/overlay/.new"
         eventually(lambda: not any(new.iterdir()))
-    assert process.wait(timeout=10) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 def test_a_helper_killed_in_the_middle_leaves_a_child_that_harms_nobody(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_a_killed_helper_leaves_what_was_staged(tmp_path: Path) -> None:
         )
         mounter.commit("staged-base", tarballs.chain(BASE), None)
         assert mounter.verify(tarballs.chain(BASE)) == []
-    assert process.wait(timeout=10) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 @pytest.fixture
@@ -344,7 +344,7 @@ def test_two_that_commit_the_same_layer_do_not_disturb_each_other(tmp_path: Path
         assert failures == []
         assert {info.kind for info in mounter.snapshots()} == {"committed"}
         assert mounter.verify(CHAIN) == []
-    assert process.wait(timeout=10) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 def test_a_parent_chosen_later_does_not_change_what_was_checked(tmp_path: Path) -> None:

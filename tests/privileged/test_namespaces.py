@@ -55,6 +55,7 @@ def other(tmp_path: Path) -> Iterator[tuple[Box, Running]]:
     box = Box.make(folder)
     running = box.start(with_namespaces("echo up; exec sleep 60", **dict.fromkeys(ALL[:5], "")))
     assert os.read(running.out, 3) == b"up\n"
+    running.becomes("sleep")
     yield box, running
     os.close(running.out)
     os.close(running.err)

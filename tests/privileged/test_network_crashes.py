@@ -36,6 +36,7 @@ from sampan.spec.docker.plugs import PlugRequest
 from tests.mortal import Countdown, forked, was_killed
 from tests.netns import hosts, links
 from tests.one_thread import block_here
+from tests.session import PATIENCE
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
@@ -67,7 +68,7 @@ class Helper:
         self._pid = forked(work)
         theirs.close()
         self._socket = ours
-        self._client = rpc.connect(Plumber, ours, 20)  # type: ignore[type-abstract]
+        self._client = rpc.connect(Plumber, ours, PATIENCE)  # type: ignore[type-abstract]
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:

@@ -27,6 +27,7 @@ from tests.netns import (
     udp_server,
 )
 from tests.plumbed import Plumbed6
+from tests.session import PATIENCE
 
 pytestmark = pytest.mark.privileged
 
@@ -166,9 +167,9 @@ def test_the_host_listens_to_routers_further_on_and_routes_for_nobody_else(tmp_p
         write_sysctl("ipv4/ip_forward", "1")
         assert read_sysctl("ipv6/conf/uplink0/accept_ra") == "1"
         sock, process = rpc.start("sampan.helpers.network", [str(tmp_path / "state")])
-        stack.callback(process.wait, 10)
+        stack.callback(process.wait, PATIENCE)
         stack.enter_context(sock)
-        Plumbed6(stack, rpc.connect(Plumber, sock, 10), tmp_path, stack).bridge()  # type: ignore[arg-type]
+        Plumbed6(stack, rpc.connect(Plumber, sock, PATIENCE), tmp_path, stack).bridge()  # type: ignore[arg-type]
         assert read_sysctl("ipv6/conf/all/forwarding") == "1"
         assert read_sysctl("ipv6/conf/uplink0/accept_ra") == "2"
         text = (tmp_path / "state" / "forwarding.json").read_text()

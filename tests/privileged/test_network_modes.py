@@ -26,7 +26,7 @@ from tests.netns import (
     route_through_host,
     tcp_server,
 )
-from tests.session import eventually
+from tests.session import PATIENCE, eventually
 
 pytestmark = pytest.mark.privileged
 
@@ -101,9 +101,9 @@ def words(request: pytest.FixtureRequest) -> list[str]:
 def world(tmp_path: Path, words: list[str]) -> Iterator[World]:
     with hosts() as here, ExitStack() as stack:
         sock, process = rpc.start("sampan.helpers.network", [str(tmp_path / "state"), *words])
-        stack.callback(process.wait, 10)
+        stack.callback(process.wait, PATIENCE)
         stack.enter_context(sock)
-        yield World(here, rpc.connect(Plumber, sock, 10), stack)
+        yield World(here, rpc.connect(Plumber, sock, PATIENCE), stack)
 
 
 @pytest.mark.parametrize("family", [4, 6])

@@ -26,7 +26,7 @@ from sampan.network.plumber import BridgeSpec, EndpointSpec, Plumber, ResolverSp
 from sampan.network.sandbox import inside
 from sampan.rpc import Fd
 from tests.netns import HOST, NEIGHBOUR, Hosts, hosts
-from tests.session import eventually, scratch
+from tests.session import PATIENCE, eventually, scratch
 
 pytestmark = pytest.mark.privileged
 
@@ -48,9 +48,9 @@ class World:
     def start_helper(self) -> None:
         arguments = [str(self.folder / "state"), f"resolv-conf={self.resolv_conf}"]
         sock, process = rpc.start("sampan.helpers.network", arguments)
-        self.stack.callback(process.wait, 10)
+        self.stack.callback(process.wait, PATIENCE)
         self.stack.enter_context(sock)
-        self.plumber = rpc.connect(Plumber, sock, 10)  # type: ignore[type-abstract]
+        self.plumber = rpc.connect(Plumber, sock, PATIENCE)  # type: ignore[type-abstract]
         self.helper = process.pid
 
     def network(self, number: int, name: str = "", *, internal: bool = False) -> None:
@@ -121,12 +121,12 @@ def ask(
     question = dns.message.make_query(name, kind, **options)  # type: ignore[arg-type]
     with inside(namespace.number):
         if tcp:
-            sock = socket.create_connection((ADDRESS, 53), timeout=5)
+            sock = socket.create_connection((ADDRESS, 53), timeout=PATIENCE)
         else:
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             sock.connect((ADDRESS, 53))
     with sock:
-        sock.settimeout(5)
+        sock.settimeout(PATIENCE)
         wire = question.to_wire()
         sock.sendall(len(wire).to_bytes(2, "big") + wire if tcp else wire)
         if tcp:
@@ -187,7 +187,7 @@ def name_server(
         for sock, thread in zip((udp, tcp), threads, strict=True):
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
+            thread.join(PATIENCE)
             sock.close()
 
 
@@ -422,7 +422,7 @@ def test_garbage_and_idle_connections_harm_nobody(world: World) -> None:
         for size in (0, 1, 11, 12, 100, 1400):
             udp.sendto(os.urandom(size), (ADDRESS, 53))
         for _ in range(40):  # more than one container may have
-            held = stack.enter_context(socket.create_connection((ADDRESS, 53), timeout=5))
+            held = stack.enter_context(socket.create_connection((ADDRESS, 53), timeout=PATIENCE))
             held.sendall(b"\xff\xff half a message")
     assert addresses(ask(client, "web")) == ["172.30.0.2"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,7 +28,7 @@ from tests.netns import (
     udp_server,
 )
 from tests.plumbed import Plumbed
-from tests.session import eventually
+from tests.session import PATIENCE, eventually
 
 pytestmark = pytest.mark.privileged
 
@@ -52,7 +51,7 @@ def test_a_container_reaches_out_and_is_seen_as_the_host(world: Plumbed) -> None
 def test_a_bridge_that_somebody_else_removes_is_made_anew_with_its_ports(world: Plumbed) -> None:
     old = world.container(2)
     world.publish(2, 8080, 80)
-    subprocess.run(["ip", "link", "del", "br30"], check=True, timeout=10)
+    subprocess.run(["ip", "link", "del", "br30"], check=True, timeout=PATIENCE)
     new = world.container(3)
     with tcp_server(old.number, 80):
         assert ask_tcp(new.number, "172.30.0.2", 80) == "172.30.0.3"
@@ -132,13 +131,15 @@ def test_a_container_does_not_reach_the_loopback_of_the_host(world: Plumbed) -> 
     container = world.container(2)
     with inside(container.number):
         subprocess.run(
-            ["ip", "route", "add", "127.0.0.9/32", "via", GATEWAY], check=True, timeout=10
+            ["ip", "route", "add", "127.0.0.9/32", "via", GATEWAY], check=True, timeout=PATIENCE
         )
         write_sysctl("ipv4/conf/eth0/route_localnet", "1")
-        subprocess.run(["ip", "rule", "add", "pref", "0", "lookup", "main"], check=True, timeout=10)
-        subprocess.run(["ip", "rule", "del", "lookup", "local"], check=True, timeout=10)
         subprocess.run(
-            ["ip", "rule", "add", "pref", "10", "lookup", "local"], check=True, timeout=10
+            ["ip", "rule", "add", "pref", "0", "lookup", "main"], check=True, timeout=PATIENCE
+        )
+        subprocess.run(["ip", "rule", "del", "lookup", "local"], check=True, timeout=PATIENCE)
+        subprocess.run(
+            ["ip", "rule", "add", "pref", "10", "lookup", "local"], check=True, timeout=PATIENCE
         )
     with tcp_server(world.here.host, 6379):
         with pytest.raises(OSError):
@@ -146,7 +147,7 @@ def test_a_container_does_not_reach_the_loopback_of_the_host(world: Plumbed) -> 
 
 
 def test_forwarding_works_where_iptables_drops(world: Plumbed) -> None:
-    subprocess.run(["iptables", "-P", "FORWARD", "DROP"], check=True, timeout=10)
+    subprocess.run(["iptables", "-P", "FORWARD", "DROP"], check=True, timeout=PATIENCE)
     world.bridge()  # at the daemon's start
     server = world.container(2)
     world.publish(2, 8080, 80)
@@ -155,7 +156,7 @@ def test_forwarding_works_where_iptables_drops(world: Plumbed) -> None:
         assert ask_tcp(server.number, NEIGHBOUR, 81) == HOST
     world.plumber.remove_network("net30")
     rules = subprocess.run(
-        ["iptables", "-S", "FORWARD"], check=True, capture_output=True, timeout=10
+        ["iptables", "-S", "FORWARD"], check=True, capture_output=True, timeout=PATIENCE
     )
     assert rules.stdout.split() == [b"-P", b"FORWARD", b"DROP"]
 
@@ -270,10 +271,12 @@ def test_a_link_local_address_answers_on_its_network(world: Plumbed) -> None:
 
 def test_a_bridge_of_the_administrator_s_is_used_and_left_as_it_was(world: Plumbed) -> None:
     for line in ("add lan0 type bridge", "set lan0 address 02:00:00:00:00:77 alias mine"):
-        subprocess.run(["ip", "link", *line.split()], check=True, timeout=10)
-    subprocess.run(["ip", "addr", "add", "10.66.0.1/24", "dev", "lan0"], check=True, timeout=10)
+        subprocess.run(["ip", "link", *line.split()], check=True, timeout=PATIENCE)
+    subprocess.run(
+        ["ip", "addr", "add", "10.66.0.1/24", "dev", "lan0"], check=True, timeout=PATIENCE
+    )
     show = ["ip", "-o", "addr", "show", "dev", "lan0"]
-    before = subprocess.run(show, check=True, capture_output=True, timeout=10).stdout
+    before = subprocess.run(show, check=True, capture_output=True, timeout=PATIENCE).stdout
     assert world.plumber.foreign_bridge("lan0") == ["10.66.0.1/24"]
     assert world.plumber.foreign_bridge("uplink0") is None
     assert world.plumber.foreign_bridge("br30") is None
@@ -292,10 +295,10 @@ def test_a_bridge_of_the_administrator_s_is_used_and_left_as_it_was(world: Plumb
     with tcp_server(world.here.neighbour, 80):
         assert ask_tcp(container.number, NEIGHBOUR, 80) == HOST
     world.plumber.remove_network("lan")
-    after = subprocess.run(show, check=True, capture_output=True, timeout=10).stdout
+    after = subprocess.run(show, check=True, capture_output=True, timeout=PATIENCE).stdout
     assert after.split()[:4] == before.split()[:4]
     assert b"alias mine" in subprocess.run(
-        ["ip", "link", "show", "lan0"], check=True, capture_output=True, timeout=10
+        ["ip", "link", "show", "lan0"], check=True, capture_output=True, timeout=PATIENCE
     ).stdout  # fmt: skip
 
 
@@ -303,15 +306,15 @@ def test_without_firewall_rules_processes_serve_published_ports(tmp_path: Path) 
     with hosts() as here, ExitStack() as stack:
         arguments = [str(tmp_path / "state"), "firewall=none"]
         sock, process = rpc.start("sampan.helpers.network", arguments)
-        stack.callback(process.wait, 10)
+        stack.callback(process.wait, PATIENCE)
         stack.enter_context(sock)
-        world = Plumbed(here, rpc.connect(Plumber, sock, 10), tmp_path / "state", stack)
+        world = Plumbed(here, rpc.connect(Plumber, sock, PATIENCE), tmp_path / "state", stack)
         world.bridge()
         server = world.container(2)
         world.publish(2, 8080, 80)
         world.publish(2, 5353, 53, "udp")
         listed = subprocess.run(
-            ["nft", "list", "ruleset"], check=True, capture_output=True, timeout=10
+            ["nft", "list", "ruleset"], check=True, capture_output=True, timeout=PATIENCE
         )
         assert listed.stdout == b""
         with tcp_server(server.number, 80), udp_server(server.number, 53):
@@ -355,7 +358,7 @@ def test_after_detach_nothing_answers_and_no_interface_is_left(world: Plumbed) -
         ["nft", "list", "map", "inet", "sampan", "published_any"],
         check=True,
         capture_output=True,
-        timeout=10,
+        timeout=PATIENCE,
     )
     assert b"elements" not in listed.stdout
 
@@ -365,17 +368,16 @@ def test_a_udp_client_that_never_pauses_finds_the_next_container(world: Plumbed)
     for number in (2, 3):
         server = world.container(number)
         world.publish(number, 5353, 53, "udp")
-        _until_quiet(world)
         with udp_server(server.number, 53):
-            assert ask_udp(world.here.neighbour, HOST, 5353, source=4444) == NEIGHBOUR
+            eventually(lambda: _answers_udp(world, 5353))
         world.plumber.detach(f"e30-{number}")
-        _until_quiet(world)
 
 
-def _until_quiet(world: Plumbed) -> None:
-    """Wait for the work that the helper does between calls: it begins after 20 ms of quiet."""
-    time.sleep(0.15)
-    world.plumber.endpoints()
+def _answers_udp(world: Plumbed, port: int) -> bool:
+    try:
+        return ask_udp(world.here.neighbour, HOST, port, timeout=0.3, source=4444) == NEIGHBOUR
+    except OSError:
+        return False
 
 
 def test_an_ipv6_address_of_the_host_leads_to_a_container_of_ipv4(world: Plumbed) -> None:
@@ -386,7 +388,7 @@ def test_an_ipv6_address_of_the_host_leads_to_a_container_of_ipv4(world: Plumbed
         assert ask_tcp(world.here.host, "::1", 8080) == GATEWAY
         assert ask_udp(world.here.host, "::1", 5353) == GATEWAY
         with inside(world.here.host):
-            client = socket.create_connection(("::1", 8080), timeout=5)
+            client = socket.create_connection(("::1", 8080), timeout=PATIENCE)
         with client:
             data = bytes(range(256)) * 4096
             client.sendall(data[: 1 << 16])
@@ -404,18 +406,18 @@ def test_the_helper_s_successor_serves_what_it_left_and_removes_what_ended(world
     world.publish(3, 8081, 80)
     world.publish(2, 8080, 80, address="::")
     kill = subprocess.run(
-        ["pgrep", "-f", f"sampan.helpers.network .*{world.state}"],
+        ["pgrep", "-o", "-f", f"sampan.helpers.network .*{world.state}"],
         check=True,
         capture_output=True,
-        timeout=10,
+        timeout=PATIENCE,
     )
     [pid] = kill.stdout.split()
-    subprocess.run(["kill", "-9", pid], check=True, timeout=10)
+    subprocess.run(["kill", "-9", pid], check=True, timeout=PATIENCE)
     with tcp_server(server.number, 80), tcp_server(other.number, 80):
         assert ask_tcp(world.here.neighbour, HOST, 8080) == NEIGHBOUR  # nobody noticed
         sock, process = rpc.start("sampan.helpers.network", [str(world.state)])
         with sock:
-            successor = rpc.connect(Plumber, sock, 10)
+            successor = rpc.connect(Plumber, sock, PATIENCE)
             world.plumber = successor
             world.bridge()
             successor.reconcile(["e30-2"])
@@ -426,12 +428,12 @@ def test_the_helper_s_successor_serves_what_it_left_and_removes_what_ended(world
                 ask_tcp(world.here.neighbour, HOST, 8081, timeout=0.5)
             with pytest.raises(OSError, match="in use"), inside(world.here.host):
                 socket.create_server(("0.0.0.0", 8080))
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_a_flushed_ruleset_is_repaired_by_the_next_publish(world: Plumbed) -> None:
     server = world.container(2)
-    subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=10)
+    subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=PATIENCE)
     world.publish(2, 8080, 80)
     with tcp_server(server.number, 80):
         assert ask_tcp(world.here.neighbour, HOST, 8080) == NEIGHBOUR
@@ -451,7 +453,7 @@ def test_rules_that_a_reload_of_the_firewall_took_are_written_anew(
 ) -> None:
     server = world.container(2)
     world.publish(2, 8080, 80)
-    subprocess.run(reload.split(), check=True, timeout=10)
+    subprocess.run(reload.split(), check=True, timeout=PATIENCE)
     with tcp_server(server.number, 80):
         eventually(lambda: _answers(world, 8080))
 
@@ -460,10 +462,10 @@ def test_a_reload_of_iptables_does_not_shut_containers_in(world: Plumbed) -> Non
     server = world.container(2)
     world.publish(2, 8080, 80)
     for line in ("-P FORWARD DROP", "-A FORWARD -s 192.0.2.0/24 -j ACCEPT"):
-        subprocess.run(["iptables", *line.split()], check=True, timeout=10)
+        subprocess.run(["iptables", *line.split()], check=True, timeout=PATIENCE)
     with tcp_server(server.number, 80):
         eventually(lambda: _answers(world, 8080))
-        subprocess.run(["iptables", "-F", "FORWARD"], check=True, timeout=10)
+        subprocess.run(["iptables", "-F", "FORWARD"], check=True, timeout=PATIENCE)
         eventually(lambda: _answers(world, 8080))
 
 
@@ -479,7 +481,7 @@ def test_the_host_s_other_interfaces_still_do_not_route_for_one_another(world: P
         ["nft", "list", "set", "inet", "sampan", "uplinks"],
         check=True,
         capture_output=True,
-        timeout=10,
+        timeout=PATIENCE,
     )
     assert b'"uplink0"' in listed.stdout
 
@@ -489,13 +491,13 @@ def test_a_successor_takes_away_the_ports_that_its_predecessor_published(world: 
     world.publish(2, 8080, 80)
     sock, process = rpc.start("sampan.helpers.network", [str(world.state)])
     with sock:
-        rpc.connect(Plumber, sock, 10).detach("e30-2")
-    assert process.wait(10) == 0
+        rpc.connect(Plumber, sock, PATIENCE).detach("e30-2")
+    assert process.wait(PATIENCE) == 0
     listed = subprocess.run(
         ["nft", "list", "map", "inet", "sampan", "published_any"],
         check=True,
         capture_output=True,
-        timeout=10,
+        timeout=PATIENCE,
     )
     assert b"elements" not in listed.stdout
 
@@ -509,10 +511,10 @@ def test_a_network_that_nobody_knows_any_more_is_removed(world: Plumbed) -> None
 
 def test_the_helper_keeps_only_the_capabilities_that_it_needs(world: Plumbed) -> None:
     found = subprocess.run(
-        ["pgrep", "-f", f"sampan.helpers.network .*{world.state}"],
+        ["pgrep", "-o", "-f", f"sampan.helpers.network .*{world.state}"],
         check=True,
         capture_output=True,
-        timeout=10,
+        timeout=PATIENCE,
     )
     status = Path(f"/proc/{int(found.stdout)}/status").read_text()
     sets = dict(line.split(":\t") for line in status.splitlines() if line.startswith("Cap"))

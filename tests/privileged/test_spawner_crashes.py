@@ -17,7 +17,7 @@ from sampan.linux.cgroups.hierarchy import open_cgroup
 from sampan.runtime.spawner import Streams
 from sampan.runtime.spawning.tasks import StateFiles
 from sampan.spec.names import new_id
-from tests.session import containers, eventually
+from tests.session import PATIENCE, containers, eventually
 from tests.spawner import Harness, readable, running
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
@@ -44,7 +44,7 @@ def kill(pid: int) -> None:
 def readable_number(descriptor: int) -> bool:
     from sampan.rpc import Fd
 
-    return readable(Fd(descriptor), 10)
+    return readable(Fd(descriptor), PATIENCE)
 
 
 def kill_both(spawner: Harness) -> None:
@@ -56,6 +56,16 @@ def kill_both(spawner: Harness) -> None:
 
 def flood(spawner: Harness) -> str:
     return spawner.start("/bin/sh", "-c", f"seq 1 {LINES}; exit 9", streams=ROOMY)
+
+
+def flood_until_told(spawner: Harness) -> str:
+    """Start what does not end before `tell_to_end`, however slow this test is."""
+    script = f"seq 1 {LINES}; until [ -e /told ]; do sleep 0.01; done; exit 9"
+    return spawner.start("/bin/sh", "-c", script, streams=ROOMY)
+
+
+def tell_to_end(spawner: Harness) -> None:
+    (spawner.folder / "root/told").touch()
 
 
 def grown(spawner: Harness, container: str, least: int = 1) -> None:
@@ -75,7 +85,7 @@ def test_a_killed_keeper_costs_no_line_and_no_exit_code(spawner: Harness) -> Non
     for _ in range(3):
         grown(spawner, container)
         kill(spawner.keeper())
-    assert readable(spawner.started[-1].pidfd, 30)
+    assert readable(spawner.started[-1].pidfd, PATIENCE)
     status = spawner.end(container)
     assert (status.exit_code, status.lost) == (9, "")
     assert spawner.logged(container) == EXPECTED
@@ -103,11 +113,12 @@ def test_both_in_turn_may_die(spawner: Harness) -> None:
 
 
 def test_when_both_are_gone_the_next_spawner_finds_pipes_and_exit_code(spawner: Harness) -> None:
-    container = flood(spawner)
+    container = flood_until_told(spawner)
     grown(spawner, container)
     kill_both(spawner)
     spawner.connection.close()
     spawner.open()
+    tell_to_end(spawner)
     status = spawner.end(container)
     knows = not HostProbes().pidfd_info()  # since Linux 6.15
     assert status.exit_code == (9 if knows else None)
@@ -180,7 +191,7 @@ def test_an_end_that_nobody_saw_is_told_as_such(spawner: Harness) -> None:
     pid, pidfd = spawner.started[-1].pid, spawner.started[-1].pidfd
     kill_both(spawner)
     os.kill(pid, signal.SIGKILL)
-    assert readable(pidfd, 10)
+    assert readable(pidfd, PATIENCE)
     while Path(f"/proc/{pid}").exists():  # until its new parent has collected it
         time.sleep(0.01)
     spawner.connection.close()
@@ -205,7 +216,7 @@ def test_an_exit_while_the_keeper_is_replaced_is_seen(spawner: Harness) -> None:
     os.kill(forker, signal.SIGSTOP)
     spawner.started[-1].pidfd  # noqa: B018
     os.kill(spawner.started[-1].pid, signal.SIGKILL)
-    assert readable(spawner.started[-1].pidfd, 10)
+    assert readable(spawner.started[-1].pidfd, PATIENCE)
     kill(spawner.keeper())
     os.kill(forker, signal.SIGCONT)
     spawner.reconnect()

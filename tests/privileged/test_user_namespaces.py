@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -219,7 +220,8 @@ def test_a_supervisor_that_is_killed_takes_init_along(box: Box, made: Made) -> N
     supervisor = int(started.read_text())
     hooks = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
     for pid in (supervisor, *map(int, hooks)):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended with the supervisor
+            os.kill(pid, signal.SIGKILL)
     with pytest.raises(Internal, match="the process that starts containers was killed"):
         launching.finish()
     eventually(lambda: not open_cgroup(f"/{box.name}").pids())
