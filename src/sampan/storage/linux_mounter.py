@@ -23,7 +23,8 @@ from sampan.storage.choosing import holding, open_driver
 from sampan.storage.entering import as_root_of
 from sampan.storage.fullness import told_when_full
 from sampan.storage.inside import evaluate
-from sampan.storage.layers.applying import Applier, Rules
+from sampan.storage.layers.applying import Applier
+from sampan.storage.layers.rules import Rules
 from sampan.storage.layers.staging import Staging
 from sampan.storage.mounter import (
     Change,

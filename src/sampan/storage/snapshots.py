@@ -27,7 +27,7 @@ from sampan.linux import trees
 from sampan.linux.filesystems import spread_children
 from sampan.linux.libc import check, libc
 from sampan.storage.archives.tar_writer import TarWriter
-from sampan.storage.layers.applying import Rules
+from sampan.storage.layers.rules import Rules
 from sampan.storage.mount_points import make_mount_points
 from sampan.storage.mounter import Change, DiskReport, Kind, SnapshotInfo
 

@@ -30,7 +30,7 @@ from sampan.storage.archives.intake import KEPT
 from sampan.storage.archives.tar_fields import HARDLINK, REGULAR, SYMLINK, Entry
 from sampan.storage.archives.tar_reader import TarReader
 from sampan.storage.content import ContentStore, Writer, write_all
-from sampan.storage.layers.applying import entry_parts
+from sampan.storage.layers.members import entry_parts
 
 T = TypeVar("T")
 Advance = Callable[[str, int, int], None]  # name, bytes that are here, bytes of all

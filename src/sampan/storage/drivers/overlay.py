@@ -22,7 +22,6 @@ from sampan.linux.filesystems import filesystem_name, has_kinds
 from sampan.linux.namespaces import CLONE_NEWNS, in_user_namespace, unshare
 from sampan.storage.archives.tar_writer import TarWriter
 from sampan.storage.idmapped import file_ids, id_map, id_mapped, root_of
-from sampan.storage.layers.applying import Rules
 from sampan.storage.layers.diffing import (
     KERNEL_MARKS,
     USER_MARKS,
@@ -30,6 +29,7 @@ from sampan.storage.layers.diffing import (
     overlay_changes,
     overlay_diff,
 )
+from sampan.storage.layers.rules import Rules
 from sampan.storage.mounter import Change
 from sampan.storage.projects import Projects
 from sampan.storage.snapshots import Folders

@@ -9,8 +9,8 @@ from sampan.linux import mounts, trees
 from sampan.linux.filesystems import filesystem_name
 from sampan.storage.archives.tar_writer import TarWriter
 from sampan.storage.idmapped import id_map
-from sampan.storage.layers.applying import Rules
 from sampan.storage.layers.diffing import tree_changes, tree_diff, tree_usage
+from sampan.storage.layers.rules import Rules
 from sampan.storage.mounter import Change
 from sampan.storage.projects import Projects
 from sampan.storage.snapshots import Folders

@@ -23,7 +23,8 @@ from sampan.storage.archives.tar_fields import (
     SYMLINK,
     Entry,
 )
-from sampan.storage.layers.applying import WHITEOUT, entry_parts, is_whiteout
+from sampan.storage.layers.members import entry_parts
+from sampan.storage.layers.whiteouts import WHITEOUT, is_whiteout
 
 MOST: Final = 500_000  # entries that are kept in memory; larger layers are checked by content only
 _TIMES: Final = 1 << 31  # seconds that every file system can keep

@@ -17,7 +17,6 @@ from sampan.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from sampan.linux.trees import DIRECTORY, Node, Walk
 from sampan.storage.archives.packing import Packer
 from sampan.storage.archives.tar_writer import TarWriter, file_entry
-from sampan.storage.layers.applying import WHITEOUT, is_whiteout
 from sampan.storage.layers.comparing import (
     ADDED,
     DELETED,
@@ -28,6 +27,7 @@ from sampan.storage.layers.comparing import (
     differ,
 )
 from sampan.storage.layers.generations import compare_snapshot, nodes
+from sampan.storage.layers.whiteouts import WHITEOUT, is_whiteout
 from sampan.storage.mounter import Change
 
 _NOTHING: Final = b"/"  # no path in a tree

@@ -17,8 +17,9 @@ from sampan.storage.archives.compression import Read, plain_chunks
 from sampan.storage.archives.digesting import Digesting
 from sampan.storage.archives.recording import Recorder
 from sampan.storage.archives.tar_reader import TarReader
-from sampan.storage.layers.applying import Applier, Rules
+from sampan.storage.layers.applying import Applier
 from sampan.storage.layers.deferred import Deferred
+from sampan.storage.layers.rules import Rules
 
 _AHEAD: Final = 4  # chunks
 

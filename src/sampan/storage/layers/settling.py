@@ -15,8 +15,9 @@ from typing import Final
 from sampan.linux import trees
 from sampan.linux.paths import O_DIRECTORY, open_in_root
 from sampan.storage.inside import evaluate, parts_of
-from sampan.storage.layers.applying import blamed, is_whiteout
 from sampan.storage.layers.deferred import HOLDERS, Pending
+from sampan.storage.layers.members import blamed
+from sampan.storage.layers.whiteouts import is_whiteout
 
 _NODE: Final = b".node"  # the name of what takes the place of a placeholder, after its number
 _IN_THE_WAY: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
