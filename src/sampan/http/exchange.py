@@ -30,6 +30,9 @@ BUFFER = 1 << 20  # of one transfer
 ENOUGH = 256 << 10  # bytes that are worth a hash and a write
 _INFORMATIONAL = 8  # 1xx answers before the real one
 _DIGITS = 18  # of a length in bytes
+_PIECES = 4096  # of a body, before it is asked how large they are
+_LEAST = 16  # bytes that a piece has then, on the average: less is a server that wastes our time
+_TURN = 256  # pieces, after which others have their turn
 
 Sink = Callable[[memoryview, Halt], None]
 """Takes the next bytes of a body, in the thread that receives them."""
@@ -41,6 +44,23 @@ class Source:
 
     read: Callable[[int], bytes]
     length: int | None = None
+
+
+class _Pieces:
+    """Counts the pieces in which a body comes: each costs the time of some thousand bytes.
+
+    Source: Go's net/http/internal/chunked.go, which ends such answers by the same words.
+    """
+
+    def __init__(self) -> None:
+        self.count = self._size = 0
+
+    def add(self, size: int) -> None:
+        """Count one more. Raises MalformedFault if they are many and tiny."""
+        self.count += 1
+        self._size += size
+        if self.count > _PIECES and self._size < self.count * _LEAST:
+            raise MalformedFault("chunked encoding contains too much non-data")
 
 
 class Exchange:
@@ -233,6 +253,7 @@ class Answer:
         if (self.content_length or 0) > limit:
             raise MalformedFault(f"the answer is larger than {limit} bytes")
         body = bytearray()
+        pieces = _Pieces()
         try:
             async with asyncio.timeout(self._exchange.limits.document_seconds):
                 while True:
@@ -243,6 +264,9 @@ class Answer:
                         body += event.data
                         if len(body) > limit:
                             raise MalformedFault(f"the answer is larger than {limit} bytes")
+                        pieces.add(len(event.data))
+                        if not pieces.count % _TURN:  # however fast the server is
+                            await asyncio.sleep(0)
                     else:
                         self._is_complete = isinstance(event, h11.EndOfMessage)
                         return bytes(body)
@@ -274,6 +298,7 @@ class _Receiver:
         self._limits = exchange.limits
         self._left = length
         self._sink = sink
+        self._pieces = _Pieces()
         self._waited = 0.0  # seconds in which only `_progress` bytes came
         self._progress = 0
 
@@ -296,6 +321,7 @@ class _Receiver:
             if isinstance(event, h11.Data):
                 if self._left is not None:
                     self._left -= len(event.data)
+                self._pieces.add(len(event.data))
                 self._sink(memoryview(event.data), halt)
             else:
                 return event is h11.NEED_DATA

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import h11
 import pytest
 
 from sampan.http.client import Client
-from sampan.http.exchange import Source
+from sampan.http.exchange import Exchange, Source
 from sampan.http.faults import (
     BrokenFault,
     Fault,
@@ -22,6 +24,7 @@ from sampan.http.faults import (
 from sampan.http.limits import ClientLimits
 from sampan.http.pump import Halt
 from sampan.http.urls import Url
+from sampan.http.wire import Wire
 from tests.scripted import Peer, Script, answering, get, ok, poured, run, scripted
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -275,6 +278,39 @@ def test_huge_headers_are_refused() -> None:
 )
 def test_a_document_is_not_read_beyond_its_limit(answer: bytes) -> None:
     assert "larger than 1000" in fails(MalformedFault, answering(answer))
+
+
+@pytest.mark.parametrize("work", [lambda client, url: get(client, url, 1 << 20), poured])
+def test_a_body_of_tiny_chunks_is_not_taken_to_its_end(work: Any) -> None:
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.say(CHUNKED + b"1\r\na\r\n" * 5000)
+        peer.drain()
+
+    assert "too much non-data" in fails(MalformedFault, script, work)
+
+
+def test_what_comes_all_at_once_is_parsed_in_turns_with_others() -> None:
+    """Without them no limit of time would hold, however long the body."""
+    count = 2000
+    near, far = socket.socketpair()
+
+    async def work() -> int:
+        exchange = Exchange(Wire(near), ClientLimits(), 5)
+        request = h11.Request(method="GET", target="/", headers=[("Host", "x")])
+        await exchange.send(request, None)
+        answer = await exchange.answer(Url.parse("http://x/"), lambda wire: None)
+        reading = asyncio.create_task(answer.read(1 << 20))
+        turns = 0
+        while not reading.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert await reading == b"a" * 16 * count
+        return turns
+
+    with near, far:
+        far.send(CHUNKED + b"10\r\n%b\r\n" % (b"a" * 16) * count + b"0\r\n\r\n")
+        assert asyncio.run(work()) > 5
 
 
 def test_a_broken_chunk_is_refused() -> None:
