@@ -12,7 +12,8 @@ from sampan.errors import InvalidArgument
 PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")
 _ADDRESS6 = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?")
-_IN_TEXT = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]*://[^\s"',]+""")
+# Each part of a text is looked at once: who chooses it may make it long.
+_USER_INFO = re.compile(r"""(?<=://)[^\s/?#"<>]*(?=@)""")
 _LENGTH = 16 << 10
 _SAFE = "!#$%&'()*+,/:;=?@[]~"  # what may stand in a target; the rest is escaped
 
@@ -87,14 +88,17 @@ def redacted(text: str) -> str:
     try:
         parts = urlsplit(text)
     except ValueError:
-        return text
+        return redacted_text(text)
     if "@" not in parts.netloc or not parts.scheme:
         return text
     name, _, host = parts.netloc.rpartition("@")
-    hidden = "xxxxx:xxxxx" if ":" in name else "xxxxx"
-    return urlunsplit(parts._replace(netloc=f"{hidden}@{host}"))
+    return urlunsplit(parts._replace(netloc=f"{_hidden(name)}@{host}"))
+
+
+def _hidden(user_info: str) -> str:
+    return "xxxxx:xxxxx" if ":" in user_info else "xxxxx"
 
 
 def redacted_text(text: str) -> str:
     """Return text in which addresses stand without passwords."""
-    return _IN_TEXT.sub(lambda found: redacted(found[0]), text)
+    return _USER_INFO.sub(lambda found: _hidden(found[0]), text)

@@ -17,6 +17,7 @@ from sampan.registry.configuration.nodes import seconds, size
 from sampan.registry.content.quotas import in_words
 from sampan.registry.observability.audit import verify as verify_audit
 from sampan.registryd import bounds, control, descriptors, governing, settings, token_settings, web
+from sampan.registryd.logs import shown
 from sampan.registryd.owner import as_owner
 from sampan.registryd.reporting import services
 from sampan.registryd.serve import configure_logs
@@ -53,7 +54,7 @@ def verify(options: argparse.Namespace, path: Path) -> int:
     checked = load(path, os.environ)
     for problem in checked.problems:
         if problem.harmless:
-            sys.stderr.write(f"{path}: {problem}\n")
+            sys.stderr.write(shown(f"{path}: {problem}\n"))
     problems = [str(problem) for problem in checked.problems if not problem.harmless]
     if not problems:
         try:
@@ -76,7 +77,7 @@ def verify(options: argparse.Namespace, path: Path) -> int:
         except InvalidArgument as error:
             problems = [str(error)]
     for told in problems:
-        sys.stderr.write(f"{path}: {told}\n")
+        sys.stderr.write(shown(f"{path}: {told}\n"))
     if not problems:
         sys.stdout.write(f"{path}: ok\n")
     return 1 if problems else 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sampan.http.request import Request
 from sampan.http.response import Response
+from sampan.registry.foreign import is_foreign
 from sampan.registry.observability.health import Health
 
 if TYPE_CHECKING:
@@ -22,10 +23,15 @@ def handler(
 
     async def answer(request: Request) -> Response:
         place = (request.method, request.path)
+        told = {name: request.headers.get(name) for name in ("sec-fetch-site", "origin", "host")}
+        if is_foreign(request.method, told, {}):  # there is no login that would keep it out
+            return Response(
+                403, b"a page of another site asks for this\n", content_type="text/plain"
+            )
         if place == ("GET", "/debug/health"):
             failing = dict(health.sick())
-            told = {**health.notes(), **failing}
-            return Response(503 if failing else 200, json.dumps(told).encode())
+            state = {**health.notes(), **failing}
+            return Response(503 if failing else 200, json.dumps(state).encode())
         if place == ("POST", "/debug/health/down"):
             health.down_by_hand = True
             return Response(200)

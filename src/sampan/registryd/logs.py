@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping
 from typing import BinaryIO, TextIO, cast
 
+from sampan.http.urls import redacted_text
+
 LEVELS = {
     "error": logging.ERROR,
     "warn": logging.WARNING,
@@ -20,6 +22,8 @@ _NAMES = {logging.CRITICAL: "fatal", logging.ERROR: "error", logging.WARNING: "w
 
 # JSON leaves these as they are; terminals obey them.
 _CONTROL = {number: f"\\u{number:04x}" for number in (*range(127, 160), 0x2028, 0x2029)}
+
+_INVISIBLE = _CONTROL | {n: f"\\x{n:02x}" for n in range(32) if n not in (9, 10)}
 
 
 class Formatter(logging.Formatter):
@@ -38,6 +42,7 @@ class Formatter(logging.Formatter):
         message = record.getMessage()
         if record.exc_info:
             message += "\n" + self.formatException(record.exc_info)
+        message = redacted_text(message)  # libraries tell addresses as they were given to them
         fields = dict(self._fields)
         if self._caller:
             fields["file"] = f"{record.filename}:{record.lineno}"
@@ -48,6 +53,12 @@ class Formatter(logging.Formatter):
             return json.dumps({**fields, **head, "message": message, "type": "registry"})
         rest = "".join(f" {name}={_quoted(value)}" for name, value in fields.items())
         return f'time="{moment}Z" level={level} msg={_quoted(message)}{rest}'
+
+
+def shown(text: str) -> str:
+    """Return lines as terminals and mail may have them: no passwords of addresses, no controls."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return redacted_text(text).translate(_INVISIBLE)
 
 
 def _quoted(text: str) -> str:

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
 
+from sampan.registryd.logs import shown
+
 TIMEOUT = 30.0
 WAITING_LIMIT = 1000  # records; more are not sent while the server is slow
 LEVELS = {
@@ -55,7 +57,7 @@ class MailHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         box = self._mailbox
-        text = record.getMessage()
+        text = shown(record.getMessage())
         mail = EmailMessage()
         level = record.levelname.lower()
         first = " ".join(text.split())[:200]

@@ -39,7 +39,9 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{PROGRAM}: {error.name} is missing: install sampan[registry]\n")
         return 1
     except SampanError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201
+        from sampan.registryd.logs import shown
+
+        print(shown(f"{PROGRAM}: {error}"), file=sys.stderr)  # noqa: T201
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 130  # 128 + SIGINT

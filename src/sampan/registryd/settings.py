@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sampan.errors import InvalidArgument
+from sampan.http.urls import redacted
 from sampan.registry.auth.access import Access, NoAccess
 from sampan.registry.configuration.document import Checked
 from sampan.registry.configuration.nodes import seconds
@@ -313,7 +314,7 @@ def checks(checked: Checked, storage: Callable[[], None]) -> list[Check]:
         status = given.get("statuscode") or 200
         timeout = seconds(given.get("timeout") or 0)
         probe = partial(answers, uri, status, given.get("headers") or {}, timeout)
-        found.append(_check(uri, probe, given))
+        found.append(_check(redacted(uri), probe, given))
     for given in checked.get("health.tcp", []):
         address = str(given["addr"])
         timeout = seconds(given.get("timeout") or 0)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sampan.errors import InvalidArgument
-from sampan.http.urls import Url
+from sampan.http.urls import Url, redacted
 from sampan.registry import names
 from sampan.registry.configuration.document import Checked
 from sampan.registry.configuration.nodes import seconds, size
@@ -46,7 +46,7 @@ def _upstream(given: Mapping[str, Any], place: str) -> Upstream:
     except InvalidArgument:
         url = None
     if url is None or url.user_info or "?" in url.target:
-        raise InvalidArgument(f"{place}.remoteurl: {text!r} is no address of a registry")
+        raise InvalidArgument(f"{place}.remoteurl: {redacted(text)!r} is no address of a registry")
     prefix = str(given.get("prefix") or "").strip("/")
     if prefix:
         try:

@@ -69,6 +69,7 @@ def test_any_text_is_an_address_that_can_be_sent_or_is_refused(text: str) -> Non
         ("https://user:secret@host:8080/x?y#z", "https://xxxxx:xxxxx@host:8080/x?y#z"),
         ("https://token@host/x.git", "https://xxxxx@host/x.git"),
         ("git@host:x.git", "git@host:x.git"),
+        ("https://user:se[cret@host/", "https://xxxxx:xxxxx@host/"),
         ("//[", "//["),
         ("", ""),
     ],
@@ -77,7 +78,13 @@ def test_others_see_no_passwords(text: str, shown: str) -> None:
     assert redacted(text) == shown
 
 
+def test_a_long_text_is_looked_through_once() -> None:
+    text = "a" * (1 << 20)  # at each letter an address might begin
+    assert redacted_text(text) == text
+
+
 def test_text_tells_no_passwords() -> None:
+    assert redacted_text("at http://a:b,c'd@e@host/@x") == "at http://xxxxx:xxxxx@host/@x"
     text = 'ADD ["https://user:secret@host/x.git#main", "/src"]\nADD  git@host:x https://t@h /'
     assert redacted_text(text) == (
         'ADD ["https://xxxxx:xxxxx@host/x.git#main", "/src"]\nADD  git@host:x https://xxxxx@h /'

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.registryd.logs import Formatter, unbuffered
+from sampan.registryd.logs import Formatter, shown, unbuffered
 
 
 def record(message: str, level: int = logging.INFO) -> logging.LogRecord:
@@ -55,3 +55,16 @@ def test_lines_are_in_the_file_at_once(tmp_path: Path) -> None:
         assert (tmp_path / "log").read_text() == "a line\n"
         out.detach()
     assert unbuffered(io.StringIO()).write("x") == 1
+
+
+@pytest.mark.parametrize("kind", ["text", "json", "logstash"])
+def test_passwords_in_addresses_are_not_written_down(kind: str) -> None:
+    line = Formatter(kind, {}).format(record("no answer from redis://:secret@host:6379/0"))
+    assert "redis://xxxxx:xxxxx@host:6379/0" in line
+    assert "secret" not in line
+
+
+def test_terminals_are_shown_no_controls() -> None:
+    assert shown("a\x1b[31m\x9b\x00\udc80\n\tb http://u:p@h\u2028") == (
+        "a\\x1b[31m\\u009b\\x00\\udc80\n\tb http://xxxxx:xxxxx@h\\u2028"
+    )

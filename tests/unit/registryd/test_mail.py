@@ -10,7 +10,7 @@ import pytest
 from sampan.errors import InvalidArgument
 from sampan.registry.configuration.document import check
 from sampan.registryd import settings
-from sampan.registryd.mail import Mailbox, Post
+from sampan.registryd.mail import Mailbox, MailHandler, Post
 from tests.session import eventually
 
 
@@ -92,6 +92,17 @@ def _read(disabled: str = "false", levels: str = "[panic, error]", address: str 
     found = check(text.encode(), {})
     assert found.problems == ()
     return settings.mailboxes(found)
+
+
+def test_what_clients_choose_makes_no_header_and_is_mailed(office: PostOffice) -> None:
+    text = "a\r\nBcc: evil@example.com\x1b[31m\x00 \udc80"
+    record = logging.LogRecord("x", logging.ERROR, "place.py", 7, text, (), None)
+    MailHandler(box(office.server_address[1], logging.ERROR)).handle(record)
+    eventually(lambda: len(office.mails) == 1)
+    head, _, body = office.mails[0].partition("\r\n\r\n")
+    assert "\nBcc" not in head.replace("\r\n ", " ")
+    assert not {"\x1b", "\x00"} & set(head + body)
+    assert "\\udc80" in body
 
 
 def test_hooks_are_read_from_the_configuration() -> None:

@@ -120,3 +120,17 @@ def test_pages_need_a_place_where_users_sign_in(
 def test_an_unknown_command_is_refused() -> None:
     with pytest.raises(SystemExit):
         main(["nope"])
+
+
+def test_a_configuration_shows_a_terminal_nothing_but_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.yml"
+    rest = "version: 0.1\nstorage: inmemory\n"
+    path.write_text(rest + '"\\e]0;title\\a": 1\n')
+    assert main(["verify", str(path)]) == 1
+    assert capsys.readouterr().err == f"{path}: \\x1b]0;title\\x07: is not known\n"
+    path.write_text(rest + "proxy: {remoteurl: 'https://user:secret@host'}\n")
+    for command in ("verify", "serve"):
+        assert main([command, str(path)]) == 1
+        assert "'https://xxxxx:xxxxx@host' is no address" in capsys.readouterr().err

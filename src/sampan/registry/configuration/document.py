@@ -47,7 +47,8 @@ def look_up(document: Any, path: str, default: Any = None) -> Any:
 def load(path: Path, environment: Mapping[str, str]) -> Checked:
     """Read a configuration; raise InvalidArgument if the file cannot be read as one."""
     try:
-        text = path.read_bytes()
+        with path.open("rb") as file:
+            text = file.read(LIMIT + 1)
     except OSError as error:
         raise InvalidArgument(f"{path}: {error.strerror}") from error
     if len(text) > LIMIT:

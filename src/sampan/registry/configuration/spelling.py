@@ -6,11 +6,15 @@ that a string is wanted and takes the text, as here.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
 from sampan.registry.configuration.nodes import Free, Many, Node, Section, Text
+
+MOST = 100_000  # values of a document, those counted again that aliases repeat
 
 
 class _AsWritten(yaml.SafeLoader):  # type: ignore[misc]  # it has no types
@@ -31,10 +35,13 @@ def parse(text: str | bytes, node: Node) -> Any:
     Raises yaml.YAMLError, RecursionError and ValueError.
     """
     value = yaml.safe_load(text)
-    return _spelled(value, yaml.load(text, _AsWritten), node)  # noqa: S506  a safe loader
+    written = yaml.load(text, _AsWritten)  # noqa: S506  a safe loader
+    return _spelled(value, written, node, itertools.count())
 
 
-def _spelled(value: Any, written: Any, node: Node | None) -> Any:
+def _spelled(value: Any, written: Any, node: Node | None, seen: Iterator[int]) -> Any:
+    if next(seen) > MOST:
+        raise ValueError(f"it has more than {MOST} values")
     if isinstance(value, dict):
         if len(written) != len(value):  # two spellings of one key, 1 and 01
             return value
@@ -43,8 +50,8 @@ def _spelled(value: Any, written: Any, node: Node | None) -> Any:
         else:
             inner = dict.fromkeys(value, node.of if isinstance(node, Free) else None)
         pairs = zip(value.items(), written.values(), strict=True)
-        return {key: _spelled(item, text, inner[key]) for (key, item), text in pairs}
+        return {key: _spelled(item, text, inner[key], seen) for (key, item), text in pairs}
     if isinstance(value, list) and isinstance(node, Many):
         pairs = zip(value, written, strict=True)
-        return [_spelled(item, text, node.of) for item, text in pairs]
+        return [_spelled(item, text, node.of, seen) for item, text in pairs]
     return written if isinstance(node, Text) and value is not None else value

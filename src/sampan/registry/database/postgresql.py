@@ -52,6 +52,10 @@ class PostgresMetadata:
 
         Raises InvalidArgument, and Conflict if others are there who work on other files.
         """
+        try:
+            psycopg.conninfo.conninfo_to_dict(address)
+        except psycopg.ProgrammingError:  # whose text would show what stands there, passwords too
+            raise InvalidArgument("metadata.postgresql: it is no address of a database") from None
         self.forget: Callable[[Set[str]], None] = lambda subjects: None
         self._address = address
         self._lock = threading.RLock()

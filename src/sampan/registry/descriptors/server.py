@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sampan.errors import InvalidArgument
+from sampan.http.urls import redacted
 
 if TYPE_CHECKING:
     from redis.retry import Retry
@@ -64,9 +65,9 @@ def host_and_port(address: str, port: int = PORT) -> tuple[str, int]:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host or "/" in host:
-        raise ValueError(f"{address!r} is no host:port")
+        raise ValueError(f"{redacted(address)!r} is no host:port")
     if not number.isdecimal() or not 0 < int(number) < 1 << 16:
-        raise ValueError(f"{address!r} is no host:port")
+        raise ValueError(f"{redacted(address)!r} is no host:port")
     return host, int(number)
 
 

@@ -47,6 +47,8 @@ ACTIONS = {
     ("token", "POST"): "token",
 }
 QUIET = frozenset({"pull blob", "begin", "login", "list", "search"})  # told where they are refused
+# JSON leaves these as they are; terminals obey them.
+_CONTROL = {number: f"\\u{number:04x}" for number in (*range(127, 160), 0x2028, 0x2029)}
 REFUSALS = (401, 403, 429)
 
 
@@ -103,7 +105,7 @@ class AuditLog:
                 if self._is_elsewhere():
                     self._open()
                 record = {"time": moment, "action": action, **fields, **self._more}
-                text = msgspec.json.encode(record)[:-1]
+                text = msgspec.json.encode(record)[:-1].decode().translate(_CONTROL).encode()
                 chain = _hash(self._key, self._chain, text)
                 line = text + f',"chain":"{chain}"}}\n'.encode()
                 if os.write(self._file, line) != len(line):

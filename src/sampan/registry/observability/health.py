@@ -9,12 +9,14 @@ import asyncio
 import http.client
 import logging
 import socket
-import ssl
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+
+from sampan.errors import InvalidArgument
+from sampan.http.urls import Url, redacted
+from sampan.registry.observability.asking import status_of
 
 log = logging.getLogger(__name__)
 BY_HAND = (
@@ -31,7 +33,7 @@ class Unhealthy(Exception):
 class Check:
     """One check: `probe` blocks, and raises Unhealthy or OSError."""
 
-    name: str
+    name: str  # which clients are told, while it fails
     probe: Callable[[], None]
     interval: float = 10.0
     threshold: int = 1  # failures in a row from which on it counts
@@ -89,7 +91,7 @@ def outcome(check: Check) -> str:
     """Run a check once and return why it fails; empty if it passes."""
     try:
         check.probe()
-    except (Unhealthy, OSError, http.client.HTTPException) as error:
+    except (Unhealthy, OSError, http.client.HTTPException, ValueError) as error:
         return str(error) or type(error).__name__
     return ""
 
@@ -112,26 +114,9 @@ def connects(address: str, timeout: float) -> None:
 
 def answers(uri: str, status: int, headers: Mapping[str, Sequence[str]], timeout: float) -> None:
     """Fail if HEAD is answered with another status."""
-    parts = urlsplit(uri)
-    wait = timeout or PATIENCE
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        connection = http.client.HTTPSConnection(parts.netloc, timeout=wait, context=context)
-    else:
-        connection = http.client.HTTPConnection(parts.netloc, timeout=wait)
     try:
-        connection.putrequest(
-            "HEAD", f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
-        )
-        for name, values in headers.items():
-            for value in values:
-                connection.putheader(name, value)
-        connection.endheaders()
-        found = connection.getresponse().status
-    except OSError as error:
-        raise Unhealthy(f"error while checking: {uri}: {error}") from error
-    finally:
-        connection.close()
+        found = status_of("HEAD", Url.parse(uri), headers, timeout or PATIENCE)
+    except (OSError, http.client.HTTPException, InvalidArgument, ValueError) as error:
+        raise Unhealthy(f"error while checking: {redacted(uri)}: {error}") from error
     if found != status:
         raise Unhealthy(f"downstream service returned unexpected status: {found}")

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import http.client
 import logging
-import re
 import socket
 import sqlite3
-import ssl
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
@@ -19,20 +17,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from sampan.errors import InvalidArgument
 from sampan.http.peers import with_port
+from sampan.http.urls import Url, redacted
 from sampan.registry.endpoints.call import Call
 from sampan.registry.events import Event
+from sampan.registry.observability.asking import status_of
 from sampan.registry.observability.outbox import Outbox
 from sampan.spec.image import parse_document
 
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/vnd.docker.distribution.events.{}+json"
-_URL = re.compile(r"https?://[^/?#]+.*")
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,18 @@ class Endpoint:
     version: str = "v1"  # what the form is called: v2 by docker-registry 3, whose members are these
 
     def __post_init__(self) -> None:
-        if not _URL.fullmatch(self.url):
-            raise InvalidArgument(f"notifications: {self.name}: {self.url!r} is no http address")
+        try:
+            self.where  # noqa: B018  it is parsed
+        except InvalidArgument:
+            shown = redacted(self.url)
+            raise InvalidArgument(
+                f"notifications: {self.name}: {shown!r} is no http address"
+            ) from None
+
+    @property
+    def where(self) -> Url:
+        """The address."""
+        return Url.parse(self.url)
 
     def wants(self, event: Event) -> bool:
         """Tell whether this endpoint is told of an event."""
@@ -170,29 +178,11 @@ class Notifier:
 
 def send(endpoint: Endpoint, body: bytes) -> str:
     """Tell one event; return why it failed, empty if it was taken."""
-    parts = urlsplit(endpoint.url)
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        connection = http.client.HTTPSConnection(
-            parts.netloc, timeout=endpoint.timeout, context=context
-        )
-    else:
-        connection = http.client.HTTPConnection(parts.netloc, timeout=endpoint.timeout)
-    path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+    headers = {"Content-Type": [MEDIA_TYPE.format(endpoint.version)], **endpoint.headers}
     try:
-        connection.putrequest("POST", path)
-        connection.putheader("Content-Type", MEDIA_TYPE.format(endpoint.version))
-        connection.putheader("Content-Length", str(len(body)))
-        for name, values in endpoint.headers.items():
-            for value in values:
-                connection.putheader(name, value)
-        connection.endheaders(body)
-        status = connection.getresponse().status
+        status = status_of("POST", endpoint.where, headers, endpoint.timeout, body)
     except (OSError, http.client.HTTPException, ValueError) as error:
         return str(error) or type(error).__name__
-    finally:
-        connection.close()
     return "" if 200 <= status < 400 else f"status {status}"
 
 

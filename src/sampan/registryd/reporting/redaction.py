@@ -18,7 +18,7 @@ HEADERS = (
 )
 QUERIES = ("artifactType", "digest", "digest-algorithm", "from", "last", "mount", "n", "ns", "tag")
 
-_IN_ADDRESS = re.compile(r"""(?<=[\w/.:-])\?[^\s"'<>]+=[^\s"'<>]*""")
+_IN_ADDRESS = re.compile(r"""(?<=[\w/.:-])\?[^\s"'<>?=]+=[^\s"'<>]*""")
 _LOGIN = re.compile(r"\b(Bearer|Basic|Negotiate|Digest)\s+[A-Za-z0-9+/._~=-]{4,}", re.IGNORECASE)
 _JWT = re.compile(r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_.-]+")
 _NAMED = re.compile(

@@ -308,3 +308,17 @@ def test_a_redis_can_be_given_by_the_environment() -> None:
         "mastername": "m",
         "tls": {"rootcas": ["/ca.pem"]},
     }
+
+
+def test_aliases_that_would_be_more_than_memory_are_refused() -> None:
+    text = "a0: &a0 {k: v}\n"
+    for level in range(1, 12):
+        inner = ", ".join(f"k{number}: *a{level - 1}" for number in range(10))
+        text += f"a{level}: &a{level} {{{inner}}}\n"
+    with pytest.raises(InvalidArgument, match="more than 100000 values"):
+        check(text.encode(), {})
+
+
+def test_no_more_is_read_than_a_configuration_may_have() -> None:
+    with pytest.raises(InvalidArgument, match="too large"):
+        load(Path("/dev/zero"), {})

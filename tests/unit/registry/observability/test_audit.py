@@ -41,8 +41,10 @@ def broken(*paths: Path, key: bytes = KEY) -> list[tuple[str, int]]:
 
 def test_what_was_written_verifies_with_the_key_alone(audit: AuditLog, path: Path) -> None:
     for number in range(5):
-        audit.write("push", user=f"user {number}\n", repository='team/"app')
+        audit.write("push", user=f"user {number}\n\x9b2J\u2028", repository='team/"app')
     assert [r["action"] for r in records(path)] == ["push"] * 5
+    assert records(path)[0]["user"] == "user 0\n\x9b2J\u2028"
+    assert path.read_text().replace("\n", "").isascii()  # terminals obey no line of it
     assert broken(path) == []
     assert broken(path, key=b"other") != []
     assert path.stat().st_mode & 0o077 == 0

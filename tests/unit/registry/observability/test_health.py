@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sampan.registry.configuration import document
 from sampan.registry.observability.health import (
     BY_HAND,
     Check,
@@ -21,6 +22,7 @@ from sampan.registry.observability.health import (
     file_is_absent,
     outcome,
 )
+from sampan.registryd import settings
 
 
 def _fail() -> None:
@@ -95,6 +97,7 @@ def test_a_port_where_nobody_listens_is_a_failure() -> None:
 class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         right = self.headers.get_all("X-Key") == ["a", "b"] and self.path == "/ok?x=1"
+        right = right or self.headers["Authorization"] == "Basic dTpwQHNz"  # u:p@ss
         self.send_response(200 if right else 500)
         self.end_headers()
 
@@ -123,3 +126,20 @@ def test_another_status_is_a_failure(port: int) -> None:
 def test_no_answer_is_a_failure() -> None:
     check = Check("x", lambda: answers("http://127.0.0.1:1/", 200, {}, 5))
     assert "error while checking" in outcome(check)
+
+
+def test_a_password_in_an_address_is_shown_to_its_host_and_told_to_nobody(port: int) -> None:
+    answers(f"http://u:p%40ss@127.0.0.1:{port}/", 200, {}, 5)
+    text = "health: {http: [{uri: 'http://u:secret@127.0.0.1:1/'}, {uri: 'http://u:secret@x:y/'}]}"
+    found = settings.checks(document.check(text.encode(), {}), lambda: None)
+    for check in found:
+        check.count(outcome(check))
+    told = Health(found).sick()
+    assert list(told) == ["http://xxxxx:xxxxx@127.0.0.1:1/", "http://xxxxx:xxxxx@x:y/"]
+    assert "error while checking" in told["http://xxxxx:xxxxx@127.0.0.1:1/"]
+    assert "secret" not in str(told)
+
+
+def test_a_probe_that_fails_in_another_way_ends_no_other_checks() -> None:
+    assert outcome(Check("x", lambda: connects("x" * 64 + ".example:1", 5)))  # UnicodeError
+    assert outcome(Check("x", lambda: answers("http://x/", 200, {"X": ["a\nb"]}, 5)))  # ValueError

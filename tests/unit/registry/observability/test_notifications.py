@@ -232,10 +232,21 @@ def test_whoever_is_too_far_behind_loses_the_oldest(tmp_path: Path) -> None:
         assert outbox.trim("x", limit=4) == 0
 
 
-@pytest.mark.parametrize("url", ["", "ftp://x", "http://", "x"])
+@pytest.mark.parametrize(
+    "url", ["", "ftp://u:secret@x", "http://", "x", "http://u:secret@x:y/", "http://x:99999/"]
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(InvalidArgument, match="no http address"):
+    with pytest.raises(InvalidArgument, match="no http address") as caught:
         Endpoint("x", url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_name_and_a_password_may_stand_in_the_address(tmp_path: Path, listener: Listener) -> None:
+    url = listener.url.replace("//", "//user:p%40ss@")
+    with telling(tmp_path, Endpoint("x", url)) as shop:
+        shop.push("team/app", "1")
+        eventually(lambda: listener.events)
+    assert listener.headers[0]["Authorization"] == "Basic dXNlcjpwQHNz"
 
 
 def test_what_no_request_caused_is_told_without_one(tmp_path: Path, listener: Listener) -> None:
