@@ -9,13 +9,15 @@ with sampan.open_engine("/srv/containers") as engine:
 
 from __future__ import annotations
 
+from sampan.spec import versions
+
 TYPE_CHECKING = False  # importing typing would cost every command line 3 ms
 if TYPE_CHECKING:
     import os
 
     from sampan.library.engine import LibraryEngine
 
-__version__ = "0.1.0"
+__version__ = versions.VERSION
 __all__ = ["__version__", "open_engine"]
 
 

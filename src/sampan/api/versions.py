@@ -12,16 +12,18 @@ from typing import Any
 import msgspec
 
 from sampan.errors import InvalidArgument
+from sampan.spec.versions import API_VERSION, MIN_API_VERSION
 
 Version = tuple[int, ...]
 Document = dict[str, Any]
-NEWEST: Version = (1, 51)
-OLDEST: Version = (1, 24)
 
 
 def parse_version(text: str) -> Version:
     """Return the numbers of "1.43"; what cannot be read counts as 0, as in Docker."""
     return tuple(int(part) if part else 0 for part in text.split(".")[:4])
+
+
+NEWEST, OLDEST = parse_version(API_VERSION), parse_version(MIN_API_VERSION)
 
 
 def show_version(version: Version) -> str:

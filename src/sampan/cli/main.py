@@ -14,12 +14,11 @@ from sampan.cli.command_tree import COMMANDS, GROUPS, OTHER_NAMES, PROGRAM, load
 from sampan.cli.display.output import plain
 from sampan.cli.invocation import Exit, Invocation
 from sampan.errors import SampanError
+from sampan.spec.versions import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
-
-VERSION = "0.1.0"
 
 
 def entry() -> None:

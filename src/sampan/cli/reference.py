@@ -15,7 +15,7 @@ from sampan.cli.arguments.global_options import GlobalOptions
 from sampan.cli.arguments.help_text import PROGRAM, default_text, long_text, short_text, use_line
 from sampan.cli.arguments.values import SHOWN
 from sampan.cli.command_tree import COMMANDS, GROUPS, load
-from sampan.cli.main import VERSION
+from sampan.spec.versions import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import sys
 
+from sampan.spec.versions import API_VERSION, VERSION
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from sampan.cli.invocation import Invocation
 
-API_VERSION = "1.51"  # the newest that the commands know
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
 def client_version(cli: Invocation, server_api: str = "") -> dict[str, Any]:
     """Return the fields of docker's `.Client`."""
-    from sampan.cli.main import VERSION
-
     pinned = os.environ.get("DOCKER_API_VERSION", "").removeprefix("v")
     machine = os.uname().machine
     return {

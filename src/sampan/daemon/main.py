@@ -45,9 +45,10 @@ def main(arguments: list[str]) -> int:
             sys.stdout.write(usage())
             return 0
         if flags.get("version"):
-            from sampan.engine.system import ENGINE_VERSION, SAMPAN_VERSION
+            from sampan.engine.system import ENGINE_VERSION
+            from sampan.spec.versions import VERSION
 
-            sys.stdout.write(f"Sampan version {SAMPAN_VERSION}, engine {ENGINE_VERSION}\n")
+            sys.stdout.write(f"Sampan version {VERSION}, engine {ENGINE_VERSION}\n")
             return 0
         config = configuring.load(arguments)
         if config["validate"]:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from sampan.daemon.config import Config
 from sampan.daemon.flags import UsageError
+from sampan.spec.addresses import is_address
 
 _HOST = re.compile(
     r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*"
@@ -102,7 +103,7 @@ def _host_port(name: str) -> str:
     if name == "index.docker.io":
         return "docker.io"
     match = _HOST.fullmatch(name)
-    if match is None and not _is_address(name):
+    if match is None and not is_address(name):
         raise UsageError(f'insecure registry {name} is not valid: invalid host "{name}"')
     if match is not None and match["port"] and int(match["port"]) > 65535:
         raise UsageError(f'insecure registry {name} is not valid: invalid port "{match["port"]}"')
@@ -168,16 +169,6 @@ def _is_network(text: str) -> bool:
 
     try:
         ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_address(text: str) -> bool:
-    import ipaddress
-
-    try:
-        ipaddress.ip_address(text)
     except ValueError:
         return False
     return True

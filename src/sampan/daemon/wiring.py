@@ -194,7 +194,6 @@ def engine_options(config: Config, confinement: Confinement) -> EngineOptions:
         placement=placement(config),
         device_names=DeviceNames(tuple(config["cdi-spec-dir"])),
         init=config["init"],
-        shutdown_timeout=config["shutdown-timeout"],
         live_restore=config["live-restore"],
         storage_options=tuple(config["storage-opt"]),
         transfers=transfer_limits(config),

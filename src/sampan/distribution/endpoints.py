@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sampan.errors import InvalidArgument
 from sampan.http.urls import PORTS, Url
+from sampan.spec.addresses import is_address
 from sampan.spec.reference import DEFAULT_DOMAIN
 
 HUB = "registry-1.docker.io"
@@ -132,11 +133,7 @@ class Endpoints:
 
 def _are_related(one: str, other: str) -> bool:
     """Tell whether two names lie in one domain: registry-1.docker.io and auth.docker.io."""
-    for text in (one, other):
-        try:
-            ipaddress.ip_address(text)
-        except ValueError:
-            continue
+    if is_address(one) or is_address(other):
         return False
     domain = one.partition(".")[2]
     return "." in domain and (other == domain or other.endswith(f".{domain}"))

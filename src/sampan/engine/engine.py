@@ -76,7 +76,6 @@ class EngineOptions:
     device_names: DeviceNames = field(default_factory=DeviceNames)
     placement: CgroupPlacement = field(default_factory=CgroupPlacement)
     init: bool = False
-    shutdown_timeout: int = 15
     live_restore: bool = True
     storage_options: Sequence[str] = ()  # --storage-opt of the daemon
     network: NetworkOptions = field(default_factory=NetworkOptions)

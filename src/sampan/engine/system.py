@@ -33,13 +33,12 @@ from sampan.spec.docker.system import (
 )
 from sampan.spec.docker.volumes import Volume
 from sampan.spec.storage import StorageItem
+from sampan.spec.versions import API_VERSION, MIN_API_VERSION, VERSION
 from sampan.storage.mounter import DriverInfo
 
 # Tools compare the version with Docker's, so it is that of the engine whose API is served; what
 # follows the plus sign is ours (Semantic Versioning: it does not count in comparisons).
-SAMPAN_VERSION = "0.1.0"
-ENGINE_VERSION = f"28.3.3+sampan.{SAMPAN_VERSION}"
-API_VERSION, MIN_API_VERSION = "1.51", "1.24"
+ENGINE_VERSION = f"28.3.3+sampan.{VERSION}"
 BUILD_TIME = "2026-11-24T00:00:00.000000000+00:00"
 RUNTIME = "sampan-runtime"
 OBJECTS = frozenset({"container", "image", "volume", "build-cache"})
@@ -157,8 +156,8 @@ class System:
             default_runtime="sampan",
             live_restore_enabled=self.options.live_restore,
             init_binary="sampan-init",
-            runc_commit=Commit(id=SAMPAN_VERSION),
-            init_commit=Commit(id=SAMPAN_VERSION),
+            runc_commit=Commit(id=VERSION),
+            init_commit=Commit(id=VERSION),
             security_options=self._security_options(facts),
             cgroup_driver=self.options.cgroup_driver,
             cdi_spec_dirs=list(self.options.device_names.folders),
@@ -206,24 +205,22 @@ class System:
             "Arch": architecture,
             "BuildTime": BUILD_TIME,
             "Experimental": "false",
-            "GitCommit": SAMPAN_VERSION,
+            "GitCommit": VERSION,
             "GoVersion": python,
             "KernelVersion": kernel,
             "MinAPIVersion": MIN_API_VERSION,
             "Os": "linux",
         }
         return SystemVersion(
-            platform=Platform(name=f"Sampan {SAMPAN_VERSION}"),
+            platform=Platform(name=f"Sampan {VERSION}"),
             components=[
                 ComponentVersion(name="Engine", version=ENGINE_VERSION, details=details),
-                ComponentVersion(
-                    name=RUNTIME, version=SAMPAN_VERSION, details={"GitCommit": SAMPAN_VERSION}
-                ),
+                ComponentVersion(name=RUNTIME, version=VERSION, details={"GitCommit": VERSION}),
             ],
             version=ENGINE_VERSION,
             api_version=API_VERSION,
             min_api_version=MIN_API_VERSION,
-            git_commit=SAMPAN_VERSION,
+            git_commit=VERSION,
             go_version=python,
             arch=architecture,
             kernel_version=kernel,

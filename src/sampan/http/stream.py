@@ -10,7 +10,6 @@ import asyncio
 import select
 import socket
 import ssl
-import struct
 from collections.abc import Callable
 from typing import Protocol
 
@@ -153,14 +152,6 @@ class SocketStream:
             watcher.register(self.sock, 0)
             await ready(self._loop.add_reader, self._loop.remove_reader, watcher.fileno())
 
-    def peer_credentials(self) -> tuple[int, int, int] | None:
-        """Return pid, uid and gid of the process at the other end, if the kernel knows them."""
-        if self.sock.family != socket.AF_UNIX:
-            return None
-        raw = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        pid, uid, gid = struct.unpack("3i", raw)
-        return pid, uid, gid
-
 
 class TLSStream:
     """A stream with TLS on a plain one. Receiving and sending may overlap."""
@@ -199,11 +190,6 @@ class TLSStream:
     @property
     def sock(self) -> socket.socket:
         return self.raw.sock
-
-    @property
-    def peer_certificate(self) -> bytes | None:
-        """The client's certificate (DER), if one was asked for."""
-        return self._tls.getpeercert(binary_form=True)
 
     async def receive(self, size: int = CHUNK) -> bytes:
         while True:

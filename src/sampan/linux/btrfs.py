@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from fcntl import ioctl
 from typing import Final
 
-BTRFS_SUPER_MAGIC: Final = 0x9123683E  # linux/magic.h
 BTRFS_FIRST_FREE_OBJECTID: Final = 256  # the inode number of the root of every subvolume
 BTRFS_ROOT_TREE_OBJECTID: Final = 1
 BTRFS_ROOT_REF_KEY: Final = 156

@@ -46,7 +46,6 @@ MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
 MOVE_MOUNT_BENEATH: Final = 0x200
 FSOPEN_CLOEXEC: Final = 1
 FSMOUNT_CLOEXEC: Final = 1
-FSPICK_EMPTY_PATH: Final = 8
 
 FSCONFIG_SET_FLAG: Final = 0
 FSCONFIG_SET_STRING: Final = 1
@@ -129,11 +128,6 @@ def fsopen(fs_name: bytes, flags: int = FSOPEN_CLOEXEC) -> int:
     return syscall(NR["fsopen"], fs_name, flags)
 
 
-def fspick(dirfd: int, path: bytes, flags: int) -> int:
-    """Return a descriptor for reconfiguring the file system at `path`."""
-    return syscall(NR["fspick"], dirfd, path, flags)
-
-
 def fsconfig(
     fd: int, command: int, key: bytes | None = None, value: bytes | None = None, aux: int = 0
 ) -> None:
@@ -205,14 +199,6 @@ def new_filesystem(
         return fsmount(context, FSMOUNT_CLOEXEC, attr_flags)
     finally:
         os.close(context)
-
-
-def context_message(context: int) -> str:
-    """Return what a file system context has to say about its last error; "" for nothing."""
-    try:
-        return os.read(context, 4096).decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
 
 
 def mount_id(fd: int) -> int:

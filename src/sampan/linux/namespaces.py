@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import select
 import signal
+import struct
 from typing import Final
 
-from sampan.linux.libc import NR, error, libc, syscall
+from sampan.linux.libc import NR, error, syscall
 
 # linux/sched.h
 CLONE_NEWTIME: Final = 0x00000080
@@ -117,11 +119,6 @@ def pidfd_send_signal(pidfd: int, number: int) -> None:
     syscall(NR["pidfd_send_signal"], pidfd, number, None, 0)
 
 
-def pidfd_getfd(pidfd: int, targetfd: int) -> int:
-    """Return a duplicate of another process's descriptor, close-on-exec."""
-    return syscall(NR["pidfd_getfd"], pidfd, targetfd, 0)
-
-
 def wait_ended(pidfd: int, seconds: float) -> bool:
     """Wait until a process has ended (it may be a zombie still); tell whether it has."""
     poll = select.poll()  # not select(2), which knows no descriptor above 1023
@@ -129,21 +126,9 @@ def wait_ended(pidfd: int, seconds: float) -> bool:
     return bool(poll.poll(int(seconds * 1000)))
 
 
-class _PidfdInfo(ctypes.Structure):
-    _fields_ = (
-        ("mask", ctypes.c_uint64),
-        ("cgroupid", ctypes.c_uint64),
-        *((name, ctypes.c_uint32) for name in ("pid", "tgid", "ppid")),
-        *((name, ctypes.c_uint32) for name in ("ruid", "rgid", "euid", "egid")),
-        *((name, ctypes.c_uint32) for name in ("suid", "sgid", "fsuid", "fsgid")),
-        ("exit_code", ctypes.c_int32),
-    )
-
-
+_PIDFD_INFO: Final = struct.Struct("=QQ11Ii")  # struct pidfd_info: mask, …, exit_code; version 0
 PIDFD_GET_INFO: Final = 0xC040FF0B  # linux/pidfd.h: _IOWR(0xFF, 11, struct pidfd_info), 64 bytes
 PIDFD_INFO_EXIT: Final = 1 << 3  # since Linux 6.15
-_ioctl: Final = libc["ioctl"]
-_ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
 
 
 def pidfd_exit_status(pidfd: int) -> int | None:
@@ -151,10 +136,13 @@ def pidfd_exit_status(pidfd: int) -> int | None:
 
     None while it runs or is a zombie, or where the kernel (before 6.15) does not keep it.
     """
-    info = _PidfdInfo(mask=PIDFD_INFO_EXIT)
-    if _ioctl(pidfd, PIDFD_GET_INFO, ctypes.byref(info)) != 0:
+    info = bytearray(_PIDFD_INFO.pack(PIDFD_INFO_EXIT, *[0] * 13))
+    try:
+        fcntl.ioctl(pidfd, PIDFD_GET_INFO, info)
+    except OSError:
         return None
-    return int(info.exit_code) if info.mask & PIDFD_INFO_EXIT else None
+    mask, *_, status = _PIDFD_INFO.unpack(info)
+    return status if mask & PIDFD_INFO_EXIT else None
 
 
 def is_same(pid: int, kind: str) -> bool:

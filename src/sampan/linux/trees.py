@@ -203,23 +203,21 @@ def _sweep(fd: int, top: int, depth: int) -> bool:
 def usage(root: int) -> tuple[int, int]:
     """Return (bytes of all files, inodes) below a directory; hard links count once."""
     size = inodes = 0
-    seen: set[tuple[int, int]] = set()
-    for node in Walk(root):
-        status = node.status
-        if status.st_nlink > 1 and not node.is_folder:
-            identity = status.st_dev, status.st_ino
-            if identity in seen:
-                continue
-            seen.add(identity)
+    for node in _once(root):
         inodes += 1
         if not node.is_folder:
-            size += status.st_size
+            size += node.status.st_size
     return size, inodes
 
 
 def allocated(root: int) -> int:
     """Return the bytes that a directory and all below it occupy; hard links count once."""
-    total = os.fstat(root).st_blocks
+    blocks = os.fstat(root).st_blocks + sum(node.status.st_blocks for node in _once(root))
+    return blocks * 512
+
+
+def _once(root: int) -> Iterator[Node]:
+    """Yield what is below a directory, of hard links the first."""
     seen: set[tuple[int, int]] = set()
     for node in Walk(root):
         status = node.status
@@ -228,8 +226,7 @@ def allocated(root: int) -> int:
             if identity in seen:
                 continue
             seen.add(identity)
-        total += status.st_blocks
-    return total * 512
+        yield node
 
 
 # --- copies --------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from sampan.network.plumber import (
     ResolverSpec,
     ToPeer,
 )
+from sampan.spec.addresses import is_address
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ, and safe in rules
@@ -171,10 +172,8 @@ def check_resolver(resolver: ResolverSpec) -> None:
     _check(_ID, resolver.container_id, "container id")
     check_names([*resolver.aliases, *resolver.aliases.values()])
     for server in resolver.servers:
-        try:
-            ip_address(server.partition("%")[0])
-        except ValueError as error:
-            raise InvalidArgument(f"invalid DNS server: {server}") from error
+        if not is_address(server.partition("%")[0]):
+            raise InvalidArgument(f"invalid DNS server: {server}")
 
 
 def check_port(port: PortMapping) -> None:

@@ -8,9 +8,9 @@ from sampan.linux import capabilities, seccomp
 from sampan.linux.namespaces import KINDS
 from sampan.ocirun.context import Context
 from sampan.ocirun.flags import Arguments, Flag
-from sampan.ocirun.main import OCI_VERSION
 from sampan.ocirun.state import shown
 from sampan.runtime.roots import options
+from sampan.spec.versions import OCI_VERSION
 
 FLAGS: tuple[Flag, ...] = ()
 USAGE = ""

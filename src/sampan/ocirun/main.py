@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from sampan import errors
 from sampan.ocirun.context import DEFAULT_ROOT, Context
 from sampan.ocirun.flags import Arguments, Flag, flag, parse, usage
-
-OCI_VERSION = "1.2.1"
+from sampan.spec.versions import OCI_VERSION, VERSION
 
 GLOBAL = (
     flag("--root", "directory of the state of containers, on a tmpfs", "DIR"),
@@ -146,14 +145,7 @@ def _sentence(error: Exception) -> str:
 
 def version() -> str:
     """Return what `--version` prints; podman shows it in `podman info`."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as version_of
-
-    try:
-        own = version_of("sampan")
-    except PackageNotFoundError:
-        own = "unknown"
-    return f"sampan-runtime version {own}\nspec: {OCI_VERSION}\n"
+    return f"sampan-runtime version {VERSION}\nspec: {OCI_VERSION}\n"
 
 
 def _help() -> str:

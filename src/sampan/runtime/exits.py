@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import struct
 import time
 
 from sampan.linux.cgroups.hierarchy import open_cgroup
+from sampan.linux.namespaces import pidfd_exit_status
 from sampan.runtime.spawning.tasks import Task
-
-_PIDFD_INFO_EXIT = 1 << 3  # linux/pidfd.h, since Linux 6.15
-_PIDFD_INFO = struct.Struct("<QQ11Ii")  # struct pidfd_info: mask, …, exit_code; version 0
-_PIDFD_GET_INFO = (3 << 30) | (_PIDFD_INFO.size << 16) | (0xFF << 8) | 11
 
 
 def waited(pidfd: int) -> int | None:
@@ -38,17 +33,9 @@ def reap(pidfd: int) -> None:
 
 
 def told_by_kernel(pidfd: int) -> int | None:
-    """Return the exit code of a process that somebody else has reaped; None if it is not known.
-
-    Source: ioctl(PIDFD_GET_INFO), linux/pidfd.h.
-    """
-    buffer = bytearray(_PIDFD_INFO.pack(_PIDFD_INFO_EXIT, *[0] * 13))
-    try:
-        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, buffer)
-    except OSError:
-        return None
-    mask, *_, status = _PIDFD_INFO.unpack(buffer)
-    if not mask & _PIDFD_INFO_EXIT:
+    """Return the exit code of a process that somebody else has reaped; None if it is not known."""
+    status = pidfd_exit_status(pidfd)
+    if status is None:
         return None
     result = os.waitstatus_to_exitcode(status)
     return result if result >= 0 else 128 - result

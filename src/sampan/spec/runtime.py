@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from sampan.spec.versions import OCI_VERSION
+
 
 class _Struct(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
     pass
@@ -374,7 +376,7 @@ class Linux(_Struct):
 class Spec(_Struct):
     """config.json."""
 
-    oci_version: str = "1.2.1"
+    oci_version: str = OCI_VERSION
     process: Process | None = None
     root: Root | None = None
     hostname: str = ""

@@ -5,7 +5,6 @@ Source: moby daemon/volume/local local.go, local_unix.go.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from sampan.errors import InvalidArgument
+from sampan.spec.addresses import is_address
 from sampan.spec.names import VOLUME, VOLUME_BYTES
 from sampan.spec.runtime import Mount
 from sampan.spec.sizes import parse_size
@@ -108,7 +108,7 @@ class LocalDriver:
         kind, device, words = options["type"], options["device"], options.get("o", "")
         if kind in ("nfs", "nfs4", "cifs"):
             found = _ADDRESS.search(words)
-            if found and not _is_address(found[1]):
+            if found and not is_address(found[1].partition("%")[0]):
                 words = words.replace(f"addr={found[1]}", f"addr={self._address(found[1])}", 1)
             elif kind == "cifs" and not found:
                 device = self._resolved_device(device)
@@ -121,7 +121,7 @@ class LocalDriver:
 
     def _resolved_device(self, device: str) -> str:
         host = _url(device).hostname or ""
-        if not host or _is_address(host):
+        if not host or is_address(host.partition("%")[0]):
             return device
         return device.replace(host, self._address(host), 1)
 
@@ -179,14 +179,6 @@ def _url(device: str) -> SplitResult:
     except ValueError as error:
         raise InvalidArgument(f"error parsing mount device url: {error}") from error
     return found
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return False
-    return True
 
 
 def _masked(sentence: str) -> str:

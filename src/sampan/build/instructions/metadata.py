@@ -53,11 +53,6 @@ def change(scope: Scope, instruction: model.Instruction) -> tuple[ImageConfig, s
     return draft, text
 
 
-def is_metadata(instruction: model.Instruction) -> bool:
-    """Tell whether an instruction only changes the configuration."""
-    return type(instruction) in _CHANGES
-
-
 def _env(scope: Scope, draft: ImageConfig, it: model.Env) -> str:
     run = draft.run
     pairs = [(scope.word(name), scope.word(value)) for name, value in it.pairs]

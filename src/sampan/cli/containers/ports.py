@@ -6,6 +6,7 @@ Source of rules and sentences: docker/go-connections nat.
 from __future__ import annotations
 
 from sampan.errors import InvalidArgument
+from sampan.spec.addresses import is_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def _parse(specification: str) -> Iterable[tuple[str, dict[str, str]]]:
         raise InvalidArgument(f"no port specified: {specification}<empty>")
     if address.startswith("[") and address.endswith("]"):
         address = address[1:-1]
-    if address and not _is_address(address):
+    if address and not is_address(address):
         raise InvalidArgument(f"invalid IP address: {address}")
     if protocol.lower() not in PROTOCOLS:
         raise InvalidArgument(f"invalid proto: {protocol}")
@@ -115,13 +116,3 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) > MOST:
         raise ValueError(f"invalid port '{text}'")
     return int(text)
-
-
-def _is_address(text: str) -> bool:
-    import ipaddress
-
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from sampan.errors import InvalidArgument
+from sampan.spec.addresses import is_address
 
 #: What a host that asks only itself gets instead, as in Docker.
 FALLBACK: Final = ("8.8.8.8", "8.8.4.4")
@@ -59,7 +60,7 @@ class ResolvConf:
             if not words or line[0] in "#;":
                 continue
             match words[0]:
-                case "nameserver" if len(words) > 1 and _is_address(words[1]):
+                case "nameserver" if len(words) > 1 and is_address(words[1]):
                     found.nameservers.append(words[1])
                 case "search" | "domain":
                     found.search = words[1:]
@@ -159,7 +160,7 @@ def extra_host(text: str, gateway: str = "") -> tuple[str, str]:
         if not gateway:
             raise InvalidArgument("unable to derive the IP value for host-gateway")
         return name, gateway
-    if not _is_address(address.strip("[]")):
+    if not is_address(address.strip("[]")):
         raise InvalidArgument(f"invalid IP address in add-host: {address!r}")
     return name, address.strip("[]")
 
@@ -174,14 +175,6 @@ def edits(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> list[Edit]
         if edit.remove or edit.add:
             found.append(edit)
     return found
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_reachable(server: str, has_ipv6: bool) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from ipaddress import ip_address
 
 from sampan.engine.blocking import blocking
 from sampan.engine.database import Database
@@ -42,6 +41,7 @@ from sampan.errors import (
 from sampan.network import ports
 from sampan.network.plumber import Peer, Plumber
 from sampan.rpc import Fd
+from sampan.spec.addresses import is_address
 from sampan.spec.docker.networks import (
     EndpointSettings,
     Network,
@@ -276,7 +276,5 @@ def _is_other(other: NetworkRow, row: NetworkRow | None) -> bool:
 
 
 def _check_address(text: str, what: str) -> None:
-    try:
-        ip_address(text)
-    except ValueError as error:
-        raise InvalidArgument(f"bad format for {what}: {text}") from error
+    if not is_address(text):
+        raise InvalidArgument(f"bad format for {what}: {text}")

@@ -12,12 +12,12 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
 from sampan.network.resolver.loop import WRITE, Loop, Timer
 from sampan.network.resolver.messages import MESSAGE, Malformed, parse
+from sampan.spec.addresses import is_address
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +56,7 @@ def nameservers(text: str) -> list[str]:
     found = []
     for line in text.splitlines():
         words = line.split()
-        if len(words) > 1 and words[0] == "nameserver":
-            try:
-                ip_address(words[1].partition("%")[0])
-            except ValueError:
-                continue
+        if len(words) > 1 and words[0] == "nameserver" and is_address(words[1].partition("%")[0]):
             found.append(words[1])
     return found[:SERVERS]
 

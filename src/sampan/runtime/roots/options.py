@@ -58,9 +58,6 @@ PROPAGATION: dict[str, tuple[int, bool]] = {
 
 BY_OWNER, CHOWN = "idmap=owner", "U"  # ours: see owning.py
 
-#: File systems that every container gets from the kernel itself, and "bind".
-PSEUDO = frozenset({"proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "tmpfs"})
-
 
 @dataclass(slots=True)
 class Planned:

@@ -111,12 +111,8 @@ class Masks:
 
 def mask(root: int, path: bytes, masks: Masks) -> None:
     """Hide a file behind /dev/null, or a directory behind the empty tmpfs; skip what is missing."""
-    try:
-        target = paths.open_in_root(root, path)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return
-        raise _failed("mask path", path, error) from None
+    if (target := _opened(root, path, "mask path")) is None:
+        return
     try:
         if stat.S_ISDIR(os.fstat(target).st_mode):
             _mask_directory(target, masks)
@@ -149,14 +145,20 @@ def _mask_directory(target: int, masks: Masks) -> None:
         os.close(copy)
 
 
-def make_read_only(root: int, path: bytes) -> None:
-    """Make a path read-only by a bind of itself; skip what is missing."""
+def _opened(root: int, path: bytes, purpose: str) -> int | None:
+    """Return a descriptor of what is at a path in the root; None for nothing."""
     try:
-        target = paths.open_in_root(root, path)
+        return paths.open_in_root(root, path)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return
-        raise _failed("set path as read-only", path, error) from None
+            return None
+        raise _failed(purpose, path, error) from None
+
+
+def make_read_only(root: int, path: bytes) -> None:
+    """Make a path read-only by a bind of itself; skip what is missing."""
+    if (target := _opened(root, path, "set path as read-only")) is None:
+        return
     try:
         copy = m.clone_tree(target, recursive=True)
         try:
