@@ -202,10 +202,17 @@ class Daemon:
         self.images.add(reference)
 
     def remove_containers(self) -> None:
-        """Remove every container by force."""
-        for container in self.request("GET", "/containers/json?all=1").json:
-            containers.add(container["Id"])
-            self.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+        """Remove every container by force; wait for those that are being removed already."""
+
+        def are_gone() -> bool:
+            found = self.request("GET", "/containers/json?all=1").json
+            for container in found:
+                containers.add(container["Id"])
+                self.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+            return not found
+
+        with contextlib.suppress(AssertionError):
+            eventually(are_gone)
 
     def remove_volumes(self) -> None:
         """Remove every volume that no container has."""

@@ -18,7 +18,7 @@ def ip(namespace: str, line: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def fetch(namespace: str, address: str, port: int = 80, timeout: float = 1.0) -> str:
+def fetch(namespace: str, address: str, port: int = 80, timeout: float = 2.0) -> str:
     """Return the page that a server shows to a machine, "" if nobody answers."""
     descriptor = os.open(f"/run/netns/{namespace}", os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -127,6 +127,24 @@ def stored(daemon: Daemon) -> set[str]:
     return stored_below(daemon.data_root, daemon.driver)
 
 
+def at_rest(daemon: Daemon) -> set[str]:
+    """Return the same when nothing is under way: what is thrown away goes in the background."""
+    found: set[str] = set()
+
+    def rests() -> bool:
+        found.clear()
+        found.update(stored(daemon))
+        snapshots = daemon.data_root / "snapshots" / daemon.driver
+        passing = (snapshots / name for name in (".new", ".trash"))
+        return not any(list(path.iterdir()) for path in passing if path.is_dir()) and (
+            found == stored(daemon)
+        )
+
+    with contextlib.suppress(AssertionError):
+        eventually(rests)
+    return found
+
+
 def stored_below(root: Path, driver: str) -> set[str]:
     """Return the same of a data root with one storage driver."""
     snapshots = root / "snapshots" / driver

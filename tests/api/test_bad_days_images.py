@@ -56,7 +56,7 @@ def mortal() -> Iterator[Daemon]:
 
 @pytest.fixture
 def daemon(mortal: Daemon) -> Iterator[Daemon]:
-    before = ordeals.stored(mortal)
+    before = ordeals.at_rest(mortal)
     yield mortal
     ordeals.forget(mortal)
     ordeals.settles(mortal, before)
@@ -198,7 +198,7 @@ def test_a_removal_that_is_killed_leaves_all_or_nothing(
     store(liar, "a/b", "1", made)
     name = f"{liar.address}/a/b:1"
     prune = '/images/prune?filters={"dangling":["false"]}'
-    before = ordeals.stored(daemon)
+    before = ordeals.at_rest(daemon)
     for _ in range(3):
         assert pull(daemon, name).error == ""
 
@@ -325,7 +325,7 @@ def test_many_clients_that_want_one_image_fetch_it_once(
 @pytest.mark.parametrize("what", ["pull", "load", "import"])
 def test_a_disk_that_is_too_small_is_one_clear_error_and_nothing_stays(what: str) -> None:
     with running(data_size="64m") as daemon, lying_registry(daemon.namespace) as liar:
-        before = ordeals.stored(daemon)
+        before = ordeals.at_rest(daemon)
         if what == "pull":
             store(liar, "a/b", "1", busybox(*(noise_layer(f"n{n}", 40 * MIB) for n in range(2))))
             ended = pull(daemon, f"{liar.address}/a/b:1")

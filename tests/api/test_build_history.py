@@ -16,6 +16,7 @@ from sampan.spec.buildkit import control_pb2 as pb
 from tests import buildkit
 from tests.buildkit import Folders
 from tests.daemon import Daemon, running
+from tests.session import PATIENCE, eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 KIND = pb.BuildHistoryEventType
@@ -147,17 +148,22 @@ def test_history_is_filtered_pinned_and_forgotten(clean: Daemon, tmp_path: Path)
 
 
 def test_who_listens_hears_of_builds_as_they_go(clean: Daemon, tmp_path: Path) -> None:
+    build(clean, tmp_path, "FROM scratch\nLABEL a=1")
+    [old] = [event.record.Ref for event in listed(clean)]
     (tmp_path / "Dockerfile").write_text("FROM scratch\nLABEL a=2")
     served = Folders({"context": tmp_path, "dockerfile": tmp_path})
 
     async def main() -> list[int]:
         seen: list[int] = []
-        three = asyncio.Event()
+        listens, three = asyncio.Event(), asyncio.Event()
         async with buildkit.client(clean.socket) as one:
 
             async def listen() -> None:
                 async for event in one.events("ListenBuildHistory", pb.BuildHistoryRequest(),
                                               pb.BuildHistoryEvent):  # fmt: skip
+                    if event.record.Ref == old:
+                        listens.set()
+                        continue
                     seen.append(event.type)
                     if event.type == KIND.COMPLETE:
                         ref = event.record.Ref
@@ -168,8 +174,10 @@ def test_who_listens_hears_of_builds_as_they_go(clean: Daemon, tmp_path: Path) -
                         three.set()
 
             task = asyncio.ensure_future(listen())
+            async with asyncio.timeout(PATIENCE):
+                await listens.wait()
             await buildkit.build(clean.socket, served)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await three.wait()
             task.cancel()
             await asyncio.wait([task])
@@ -210,7 +218,7 @@ def test_history_outlasts_a_killed_daemon_and_the_cache_is_swept(tmp_path: Path)
         daemon.import_image()
         build(daemon, tmp_path, "FROM busybox\nRUN dd if=/dev/zero of=/a bs=1000 count=1")
         build(daemon, tmp_path, "FROM busybox\nRUN dd if=/dev/zero of=/b bs=900 count=1")
-        assert sum(one.Size for one in usage(daemon)) == 900
+        eventually(lambda: sum(one.Size for one in usage(daemon)) == 900)
         before = [event.record for event in listed(daemon)]
         daemon.kill()
         daemon.start()

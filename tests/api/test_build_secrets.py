@@ -39,8 +39,13 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]
     process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
     try:
         environment = {**os.environ, "SSH_AUTH_SOCK": path}
-        while not os.path.exists(path):
+
+        def answers() -> bool:
             assert process.poll() is None
+            listed = subprocess.run(["ssh-add", "-l"], env=environment, capture_output=True)
+            return listed.returncode != 2  # it cannot be reached
+
+        eventually(answers)
         subprocess.run(["ssh-add", "-q", key], check=True, env=environment)
         listed = subprocess.run(["ssh-add", "-l"], check=True, env=environment, capture_output=True)
         yield path, listed.stdout.split()[1].decode()
@@ -142,10 +147,10 @@ def test_a_step_that_ends_leaves_no_way_to_the_agent(
         "RUN --mount=type=ssh (ssh-add -l; sleep 1000) & ssh-add -l\n"
     )
     build(clean, tmp_path, recipe, "made", agents={"default": agent[0]})
-    listening = subprocess.run(
-        [*clean.enter, "cat", "/proc/net/unix"], capture_output=True, check=True
-    ).stdout
-    assert b"/lent" not in listening
+    listening = [*clean.enter, "cat", "/proc/net/unix"]
+    eventually(
+        lambda: b"/lent" not in subprocess.run(listening, capture_output=True, check=True).stdout
+    )
 
 
 @pytest.mark.parametrize(

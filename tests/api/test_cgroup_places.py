@@ -38,7 +38,7 @@ def test_a_container_is_below_the_parent_that_it_names(
         files = CgroupFiles(container, f"{parent}{suffix}")
         limit = files.read("memory.max" if UNIFIED else "memory.limit_in_bytes")
         assert limit == str(64 * MIB)
-    assert not files.folder("memory").exists()
+    eventually(lambda: not files.folder("memory").exists())
 
 
 def test_a_parent_cannot_lead_out_of_the_hierarchy(daemon: Daemon, parent: str) -> None:

@@ -33,7 +33,7 @@ def daemon() -> Iterator[Daemon]:
 @pytest.fixture
 def liar(daemon: Daemon) -> Iterator[LyingRegistry]:
     """A registry that has `a/b:1`."""
-    before = ordeals.stored(daemon)
+    before = ordeals.at_rest(daemon)
     with lying_registry(daemon.namespace) as liar:
         push(liar, "a/b", "1", busybox(small_layer("x", bytes(8 * MIB))))
         yield liar

@@ -17,7 +17,7 @@ import pytest
 
 from tests import tarballs
 from tests.daemon import Answer, Daemon, running
-from tests.ordeals import settles, stored
+from tests.ordeals import at_rest, settles, stored
 from tests.session import eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
@@ -146,7 +146,7 @@ def test_places_for_mounts_that_the_user_asked_for_are_changes(daemon: Daemon) -
 
 def test_a_commit_holds_what_the_container_wrote_and_nothing_else(daemon: Daemon) -> None:
     container = run(daemon, "busybox", "sh", "-c", "echo new > /new")
-    before = stored(daemon)
+    before = at_rest(daemon)
     made = commit(daemon, container, "committed").json["Id"]
     assert daemon.request("GET", f"/images/{made}/history").json[0]["Size"] == len("new\n")
     daemon.request("DELETE", f"/images/{made}")
@@ -154,7 +154,7 @@ def test_a_commit_holds_what_the_container_wrote_and_nothing_else(daemon: Daemon
 
 
 def test_the_last_container_takes_the_layers_of_an_image_that_is_gone(daemon: Daemon) -> None:
-    before = stored(daemon)
+    before = at_rest(daemon)
     assert import_(daemon, noise(1), "gone").status == 200
     container = create(daemon, "gone", "/x")
     assert daemon.request("DELETE", "/images/gone?force=1").status == 200
@@ -182,7 +182,7 @@ def test_an_image_for_another_machine_is_taken_with_a_warning(daemon: Daemon) ->
 def test_a_disk_that_fills_while_an_archive_comes_in_is_said_and_nothing_stays(
     small: Daemon, take: Callable[[Daemon, bytes], Answer]
 ) -> None:
-    before = stored(small)
+    before = at_rest(small)
     answer = take(small, noise(40))
     assert "no space left on device" in answer.body.decode().lower()
     assert answer.status == 500 or b"errorDetail" in answer.body
@@ -196,7 +196,7 @@ def test_a_disk_that_fills_while_a_container_is_committed_is_said_and_nothing_st
     small: Daemon,
 ) -> None:
     container = run(small, "busybox", "sh", "-c", "head -c 13000000 /dev/urandom > /big")
-    before = stored(small)
+    before = at_rest(small)
     answer = commit(small, container, "committed")
     assert answer.status == 500
     assert "no space left on device" in answer.json["message"].lower()
@@ -207,7 +207,7 @@ def test_a_disk_that_fills_while_a_container_is_committed_is_said_and_nothing_st
 
 
 def test_a_first_container_on_a_full_disk_is_refused_and_works_later(small: Daemon) -> None:
-    before = stored(small)
+    before = at_rest(small)
     ballast = small.data_root / "ballast"
     with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
         while True:
@@ -215,7 +215,7 @@ def test_a_first_container_on_a_full_disk_is_refused_and_works_later(small: Daem
     answer = small.request("POST", "/containers/create", {"Image": "busybox", "Cmd": ["true"]})
     assert answer.status == 500
     assert "no space left on device" in answer.json["message"].lower()
-    assert stored(small) == before
+    settles(small, before)
     ballast.unlink()
     container = run(small, "busybox", "test", "-f", "/.dockerenv")
     assert small.request("GET", f"/containers/{container}/changes").json is None
@@ -228,7 +228,7 @@ def test_a_first_container_on_a_full_disk_is_refused_and_works_later(small: Daem
 @pytest.mark.parametrize("work", ["import", "load", "commit"])
 def test_a_kill_in_the_middle_leaves_nothing(mortal: Daemon, work: str, delay: float) -> None:
     container = run(mortal, "busybox", "sh", "-c", "head -c 30000000 /dev/urandom > /big")
-    before = stored(mortal)
+    before = at_rest(mortal)
     content = noise(30)
 
     def send() -> None:
@@ -254,7 +254,7 @@ def test_a_kill_in_the_middle_leaves_nothing(mortal: Daemon, work: str, delay: f
 
 
 def test_layers_that_nothing_needs_go_at_the_start(mortal: Daemon) -> None:
-    before = stored(mortal)
+    before = at_rest(mortal)
     assert import_(mortal, noise(1), "gone").status == 200
     layers = f"snapshots/{mortal.driver}/sha256-"
     (snapshot,) = (name for name in stored(mortal) - before if name.startswith(layers))

@@ -16,7 +16,7 @@ import pytest
 from tests.cgroup_files import UNIFIED, CgroupFiles, disk
 from tests.daemon import Daemon
 from tests.inside import Seen, body, execute, run, started
-from tests.session import unique
+from tests.session import eventually, unique
 
 pytestmark = [pytest.mark.privileged, pytest.mark.kernel]
 MIB = 1 << 20
@@ -318,7 +318,7 @@ def test_what_the_kernel_refuses_is_named_and_leaves_nothing(daemon: Daemon) -> 
     answer = daemon.request("POST", f"/containers/{container}/start")
     assert answer.status == 400
     assert "1:3" in answer.json["message"]
-    assert not CgroupFiles(container).folder("memory").exists()
+    eventually(lambda: not CgroupFiles(container).folder("memory").exists())
 
 
 # --- processes -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from tests import lying_registry as lies
 from tests import ordeals
 from tests.daemon import Daemon, running
 from tests.lying_registry import Lie, LyingRegistry, lying_registry
-from tests.ordeals import check, complete, is_visible, pull, stored
+from tests.ordeals import at_rest, check, complete, is_visible, pull
 from tests.remote_images import Blob, Image, busybox, image, index, layer, push, small_layer
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
@@ -32,7 +32,7 @@ def daemon() -> Iterator[Daemon]:
 @pytest.fixture
 def liar(daemon: Daemon) -> Iterator[LyingRegistry]:
     """A registry that has `a/b:1`, beside a daemon without images."""
-    before = stored(daemon)
+    before = at_rest(daemon)
     with lying_registry(daemon.namespace) as liar:
         push(liar, "a/b", "1", MADE)
         yield liar

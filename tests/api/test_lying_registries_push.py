@@ -28,7 +28,7 @@ def daemon() -> Iterator[Daemon]:
 @pytest.fixture
 def liar(daemon: Daemon) -> Iterator[LyingRegistry]:
     """An empty registry, and the name `a/b:1` in it for our image."""
-    before = ordeals.stored(daemon)
+    before = ordeals.at_rest(daemon)
     with lying_registry(daemon.namespace) as liar:
         tag(daemon, "local:1", name(liar))
         yield liar

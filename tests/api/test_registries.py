@@ -520,7 +520,7 @@ def test_a_registry_that_lies_gets_one_clear_error(daemon: Daemon, lie: lies.Lie
         assert "\n" not in said[-1]["error"]
         found = daemon.request("GET", "/images/json").json
         assert not any(liar.address in str(each["RepoTags"]) for each in found)
-        assert staged(daemon) == []
+        eventually(lambda: staged(daemon) == [])
     check(daemon)
 
 
@@ -532,7 +532,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_half() -> None:
         said = pull(daemon, f"{hub.address}/a/img", tag="1")
         assert "no space left on device" in said[-1]["error"]
         assert daemon.request("GET", "/images/json").json == []
-        assert staged(daemon) == []
+        eventually(lambda: staged(daemon) == [])
 
 
 @pytest.mark.parametrize("driver", ["vfs"])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.daemon import Daemon, running
-from tests.session import cgroups, containers
+from tests.session import cgroups, containers, eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 FORWARDING = "/proc/sys/net/ipv4/ip_forward"
@@ -118,7 +118,7 @@ def test_nothing_is_left(machine: Machine) -> None:
     assert kept == changed
     done = machine.reset(answer="y\n")
     assert (done.returncode, done.stderr) == (0, "")
-    assert machine.state() == machine.before
+    eventually(lambda: machine.state() == machine.before)
 
 
 def test_an_engine_that_was_killed_goes_with_its_containers_and_nothing_to_go_is_no_error(
@@ -129,7 +129,7 @@ def test_an_engine_that_was_killed_goes_with_its_containers_and_nothing_to_go_is
     more = [f"--host=unix://{machine.daemon.socket}", f"--pidfile={machine.daemon.folder}/pid"]
     done = sampand(*machine.roots(), *more, within=machine.daemon.enter)
     assert done.returncode == 0, done
-    assert machine.state() == machine.before
+    eventually(lambda: machine.state() == machine.before)
     done = machine.reset("-f", *machine.roots())
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("there is nothing to remove")

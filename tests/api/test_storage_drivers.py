@@ -98,6 +98,7 @@ def fuse(filesystems: Shop) -> Iterator[Daemon]:
 
 def server_of(daemon: Daemon) -> int:
     """Return the process that serves the only mount of fuse-overlayfs there is."""
+    eventually(lambda: len(daemon.mount_servers()) == 1)
     (pid,) = daemon.mount_servers()
     return pid
 

@@ -89,7 +89,7 @@ def test_a_plugin_that_lies_about_the_place_starts_nothing(
     answer = box.start(container)
     assert answer.status == 400
     assert "where no volume is" in answer.json["message"]
-    assert plugin.calls("Unmount") == [("Unmount", {"Name": "far", "ID": container})]
+    eventually(lambda: plugin.calls("Unmount") == [("Unmount", {"Name": "far", "ID": container})])
 
 
 def test_a_plugin_whose_place_is_a_link_starts_nothing(box: Box, plugin: Plugin) -> None:
