@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sampan.http.client import Client
@@ -20,15 +20,16 @@ from sampan.http.urls import Url
 from tests.session import PATIENCE, eventually
 
 Script = Callable[["Peer"], None]
-QUICK = ClientLimits(
+PATIENT = ClientLimits(
     head_bytes=16 << 10,
-    connect_seconds=2.0,
-    answer_seconds=0.3,
-    document_seconds=0.3,
-    stall_seconds=0.3,
+    connect_seconds=PATIENCE,
+    answer_seconds=PATIENCE,
+    document_seconds=PATIENCE,
+    stall_seconds=PATIENCE,
     stall_bytes=1024,
     idle_connections=2,
 )
+QUICK = replace(PATIENT, answer_seconds=0.3, document_seconds=0.3, stall_seconds=0.3)
 
 
 @dataclass
@@ -171,7 +172,7 @@ def run(work: Callable[[Client], Awaitable[Any]], **options: Any) -> Any:
     """Do `work` with a client; nothing may be left after it."""
 
     async def main() -> Any:
-        async with Client(limits=options.pop("limits", QUICK), **options) as client:
+        async with Client(limits=options.pop("limits", PATIENT), **options) as client:
             return await work(client)
 
     with nothing_leaks():

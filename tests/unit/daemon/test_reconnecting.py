@@ -127,8 +127,9 @@ def test_a_dead_helper_is_told_and_the_next_one_is_used(
 
 
 def test_a_helper_that_closes_one_socket_after_the_other_is_dead_all_the_same(
-    reconnecting: Reconnecting[Greeter],
+    reconnecting: Reconnecting[Greeter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(helpers, "DYING_MILLISECONDS", PATIENCE * 1000)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def die() -> None:

@@ -15,6 +15,7 @@ from sampan.daemon.reset import end_all
 from sampan.errors import Conflict, NotFound, Unavailable
 from sampan.rpc import Fd
 from sampan.runtime.spawner import Spawner, Started, TaskStatus
+from tests.session import PATIENCE
 
 
 class Spawned:
@@ -55,7 +56,7 @@ class Spawned:
         self._running(id)
 
     def wait(self, id: str) -> None:
-        self.processes[id].wait(10)
+        self.processes[id].wait(PATIENCE)
 
     def forget(self, id: str, *, remove: bool) -> None:
         if self.processes[id].poll() is None:

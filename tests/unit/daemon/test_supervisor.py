@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sampan.daemon.supervisor import FIRST_PAUSE, LONGEST_PAUSE, Backoff
-from tests.session import eventually
+from tests.session import PATIENCE, eventually
 
 # The supervised child notes each socket that it gets and who answers there.
 PROGRAM = """
@@ -107,7 +107,7 @@ class Run:
 
     def until(self, *words: str, count: int = 1) -> list[str]:
         """Wait for the `count`-th line that begins with `words`, and return it."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             found = [line for line in self.lines() if line[: len(words)] == list(words)]
             if len(found) >= count:
@@ -117,7 +117,7 @@ class Run:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10)
+        return self.process.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_sighup_passes_the_configuration_to_the_daemon(start: Callable[..., Run]
 
 def test_a_daemon_that_never_works_is_not_started_again(start: Callable[..., Run]) -> None:
     run = start("broken")
-    assert run.process.wait(10) == 3
+    assert run.process.wait(PATIENCE) == 3
     assert "cannot work" in run.errors.read_text()
     assert len([line for line in run.lines() if line[:2] == ["child", "is"]]) == 1
 
@@ -202,7 +202,7 @@ def test_a_helper_that_could_never_work_ends_all_with_its_own_words(
     start: Callable[..., Run],
 ) -> None:
     run = start("hopeless")
-    assert run.process.wait(10) == 1
+    assert run.process.wait(PATIENCE) == 1
     assert not run.errors.read_text()
     assert len([line for line in run.lines() if line[:2] == ["child", "is"]]) == 1
 

@@ -105,7 +105,7 @@ class FakeSpawner:
         self._known(id, "")
 
     def tasks(self, id: str = "") -> list[TaskStatus]:
-        return [self._status(key) for key in self._processes if not id or key[0] == id]
+        return [self._status(key) for key in list(self._processes) if not id or key[0] == id]
 
     def pidfd(self, id: str, exec_id: str = "") -> Started:
         pid = self._known(id, exec_id).pid

@@ -49,8 +49,8 @@ def test_since_and_until_replay_the_past_and_end() -> None:
 def test_an_end_in_the_future_ends_the_stream_in_time() -> None:
     async def wait() -> list[str]:
         events = Events()
-        found = events.subscribe(until=time.time_ns() + 20_000_000)
         events.publish("container", "start", ID, {})
+        found = events.subscribe(since=1, until=time.time_ns() + 20_000_000)
         heard = await actions(found)
         assert events.listeners == 0
         return heard

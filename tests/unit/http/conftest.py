@@ -14,6 +14,7 @@ from sampan.http.limits import Limits
 from sampan.http.request import Request
 from sampan.http.response import Response, StreamingResponse
 from sampan.http.server import Server
+from tests.session import PATIENCE
 
 UPGRADED = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
 QUICK = Limits(
@@ -93,7 +94,7 @@ class Peer:
     async def until(self, mark: bytes) -> bytes:
         """Receive until `mark` has come; fails if the server closes before."""
         data = b""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while mark not in data:
                 piece = await self.loop.sock_recv(self.sock, 65536)
                 assert piece, f"closed after {data!r}"
@@ -103,7 +104,7 @@ class Peer:
     async def rest(self) -> bytes:
         """Receive until the server closes."""
         data = b""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while piece := await self.loop.sock_recv(self.sock, 65536):
                 data += piece
         return data

@@ -25,15 +25,16 @@ from sampan.http.limits import ClientLimits
 from sampan.http.pump import Halt
 from sampan.http.urls import Url
 from sampan.http.wire import Wire
-from tests.scripted import Peer, Script, answering, get, ok, poured, run, scripted
+from tests.scripted import PATIENT, QUICK, Peer, Script, answering, get, ok, poured, run, scripted
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def fails(kind: type[Fault], script: Script, work: Callable[[Client, str], Any] = get) -> str:
     """Return what the fault says."""
+    limits = QUICK if kind is TimeoutFault else PATIENT
     with scripted(script) as server, pytest.raises(kind) as caught:
-        run(lambda client: work(client, f"http://{server.address}/x"))
+        run(lambda client: work(client, f"http://{server.address}/x"), limits=limits)
     return str(caught.value)
 
 
@@ -402,7 +403,10 @@ def test_a_server_that_takes_nothing_stops_an_upload() -> None:
         peer.drain()  # else the end of the client is never seen: it stands behind its bytes
 
     with scripted(script) as server, pytest.raises(TimeoutFault):
-        run(lambda c: c.send("PUT", Url.parse(f"http://{server.address}/"), body=Source(bytes)))
+        run(
+            lambda c: c.send("PUT", Url.parse(f"http://{server.address}/"), body=Source(bytes)),
+            limits=QUICK,
+        )
 
 
 # --- cancelling ------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sampan import rpc
 from sampan.errors import Conflict, DeadlineExceeded, Internal, InvalidArgument, Unavailable
 from sampan.rpc.contract import BODY_BYTES, Fd, receive, send
-from tests.session import eventually
+from tests.session import PATIENCE, eventually
 
 # The service runs in a thread here; in a helper it is the only thread.
 FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
@@ -118,7 +118,7 @@ def served(pair: tuple[socket.socket, socket.socket]) -> Iterator[socket.socket]
     ours.shutdown(socket.SHUT_RDWR)
     for pending in implementation.waiting:
         pending.resolve(0)
-    thread.join(5)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
 
 

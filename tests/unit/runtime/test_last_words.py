@@ -14,6 +14,7 @@ from sampan.runtime.spawning.loop import Loop
 from sampan.runtime.spawning.messages import Removed, tell
 from sampan.runtime.spawning.tasks import Task
 from sampan.runtime.spawning.world import World, half_pair
+from tests.session import PATIENCE
 
 GONE = ("a" * 64, "")
 
@@ -52,7 +53,7 @@ def test_the_keeper_hears_what_the_forker_said_and_goes_on(fallen: Fallen) -> No
 
 
 def test_the_forker_does_not_wait_for_more_than_the_keeper_said(fallen: Fallen) -> None:
-    fallen.ours.settimeout(5)  # a blocking channel, as a forker has it
+    fallen.ours.settimeout(PATIENCE)  # a blocking channel, as a forker has it
     forker = Forker(world_with(GONE), fallen.ours, keeper=-1)
     forker._hear_last_words()
     with pytest.raises(BlockingIOError):

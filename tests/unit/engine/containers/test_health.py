@@ -28,6 +28,7 @@ from sampan.logs.stream import STDOUT, frame
 from sampan.spec.docker.config import Config
 from sampan.spec.docker.containers import Health, HealthcheckResult
 from sampan.spec.image import Healthcheck
+from tests.session import PATIENCE
 from tests.unit.engine.fakes import FakeSpawner, container
 
 MS = 10**6
@@ -109,7 +110,7 @@ async def probed(spawner: FakeSpawner, made: Container, wanted: int) -> list[str
     heard = events.subscribe(filters={"event": ["health_status"]})
     checks.start(made)
     assert made.health
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while len(made.health.log) < wanted:
             await asyncio.sleep(0.005)
     changes = [(await anext(heard)).action]  # type: ignore[arg-type]
@@ -118,7 +119,7 @@ async def probed(spawner: FakeSpawner, made: Container, wanted: int) -> list[str
     return changes
 
 
-def with_check(*command: str, timeout: int = 5000) -> Container:
+def with_check(*command: str, timeout: int = 60_000) -> Container:
     wanted = Healthcheck(test=["CMD", *command], interval=5 * MS, timeout=timeout * MS, retries=1)
     return container(Config(healthcheck=wanted), running=True)
 
@@ -127,7 +128,7 @@ def test_a_running_container_is_asked_again_and_again(spawner: FakeSpawner) -> N
     made = with_check("echo", "fine")
     assert asyncio.run(probed(spawner, made, 2)) == ["health_status: healthy"]
     assert made.health
-    assert [(each.exit_code, each.output) for each in made.health.log] == [(0, "fine\n")] * 2
+    assert [(each.exit_code, each.output) for each in made.health.log[:2]] == [(0, "fine\n")] * 2
 
 
 def test_a_check_that_takes_too_long_is_killed(spawner: FakeSpawner) -> None:

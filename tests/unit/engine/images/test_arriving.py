@@ -174,7 +174,7 @@ def test_a_cancelled_pull_stops_at_once_and_leaves_nothing_half(
         pulling = asyncio.ensure_future(pull(shop, f"{liar.address}/a/img:v1"))
         await soon(lambda: liar.log.count("GET", BASE.digest) == 1)
         pulling.cancel()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.wait([pulling])
         assert snapshots.staged == {}
         assert shop.images.store.layers.leases == {}

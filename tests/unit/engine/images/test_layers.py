@@ -17,6 +17,7 @@ from sampan.spec.digest import Digest
 from sampan.storage.linux_mounter import LinuxMounter
 from tests.image_shop import Shop, run, stream
 from tests.layouts import Layout, packed
+from tests.session import PATIENCE
 from tests.tarballs import archive, digest, file
 
 BASE, TOP, OTHER = (archive(file(n, n.encode() * 5000)) for n in ("base", "top", "other"))
@@ -205,7 +206,7 @@ def test_a_commit_that_fails_takes_nothing_from_another_of_the_same_layer(shop: 
             began.wait(0.2)  # for the other, if it does not wait for this one
             raise Unavailable("the helper has ended")
         began.set()
-        failed.wait(5)
+        failed.wait(PATIENCE)
         commit(key, chain_id, parent)
 
     async def both() -> None:

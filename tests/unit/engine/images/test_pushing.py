@@ -446,7 +446,7 @@ def test_a_cancelled_push_stops_at_once_and_the_next_one_succeeds(
         pushing = asyncio.ensure_future(push(shop, name))
         await soon(lambda: liar.log.count("POST") == 1)
         pushing.cancel()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.wait([pushing])
         liar.be_honest()
         await push(shop, name)
@@ -468,7 +468,7 @@ def test_a_push_stops_at_once_while_the_registry_that_it_passes_on_from_is_silen
         pushing = asyncio.ensure_future(push(shop, f"{other.address}/b/img:v1"))
         await soon(lambda: liar.log.count("GET") > fetched)
         pushing.cancel()
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.wait([pushing])
 
     with_shop(tmp_path, work)

@@ -12,6 +12,7 @@ import pytest
 from sampan.engine.images.reports import Report
 from sampan.engine.images.transfers import Slots, Tell, Transfers
 from sampan.errors import Upstream
+from tests.session import PATIENCE
 
 
 class Thing:
@@ -104,7 +105,7 @@ def test_who_gives_up_waiting_takes_no_place() -> None:
         waiting[0].cancel()  # it has just got its turn, and has not run since
         await asyncio.wait(waiting)
         assert [each.cancelled() for each in waiting] == [True, True, False]
-        async with asyncio.timeout(1), slots.one():
+        async with asyncio.timeout(PATIENCE), slots.one():
             pass
 
     run(main)

@@ -18,6 +18,7 @@ from sampan.runtime.spawning.loop import Loop
 from sampan.runtime.spawning.messages import Drained, Message, StdinClosed
 from sampan.runtime.spawning.relay import Relay
 from sampan.runtime.spawning.tasks import Task, TaskRecord
+from tests.session import PATIENCE
 
 ID = "d" * 64
 KEY = (ID, "")
@@ -193,7 +194,7 @@ def test_input_waits_until_the_program_reads(make: Make) -> None:
     program = make(open_stdin=True, stdin_once=True)
     client = program.attach(stdin=True)
     client.setblocking(True)
-    client.settimeout(1)
+    client.settimeout(PATIENCE)
     program.start()
     client.sendall(b"i" * 100_000)
     client.shutdown(socket.SHUT_WR)
@@ -232,7 +233,7 @@ def test_a_program_that_closed_its_input_does_not_block_clients(make: Make) -> N
     program = make(open_stdin=True)
     client = program.attach(stdin=True)
     client.setblocking(True)
-    client.settimeout(5)
+    client.settimeout(PATIENCE)
     program.start()
     program.close("stdin")
     for _ in range(30):
