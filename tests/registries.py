@@ -147,7 +147,7 @@ class Registry:
             text = log.read_bytes()[skip:]
             assert self.process
             assert self.process.poll() is None, text.decode(errors="replace")
-            found = re.search(rb"listening on (?:\S+:(\d+)|/)", text)
+            found = re.search(rb"listening on (?:\S+:(\d+)|/)[^\n]*\n", text)
             self.site.port = int(found[1]) if found and not on_socket else self.site.port
             return found is not None
 

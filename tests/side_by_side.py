@@ -18,6 +18,7 @@ import pexpect
 import pyte
 
 from tests.fake_daemon import Asked, FakeDaemon, Replies
+from tests.session import PATIENCE
 
 
 @dataclass
@@ -167,7 +168,7 @@ def scene(
             programs()[program],
             shlex.split(line),
             env=environment(folder, daemon, case),
-            timeout=20,
+            timeout=PATIENCE,
             dimensions=size,
             encoding="utf-8",
             codec_errors="replace",

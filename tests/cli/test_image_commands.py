@@ -14,6 +14,7 @@ import pexpect
 import pytest
 
 from tests.fake_daemon import FakeDaemon, Reply, document, stream
+from tests.session import PATIENCE
 from tests.side_by_side import Case, Told, environment, programs, told
 
 pytestmark = pytest.mark.slow
@@ -203,7 +204,7 @@ def test_a_login_that_is_broken_off_leaves_the_terminal_as_it_was(how: str, tmp_
             programs()["sampan"],
             ["login", "-u", "me", "host"],
             env=environment(tmp_path, daemon, Case("")),
-            timeout=20,
+            timeout=PATIENCE,
         )
         child.expect_exact("Password: ")
         assert not termios.tcgetattr(child.child_fd)[3] & termios.ECHO
@@ -223,7 +224,7 @@ def test_a_pull_that_is_broken_off_ends_at_once(tmp_path: Path) -> None:
 
     def pieces() -> Iterator[bytes]:
         yield b'{"status":"Waiting","progressDetail":{},"id":"layer"}\n'
-        held.wait(20)
+        held.wait(PATIENCE)
 
     folder = tmp_path / "daemon"
     folder.mkdir()
@@ -232,7 +233,7 @@ def test_a_pull_that_is_broken_off_ends_at_once(tmp_path: Path) -> None:
             programs()["sampan"],
             ["pull", "x"],
             env=environment(tmp_path, daemon, Case("")),
-            timeout=10,
+            timeout=PATIENCE,
         )
         child.expect_exact("layer: Waiting")
         child.sendintr()

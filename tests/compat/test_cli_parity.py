@@ -88,7 +88,7 @@ SCENARIOS = {
         inspect a b
     """,
     "logs": """
-        run --name talker busybox sh -c 'echo one; echo two >&2; sleep 0.3; echo three'
+        run --name talker busybox sh -c 'echo one; echo two >&2; sleep 1; echo three'
         logs talker
         logs -n 1 talker
         logs --tail 0 talker

@@ -18,6 +18,7 @@ import pytest
 from tests.daemon import Daemon, running
 from tests.registries import Registry, registry
 from tests.remote_images import busybox, index, push, small_layer
+from tests.session import PATIENCE
 from tests.side_by_side import is_docker_28
 from tests.tokens import token_server
 
@@ -240,7 +241,7 @@ def shown(port: Port, program: str, line: str, folder: Path, size: tuple[int, in
         words,
         env=port.environment(folder),
         dimensions=size,
-        timeout=30,
+        timeout=PATIENCE,
         encoding="utf-8",
     )
     child.expect(pexpect.EOF)
@@ -272,7 +273,7 @@ def test_a_pull_that_is_broken_off_ends_at_once_and_can_be_taken_up(
     port: Port, tmp_path: Path
 ) -> None:
     name, *words = port.command("sampan", "pull HUB/team/app")
-    child = pexpect.spawn(name, words, env=port.environment(tmp_path), timeout=30)
+    child = pexpect.spawn(name, words, env=port.environment(tmp_path), timeout=PATIENCE)
     child.expect("Pulling from")
     child.sendintr()
     child.expect(pexpect.EOF)

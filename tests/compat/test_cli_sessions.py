@@ -14,7 +14,7 @@ import pexpect
 import pytest
 
 from tests.daemon import Daemon
-from tests.session import eventually
+from tests.session import PATIENCE, eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.compat, pytest.mark.slow]
 
@@ -30,7 +30,7 @@ def console(daemon: Daemon) -> Iterator[Console]:
 
     def console(*arguments: str, size: tuple[int, int] = (24, 80)) -> pexpect.spawn:
         child = pexpect.spawn(
-            SAMPAN, list(arguments), env=daemon.environment, timeout=20, dimensions=size
+            SAMPAN, list(arguments), env=daemon.environment, timeout=PATIENCE, dimensions=size
         )
         opened.append(child)
         return child
@@ -72,7 +72,7 @@ def test_the_terminal_has_our_size_and_follows_it(console: Console) -> None:
     child.expect("31 97\r\n")
     child.setwinsize(40, 120)
     child.expect(PROMPT)
-    child.sendline("sleep 0.3; stty size")
+    child.sendline("until stty size | grep '40 120'; do sleep 0.1; done")
     child.expect("40 120\r\n")
     child.sendline("exit 5")
     assert status(child) == 5
@@ -110,7 +110,7 @@ def test_exec_on_a_terminal(console: Console, sampan: Sampan) -> None:
 
 
 def test_the_terminal_is_as_it_was_afterwards(console: Console, daemon: Daemon) -> None:
-    shell = pexpect.spawn("sh", env=daemon.environment | {"PS1": "host> "}, timeout=20)
+    shell = pexpect.spawn("sh", env=daemon.environment | {"PS1": "host> "}, timeout=PATIENCE)
     shell.expect("host> ")
     shell.sendline(f"{SAMPAN} run -it --rm busybox true; stty -a | grep -o ' icanon'")
     shell.expect(" icanon")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import Daemon
-from tests.session import eventually
+from tests.session import PATIENCE, eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.compat, pytest.mark.slow]
 
@@ -77,7 +77,7 @@ def test_a_stack_comes_up_finds_itself_by_name_and_goes(compose: Compose, daemon
         [*daemon.enter, "curl", "-s", "--noproxy", "*", "http://127.0.0.1:8060/"],
         capture_output=True,
         check=True,
-        timeout=20,
+        timeout=PATIENCE,
     )
     assert published.stdout == b"page\n"
     assert "Up" in compose("ps")

@@ -108,7 +108,7 @@ def test_names_are_taken_once(client: docker.DockerClient) -> None:
 
 
 def test_logs_by_stream_tail_and_follow(client: docker.DockerClient) -> None:
-    script = "echo one; echo two >&2; echo three; sleep 0.3; echo four"
+    script = "echo one; echo two >&2; echo three; sleep 1; echo four"
     container = client.containers.run("busybox", ["sh", "-c", script], detach=True)
     followed = b"".join(container.logs(stream=True, follow=True))
     assert sorted(followed.splitlines()) == [b"four", b"one", b"three", b"two"]

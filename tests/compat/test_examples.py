@@ -108,9 +108,14 @@ def test_the_two_programs_that_supervisord_keeps_answer(host: Host, tmp_path: Pa
     options = ("StrictHostKeyChecking=no", f"UserKnownHostsFile={tmp_path}/known", "BatchMode=yes",
                "ConnectionAttempts=60")  # its host keys are being made  # fmt: skip
     ssh = "ssh", "-i", str(key), "-p", "2222", *(f"-o{option}" for option in options)
-    said = host.run(*ssh, "root@127.0.0.1", "supervisorctl status; id -un")
-    lines = [line.split() for line in said.splitlines()]
-    assert [line[:2] for line in lines[:2]] == [["apache2", "RUNNING"], ["sshd", "RUNNING"]]
+    lines: list[list[str]] = []
+
+    def both_run() -> bool:  # for supervisord a program runs when it has not ended for a second
+        said = host.run(*ssh, "root@127.0.0.1", "supervisorctl status; id -un")
+        lines[:] = [line.split() for line in said.splitlines()]
+        return [line[:2] for line in lines[:2]] == [["apache2", "RUNNING"], ["sshd", "RUNNING"]]
+
+    eventually(both_run)
     assert lines[2] == ["root"]
 
 

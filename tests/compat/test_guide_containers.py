@@ -16,7 +16,7 @@ import pexpect
 import pytest
 
 from tests.daemon import Daemon
-from tests.session import eventually
+from tests.session import PATIENCE, eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.compat, pytest.mark.slow]
 
@@ -57,7 +57,7 @@ def console(cli: str, daemon: Daemon) -> Iterator[Callable[..., pexpect.spawn]]:
     opened: list[pexpect.spawn] = []
 
     def console(*arguments: str) -> pexpect.spawn:
-        child = pexpect.spawn(cli, list(arguments), env=daemon.environment, timeout=20)
+        child = pexpect.spawn(cli, list(arguments), env=daemon.environment, timeout=PATIENCE)
         opened.append(child)
         return child
 
@@ -157,6 +157,9 @@ def test_3_2_6_1_attach_shows_the_same_shell_to_everyone(
     name = "shared"
     assert run("run", "-idt", "--name", name, "ubuntu", "/bin/sh").returncode == 0
     first, second = console("attach", name), console("attach", name)
+    for child in (first, second):  # what is said before it is attached it does not hear
+        child.sendline("")
+        child.expect(PROMPT)
     first.sendline("echo seen by $((40 + 2))")
     first.expect("seen by 42")
     second.expect("seen by 42")

@@ -22,7 +22,7 @@ from tests import docker_hub
 from tests.daemon import Daemon, running
 from tests.registries import OUTSIDE, Registry, add_address, registry
 from tests.remote_images import busybox_root, image, layer, push
-from tests.session import eventually
+from tests.session import PATIENCE, eventually
 from tests.tarballs import archive, file
 from tests.wire import Server, Site, serving
 
@@ -98,7 +98,10 @@ def test_3_1_1_pull_from_another_registry_and_use_it(
     name = f"{hub[1].address}/library/ubuntu:18.04"
     assert f"Status: Downloaded newer image for {name}" in well(run("pull", name))
     child = pexpect.spawn(
-        cli, ["run", "--net=none", "-t", "-i", name, "/bin/sh"], env=daemon.environment, timeout=20
+        cli,
+        ["run", "--net=none", "-t", "-i", name, "/bin/sh"],
+        env=daemon.environment,
+        timeout=PATIENCE,
     )
     child.expect(r"/ # ")
     child.sendline("cat /ubuntu3")
@@ -110,7 +113,7 @@ def test_3_1_1_pull_from_another_registry_and_use_it(
 
 
 def test_3_1_1_pull_on_a_terminal_draws_progress(cli: str, daemon: Daemon) -> None:
-    child = pexpect.spawn(cli, ["pull", "ubuntu"], env=daemon.environment, timeout=20)
+    child = pexpect.spawn(cli, ["pull", "ubuntu"], env=daemon.environment, timeout=PATIENCE)
     child.expect("Pulling from library/ubuntu")
     child.expect(f"{ID}: ")
     child.expect("Pull complete")
@@ -206,7 +209,9 @@ def test_3_1_6_an_image_is_removed_after_its_containers(run: Run) -> None:
 
 def test_3_3_1_1_login_asks_for_name_and_password(cli: str, daemon: Daemon, run: Run) -> None:
     with registry(daemon.namespace, users={"captain": "secret"}) as locked:
-        child = pexpect.spawn(cli, ["login", locked.address], env=daemon.environment, timeout=20)
+        child = pexpect.spawn(
+            cli, ["login", locked.address], env=daemon.environment, timeout=PATIENCE
+        )
         child.expect("Username: ")
         child.sendline("captain")
         child.expect("Password: ")

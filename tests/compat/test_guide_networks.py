@@ -19,7 +19,7 @@ import pytest
 from tests.daemon import Daemon, running
 from tests.guide import Shell, import_images, import_webapp
 from tests.lan import connect, fetch, ip, switch
-from tests.session import eventually
+from tests.session import PATIENCE, eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.compat, pytest.mark.slow]
 
@@ -70,7 +70,7 @@ def console(shell: Shell, program: str) -> Iterator[Console]:
         docker, *words = line.removeprefix("sudo ").split()
         assert docker == "docker"
         child = pexpect.spawn(
-            shell.daemon.programs[program], words, env=shell.daemon.environment, timeout=20
+            shell.daemon.programs[program], words, env=shell.daemon.environment, timeout=PATIENCE
         )
         opened.append(child)
         child.expect("# ")
@@ -104,13 +104,14 @@ def test_5_1_all_exposed_ports_on_random_ones(shell: Shell, machine: str) -> Non
     assert 32768 <= int(port) <= 60999
     name = row.split()[-1]
     eventually(lambda: fetch(machine, HOST, int(port)) == "Hello world!")
-    assert shell(f"docker logs {name}").startswith(" * Running on http://0.0.0.0:5000/"[1:])
+    running_on = " * Running on http://0.0.0.0:5000/"[1:]
+    eventually(lambda: shell(f"docker logs {name}").startswith(running_on))
 
 
 def test_5_1_1_a_port_on_all_addresses_is_one_container_s(shell: Shell, machine: str) -> None:
     shell("sudo docker run -d -p 5000:5000 training/webapp python app.py")
     eventually(lambda: fetch(machine, HOST, 5000) == "Hello world!")
-    assert fetch(shell.daemon.namespace, "127.0.0.1", 5000) == "Hello world!"
+    eventually(lambda: fetch(shell.daemon.namespace, "127.0.0.1", 5000) == "Hello world!")
     refused = shell("sudo docker run -d -p 5000:5000 training/webapp python app.py", fails=True)
     assert "Bind for 0.0.0.0:5000 failed: port is already allocated" in refused
 
@@ -184,7 +185,8 @@ def test_5_2_2_links(shell: Shell, console: Console) -> None:
     answered = said(inside, "ping -c 1 db")
     assert f"PING db ({address})" in answered
     assert "1 packets received" in answered
-    assert said(inside, "echo hello | nc -w 2 db 5432") == "hello"  # without a published port
+    # Without a published port, as soon as it listens.
+    eventually(lambda: said(inside, "echo hello | nc -w 2 db 5432") == "hello")
 
 
 # --- 5.3 advanced configuration --------------------------------------------------------------

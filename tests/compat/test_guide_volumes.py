@@ -17,7 +17,7 @@ import pexpect
 import pytest
 
 from tests.daemon import Daemon
-from tests.session import eventually
+from tests.session import PATIENCE, eventually
 
 pytestmark = [pytest.mark.privileged, pytest.mark.compat, pytest.mark.slow]
 
@@ -59,7 +59,7 @@ def console(cli: str, daemon: Daemon) -> Iterator[Console]:
     opened: list[pexpect.spawn] = []
 
     def console(*arguments: str) -> pexpect.spawn:
-        child = pexpect.spawn(cli, list(arguments), env=daemon.environment, timeout=20)
+        child = pexpect.spawn(cli, list(arguments), env=daemon.environment, timeout=PATIENCE)
         child.delayafterterminate = 5  # seconds at most: the machine may be busy
         opened.append(child)
         return child

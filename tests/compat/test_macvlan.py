@@ -108,7 +108,7 @@ def test_a_running_container_joins_and_leaves_and_outlives_the_daemon(
     assert "eth1" in cli("exec web ip link")
     host.kill()
     host.start()
-    assert fetch(machine, "192.168.7.12") == "served"
+    eventually(lambda: fetch(machine, "192.168.7.12") == "served")
     cli("network disconnect lan web")
     assert "eth1" not in cli("exec web ip link")
     assert fetch(machine, "192.168.7.12") == ""

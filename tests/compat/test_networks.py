@@ -13,7 +13,7 @@ import docker
 import pytest
 
 from tests.daemon import Daemon, running
-from tests.session import eventually
+from tests.session import PATIENCE, eventually
 
 pytestmark = [
     pytest.mark.privileged,
@@ -184,7 +184,7 @@ def test_a_network_with_ipv6_gives_addresses_names_and_published_ports(
         return subprocess.run(
             [*daemon.enter, "curl", "-s", "--noproxy", "*", "http://[fd00:77::1]:8075/"],
             capture_output=True,
-            timeout=20,
+            timeout=PATIENCE,
             check=False,
         ).stdout
 
@@ -351,7 +351,7 @@ def test_ports_of_a_running_container_are_published_and_taken_back(daemon: Daemo
             [*daemon.enter, "curl", "-s", "--noproxy", "*", f"http://127.0.0.1:{port}/"],
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=PATIENCE,
             check=False,
         ).stdout
 
@@ -386,7 +386,11 @@ def test_a_daemon_with_iptables_ipv6_and_a_fixed_range() -> None:
 
         def output(*command: str) -> str:
             return subprocess.run(
-                [*daemon.enter, *command], capture_output=True, text=True, timeout=20, check=False
+                [*daemon.enter, *command],
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
             ).stdout
 
         for address in ("127.0.0.1", "[::1]", "10.88.0.1", "[fd00:88::1]"):

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.bundle import RUNTIME, Box
+from tests.session import PATIENCE
 
 pytestmark = [
     pytest.mark.compat,
@@ -195,7 +196,7 @@ def test_run_hands_signals_on(box: Box) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 9
+        assert process.wait(PATIENCE) == 9
 
 
 def test_exec_runs_beside_the_program(box: Box) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.bundle import RUNTIME, Box
+from tests.session import eventually
 
 pytestmark = [
     pytest.mark.compat,
@@ -318,7 +319,7 @@ def test_kill_all_reaches_processes_without_a_pid_namespace(box: Box) -> None:
         time.sleep(0.01)
     box("kill", "--all", box.id, "KILL")
     box.wait_for("stopped")
-    assert json.loads(box("ps", "-f", "json", box.id).stdout) == []
+    eventually(lambda: json.loads(box("ps", "-f", "json", box.id).stdout) == [])
     assert len(pids) == 3
 
 

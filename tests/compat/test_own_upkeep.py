@@ -21,7 +21,7 @@ ACCEPT = {"Accept": MEDIA_DOCKER_MANIFEST}
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Registry]:
+def hub(namespace: str, tmp_path: Path) -> Iterator[Registry]:
     (tmp_path / "key").write_text("0123456789abcdef")
     more = {
         "retention": {
@@ -31,7 +31,7 @@ def hub(tmp_path: Path) -> Iterator[Registry]:
         "scrub": {"rate": "0"},
         "audit": {"path": str(tmp_path / "audit.log"), "keyfile": str(tmp_path / "key")},
     }
-    with registry(program=OURS, more=more) as found:
+    with registry(namespace, program=OURS, more=more) as found:
         yield found
 
 

@@ -169,7 +169,7 @@ def test_a_registry_runs_from_the_image_and_keeps_its_data(
     assert reply.headers["X-Mounted"] == "nosniff"
     assert hub.tags("team/app") == ["1"]
     assert hub.ask("DELETE", "/v2/team/app/manifests/1").status == 202
-    docker(daemon, "stop", "-t", "10", "hub")
+    docker(daemon, "stop", "-t", "60", "hub")
     state = docker(daemon, "inspect", "--format", "{{.State.ExitCode}}", "hub")
     assert state == "0\n"
     said = docker(daemon, *("run", "--rm", *volume, "registry", "garbage-collect", "-m", CONFIG))
@@ -228,10 +228,10 @@ def test_it_starts_again_tells_what_it_does_and_collects_garbage(daemon: Daemon,
     count = ("inspect", "--format", "{{.RestartCount}}", "hub")
     eventually(lambda: docker(daemon, *count) == "1\n" and hub.serves())
     assert hub.tags("team/app") == ["1", "2"]
+    eventually(lambda: docker(daemon, "logs", "hub").count("listening on") == 2)
     told = docker(daemon, "logs", "hub")
-    assert told.count("listening on") == 2
     assert '"PUT /v2/team/app/manifests/2 HTTP/1.1" 201' in told
-    docker(daemon, "stop", "-t", "20", "hub")
+    docker(daemon, "stop", "-t", "60", "hub")
     assert docker(daemon, "inspect", "--format", "{{.State.ExitCode}}", "hub") == "0\n"
 
 

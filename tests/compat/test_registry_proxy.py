@@ -74,6 +74,9 @@ def test_skopeo_copies_through_the_cache_and_fetches_nothing_twice(
     copy = ["skopeo", "copy", "--all", "--src-tls-verify=false", source]
     run(namespace, *copy, f"dir:{tmp_path}/one")
     assert digest((tmp_path / "one/manifest.json").read_bytes()) == shipped.digest
+    # A registry says what it was asked for when it has answered.
+    blobs = {blob.digest for one in shipped.images for blob in one.blobs}
+    eventually(lambda: sum("/blobs/" in path for path in fetched(upstream)) >= len(blobs))
     first = [path for path in fetched(upstream) if path != "/v2/"]
     assert len(set(first)) == len(first)
     upstream.forget()
