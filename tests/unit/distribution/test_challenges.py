@@ -73,6 +73,6 @@ def test_nothing_in_a_header_is_an_error(headers: list[str]) -> None:
     "text", [" " * 100_000, 'a="' * 50_000, "a=" + "\\" * 100_000, ", " * 9000]
 )
 def test_no_header_takes_long(text: str) -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     parse_challenges([f"Bearer {text}", text])
-    assert time.monotonic() - began < 1
+    assert time.thread_time() - began < 1

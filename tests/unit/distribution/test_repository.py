@@ -150,7 +150,7 @@ def test_a_silent_registry_is_given_up(liar: LyingRegistry, lie: lies.Lie) -> No
             await work(registries.repository(Reference.parse(reference)))
 
     asyncio.run(main())
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20  # the default is a minute
 
 
 def test_what_may_pass_is_waited_for(liar: LyingRegistry) -> None:

@@ -26,6 +26,7 @@ from sampan.http.pump import Halt
 from sampan.http.urls import Url
 from sampan.http.wire import Wire
 from tests.scripted import PATIENT, QUICK, Peer, Script, answering, get, ok, poured, run, scripted
+from tests.session import PATIENCE
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -105,7 +106,7 @@ def test_idle_connections_end_by_themselves() -> None:
 
     async def work(client: Client) -> None:
         await get(client, f"http://{server.address}/")
-        assert await asyncio.to_thread(gone.wait, 10)
+        assert await asyncio.to_thread(gone.wait, PATIENCE)
         assert not client._idle
 
     with scripted(script) as server:
@@ -417,7 +418,7 @@ def cancelled(work: Callable[[Client], Awaitable[Any]], ready: threading.Event) 
 
     async def main(client: Client) -> float:
         task = asyncio.ensure_future(work(client))
-        await asyncio.to_thread(ready.wait, 10)
+        await asyncio.to_thread(ready.wait, PATIENCE)
         began = time.monotonic()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -437,7 +438,7 @@ def test_a_cancelled_download_ends_at_once() -> None:
         peer.wait()
 
     with scripted(script) as server:
-        assert cancelled(lambda client: poured(client, f"http://{server.address}/"), ready) < 5
+        assert cancelled(lambda client: poured(client, f"http://{server.address}/"), ready) < 20
 
 
 def test_a_cancelled_download_into_a_full_pipe_ends_at_once() -> None:
@@ -457,7 +458,7 @@ def test_a_cancelled_download_into_a_full_pipe_ends_at_once() -> None:
                 await answer.pour(sink)
 
     with scripted(answering(ok(bytes(1 << 20)))) as server:
-        assert cancelled(work, ready) < 5
+        assert cancelled(work, ready) < 20
     assert os.get_blocking(writing)
     os.close(reading)
     os.close(writing)
@@ -476,7 +477,7 @@ def test_a_cancelled_upload_ends_at_once() -> None:
 
     with scripted(Peer.drain) as server:
         url = Url.parse(f"http://{server.address}/")
-        assert cancelled(lambda client: client.send("PUT", url, body=Source(read)), ready) < 5
+        assert cancelled(lambda client: client.send("PUT", url, body=Source(read)), ready) < 20
 
 
 def test_a_cancelled_request_ends_at_once() -> None:
@@ -488,4 +489,4 @@ def test_a_cancelled_request_ends_at_once() -> None:
         peer.wait()
 
     with scripted(script) as server:
-        assert cancelled(lambda client: get(client, f"http://{server.address}/"), ready) < 5
+        assert cancelled(lambda client: get(client, f"http://{server.address}/"), ready) < 20

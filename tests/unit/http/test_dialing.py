@@ -59,9 +59,9 @@ def test_an_address_that_does_not_answer_is_not_waited_for(
             client.setblocking(False)
             client.connect_ex(deaf.getsockname())
         began = time.monotonic()
-        limits = ClientLimits(connect_seconds=10.0)
+        limits = ClientLimits(connect_seconds=60.0)
         assert run(lambda c: get(c, f"http://far.example:{server.port}/"), limits=limits) == b"x"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
 
 
 def test_an_unknown_host_is_told_as_go_does() -> None:
