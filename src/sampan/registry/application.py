@@ -33,6 +33,8 @@ if TYPE_CHECKING:  # only a cache needs it
 
 log = logging.getLogger(__name__)
 Endpoint = Callable[[Call], Awaitable[Response]]
+# What was pushed has no type of its own here: no browser may find one for it, script or page.
+NO_GUESSES = ("X-Content-Type-Options", "nosniff")
 API_VERSION = ("Docker-Distribution-API-Version", "registry/2.0")
 PULL, PUSH, DELETE, ANY = ("pull",), ("pull", "push"), ("delete",), ("*",)
 LOGIN_THREADS = 2
@@ -128,6 +130,8 @@ class Application:
         self.access = access or NoAccess()
         self.emit = emit
         self.sick = sick
+        given = (name.lower() for name in self.service.headers)
+        self._says_how_to_read = NO_GUESSES[0].lower() in given
         self.proxy: Proxy | None = None
         self.threads = ThreadPoolExecutor(THREADS, "registry")
         # Of their own: whoever tries passwords keeps only others waiting who log in.
@@ -148,6 +152,8 @@ class Application:
         except ClientDisconnect:
             return  # nobody is there to be answered
         response.headers.append(*API_VERSION)
+        if not self._says_how_to_read:
+            response.headers.append(*NO_GUESSES)
         for name, values in self.service.headers.items():
             if name not in response.headers:
                 for value in values:

@@ -47,7 +47,7 @@ def on_address(address: str) -> socket.socket:
         # Every address of this machine: one socket that takes IPv6 and IPv4.
         found.sort(key=lambda item: item[0] != socket.AF_INET6 if not host else 0)
         family, *_, place = found[0]
-    except (OSError, IndexError) as error:
+    except (OSError, IndexError, UnicodeError) as error:
         raise InvalidArgument(f"http.addr: {address}: {error}") from error
     with ExitStack() as undo:
         listener = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
@@ -77,6 +77,8 @@ def _on_path(path: str) -> socket.socket:
             Path(path).unlink()
     except FileNotFoundError:
         pass
+    except (OSError, ValueError) as error:
+        raise Unavailable(f"listen {path}: {_why(error)}") from error
     with ExitStack() as undo:
         listener = undo.enter_context(socket.socket(socket.AF_UNIX))
         _bind(listener, path, path)
@@ -88,9 +90,14 @@ def _bind(listener: socket.socket, place: object, name: str) -> None:
     try:
         listener.bind(place)  # type: ignore[arg-type]
         listener.listen(BACKLOG)
-    except OSError as error:
-        raise Unavailable(f"listen {name}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise Unavailable(f"listen {name}: {_why(error)}") from error
     listener.setblocking(False)
+
+
+def _why(error: OSError | ValueError) -> str:
+    """Return a reason; Python's own, of a path that is too long, has no number."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def name_of(listener: socket.socket) -> str:

@@ -116,6 +116,13 @@ def test_configured_headers_are_in_every_answer() -> None:
         assert answer.header("cache-control") == "max-age=31536000"
 
 
+def test_no_browser_finds_a_type_for_what_was_pushed(shop: Shop) -> None:
+    digest = shop.push_blob("team/app", b"<script>alert(1)</script>")
+    answer = shop.get(f"/v2/team/app/blobs/{digest}")
+    assert answer.header("content-type") == "application/octet-stream"
+    assert answer.header("x-content-type-options") == "nosniff"
+
+
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [

@@ -158,6 +158,16 @@ def test_a_path_is_listened_on_and_an_old_socket_replaced(tmp_path: Path) -> Non
         sockets.listen("", "unix", {})
 
 
+@pytest.mark.parametrize("name", ["file", "link", "file/x", "x" * 200, "a\0b"])
+def test_a_path_that_can_be_no_socket_is_told_and_left(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with pytest.raises(Unavailable) as caught:
+        sockets.listen(f"{tmp_path}/{name}", "unix", {})
+    assert not str(caught.value).endswith("None")
+    assert (tmp_path / "link").read_text() == "kept"
+
+
 def test_quotas_are_read() -> None:
     text = "quotas: [{repositories: a/*, size: 5GiB, tags: 3}, {repositories: '**', size: 1kB}]"
     first, second = governing.quotas(checked(text))

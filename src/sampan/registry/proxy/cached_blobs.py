@@ -44,8 +44,12 @@ class CachedBlobs(placed.Placed):
         transfer = self._under_way(digest)
         if transfer is None and not to_read:
             return Absent(size)
+        keeps = True
+        if transfer is None:
+            keeps = await self._may_make_room(digest, size)
+            transfer = self._under_way(digest)
         self._count("hits" if transfer else "misses", BLOB)
-        arriving = Arriving(transfer or self._begin(digest, size))
+        arriving = Arriving(transfer or self._begin(digest, size, keeps))
         try:
             await arriving.ready(0, min(1, size))
         except SampanError as error:
@@ -118,6 +122,19 @@ class CachedBlobs(placed.Placed):
             raise _no_blob(digest)
         return size
 
+    async def _may_make_room(self, digest: Digest, size: int) -> bool:
+        """Tell whether a blob may push others out: the upstream must know it, of this length.
+
+        Else a manifest that tells of a blob that there is not would make us forget all we have.
+        """
+        if await self._shared.look(self._shared.eviction.has_room, self._name, size) is not False:
+            return True
+        try:
+            async with asyncio.timeout(placed.PATIENCE):
+                return await (await self._remote()).has_blob(digest) == size
+        except (SampanError, TimeoutError):
+            return False
+
     def _described(self, digest: Digest) -> int | None:
         """Return the length that a manifest of this repository tells of a blob."""
         registry = self._shared.registry
@@ -142,8 +159,9 @@ class CachedBlobs(placed.Placed):
                 return transfer
         return None
 
-    def _begin(self, digest: Digest, size: int) -> Transfer:
-        transfer = Transfer(self.place, digest, size, keeps=not self._shared.is_away)
+    def _begin(self, digest: Digest, size: int, keeps: bool) -> Transfer:
+        keeps = keeps and not self._shared.is_away
+        transfer = Transfer(self.place, digest, size, keeps=keeps)
         self._shared.transfers.setdefault(digest, []).append(transfer)
         self._shared.tasks.start(self._transfer(transfer))
         return transfer

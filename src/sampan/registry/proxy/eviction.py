@@ -88,6 +88,18 @@ class Eviction:
 
         return among
 
+    def has_room(self, repository: str, size: int) -> bool:
+        """Tell whether so many bytes fit and nothing has to be forgotten for them."""
+        with self._lock:
+            about = [limit for limit in self.limits if limit.among(repository)]
+            for limit in about:
+                if self._is_stale(limit):
+                    self._sum(limit)
+            room = self.registry.quotas.least_room(repository)
+        return all(limit.total + size <= limit.size for limit in about) and (
+            room is None or size <= room
+        )
+
     def make_room(self, repository: str, size: int) -> bool:
         """Forget what is old until so many bytes fit; False if they must not be kept.
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from sampan.registry.proxy.eviction import AFTER, IN_USE_SECONDS, Eviction
 from sampan.registry.proxy.logins import Login
 from sampan.registry.proxy.upstreams import Places
 from tests.caching import Cache, caching, upstream
-from tests.lying_registry import LyingRegistry, corrupt, held_until
+from tests.lying_registry import LyingRegistry, corrupt, held_until, status
 from tests.own_registry import sha
 from tests.remote_images import Image, Layer, image, layer, push
 from tests.session import eventually
@@ -104,6 +105,23 @@ def test_the_least_recently_used_image_makes_room(
         before = liar.log.count("GET", images[1].layers[0].digest)
         pulled(cache, liar, "app-1", images[1])  # it comes again
         assert liar.log.count("GET", images[1].layers[0].digest) == before + 1
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_does_not_come_pushes_nothing_out(liar: LyingRegistry, there: bool) -> None:
+    """A manifest tells lengths as it likes, and registries take it."""
+    image, huge = shipped(), replace(fresh(SMALL), extra={"size": 3 * SIZE})
+    with limited(liar, 3 * SIZE + 8 * SMALL) as cache:
+        pulled(cache, liar, "app", image)
+        later(cache)
+        evil = shipped(huge)
+        push(liar, "evil", "1", evil)
+        if not there:
+            for method in ("GET", "HEAD"):
+                liar.lie(method, huge.digest, status(404, "BLOB_UNKNOWN"))
+        assert cache.manifest("evil", "1").status == 200
+        assert cache.blob("evil", huge.digest).status != 200
+        assert kept(cache, image)
 
 
 def test_what_others_need_stays(liar: LyingRegistry) -> None:
