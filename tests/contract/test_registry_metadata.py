@@ -145,6 +145,34 @@ def test_large_numbers_and_all_letters_come_back(rows: Metadata) -> None:
 # --- a registry on it
 
 
+@pytest.mark.parametrize("ahead", [1e8, -1e8])
+def test_the_time_goes_on_from_where_the_last_run_ended(port: Port, ahead: float) -> None:
+    registry = port.open().registry
+    registry.metadata.note_time()
+    before = registry.metadata.now()
+    with registry.metadata.change() as database:  # as if the clock were set before the next start
+        database.execute("UPDATE clock SET moment = moment - ?", (ahead,))
+    port.close()
+    rows = port.open().registry.metadata
+    assert rows.now() == pytest.approx(before - ahead, abs=60)
+    rows.catch_up()
+    assert rows.now() == pytest.approx(before + max(-ahead, 0.0), abs=60)
+
+
+def test_who_joins_counts_by_the_time_of_those_who_are_there(shared: Port) -> None:
+    one = shared.open("one").registry.metadata
+    with one.change() as database:
+        database.execute("INSERT INTO clock VALUES (?)", (one.now() + 1e8,))
+    one.note_time()
+    two = shared.open("two").registry.metadata
+    assert two.now() == pytest.approx(one.now(), abs=60)
+    with one.change() as database:
+        database.execute("INSERT INTO clock VALUES (?)", (one.now() + 1e8,))
+    for rows in (one, two):
+        rows.note_time()
+    assert two.now() == pytest.approx(one.now(), abs=60)
+
+
 def test_a_registry_works_on_it(port: Port) -> None:
     shop = port.open()
     first = shop.push("team/app", "1")

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 import uuid
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,13 +174,20 @@ class Registry:
         for part in (self.blobs, self.manifests, self.collector, self.scrubber):
             part.descriptors = descriptors
 
-    def purge_uploads(self, before: float, dry_run: bool = False) -> list[str]:
-        """End the uploads that were begun before a time; return their ids.
+    def purge_uploads(
+        self,
+        before: float,
+        dry_run: bool = False,
+        is_left: Callable[[str, int], bool] = lambda key, length: True,
+    ) -> list[str]:
+        """End the uploads that were begun before a time; return their ids. See `Uploads.purge`.
 
         So ends what a kill has left of joining their parts, which has no id.
         """
         found = list(upload_folders(self.driver))
-        purged = [key for name in found for key in self.uploads.purge(name, before, dry_run)]
+        purged = [
+            key for name in found for key in self.uploads.purge(name, before, dry_run, is_left)
+        ]
         if not dry_run:
             self.driver.sweep(before)
         return purged

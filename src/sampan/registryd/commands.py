@@ -230,6 +230,8 @@ def _here(checked: Checked, what: str, given: dict[str, str]) -> Iterator[Line]:
             is_new = not folder.exists() and written.exists()
             stack.enter_context(as_owner(written if is_new else folder))
         registry = stack.enter_context(settings.open_registry(checked))
+        if registry.metadata.alone:  # whoever commands it wants the time to count since the end
+            registry.metadata.catch_up()
         upkeep = Upkeep(
             *(registry, governing.retaining(checked), governing.scrubbing(checked)),
             *(settings.collecting(checked), log_file),

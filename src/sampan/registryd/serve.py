@@ -9,7 +9,6 @@ import random
 import signal
 import sqlite3
 import sys
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -22,6 +21,7 @@ from sampan.http.server import Server as DebugServer
 from sampan.linux import heap
 from sampan.registry.application import Application
 from sampan.registry.configuration.document import Checked
+from sampan.registry.database.clock import NOTE_SECONDS
 from sampan.registry.observability.access_log import AccessLog
 from sampan.registry.observability.audit import Audited, AuditLog
 from sampan.registry.observability.health import Health
@@ -29,6 +29,7 @@ from sampan.registry.observability.notifications import Endpoint, Notifier
 from sampan.registry.registry import Registry
 from sampan.registry.serving.proxied import Proxied
 from sampan.registry.serving.servers import make_server
+from sampan.registry.upkeep.purging import Purging
 from sampan.registryd import (
     bounds,
     control,
@@ -186,6 +187,7 @@ async def _registry(
     collecting = settings.collecting(checked)
     endpoints = settings.endpoints(checked)
     registry = stack.enter_context(settings.open_registry(checked))
+    stack.callback(_note_time, registry)
     notifier = _notifier(checked, registry, endpoints)
     if notifier:
         stack.callback(notifier.close)
@@ -215,6 +217,7 @@ async def _registry(
     works.append(upkeep.keep_reading(application.threads))
     works.append(upkeep.keep_looking(application.threads, settings.looking(checked)))
     works.append(health.watch(application.threads))
+    works.append(_keep_time(registry, application))
     works.append(_purge(registry, application, settings.purging(checked)))
     works.append(upkeep.keep_collecting(application.threads))
     return application, health
@@ -306,14 +309,29 @@ async def _purge(registry: Registry, application: Application, purging: settings
     """End uploads that nobody goes on with."""
     if not purging.enabled:
         return
-    await asyncio.sleep(random.uniform(0, FIRST_PURGE_SECONDS))  # noqa: S311 no secret
+    interval = max(purging.interval, 1.0)
+    work = Purging(registry, purging.age, purging.dry_run)
+    first = min(interval, FIRST_PURGE_SECONDS)
+    await asyncio.sleep(random.uniform(0, first))  # noqa: S311 no secret
     loop = asyncio.get_running_loop()
     while True:
-        before = time.time() - purging.age
         try:
-            await loop.run_in_executor(
-                application.threads, registry.purge_uploads, before, purging.dry_run
-            )
+            await loop.run_in_executor(application.threads, work.look)
         except (OSError, sqlite3.Error) as error:
             log.error("uploads are not purged: %s", error)
-        await asyncio.sleep(max(purging.interval, 1.0))
+        await asyncio.sleep(min(interval, work.pause) if work.waits() else interval)
+
+
+async def _keep_time(registry: Registry, application: Application) -> None:
+    """Write down again and again what time it is."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await loop.run_in_executor(application.threads, _note_time, registry)
+        await asyncio.sleep(NOTE_SECONDS)
+
+
+def _note_time(registry: Registry) -> None:
+    try:
+        registry.metadata.note_time()
+    except (OSError, sqlite3.Error) as error:  # what is not noted does not count
+        log.debug("the time is not noted: %s", error)

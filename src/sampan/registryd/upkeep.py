@@ -104,7 +104,7 @@ class Upkeep:
             begun = time.monotonic()
             done = self._registry.scrubber.scrub(
                 self._scrubbing.rate if rate is None else rate,
-                time.time() - age,
+                self._registry.metadata.now() - age,
                 found,
                 report_only,
             )

@@ -185,7 +185,7 @@ class Manifests:
                 database.executemany(
                     "INSERT INTO tags VALUES (?, ?, ?, ?) ON CONFLICT (repository, name)"
                     " DO UPDATE SET digest = excluded.digest, moved = excluded.moved",
-                    [(repository, tag, digest, time.time()) for tag in tags],
+                    [(repository, tag, digest, now) for tag in tags],
                 )
             # Others may see it already; who pushed it is told after this.
             staged.settle()

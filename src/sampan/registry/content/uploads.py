@@ -237,14 +237,25 @@ class Uploads:
         with self._lock:
             self._sessions.pop(key, None)
 
-    def purge(self, repository: str, before: float, dry_run: bool = False) -> list[str]:
-        """End the uploads of a repository that were begun before a time; return their ids."""
+    def purge(
+        self,
+        repository: str,
+        before: float,
+        dry_run: bool = False,
+        is_left: Callable[[str, int], bool] = lambda key, length: True,
+    ) -> list[str]:
+        """End the uploads of a repository that were begun before a time; return their ids.
+
+        Those stay that are not left alone, by their ids and how many bytes they have.
+        """
         purged = []
         for key in self._driver.list(paths.uploads(repository)):
             begun = self._begun(repository, key)
             if begun is None or begun >= before:
                 continue
             try:
+                if not is_left(key, self._length(repository, key)):
+                    continue
                 if not dry_run:
                     self.cancel(repository, key)
             except RegistryError:  # somebody works on it, or it has just ended
@@ -252,6 +263,13 @@ class Uploads:
             purged.append(key)
             log.info("upload %s of %s is purged", key, repository)
         return purged
+
+    def _length(self, repository: str, key: str) -> int:
+        """Return how many bytes an upload has; -1 if it has lost its files."""
+        try:
+            return self.offset(repository, key)
+        except RegistryError:
+            return -1
 
     def _begun(self, repository: str, key: str) -> float | None:
         """Return when an upload was begun; without a readable note, when its data was written."""

@@ -50,8 +50,15 @@ class Metadata(Protocol):
     def now(self) -> float:
         """Return the time that promises are counted by: the same for all who share the rows.
 
-        In seconds since the epoch; it does not jump.
+        In seconds since the epoch, as they were at the first start: it does not jump, and what
+        passes between `note_time` and the next start does not count.
         """
+
+    def note_time(self) -> None:
+        """Have the next start go on from now, whatever the time of day is then."""
+
+    def catch_up(self) -> None:
+        """Believe the time of day, if it is later."""
 
     def ready(self) -> None:
         """Let others begin who wait for the rows to be right."""

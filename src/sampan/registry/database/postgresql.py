@@ -13,7 +13,6 @@ import functools
 import logging
 import re
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
@@ -22,7 +21,7 @@ from typing import Any
 import psycopg
 
 from sampan.errors import Conflict, InvalidArgument
-from sampan.registry.database.clock import SteadyClock
+from sampan.registry.database.clock import TABLE, SteadyClock, noted
 from sampan.registry.database.metadata import Cursor, Database, DatabaseAway, Row
 from sampan.registry.database.schema import POSTGRESQL, SCHEMA_VERSION, TABLES
 from sampan.registry.errors import RegistryError
@@ -92,16 +91,27 @@ class PostgresMetadata:
         return connection
 
     def now(self) -> float:
-        """Return the time by the server's clock, as it was when this registry began."""
+        """Return the time that was noted last, or the server's, and what has passed since."""
         return self._clock.now()
+
+    def note_time(self) -> None:
+        """Have the next start go on from now, and go on ourselves from what others have noted."""
+        with self.change() as database:
+            self._clock.note(database)
+
+    def catch_up(self) -> None:
+        """Believe the time of day, if it is later."""
+        self._clock.advance(self._server_time())
+
+    def _server_time(self) -> float:
+        query = "SELECT extract(epoch FROM clock_timestamp())::float8"
+        ((now,),) = self.rows(query)
+        return float(now)
 
     # --- who is there
 
     def _enter(self, storage: str) -> None:
         connection = self._writer = self._connect()
-        query = "SELECT extract(epoch FROM clock_timestamp())::float8"
-        (now,) = connection.execute(query).fetchone() or (time.time(),)
-        self._clock = SteadyClock(now)
         (schema,) = connection.execute("SELECT current_schema()").fetchone() or ("",)
         self._mark = _number(str(schema))
         self.alone = self._lock_of(connection, "pg_try_advisory_lock", PRESENT, self._mark)
@@ -111,7 +121,11 @@ class PostgresMetadata:
             connection.execute("SELECT pg_advisory_lock_shared(%s, %s)", (PRESENT, self._mark))
             connection.execute("SET lock_timeout = '60s'")
         with self.change() as database:
+            database.execute(TABLE)
             self._tables(database, storage)
+            known = noted(database)
+        # What others have noted is also what they count by, give or take a note.
+        self._clock = SteadyClock(self._server_time() if known is None else known)
 
     def _tables(self, database: Database, storage: str) -> None:
         """Make the tables; those of another version are thrown away, for files say it all."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 
-from sampan.registry.database.clock import SteadyClock
+from sampan.registry.database.clock import TABLE, SteadyClock, noted
 from sampan.registry.database.metadata import Row
 from sampan.registry.database.schema import SCHEMA_VERSION, SQLITE
 
@@ -40,10 +40,7 @@ class SqliteMetadata:
         try:
             self._writer = self._open()
             self._prepare()
-            query = "SELECT coalesce(max(touched), 0) FROM blobs"
-            (latest,) = self._writer.execute(query).fetchone()
-            # A machine that has lost its clock must not keep all that it has for ever.
-            self._clock = SteadyClock(max(time.time(), latest))
+            self._clock = SteadyClock(self._begin())
             self._watch()
         except BaseException:
             self.close()
@@ -52,6 +49,26 @@ class SqliteMetadata:
     def now(self) -> float:
         """Return the time that promises are counted by."""
         return self._clock.now()
+
+    def _begin(self) -> float:
+        """Return the time to go on from.
+
+        That of the last note, where there is one: the time of day may be wrong at a start, too.
+        """
+        query = "SELECT coalesce(max(touched), 0) FROM blobs"
+        (latest,) = self._writer.execute(query).fetchone()
+        known = noted(self._writer)
+        # A machine that has lost its clock must not keep all that it has for ever.
+        return float(max(time.time() if known is None else known, latest))
+
+    def note_time(self) -> None:
+        """Have the next start go on from now."""
+        with self.change() as database:
+            self._clock.note(database)
+
+    def catch_up(self) -> None:
+        """Believe the time of day, if it is later."""
+        self._clock.advance(time.time())
 
     def _watch(self) -> None:
         """Let the database itself say which lists a change makes wrong: nobody can forget it."""
@@ -73,10 +90,11 @@ class SqliteMetadata:
 
     def _prepare(self) -> None:
         """Make the tables; a database of another version is thrown away, for files say it all."""
+        self._writer.execute(TABLE)
         (version,) = self._writer.execute("PRAGMA user_version").fetchone()
         if version == SCHEMA_VERSION:
             return
-        tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name != 'clock'"
         script = [f"DROP TABLE {name};" for (name,) in self._writer.execute(tables).fetchall()]
         self._writer.executescript(
             f"BEGIN; {''.join(script)} {SQLITE} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"

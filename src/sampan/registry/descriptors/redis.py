@@ -181,7 +181,7 @@ class RedisDescriptors:
     def _pay_and_tell(self) -> None:
         with self._state:
             asked = self._asked
-        while debts := self._metadata.rows(_DEBTS, time.time(), BATCH):
+        while debts := self._metadata.rows(_DEBTS, self._metadata.now(), BATCH):
             self._settle([(repository, digest) for repository, digest, _ in debts])
             self._note(debts)
         self._count()
@@ -195,7 +195,7 @@ class RedisDescriptors:
 
     def _note(self, debts: Sequence[Debt]) -> None:
         """Note what is paid: once, or for good."""
-        later = time.time() + AGAIN_SECONDS
+        later = self._metadata.now() + AGAIN_SECONDS
         with self._metadata.change() as database:
             database.executemany(
                 f"UPDATE owed SET due = ? {_PAID} AND due = 0",  # noqa: S608 our own text
@@ -253,7 +253,7 @@ class RedisDescriptors:
             "SELECT run, swept FROM described WHERE place = ?", self._server.place
         )
         run, swept = row or ("", 0.0)
-        return bool(run != self._run or abs(time.time() - swept) > SWEEP_SECONDS)
+        return bool(run != self._run or abs(self._metadata.now() - swept) > SWEEP_SECONDS)
 
     def _sweep(self) -> None:
         """Look through the whole server, unless another registry is at it."""
@@ -261,7 +261,7 @@ class RedisDescriptors:
         with self._metadata.hold(f"sweep {place}") as got:
             if not got:
                 return
-            begun, run, count = time.time(), self._run, 0
+            begun, run, count = self._metadata.now(), self._run, 0
             for removed in Sweep(self._client, self._driver, self._metadata).steps():
                 count += removed
                 self.figures.removed += removed

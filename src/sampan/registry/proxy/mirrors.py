@@ -22,6 +22,7 @@ from sampan.spec.digest import Digest
 from sampan.spec.image import Descriptor, parse_document
 
 log = logging.getLogger(__name__)
+LOOK_SECONDS = 600.0  # between looks at the time of day
 DEPTH = 4  # of indexes within indexes
 
 
@@ -63,7 +64,18 @@ class Mirror:
             await self._wait()
 
     async def _wait(self) -> None:
-        await asyncio.sleep(self._mirroring.wait(datetime.now().astimezone()))
+        if self._mirroring.interval:
+            await asyncio.sleep(self._mirroring.interval)
+            return
+        due = self._next()
+        while (left := due - datetime.now().timestamp()) > 0:
+            await asyncio.sleep(min(left, LOOK_SECONDS))
+            # The clock may have been set; back, that is, for a time that it passed over counts.
+            due = min(due, self._next())
+
+    def _next(self) -> float:
+        now = datetime.now().astimezone()
+        return now.timestamp() + self._mirroring.wait(now)
 
     async def once(self) -> Round:
         """Go round once. What fails is logged, and left for the next round."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -74,7 +75,7 @@ class Proxy:
         """
         registry = self._shared.registry
         is_alone = isinstance(registry.driver, FilesystemDriver) and registry.metadata.alone
-        before = time.time() + (DAY if is_alone else -DAY)
+        before = math.inf if is_alone else time.time() - DAY
         for name in list(upload_folders(registry.driver)):
             if self.places.of(name) is not None:
                 registry.uploads.purge(name, before)

@@ -14,7 +14,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -114,7 +114,10 @@ class KeyRing:
 
     def current(self) -> SigningKey:
         """Return the key that signs: the newest that everybody has had time to hear of."""
-        keys = self.published()
+        keys = _valid(self.published())
+        if not keys:
+            self.tend()
+            keys = _valid(self.published())
         if not keys:
             raise OSError(f"{self._folder} has no signing key")
         known = [key for key in keys if key.made <= time.time() - ANNOUNCED]
@@ -153,12 +156,16 @@ class KeyRing:
         with self._changing():
             keys = self._read() or [self._make_key()]  # somebody may have removed them all
             moment = time.time()
-            if self._interval and keys[-1].made + self._interval < moment:
-                keys.append(self._make_key())
-                log.info("signing key %s is made", keys[-1].id)
+            # Those of another time were made while the clock was wrong, or it is now: they sign
+            # nothing, and stay until it is right.
+            ours = _valid(keys)
+            if not ours or (self._interval and ours[-1].made + self._interval < moment):
+                ours.append(self._make_key())
+                log.info("signing key %s is made", ours[-1].id)
+                keys = self._read()
             gone = [
                 key
-                for key, later in itertools.pairwise(keys)
+                for key, later in itertools.pairwise(ours)
                 if later.made + ANNOUNCED + self._retired < moment
             ]
             for key in gone:
@@ -202,12 +209,22 @@ class KeyRing:
         key = _generate(self._algorithm)
         issuer = str(root.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
         leaf = _certificate(key, f"signing key of {issuer}", signer, issuer, KEY_DAYS)
-        newest = max((key.made for key in self._read()), default=0.0)
+        newest = max((key.made for key in _valid(self._read())), default=0.0)
         made = max(int(time.time() * 1000), round(newest * 1000) + 1)  # the order is that of names
         mark = key_ids(key.public_key())[1][:8].replace("-", "x")
         path = self._folder / f"signing-{made}-{mark}.pem"
         _write(path, _private(key) + leaf.public_bytes(serialization.Encoding.PEM), 0o600)
         return SigningKey(made / 1000, key, leaf, path)
+
+
+def _valid(keys: Iterable[SigningKey]) -> list[SigningKey]:
+    """Return the keys whose certificates are valid now."""
+    now = datetime.fromtimestamp(time.time(), UTC)
+    return [
+        key
+        for key in keys
+        if key.certificate.not_valid_before_utc <= now <= key.certificate.not_valid_after_utc
+    ]
 
 
 def _remove(key: SigningKey) -> None:
@@ -231,7 +248,7 @@ def _private(key: PrivateKey) -> bytes:
 def _certificate(
     key: PrivateKey, name: str, signer: PrivateKey, issuer: str, days: int, authority: bool = False
 ) -> x509.Certificate:
-    now = datetime.now(UTC)
+    now = datetime.fromtimestamp(time.time(), UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))

@@ -54,7 +54,7 @@ class Sessions:
     ) -> str:
         key, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
         now = time.time()
-        database.execute("DELETE FROM sessions WHERE expires < ?", (now,))
+        # Not those that have expired: had the clock jumped ahead, that would be all of them.
         database.execute(
             "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE user = ?"
             " ORDER BY used DESC, id LIMIT -1 OFFSET ?)",
@@ -80,7 +80,7 @@ class Sessions:
         now = time.time()
         if not hmac.compare_digest(kept, _hash(secret)) or made_for != service or expires < now:
             return None
-        if replaced is not None and now - replaced > GRACE:
+        if replaced is not None and abs(now - replaced) > GRACE:
             log.warning("a refresh token of %s came back after its use; its family ends", user)
             with self._accounts.change() as database:
                 database.execute("DELETE FROM sessions WHERE family = ?", (family,))

@@ -12,6 +12,8 @@ import re
 import secrets
 import socket
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -46,6 +48,8 @@ class Presence:
         self.name = name
         self._driver = driver
         self._ends = threading.Event()
+        self._storage_time: tuple[float, float] | None = None  # as it was at a time of ours
+        self._doubt_until = 0.0
         self._thread = threading.Thread(target=self._live, name="presence", daemon=True)
 
     def _beat(self) -> None:
@@ -68,9 +72,21 @@ class Presence:
             except FileNotFoundError:
                 continue  # it has just ended
         now = found.pop(self.name)
+        if self._is_doubtful(now):
+            return sorted(found)
         dead = [name for name, beat in found.items() if now - beat > DEAD_SECONDS]
         self._driver.delete(*(f"{FOLDER}/{name}" for name in dead))
         return sorted(found.keys() - dead)
+
+    def _is_doubtful(self, now: float) -> bool:
+        """Tell whether the storage's clock has jumped: then all notes look old until the next."""
+        ours = time.monotonic()
+        before, begun = self._storage_time or (now, ours)
+        if abs((now - before) - (ours - begun)) > BEAT_SECONDS:
+            self._doubt_until = ours + DEAD_SECONDS
+            before, begun = now, ours
+        self._storage_time = before, begun
+        return ours < self._doubt_until
 
     def demand_alone(self) -> None:
         """Raise OSError if another registry works here."""
@@ -81,6 +97,8 @@ class Presence:
 
     def __enter__(self) -> Self:
         self._beat()
+        with suppress(FileNotFoundError):
+            self._is_doubtful(self._driver.modified(f"{FOLDER}/{self.name}"))
         self._thread.start()
         return self
 

@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from sampan.errors import InvalidArgument
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 STEP = 50  # tags in one change, so that no push waits for long
 # Whoever attaches something may push it before the image.
 ATTACHED_GRACE = 3600.0
+CLOCK_SECONDS = 3600.0  # that the time of day and ours may differ by
 # cosign's tags, and those of the distribution specification for registries without referrers.
 _ATTACHED = re.compile(
     r"(sha256-[0-9a-f]{64}|sha384-[0-9a-f]{96}|sha512-[0-9a-f]{128})(?:\.[A-Za-z0-9._-]+)?"
@@ -51,7 +52,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A tag, and when it was last pushed."""
+    """A tag, and when it was last pushed, by `Metadata.now`."""
 
     name: str
     digest: str
@@ -124,7 +125,7 @@ class Retention:
 
     def _apply(self, removed: Removed, name: str, rule: Rule, bin: Bin) -> None:
         told = bin is self._driver
-        old = outdated(self._tags(name), rule, time.time())
+        old = outdated(self._tags(name), rule, self._metadata.now())
         for start in range(0, len(old), STEP):
             self._untag(removed, name, old[start : start + STEP], bin, told)
         collector = Collector(bin, self._metadata, told)
@@ -145,13 +146,16 @@ class Retention:
     def _find_ages(self, name: str) -> None:
         """Ask the files when tags were moved whose rows were made anew, and do not say."""
         found = []
+        now = self._metadata.now()
+        # Files have the time of day. Where that is another, they say nothing, and the tag is new.
+        are_right = abs(time.time() - now) < CLOCK_SECONDS
         for row in self._metadata.rows(_TAGS, name):
             tag = Tag(*row)
             if not tag.moved:
-                try:
-                    moved = self._driver.modified(paths.tag_current(name, tag.name))
-                except FileNotFoundError:
-                    moved = time.time()
+                moved = now
+                if are_right:
+                    with suppress(FileNotFoundError):
+                        moved = self._driver.modified(paths.tag_current(name, tag.name))
                 found.append((moved, name, tag.name))
         if found:
             with self._metadata.change() as database:
@@ -162,7 +166,7 @@ class Retention:
 
     def _lonely(self, name: str, rule: Rule) -> list[Tag]:
         """Return the tags of what is attached to a manifest that is not there (any more)."""
-        limit = time.time() - ATTACHED_GRACE
+        limit = self._metadata.now() - ATTACHED_GRACE
         found = []
         with self._metadata.change() as database:
             rows = database.execute(_TAGS, (name,)).fetchall()

@@ -74,7 +74,8 @@ class Scrubber:
     ) -> Scrubbed:
         """Read what was last read before a time, at most `rate` bytes a second (0: any number).
 
-        `tell` hears of everything that is damaged. With `report_only` it stays as it is.
+        The time is one of `Metadata.now`. `tell` hears of everything that is damaged. With
+        `report_only` it stays as it is.
         """
         done = Scrubbed()
         pace = _Pace(rate, self.stop)
@@ -92,7 +93,7 @@ class Scrubber:
                     done.damaged += 1
                     log.error("%s is damaged: %s", digest, finding.reason)
                     tell(finding)
-                self._note(digest, max(time.time(), before))  # a clock may jump
+                self._note(digest, max(self._metadata.now(), before))
         with self._metadata.change() as database:
             database.execute("DELETE FROM verified WHERE digest NOT IN (SELECT digest FROM blobs)")
         return done

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from sampan.registry.proxy import mirrors
 from sampan.registry.proxy.mirrors import Mirror, Round
 from sampan.registry.proxy.schedules import Mirroring
 from tests.caching import Cache, caching, upstream
@@ -121,3 +124,43 @@ def test_mirrors_begin_by_themselves(liar: LyingRegistry, prefix: str) -> None:
     with caching(upstream(liar, prefix=prefix, mirroring=(mirroring,))) as cache:
         with cache.working():
             eventually(lambda: here(cache) == {f"{prefix}app": ["1"]})
+
+
+class Day:
+    """A clock; who sleeps lets it go on, and it may be set meanwhile."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.at = datetime(2026, 3, 1, 1, 0).astimezone()
+        self.slept = 0.0
+        self.set_by: list[timedelta] = []
+        monkeypatch.setattr(mirrors, "datetime", self)
+        monkeypatch.setattr(mirrors.asyncio, "sleep", self.sleep)
+
+    def now(self) -> datetime:
+        return self.at
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+        self.at += timedelta(seconds=seconds)
+        if self.set_by:
+            self.at += self.set_by.pop()
+
+
+@pytest.mark.parametrize(
+    ("set_by", "hours"),
+    [
+        (timedelta(), 2),
+        (timedelta(days=365, hours=5), 0.2),
+        (timedelta(days=-365), 2),
+        (timedelta(hours=-2), 4),
+    ],
+)
+def test_a_mirror_goes_round_at_its_time_though_the_clock_is_set(
+    monkeypatch: pytest.MonkeyPatch, set_by: timedelta, hours: float
+) -> None:
+    day = Day(monkeypatch)
+    day.set_by.append(set_by)
+    mirror = Mirror(None, None, Mirroring(("app",), cron="0 3 * * *"))  # type: ignore[arg-type]
+    asyncio.run(mirror._wait())
+    assert day.slept <= hours * 3600
+    assert set_by.days == 365 or day.at.hour == 3

@@ -137,3 +137,28 @@ def test_keys_that_were_removed_are_made_anew(tmp_path: Path, clock: Clock) -> N
     made.tend()
     assert made.current().id != first
     verified(made.sign({}, True), Trusted.read(str(tmp_path / "root.pem"), ""))
+
+
+@pytest.mark.parametrize("wrong", [365 * 86400.0, 14 * 365 * 86400.0, -1800.0])
+def test_what_is_signed_is_valid_whatever_the_clock_was_before(
+    tmp_path: Path, clock: Clock, wrong: float
+) -> None:
+    made = ring(tmp_path)
+    first = made.current().id
+    clock.now += wrong
+    for _ in range(3):
+        made.tend()
+        key = made.current()
+        valid = key.certificate
+        assert valid.not_valid_before_utc.timestamp() <= clock.now
+        assert clock.now <= valid.not_valid_after_utc.timestamp()
+        clock.now += module.ANNOUNCED + made._retired
+    clock.now -= wrong
+    later = ring(tmp_path)
+    for _ in range(2):
+        key = later.current()
+        assert key.certificate.not_valid_before_utc.timestamp() <= clock.now
+        clock.now += INTERVAL + 1
+        later.tend()  # which makes the next one, though there is one of the future
+        clock.now += module.ANNOUNCED + 1
+        assert later.current().id not in (first, key.id)

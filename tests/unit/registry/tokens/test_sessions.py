@@ -119,3 +119,24 @@ def test_a_login_that_ends_while_it_is_used_has_ended(
     assert sessions.use(token, "hub") is None
     monkeypatch.undo()
     assert book.rows("SELECT * FROM sessions") == []
+
+
+def test_a_clock_that_is_set_ends_no_login(book: Accounts, clock: Clock) -> None:
+    sessions = Sessions(book, 100, rotate=False)
+    token = sessions.begin("alice", "hub", "docker")
+    clock.now += 1e8
+    assert sessions.use(token, "hub") is None
+    sessions.begin("alice", "hub", "docker")
+    clock.now -= 1e8
+    assert sessions.use(token, "hub") == ("alice", "")
+
+
+def test_a_replaced_token_does_not_come_back_by_a_clock_that_was_ahead(
+    book: Accounts, clock: Clock
+) -> None:
+    sessions = Sessions(book, 1000, rotate=True)
+    first = sessions.begin("alice", "hub", "docker")
+    clock.now += 900
+    assert sessions.use(first, "hub")
+    clock.now -= 900
+    assert sessions.use(first, "hub") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,18 @@ def test_those_who_were_killed_count_as_dead_in_a_while(monkeypatch: pytest.Monk
         monkeypatch.setattr(presence, "DEAD_SECONDS", -1.0)
         assert found.others() == []
         assert driver.list(presence.FOLDER) == [found.name]
+
+
+def test_nobody_counts_as_dead_because_the_storages_clock_was_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    driver = InMemoryDriver()
+    true = time.time
+    with Presence(driver, "first") as first, Presence(driver, "second") as second:
+        monkeypatch.setattr(time, "time", lambda: true() + 3600)  # that of the storage
+        assert first.others() == [second.name]
+        second._beat()
+        assert first.others() == [second.name]
 
 
 def test_a_name_is_kept(tmp_path: Path) -> None:

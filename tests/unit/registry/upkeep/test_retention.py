@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +14,10 @@ from hypothesis import strategies as st
 from sampan.errors import InvalidArgument
 from sampan.registry import paths
 from sampan.registry.patterns import Pattern, any_matches
+from sampan.registry.registry import Registry
 from sampan.registry.upkeep.retention import Removed, Rule, Tag, outdated, subject_of, tag_pattern
 from sampan.spec.image import MEDIA_MANIFEST
-from tests.own_registry import Shop
+from tests.own_registry import Shop, serving
 
 NOW = 1_000_000.0
 HOUR = 3600.0
@@ -253,3 +257,24 @@ def test_the_parts_of_a_kept_index_stay(shop: Shop) -> None:
     age(shop)
     removed = apply(shop, rule(last=1, untagged=HOUR))
     assert removed.manifests == [("team/app", lonely)]
+
+
+@pytest.mark.parametrize("ahead", [365 * 24 * HOUR, -365 * 24 * HOUR])
+def test_a_clock_that_is_set_makes_nothing_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    rules = rule(within=HOUR, untagged=HOUR)
+    with ExitStack() as stack:
+        registry = stack.enter_context(Registry.on_filesystem(str(tmp_path)))
+        shop = stack.enter_context(serving(registry))
+        push(shop, "1")
+        push(shop, "")
+        registry.metadata.note_time()
+        true = time.time
+        monkeypatch.setattr(time, "time", lambda: true() + ahead)
+        assert apply(shop, rules) == Removed()
+    with Registry.on_filesystem(str(tmp_path)) as registry, serving(registry) as shop:
+        with registry.metadata.change() as database:  # as of tags that others have pushed
+            database.execute("UPDATE tags SET moved = 0")
+        assert apply(shop, rules) == Removed()
+        assert shop.tags("team/app") == ["1"]
