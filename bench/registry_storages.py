@@ -18,11 +18,12 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gcs_double import gcs
 from registry import CONFIG, MB, Client, Item, make, measure, sha
 
 from tests.object_storages import REMOTE, Storages
@@ -65,13 +66,17 @@ class Watch:
 
 
 @contextmanager
-def hub_on(kind: str, storages: Storages, through: bool) -> Iterator[Registry]:
-    """Run our registry on an empty storage."""
+def hub_on(kind: str, folder: Path, through: bool) -> Iterator[Registry]:
+    """Run our registry on an empty storage, which may use a folder."""
     objects: dict[str, Any] | None = None
-    if kind != "filesystem":
-        objects = {kind: storages.place(kind), "redirect": {"disable": through}}
-    with registry(program=OURS, objects=objects) as hub:
-        yield hub
+    with ExitStack() as stack:
+        if kind != "filesystem":
+            if kind == "gcs":
+                place = stack.enter_context(gcs(folder))
+            else:
+                place = stack.enter_context(Storages()).place(kind)
+            objects = {kind: place, "redirect": {"disable": through}}
+        yield stack.enter_context(registry(program=OURS, objects=objects))
 
 
 def work(hub: Registry, verb: str, items: list[Item], clients: int) -> Row:
@@ -90,7 +95,7 @@ def rows(kind: str, options: argparse.Namespace) -> Iterator[tuple[str, Row]]:
     try:
         for clients in options.clients:
             items = make(folder, options.size * MB, clients)
-            with Storages() as storages, hub_on(kind, storages, options.through) as hub:
+            with hub_on(kind, folder, options.through) as hub:
                 Client(hub.site.port).upload("bench/app", sha(CONFIG), CONFIG)
                 title = f"{kind}, {clients} of {options.size} MB"
                 yield f"push {title}", work(hub, "push", items, clients)

@@ -1,8 +1,8 @@
-"""A double of Alibaba Cloud's Object Storage Service: what our driver uses of it, in memory.
+"""A double of Alibaba Cloud's Object Storage Service: what our driver uses of it.
 
 It looks at signatures (version 1, in headers and in addresses), at Content-MD5 and at the lengths
 of parts, and answers in the service's own words. Source: the service's API reference, "Include
-signatures in the Authorization header" and the pages of each operation.
+signatures in the Authorization header" and the pages of each operation. What is large is in files.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import mmap
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -29,13 +32,27 @@ LEAST_PART = 100 << 10
 SUBRESOURCES = ("uploads", "uploadId", "partNumber", "delete", "acl", "continuation-token")
 
 
+LARGE = 1 << 20  # bytes, from which on content is in a file
+Content = bytes | memoryview
+
+
+def kept(content: bytes) -> Content:
+    """Return content as it is stored: what is large in a file, mapped into memory."""
+    if len(content) < LARGE:
+        return content
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        return memoryview(mmap.mmap(file.fileno(), len(content), access=mmap.ACCESS_READ))
+
+
 @dataclass
 class Stored:
-    content: bytes
+    content: Content
     headers: dict[str, str] = field(default_factory=dict)
     modified: float = field(default_factory=time.time)
 
-    @property
+    @cached_property
     def etag(self) -> str:
         return f'"{hashlib.md5(self.content).hexdigest().upper()}"'
 
@@ -44,7 +61,7 @@ class Stored:
 class Upload:
     key: str
     headers: dict[str, str]
-    parts: dict[int, bytes] = field(default_factory=dict)
+    parts: dict[int, Content] = field(default_factory=dict)
     begun: str = field(
         default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
     )
@@ -70,7 +87,7 @@ class Oss:
         except KeyError:
             raise Refused(404, "NoSuchKey") from None
 
-    def copied(self, headers: dict[str, str]) -> bytes:
+    def copied(self, headers: dict[str, str]) -> Content:
         """Return what a copying request copies."""
         source = unquote(headers["x-oss-copy-source"]).removeprefix(f"/{BUCKET}/")
         found = self.stored(source)
@@ -94,7 +111,7 @@ class Oss:
                 raise Refused(400, "InvalidPart")
         if any(len(piece) < LEAST_PART for piece in pieces[:-1]):
             raise Refused(400, "EntityTooSmall")
-        made = self.objects[upload.key] = Stored(b"".join(pieces), upload.headers)
+        made = self.objects[upload.key] = Stored(kept(b"".join(pieces)), upload.headers)
         del self.uploads[id]
         return made
 
@@ -129,7 +146,8 @@ class Handler(BaseHTTPRequestHandler):
             if digest and digest != base64.b64encode(hashlib.md5(body).digest()).decode():
                 raise Refused(400, "InvalidDigest")
             with self.server.oss.lock:
-                self._answer(*self._operate(body))
+                answer = self._operate(body)
+            self._answer(*answer)
         except Refused as error:
             text = f"<Error><Code>{error.code}</Code><Message>{error.code}</Message></Error>"
             self._answer(error.status, text.encode(), {})
@@ -159,7 +177,7 @@ class Handler(BaseHTTPRequestHandler):
         if name != ID or not hmac.compare_digest(made, told):
             raise Refused(403, "SignatureDoesNotMatch")
 
-    def _operate(self, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+    def _operate(self, body: bytes) -> tuple[int, Content, dict[str, str]]:
         oss = self.server.oss
         if not self.key:
             return self._on_bucket(body)
@@ -174,8 +192,8 @@ class Handler(BaseHTTPRequestHandler):
         if "uploadId" in self.query or "uploads" in self.query:
             return self._upload(body)
         copies = "x-oss-copy-source" in self.given
-        kept = {k: v for k, v in self.given.items() if "encryption" in k}
-        made = Stored(oss.copied(self.given) if copies else body, kept)
+        headers = {k: v for k, v in self.given.items() if "encryption" in k}
+        made = Stored(oss.copied(self.given) if copies else kept(body), headers)
         oss.objects[self.key] = made
         text = f"<CopyObjectResult><ETag>{escape(made.etag)}</ETag></CopyObjectResult>"
         return 200, text.encode() if copies else b"", {"ETag": made.etag}
@@ -184,8 +202,8 @@ class Handler(BaseHTTPRequestHandler):
         oss = self.server.oss
         if "uploads" in self.query:
             name = hashlib.sha1(f"{self.key}{time.time()}".encode()).hexdigest().upper()
-            kept = {k: v for k, v in self.given.items() if "encryption" in k}
-            oss.uploads[name] = Upload(self.key, kept)
+            headers = {k: v for k, v in self.given.items() if "encryption" in k}
+            oss.uploads[name] = Upload(self.key, headers)
             text = f"<InitiateMultipartUploadResult><UploadId>{name}</UploadId>"
             return 200, (text + "</InitiateMultipartUploadResult>").encode(), {}
         known = self.query["uploadId"]
@@ -195,13 +213,13 @@ class Handler(BaseHTTPRequestHandler):
             return 200, (text + "</CompleteMultipartUploadResult>").encode(), {"ETag": etag}
         if known not in oss.uploads:
             raise Refused(404, "NoSuchUpload")
-        piece = oss.copied(self.given) if "x-oss-copy-source" in self.given else body
+        piece = oss.copied(self.given) if "x-oss-copy-source" in self.given else kept(body)
         oss.uploads[known].parts[int(self.query["partNumber"])] = piece
         etag = Stored(piece).etag
         text = f"<CopyPartResult><ETag>{escape(etag)}</ETag></CopyPartResult>"
         return 200, text.encode(), {"ETag": etag}
 
-    def _read(self, found: Stored) -> tuple[int, bytes, dict[str, str]]:
+    def _read(self, found: Stored) -> tuple[int, Content, dict[str, str]]:
         headers = {
             "ETag": found.etag,
             "Last-Modified": formatdate(found.modified, usegmt=True),
@@ -265,7 +283,7 @@ class Handler(BaseHTTPRequestHandler):
             "<StorageClass>Standard</StorageClass></Contents>"
         )
 
-    def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+    def _answer(self, status: int, body: Content, headers: dict[str, str]) -> None:
         self.send_response(status)
         for name, value in {**headers, "x-oss-request-id": "1"}.items():
             self.send_header(name, value)
