@@ -7,6 +7,7 @@ certificates, all imports, privileges given up, event loop.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -118,6 +119,7 @@ def _supervise(config: Config, who: privileges.Identity, opened: list[listeners.
     """Keep the daemon and its helpers running until told to stop; return the exit code."""
 
     def child(control: socket.socket) -> NoReturn:
+        gc.disable()  # what it loads now stays; `serve` looks for garbage when all is there
         from sampan.daemon.serve import serve
 
         serve(config, who, opened, control)

@@ -99,6 +99,7 @@ async def _serve(
             server.listen(listener.sock.dup(), context if listener.tls else None)
         gc.collect()
         gc.freeze()  # what is there now stays: later collections need not look at it
+        gc.enable()
         _tell(control, READY)
         log.info("API listens on %s", ", ".join(config.hosts))
         await stop.wait()

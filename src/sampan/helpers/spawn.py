@@ -6,179 +6,28 @@ ends it only when no container runs. See docs/explanation/architecture/spawner.m
 
 from __future__ import annotations
 
-import fcntl
-import gc
-import logging
-import os
-import resource
-import signal
-import socket
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-
-from sampan import rpc
-from sampan.errors import SampanError
-from sampan.helpers.logging import log_to_file
-from sampan.runtime.confinement.seal import seal
-from sampan.runtime.spawner import Spawner
-from sampan.runtime.spawning.finding import SOCKET, connect_spawner
-from sampan.runtime.spawning.recovery import recover
-from sampan.runtime.spawning.roles import serve
-from sampan.runtime.spawning.world import World
-
-log = logging.getLogger("sampan.spawner")
-
-LOCK, LOG = "spawner.lock", "spawner.log"
-BACKLOG = 16
-PATIENCE = 5.0  # seconds that `stop` waits for the end
 
 
 def main(arguments: Sequence[str]) -> int:
     """Do what the command line says; return the exit code."""
     match arguments:
         case ["start", data_root, run_root, uid, gid]:
+            from sampan.runtime.confinement.seal import seal
+
+            seal()  # what was loaded before is loaded twice
+            from sampan.helpers.spawn_start import start
+
             return start(Path(data_root), Path(run_root), int(uid), int(gid))
         case ["stop", _, run_root]:
-            return stop(Path(run_root))
+            from sampan.helpers.spawn_stop import stop
+
+            return stop(Path(run_root))  # starts no container: it needs no seal
     sys.stderr.write("usage: sampan.helpers.spawn start DATA_ROOT RUN_ROOT UID GID | stop …\n")
     return 2
 
 
-def start(data_root: Path, run_root: Path, uid: int, gid: int) -> int:
-    """Start the spawner and return when it listens."""
-    run_root.mkdir(mode=0o755, parents=True, exist_ok=True)
-    lock = os.open(run_root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    if not _take_lock(lock, run_root):
-        os.close(lock)
-        return 0 if _answers(run_root) else 1
-    read, write = os.pipe()
-    if os.fork():
-        os.close(write)
-        os.close(lock)
-        return 0 if os.read(read, 1) else 1
-    os.close(read)
-    os.setsid()
-    if os.fork():
-        os._exit(0)
-    _become_daemon(run_root)
-    try:
-        world = _world(data_root, run_root, uid, gid, lock)
-        os.write(write, b"+")
-        os.close(write)
-        serve(world)
-    except BaseException:
-        log.exception("the spawner failed")
-        os._exit(1)
-    os._exit(0)
-
-
-def _become_daemon(run_root: Path) -> None:
-    log_to_file(run_root / LOG)
-    os.umask(0o022)
-    os.chdir("/")
-    null = os.open("/dev/null", os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-    os.close(null)
-
-
-def _world(data_root: Path, run_root: Path, uid: int, gid: int, lock: int) -> World:
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
-    try:
-        Path("/proc/self/oom_score_adj").write_text("-999")
-    except OSError as error:
-        log.warning("memory shortage may end the spawner: %s", error.strerror)
-    listener = _listen(run_root / SOCKET, uid, gid)
-    world = World(data_root, run_root, uid, gid, listener, lock, limits=limits)
-    recover(world)
-    gc.collect()
-    gc.freeze()  # what is here now stays: shared with every child, never visited again
-    return world
-
-
-def _listen(path: Path, uid: int, gid: int) -> socket.socket:
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    before = os.umask(0o077)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(before)
-    os.chown(path, uid, gid)
-    os.chmod(path, 0o700)
-    listener.listen(BACKLOG)
-    listener.setblocking(False)
-    return listener
-
-
-def _take_lock(lock: int, run_root: Path) -> bool:
-    """Take the lock: True. False if a spawner answers, or if somebody keeps the lock in silence.
-
-    A new spawner has the lock before its socket; one that was killed keeps it until it is gone.
-    """
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if _answers(run_root) or time.monotonic() > deadline:
-                return False
-            time.sleep(0.02)
-        else:
-            return True
-
-
-def _answers(run_root: Path) -> bool:
-    try:
-        connect_spawner(run_root).close()
-    except SampanError:
-        return False
-    return True
-
-
-def stop(run_root: Path) -> int:
-    """End the spawner if it runs nothing; return 0 when none is left."""
-    try:
-        lock = os.open(run_root / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return 0
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline or _runs_something(run_root):
-                sys.stderr.write("the spawner goes on: containers run\n")
-                return 1
-            _ask_to_end(int(os.pread(lock, 32, 0) or b"0"))
-            time.sleep(0.05)
-        else:
-            (run_root / SOCKET).unlink(missing_ok=True)
-            os.close(lock)
-            return 0
-
-
-def _runs_something(run_root: Path) -> bool:
-    try:
-        with connect_spawner(run_root) as sock:
-            spawner = rpc.connect(Spawner, sock, deadline=PATIENCE)  # type: ignore[type-abstract]
-            tasks = spawner.tasks()
-    except SampanError:
-        return False  # it is about to end, or its forker is being replaced
-    return any(task.state != "stopped" for task in tasks)
-
-
-def _ask_to_end(pid: int) -> None:
-    if pid > 1:
-        try:
-            os.kill(pid, signal.SIGTERM)
-        except ProcessLookupError:
-            pass
-
-
 if __name__ == "__main__":
-    seal()
     sys.exit(main(sys.argv[1:]))

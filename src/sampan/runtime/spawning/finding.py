@@ -11,6 +11,8 @@ from pathlib import Path
 from sampan.errors import Unavailable
 
 SOCKET = "spawner.sock"
+LOCK = "spawner.lock"  # kept by a spawner until it is gone
+PATIENCE = 5.0  # seconds that one waits for the beginning or the end of a spawner
 MODULE = "sampan.helpers.spawn"
 
 
