@@ -24,28 +24,45 @@ def tracked(pattern: str) -> list[Path]:
 
 
 MODULES = tracked("src/*.py")
+TESTS = tracked("tests/*.py")
+
+
+# One test for all files, not one for each: five thousand tests cost more than what they look at.
+def named(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+@pytest.fixture(scope="module")
+def sources() -> dict[Path, str]:
+    return {path: path.read_text() for path in [*MODULES, *TESTS]}
+
+
+@pytest.fixture(scope="module")
+def trees(sources: dict[Path, str]) -> dict[Path, ast.Module]:
+    return {path: ast.parse(sources[path]) for path in MODULES}
 
 
 def test_the_checkout_is_complete() -> None:
     assert len(MODULES) > 50
 
 
-@pytest.mark.parametrize("path", [*MODULES, *tracked("tests/*.py")], ids=str)
-def test_no_module_is_longer_than_one_can_read(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= MAX_LINES
+def test_no_module_is_longer_than_one_can_read(sources: dict[Path, str]) -> None:
+    lines = {named(path): len(source.splitlines()) for path, source in sources.items()}
+    assert {name: count for name, count in lines.items() if count > MAX_LINES} == {}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_every_module_says_what_lives_there(path: Path) -> None:
-    source = path.read_text()
-    assert not source.strip() or ast.get_docstring(ast.parse(source))
+def test_every_module_says_what_lives_there(
+    sources: dict[Path, str], trees: dict[Path, ast.Module]
+) -> None:
+    written = [path for path in MODULES if sources[path].strip()]
+    assert [named(path) for path in written if not ast.get_docstring(trees[path])] == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_functions_fit_a_screen(path: Path) -> None:
+def test_functions_fit_a_screen(trees: dict[Path, ast.Module]) -> None:
     long = [
-        f"{node.name}: {node.end_lineno - node.lineno + 1} lines"
-        for node in ast.walk(ast.parse(path.read_text()))
+        f"{named(path)}, {node.name}: {node.end_lineno - node.lineno + 1} lines"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.end_lineno
         and node.end_lineno - node.lineno >= MAX_FUNCTION_LINES
@@ -53,18 +70,17 @@ def test_functions_fit_a_screen(path: Path) -> None:
     assert long == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_nothing_is_put_off(path: Path) -> None:
-    assert not re.search(r"\b(TODO|FIXME|XXX)\b|NotImplementedError", path.read_text())
+def test_nothing_is_put_off(sources: dict[Path, str]) -> None:
+    words = re.compile(r"\b(TODO|FIXME|XXX)\b|NotImplementedError")
+    assert [named(path) for path in MODULES if words.search(sources[path])] == []
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.name == "__init__.py"], ids=str)
-def test_packages_are_empty_but_for_the_two_front_doors(path: Path) -> None:
-    front_doors = {"sampan", "rpc"}
-    assert path.parent.name in front_doors or not path.read_text().strip()
+def test_packages_are_empty_but_for_the_two_front_doors(sources: dict[Path, str]) -> None:
+    packages = [path for path in MODULES if path.name == "__init__.py" and sources[path].strip()]
+    assert [named(path) for path in packages if path.parent.name not in ("sampan", "rpc")] == []
 
 
-def _imports() -> dict[str, set[str]]:
+def _imports(trees: dict[Path, ast.Module]) -> dict[str, set[str]]:
     """Return which modules of ours each module names, those for the type checker too."""
     names = {
         ".".join(path.relative_to(REPOSITORY / "src").with_suffix("").parts): path
@@ -74,7 +90,7 @@ def _imports() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for name, path in names.items():
         imported: set[str] = set()
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(trees[path]):
             if isinstance(node, ast.ImportFrom):
                 imported |= {node.module or "", *(f"{node.module}.{a.name}" for a in node.names)}
             elif isinstance(node, ast.Import):
@@ -83,8 +99,8 @@ def _imports() -> dict[str, set[str]]:
     return found
 
 
-def test_no_modules_need_each_other() -> None:
-    imports = _imports()
+def test_no_modules_need_each_other(trees: dict[Path, ast.Module]) -> None:
+    imports = _imports(trees)
     assert len(imports) > 500
     while leaves := {name for name, needed in imports.items() if not needed}:
         imports = {name: it - leaves for name, it in imports.items() if name not in leaves}
@@ -96,8 +112,12 @@ def test_there_is_no_drawer_for_everything() -> None:
     assert not names & {"utils", "util", "common", "helpers", "misc", "manager"}
 
 
-@pytest.mark.parametrize("path", tracked("*.md"), ids=str)
-def test_files_of_tests_that_pages_name_exist(path: Path) -> None:
-    there = {f"/{test.relative_to(REPOSITORY)}" for test in tracked("tests/*.py")}
-    named = set(re.findall(r"`([\w/]*\btest_\w+\.py)`", path.read_text()))
-    assert {name for name in named if not any(one.endswith(f"/{name}") for one in there)} == set()
+def test_files_of_tests_that_pages_name_exist() -> None:
+    there = [f"/{named(path)}" for path in TESTS]
+    missing = [
+        f"{named(page)}: {name}"
+        for page in tracked("*.md")
+        for name in re.findall(r"`([\w/]*\btest_\w+\.py)`", page.read_text())
+        if not any(one.endswith(f"/{name}") for one in there)
+    ]
+    assert missing == []
