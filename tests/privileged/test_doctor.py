@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 
 from sampan.engine.doctor.examination import CHECKS, diagnose, examine
 from sampan.engine.doctor.findings import Finding, exit_code
-from sampan.engine.doctor.host_probes import HostProbes, tried
+from sampan.engine.doctor.host_probes import HostProbes, tried, tried_together
 from tests.netns import hosts, links
 
 pytestmark = pytest.mark.privileged
@@ -37,16 +38,31 @@ def test_the_reason_of_a_failure_comes_back_from_the_child() -> None:
     assert "ZeroDivisionError" in tried(lambda: 1 / 0)
 
 
+def test_what_ends_the_child_keeps_the_answers_of_no_other() -> None:
+    def fail() -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGSYS)
+
+    works = {"first": fail, "second": die, "third": fail, "fourth": lambda: None}
+    reasons = tried_together(works)
+    assert list(reasons) == list(works)
+    assert reasons["first"] == reasons["third"] == "Operation not permitted"
+    assert reasons["second"] == "ended by signal 31"
+    assert reasons["fourth"] == ""
+
+
 def test_a_library_that_is_not_there_is_named() -> None:
     assert HostProbes().library("libnosuch.so.9") == "libnosuch.so.9 is not installed"
 
 
 def test_this_kernel_starts_our_containers() -> None:
     probes = HostProbes()
-    for name in ("openat2", "move_mount", "fsopen", "close_range", "clone3", "mount_setattr"):
-        assert probes.system_call(name) == ""
-    for kind in ("mount", "pid", "network", "ipc", "uts"):
-        assert probes.namespace(kind) == ""
+    names = ("openat2", "move_mount", "fsopen", "close_range", "clone3", "mount_setattr")
+    assert probes.system_calls(names) == dict.fromkeys(names, "")
+    kinds = ("mount", "pid", "network", "ipc", "uts")
+    assert probes.namespaces(kinds) == dict.fromkeys(kinds, "")
     assert (probes.bridge(), probes.veth(), probes.nftables()) == ("", "", "")
 
 

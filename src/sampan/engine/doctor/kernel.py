@@ -43,7 +43,7 @@ def kernel(probes: Probes) -> Finding:
     """Detached mounts and openat2 need Linux 5.6 and later."""
     needed = {"openat2": "5.6", "move_mount": "5.2", "fsopen": "5.2", "close_range": "5.9"}
     needed |= {"clone3": "5.3", "pidfd_open": "5.3", "mount_setattr": "5.12"}
-    missing = [name for name in needed if probes.system_call(name)]
+    missing = [name for name, reason in probes.system_calls(list(needed)).items() if reason]
     release = probes.kernel()
     if missing:
         newest = max((needed[name] for name in missing), key=lambda it: int(it.split(".")[1]))
@@ -67,11 +67,8 @@ def kernel(probes: Probes) -> Finding:
 
 def namespaces(probes: Probes) -> Finding:
     """Six kinds are needed, three are used where they are."""
-    missing = {
-        kind: reason
-        for kind in ("mount", "pid", "network", "ipc", "uts", "user", "cgroup", "time")
-        if (reason := probes.namespace(kind))
-    }
+    kinds = ("mount", "pid", "network", "ipc", "uts", "cgroup", "time", "user")
+    missing = {kind: reason for kind, reason in probes.namespaces(kinds).items() if reason}
     if needed := [kind for kind in ("mount", "pid", "network", "ipc", "uts") if kind in missing]:
         return Finding(
             "namespaces",

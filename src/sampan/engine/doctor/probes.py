@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -19,8 +20,12 @@ class Probes(Protocol):
         """Content of a file, "" if it is not there."""
 
     def exists(self, path: str) -> bool: ...
-    def namespace(self, kind: str) -> str: ...
-    def system_call(self, name: str) -> str: ...
+    def namespaces(self, kinds: Sequence[str]) -> dict[str, str]:
+        """How each of these kinds went."""
+
+    def system_calls(self, names: Sequence[str]) -> dict[str, str]:
+        """How each of these calls went."""
+
     def pidfd_info(self) -> str: ...
     def library(self, name: str) -> str: ...
     def overlay(self) -> str: ...

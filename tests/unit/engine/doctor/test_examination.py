@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -63,11 +64,11 @@ class FakeProbes:
     def exists(self, path: str) -> bool:
         return path in self.files
 
-    def namespace(self, kind: str) -> str:
-        return self.failures.get(f"namespace:{kind}", "")
+    def namespaces(self, kinds: Sequence[str]) -> dict[str, str]:
+        return {kind: self.failures.get(f"namespace:{kind}", "") for kind in kinds}
 
-    def system_call(self, name: str) -> str:
-        return self.failures.get(f"system_call:{name}", "")
+    def system_calls(self, names: Sequence[str]) -> dict[str, str]:
+        return {name: self.failures.get(f"system_call:{name}", "") for name in names}
 
     def pidfd_info(self) -> str:
         return self.failures.get("pidfd_info", "")
