@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sampan.linux import capabilities
 from sampan.linux.process import PR_SET_NO_NEW_PRIVS, prctl
-from sampan.network.relay import NOBODY
+from sampan.network.publishing.relays import NOBODY
 from sampan.network.resolver.loop import Loop
 from sampan.network.resolver.server import Control, Server
 

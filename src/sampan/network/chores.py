@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from sampan.network.publishing import Publishing
+from sampan.network.publishing.publishing import Publishing
 from sampan.network.resolver.names import Names
 from sampan.network.rulebook import Rulebook
 from sampan.network.veths import Veths

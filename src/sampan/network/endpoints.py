@@ -21,7 +21,7 @@ from sampan.network.made import Made
 from sampan.network.netlink.route_socket import RouteSocket
 from sampan.network.netlink.rtnetlink import set_port
 from sampan.network.plumber import EndpointSpec, NetworkSpec, Peer, PortMapping, ResolverSpec
-from sampan.network.publishing import Publishing
+from sampan.network.publishing.publishing import Publishing
 from sampan.network.reservation import key_of
 from sampan.network.resolver.names import Names
 from sampan.network.rulebook import Rulebook

@@ -44,7 +44,7 @@ from sampan.network.plumber import (
     PortMapping,
     ResolverSpec,
 )
-from sampan.network.publishing import Publishing
+from sampan.network.publishing.publishing import Publishing
 from sampan.network.resolver.names import RESOLV_CONF, Names
 from sampan.network.rulebook import Rulebook
 from sampan.network.sandbox import POOL_SIZE, Sandbox, Wired

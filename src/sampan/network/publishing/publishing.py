@@ -6,13 +6,13 @@ import logging
 from collections.abc import Sequence
 from ipaddress import IPv4Interface
 
-from sampan.network import conntrack
 from sampan.network.firewall.failures import firewall_errors
 from sampan.network.firewall.firewall import Firewall
 from sampan.network.firewall.none import NoFirewall
 from sampan.network.made import Made, Stale
 from sampan.network.plumber import EndpointSpec, PortMapping
-from sampan.network.relay import Relays
+from sampan.network.publishing import conntrack
+from sampan.network.publishing.relays import Relays
 from sampan.network.reservation import Reservation, Reservations
 
 log = logging.getLogger(__name__)
