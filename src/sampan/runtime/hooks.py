@@ -135,6 +135,10 @@ def _supervise(hook: Prepared, pid: int, state: bytes, stdin: int, output: int) 
     finally:
         os.close(pidfd)
     _, status = os.waitpid(pid, 0)
+    return _complaint(status, said)
+
+
+def _complaint(status: int, said: bytes) -> str:
     if status == 0:
         return ""
     code = os.waitstatus_to_exitcode(status)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -68,8 +68,8 @@ def summaries(
             parent_id=image.parent,
             created=(image.created or 0) // 10**9,
             labels=image.config.run.labels,
-            repo_tags=[it.familiar for it in names if it.digest is None],
-            repo_digests=[it.familiar for it in names if it.digest is not None],
+            repo_tags=_tags(names),
+            repo_digests=_digests(names),
             size=_size(store, parts),
             containers=sum(containers[part.id] for part in parts),
         )
@@ -165,17 +165,11 @@ async def inspect(
     """Return all that is known of an image."""
     config = image.config
     names = store.references(image.id)
-    graph = None
-    if image.chain_id is not None:
-        try:
-            graph = await blocking(store.mounter.graph, image.chain_id)
-        except NotFound:
-            graph = None
     history = config.history or []
     body = ImageInspect(
         id=image.id,
-        repo_tags=[it.familiar for it in names if it.digest is None],
-        repo_digests=[it.familiar for it in names if it.digest is not None],
+        repo_tags=_tags(names),
+        repo_digests=_digests(names),
         parent=image.parent,
         comment=config.comment or (history[-1].comment if history else ""),
         docker_version=config.docker_version,
@@ -184,7 +178,7 @@ async def inspect(
         architecture=config.architecture,
         os=config.os or "linux",
         size=store.size(image),
-        graph_driver=DriverData(name=driver, data=graph),
+        graph_driver=DriverData(name=driver, data=await _graph(store, image)),
         root_fs=InspectRootFS(type="layers", layers=config.diff_ids or None),
     )
     if target := target_among(store, names):
@@ -200,6 +194,24 @@ async def inspect(
     if config.os_version:
         body.os_version = config.os_version
     return body
+
+
+async def _graph(store: ImageStore, image: Image) -> dict[str, str] | None:
+    """Return where the file system of an image is; None if it has no layers here."""
+    if image.chain_id is None:
+        return None
+    try:
+        return await blocking(store.mounter.graph, image.chain_id)
+    except NotFound:
+        return None
+
+
+def _tags(names: Iterable[Reference]) -> list[str]:
+    return [it.familiar for it in names if it.digest is None]
+
+
+def _digests(names: Iterable[Reference]) -> list[str]:
+    return [it.familiar for it in names if it.digest is not None]
 
 
 def run_config(image: Image) -> dict[str, Any]:

@@ -80,11 +80,35 @@ def default_bridge(options: NetworkOptions, ranges: Sequence[IPAMConfig]) -> Net
 
 def row_of(request: NetworkCreateRequest, configs: Sequence[IPAMConfig]) -> NetworkRow:
     """Return the row that a checked request becomes, with one range for each family."""
+    network = _network(request, configs)
+    options, driver = network.options or {}, network.driver
+    is_bridge = driver == BRIDGE
+    if is_bridge:
+        interface = options.get(_OPTION + "name") or f"br-{network.id[:12]}"
+    else:
+        interface = parent_of(network.id, options)
+    return NetworkRow(
+        network=network,
+        interface=interface,
+        driver_mode="" if is_bridge else mode_of(driver, options),
+        driver_flag=flag_of(driver, options),
+        mtu=int(options.get(_MTU) or 0),
+        masquerade=_boolean(options, _OPTION + "enable_ip_masquerade"),
+        inter_container=_boolean(options, _OPTION + "enable_icc"),
+        is_chosen=any(one.subnet for one in (request.ipam or IPAM()).config or ()),
+        prefix=options.get(_PREFIX) or "eth",
+        host_binding=options.get(_OPTION + "host_binding_ipv4", ""),
+        mode=_gateway_mode(options, "gateway_mode_ipv4"),
+        mode6=_gateway_mode(options, "gateway_mode_ipv6"),
+    )
+
+
+def _network(request: NetworkCreateRequest, configs: Sequence[IPAMConfig]) -> Network:
+    """Return the network as inspect shows it."""
     options = dict(request.options or {})
     given, driver = request.ipam or IPAM(), request.driver or BRIDGE
-    is_bridge = driver == BRIDGE
-    gets_gateway = is_bridge or needs_gateway(driver, options, internal=request.internal)
-    network = Network(
+    gets_gateway = driver == BRIDGE or needs_gateway(driver, options, internal=request.internal)
+    return Network(
         name=request.name,
         id=new_id(),
         created=timestamp(time.time_ns()),
@@ -100,24 +124,6 @@ def row_of(request: NetworkCreateRequest, configs: Sequence[IPAMConfig]) -> Netw
             options=given.options,
             config=[_complete(config) for config in configs] if gets_gateway else list(configs),
         ),
-    )
-    if is_bridge:
-        interface = options.get(_OPTION + "name") or f"br-{network.id[:12]}"
-    else:
-        interface = parent_of(network.id, options)
-    return NetworkRow(
-        network=network,
-        interface=interface,
-        driver_mode="" if is_bridge else mode_of(driver, options),
-        driver_flag=flag_of(driver, options),
-        mtu=int(options.get(_MTU) or 0),
-        masquerade=_boolean(options, _OPTION + "enable_ip_masquerade"),
-        inter_container=_boolean(options, _OPTION + "enable_icc"),
-        is_chosen=any(one.subnet for one in given.config or ()),
-        prefix=options.get(_PREFIX) or "eth",
-        host_binding=options.get(_OPTION + "host_binding_ipv4", ""),
-        mode=_gateway_mode(options, "gateway_mode_ipv4"),
-        mode6=_gateway_mode(options, "gateway_mode_ipv6"),
     )
 
 

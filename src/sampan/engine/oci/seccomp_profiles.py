@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -110,16 +110,34 @@ def load_profile(text: str, names: frozenset[str]) -> LinuxSeccomp | None:
         raise InvalidArgument(f"Decoding seccomp profile failed: {error}") from error
     if not profile.default_action and not profile.syscalls:
         return None
+    built = LinuxSeccomp(
+        default_action=profile.default_action,
+        default_errno_ret=profile.default_errno_ret,
+        architectures=_architectures(profile),
+        flags=profile.flags or [],
+        listener_path=profile.listener_path,
+        listener_metadata=profile.listener_metadata,
+        syscalls=list(_rules(profile, names)),
+    )
+    check(built)
+    return built
+
+
+def _architectures(profile: _Profile) -> list[str]:
+    """Return those that the filter is for: named, or by the machine that this is."""
     if profile.architectures and profile.arch_map:
         raise InvalidArgument(
             "both 'architectures' and 'archMap' are specified in the seccomp profile, use either "
             "'architectures' or 'archMap'"
         )
-    architectures = list(profile.architectures or ())
+    found = list(profile.architectures or ())
     for each in profile.arch_map or ():
         if _GO_NAMES.get(each.architecture) == go_architecture():
-            architectures = [each.architecture, *(each.sub_architectures or ())]
-    rules = []
+            found = [each.architecture, *(each.sub_architectures or ())]
+    return found
+
+
+def _rules(profile: _Profile, names: frozenset[str]) -> Iterator[LinuxSyscall]:
     for rule in profile.syscalls or ():
         if rule.name and rule.names:
             raise InvalidArgument(
@@ -127,25 +145,12 @@ def load_profile(text: str, names: frozenset[str]) -> LinuxSeccomp | None:
                 "or 'names'"
             )
         if _applies(rule, names):
-            rules.append(
-                LinuxSyscall(
-                    names=rule.names or [rule.name],
-                    action=rule.action,
-                    errno_ret=rule.errno_ret,
-                    args=rule.args or [],
-                )
+            yield LinuxSyscall(
+                names=rule.names or [rule.name],
+                action=rule.action,
+                errno_ret=rule.errno_ret,
+                args=rule.args or [],
             )
-    built = LinuxSeccomp(
-        default_action=profile.default_action,
-        default_errno_ret=profile.default_errno_ret,
-        architectures=architectures,
-        flags=profile.flags or [],
-        listener_path=profile.listener_path,
-        listener_metadata=profile.listener_metadata,
-        syscalls=rules,
-    )
-    check(built)
-    return built
 
 
 def _applies(rule: _Rule, names: frozenset[str]) -> bool:

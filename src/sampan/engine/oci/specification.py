@@ -84,14 +84,7 @@ class Specifications:
         wants_init = self.init if not isinstance(host.init, bool) else host.init
         if wants_init and not host.pid_mode:
             process.args = [INIT_INSIDE, "--", *process.args]
-            all_mounts.append(
-                Mount(
-                    destination=INIT_INSIDE,
-                    type="bind",
-                    source=init_path(),
-                    options=["bind", "ro"],
-                )
-            )
+            all_mounts.append(_init_mount())
         own_uts = host.uts_mode != "host"
         spec = Spec(
             process=process,
@@ -262,6 +255,10 @@ def default_files() -> Ulimit:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     hard = FILES_HARD if most == resource.RLIM_INFINITY else min(FILES_HARD, most)
     return Ulimit(name="nofile", soft=min(FILES_SOFT, hard), hard=hard)
+
+
+def _init_mount() -> Mount:
+    return Mount(destination=INIT_INSIDE, type="bind", source=init_path(), options=["bind", "ro"])
 
 
 def init_path() -> str:

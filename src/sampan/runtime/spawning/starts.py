@@ -74,29 +74,26 @@ class Starts:
             self._world.state.intend(launch.id, cgroup)
             pipes = open_pipes(launch.streams)
             undo.callback(pipes.close)
-            launching = self._world.launcher.start(
-                LaunchRequest(
-                    id=launch.id,
-                    spec=msgspec.structs.replace(launch.spec, process=process),
-                    root=root.number,
-                    bundle=str(self._world.folders.path(launch.id)),
-                    network=network.number if network else None,
-                    user_namespace=user.number if user else None,
-                    sources={each.destination: bind_source(each) for each in launch.sources},
-                    pull_in=launch.pull_in,
-                    donors={pid: self._donor(pid) for pid in launch.pull_in.values()},
-                    stdio=pipes.stdio(),
-                    cgroup=cgroup,
-                    seccomp_cache=self._world.seccomp_cache,
-                    user=launch.user,
-                    groups=launch.groups,
-                )
+            request = LaunchRequest(
+                id=launch.id,
+                spec=msgspec.structs.replace(launch.spec, process=process),
+                root=root.number,
+                bundle=str(self._world.folders.path(launch.id)),
+                network=network.number if network else None,
+                user_namespace=user.number if user else None,
+                sources={each.destination: bind_source(each) for each in launch.sources},
+                pull_in=launch.pull_in,
+                donors={pid: self._donor(pid) for pid in launch.pull_in.values()},
+                stdio=pipes.stdio(),
+                cgroup=cgroup,
+                seccomp_cache=self._world.seccomp_cache,
+                user=launch.user,
+                groups=launch.groups,
             )
+            launching = self._world.launcher.start(request)
             undo.pop_all()
         record = self._record(launch.id, "", launch.streams, pipes)
-        record.shares_pids = not any(
-            each.type == "pid" and not each.path for each in (linux.namespaces if linux else [])
-        ) or ("pid" in launch.pull_in)
+        record.shares_pids = _shares_pids(launch)
         if linux and linux.seccomp:
             record.seccomp = self._filters.keep(linux.seccomp)
         return self._await(launching, record, pipes, cgroup)
@@ -236,3 +233,10 @@ def _undo(task: Task) -> None:
     signals.pidfd_send_signal(task.pidfd, signals.SIGKILL)
     os.waitid(os.P_PIDFD, task.pidfd, os.WEXITED)
     task.close()
+
+
+def _shares_pids(launch: Launch) -> bool:
+    """Tell whether a container has no PID namespace of its own, with which its processes end."""
+    spaces = launch.spec.linux.namespaces if launch.spec.linux else []
+    has_own = any(each.type == "pid" and not each.path for each in spaces)
+    return not has_own or "pid" in launch.pull_in

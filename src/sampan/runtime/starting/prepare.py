@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -152,12 +153,7 @@ def setup(
         pass_fds=request.pass_fds,
         listen_fds=request.listen_fds,
     )
-    if linux.intel_rdt is not None:
-        warnings.append("intelRdt is not supported and was ignored")
-    if linux.mount_label:
-        warnings.append(f"mountLabel {linux.mount_label} is not supported and was ignored")
-    if linux.net_devices:
-        warnings.append("netDevices is not supported and was ignored")
+    warnings += _ignored(linux)
     root = request.root
     wanted = spec.hooks or Hooks()
     return Setup(
@@ -190,6 +186,16 @@ def setup(
         program=prepared,
         fifo=-1,
     ), warnings
+
+
+def _ignored(linux: Linux) -> Iterator[str]:
+    """Yield sentences on what a specification asks for and nobody does here."""
+    if linux.intel_rdt is not None:
+        yield "intelRdt is not supported and was ignored"
+    if linux.mount_label:
+        yield f"mountLabel {linux.mount_label} is not supported and was ignored"
+    if linux.net_devices:
+        yield "netDevices is not supported and was ignored"
 
 
 def _as_user(request: LaunchRequest, process: Process) -> Process:

@@ -61,21 +61,9 @@ def prepare(
 
     Raises InvalidArgument.
     """
-    if not wanted.args or not wanted.args[0]:
-        raise InvalidArgument("args must not be empty")
-    if not wanted.cwd.startswith("/"):
-        raise InvalidArgument(f"Cwd must be an absolute path: {wanted.cwd!r}")
-    user = wanted.user
-    for number in (user.uid, user.gid, *user.additional_gids):
-        if not 0 <= number <= MAX_ID:
-            raise InvalidArgument(f"uids and gids must be in range 0-{MAX_ID}")
+    _check(wanted)
+    user, size = wanted.user, wanted.console_size
     warnings: list[str] = []
-    sets = None
-    if wanted.capabilities is not None:
-        sets, unknown = capabilities.sets(wanted.capabilities)
-        if unknown:
-            warnings.append(f"ignoring unknown or unavailable capabilities: {', '.join(unknown)}")
-    size = wanted.console_size
     program = Program(
         argv=[_encode(item, "argument") for item in wanted.args],
         env=_environment(wanted.env),
@@ -84,7 +72,7 @@ def prepare(
         gid=user.gid,
         groups=list(user.additional_gids),
         umask=0o022 if user.umask is None else user.umask & 0o777,
-        sets=sets,
+        sets=_capability_sets(wanted, warnings),
         rlimits=_rlimits(wanted, warnings),
         no_new_privileges=wanted.no_new_privileges,
         filter=filter.prepare() if filter else None,
@@ -102,6 +90,26 @@ def prepare(
         null=-1 if wanted.terminal else null_for(stdio or (0, 1, 2)),
     )
     return program, warnings
+
+
+def _check(wanted: Process) -> None:
+    if not wanted.args or not wanted.args[0]:
+        raise InvalidArgument("args must not be empty")
+    if not wanted.cwd.startswith("/"):
+        raise InvalidArgument(f"Cwd must be an absolute path: {wanted.cwd!r}")
+    user = wanted.user
+    for number in (user.uid, user.gid, *user.additional_gids):
+        if not 0 <= number <= MAX_ID:
+            raise InvalidArgument(f"uids and gids must be in range 0-{MAX_ID}")
+
+
+def _capability_sets(wanted: Process, warnings: list[str]) -> capabilities.CapabilitySets | None:
+    if wanted.capabilities is None:
+        return None
+    sets, unknown = capabilities.sets(wanted.capabilities)
+    if unknown:
+        warnings.append(f"ignoring unknown or unavailable capabilities: {', '.join(unknown)}")
+    return sets
 
 
 def _encode(text: str, what: str) -> bytes:
