@@ -25,13 +25,14 @@ from sampan.distribution.config import RegistryConfig
 from sampan.distribution.registries import Registries
 from sampan.engine.blocking import blocking
 from sampan.engine.containers.queries import ListQuery
-from sampan.engine.engine import Engine, EngineOptions
+from sampan.engine.engine import Engine
 from sampan.engine.images.transfers import TransferLimits
 from sampan.engine.networks.networks import NetworkOptions
 from sampan.engine.oci.cdi import DeviceNames
 from sampan.engine.oci.id_ranges import pool_of
 from sampan.engine.oci.security import Confinement
 from sampan.engine.oci.user_namespaces import UserOptions
+from sampan.engine.options import EngineOptions
 from sampan.engine.snapshot_driver import parse_options
 from sampan.engine.system import ENGINE_VERSION, Inventory, StateCounts, System, SystemOptions
 from sampan.http.proxies import Proxies

@@ -21,8 +21,9 @@ from typing import Any, Self, TypeVar
 
 from sampan import rpc
 from sampan.engine.containers.queries import ListQuery
-from sampan.engine.engine import Engine, EngineOptions
+from sampan.engine.engine import Engine
 from sampan.engine.networks.networks import NetworkOptions
+from sampan.engine.options import EngineOptions
 from sampan.errors import Conflict, Forbidden, SampanError
 from sampan.library.calls import Calls, Loop
 from sampan.library.containers import LibraryContainers
