@@ -1,4 +1,4 @@
-"""Calls in a thread that a cancelled caller waits for, because they use what it will close."""
+"""Work that a cancelled caller waits for, because it uses what the caller will close."""
 
 from __future__ import annotations
 
@@ -27,10 +27,19 @@ async def waited_for(call: Coroutine[Any, Any, T]) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # seen: nobody else will ask for it
+        await ended(task)
         raise
+
+
+async def ended(*tasks: asyncio.Future[Any]) -> None:
+    """Wait for the end of tasks that nobody will ask for their results any more.
+
+    The loop complains of an error that nobody has seen.
+    """
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()
 
 
 async def to_the_end(work: Awaitable[T], undo: Callable[[T], object]) -> T:

@@ -20,6 +20,7 @@ from sampan.distribution.repository import Repository
 from sampan.distribution.uploads import Read
 from sampan.engine.blocking import in_own_thread
 from sampan.engine.images.feeding import wide_pipe
+from sampan.engine.undisturbed import ended
 from sampan.errors import InvalidArgument
 from sampan.rpc import Fd
 from sampan.spec.digest import Digest
@@ -125,9 +126,7 @@ async def _filled(fill: Callable[[int, _Pipe], asyncio.Future[None]]) -> AsyncIt
     finally:
         pipe.left = True
         os.close(reading)  # then the writer stops: nobody reads
-        await asyncio.wait([filling])
-        if not filling.cancelled():
-            filling.exception()  # seen: whoever reads has got it
+        await ended(filling)
 
 
 @asynccontextmanager

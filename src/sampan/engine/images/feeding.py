@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from sampan.engine.blocking import in_own_thread
+from sampan.engine.undisturbed import ended
 
 T = TypeVar("T")
 PIPE: Final = 1 << 20  # bytes; what anybody may ask for: /proc/sys/fs/pipe-max-size
@@ -40,10 +41,8 @@ async def through_pipe(chunks: AsyncIterable[bytes], func: Callable[[int], T]) -
         result = await asyncio.shield(call)
     except BaseException as error:
         feeding.cancel()
-        await asyncio.wait([feeding, call])
+        await ended(feeding, call)
         os.close(read)
-        if not call.cancelled():
-            call.exception()  # seen
         if not feeding.cancelled() and (cause := feeding.exception()):
             raise cause from error
         raise
@@ -103,9 +102,7 @@ async def from_pipe(func: Callable[[int], object]) -> AsyncIterator[AsyncIterato
         yield _pieces(read, call)
     finally:
         os.close(read)  # then the writer stops: nobody reads
-        await asyncio.wait([call])
-        if not call.cancelled():
-            call.exception()  # seen
+        await ended(call)
 
 
 @asynccontextmanager
@@ -122,10 +119,8 @@ async def from_task(
         yield _pieces(read, task)
     finally:
         task.cancel()
-        await asyncio.wait([task])
+        await ended(task)
         os.close(read)
-        if not task.cancelled():
-            task.exception()  # seen
 
 
 async def _pieces(fd: int, call: asyncio.Future[Any]) -> AsyncIterator[bytes]:

@@ -22,7 +22,7 @@ from sampan.engine.images.database import Chain, ImageDatabase
 from sampan.engine.images.feeding import from_pipe, through_pipe
 from sampan.engine.images.holds import Holds
 from sampan.engine.images.model import Layer, Source, Staged
-from sampan.engine.undisturbed import undisturbed, waited_for
+from sampan.engine.undisturbed import ended, undisturbed, waited_for
 from sampan.errors import Conflict, NotFound, SampanError
 from sampan.rpc import Fd
 from sampan.spec.digest import EMPTY_LAYER, Digest, digest_of, encoded
@@ -166,9 +166,7 @@ class Layers(Holds):
             return await asyncio.shield(arriving)
         except asyncio.CancelledError:
             arriving.cancel()
-            await asyncio.wait([arriving])
-            if not arriving.cancelled():
-                arriving.exception()  # seen
+            await ended(arriving)
             raise
         finally:
             del self._arriving[key]

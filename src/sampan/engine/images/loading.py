@@ -19,7 +19,7 @@ from sampan.engine.images.model import Image, Staged
 from sampan.engine.images.receiving import Part, Parts, Receiving
 from sampan.engine.images.reports import bar
 from sampan.engine.images.store import ImageStore, best
-from sampan.engine.undisturbed import undisturbed
+from sampan.engine.undisturbed import ended, undisturbed
 from sampan.errors import InvalidArgument
 from sampan.spec.digest import Digest, chain_ids
 from sampan.spec.docker.images import ProgressDetail, ProgressMessage
@@ -86,9 +86,7 @@ class Loading:
             yield told, task
         finally:
             task.cancel()
-            await asyncio.wait([task])
-            if not task.cancelled():
-                task.exception()  # seen
+            await ended(task)
 
     async def _discard_unused(self, parts: Parts) -> None:
         """Remove layers of the archive that no image has: they need not wait for a next attempt."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, Final
 
+from sampan.engine.undisturbed import ended
 from sampan.spec.docker.images import ProgressDetail, ProgressMessage
 
 Messages = AsyncGenerator[ProgressMessage, None]
@@ -120,9 +121,7 @@ async def reported(work: Callable[[Report], Coroutine[Any, Any, None]]) -> Messa
         await task
     finally:
         task.cancel()
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # seen: whoever closes before the end does not ask
+        await ended(task)
 
 
 class Meter:
