@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sampan.daemon.config import Config
-from sampan.daemon.flags import UsageError
+from sampan.daemon.configuration.config import Config
+from sampan.daemon.configuration.flags import UsageError
 from sampan.engine.oci.cgroup_placement import CgroupPlacement, Driver
 from sampan.errors import InvalidArgument
 

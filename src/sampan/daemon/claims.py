@@ -11,7 +11,7 @@ import fcntl
 import os
 import time
 
-from sampan.daemon.flags import UsageError
+from sampan.daemon.configuration.flags import UsageError
 
 NAME = "lock"
 SECONDS, PAUSE = 5.0, 0.05  # for a daemon whose supervisor was killed to notice that, and to end

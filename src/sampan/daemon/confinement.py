@@ -7,8 +7,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from sampan.daemon.config import Config
-from sampan.daemon.flags import UsageError
+from sampan.daemon.configuration.config import Config
+from sampan.daemon.configuration.flags import UsageError
 from sampan.engine.oci.seccomp_profiles import BUILTIN, UNCONFINED, load_profile
 from sampan.engine.oci.security import Confinement
 from sampan.errors import InvalidArgument

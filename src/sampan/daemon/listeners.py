@@ -7,9 +7,9 @@ import socket
 import stat
 from typing import NamedTuple
 
-from sampan.daemon.config import Config
-from sampan.daemon.configuring import tcp_address
-from sampan.daemon.flags import UsageError
+from sampan.daemon.configuration.config import Config
+from sampan.daemon.configuration.configuring import tcp_address
+from sampan.daemon.configuration.flags import UsageError
 from sampan.daemon.privileges import Identity
 
 BACKLOG = 1024

@@ -15,18 +15,10 @@ import socket
 import sys
 from typing import NoReturn
 
-from sampan.daemon import (
-    certificates,
-    claims,
-    configuring,
-    listeners,
-    notify,
-    privileges,
-    roots,
-    stopping,
-)
-from sampan.daemon.config import Config
-from sampan.daemon.flags import UsageError, parse_flags, usage
+from sampan.daemon import certificates, claims, listeners, notify, privileges, roots, stopping
+from sampan.daemon.configuration import configuring
+from sampan.daemon.configuration.config import Config
+from sampan.daemon.configuration.flags import UsageError, parse_flags, usage
 from sampan.daemon.services import Helper, Lasting, execute
 from sampan.daemon.supervisor import Supervisor, say
 

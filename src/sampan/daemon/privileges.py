@@ -7,7 +7,7 @@ import os
 import pwd
 from typing import NamedTuple
 
-from sampan.daemon.flags import UsageError
+from sampan.daemon.configuration.flags import UsageError
 
 
 class Identity(NamedTuple):

@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final, Literal
 
-from sampan.daemon.flags import UsageError
+from sampan.daemon.configuration.flags import UsageError
 from sampan.linux import subids
 from sampan.linux.subids import Range
 from sampan.spec.runtime import LinuxIDMapping

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sampan.daemon import claims, privileges, roots
-from sampan.daemon.config import Config
-from sampan.daemon.flags import UsageError
+from sampan.daemon.configuration.config import Config
+from sampan.daemon.configuration.flags import UsageError
 from sampan.daemon.services import execute
 from sampan.errors import Conflict, NotFound, SampanError
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 
 from sampan.daemon.claims import is_alive
-from sampan.daemon.flags import UsageError
+from sampan.daemon.configuration.flags import UsageError
 from sampan.daemon.privileges import Identity
 
 

@@ -16,10 +16,11 @@ from typing import NoReturn
 
 from sampan.api.app import App, standing_headers
 from sampan.api.errors import refusal
-from sampan.daemon import configuring, logs, privileges, tls
-from sampan.daemon.config import Config
+from sampan.daemon import logs, privileges, tls
+from sampan.daemon.configuration import configuring
+from sampan.daemon.configuration.config import Config
+from sampan.daemon.configuration.flags import UsageError
 from sampan.daemon.confinement import confinement
-from sampan.daemon.flags import UsageError
 from sampan.daemon.listeners import Listener
 from sampan.daemon.supervisor import FAILED, READY, RELOAD
 from sampan.daemon.wiring import Daemon

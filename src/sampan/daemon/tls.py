@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ssl
 
-from sampan.daemon.config import Config
-from sampan.daemon.flags import UsageError
+from sampan.daemon.configuration.config import Config
+from sampan.daemon.configuration.flags import UsageError
 
 
 def server_context(config: Config) -> ssl.SSLContext | None:

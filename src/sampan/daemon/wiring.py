@@ -13,20 +13,20 @@ from typing import Any
 from sampan.api.handler import Backend
 from sampan.build.earlier import were_builds
 from sampan.daemon import certificates
-from sampan.daemon.build_options import gc_policies
 from sampan.daemon.cgroups import placement
-from sampan.daemon.config import Config
-from sampan.daemon.flags import UsageError
-from sampan.daemon.network_options import address_pools, without_effect
+from sampan.daemon.configuration.build_options import gc_policies
+from sampan.daemon.configuration.config import Config
+from sampan.daemon.configuration.flags import UsageError
+from sampan.daemon.configuration.network_options import address_pools, without_effect
+from sampan.daemon.configuration.registry_options import masked, registry_options, shown
 from sampan.daemon.reconnecting import Reconnecting
-from sampan.daemon.registries import masked, registry_options, shown
 from sampan.daemon.remap import remapped
 from sampan.distribution.config import RegistryConfig
 from sampan.distribution.registries import Registries
 from sampan.engine.blocking import blocking
 from sampan.engine.containers.queries import ListQuery
 from sampan.engine.engine import Engine
-from sampan.engine.images.transfers import TransferLimits
+from sampan.engine.images.distribution.transfers import TransferLimits
 from sampan.engine.networks.networks import NetworkOptions
 from sampan.engine.oci.cdi import DeviceNames
 from sampan.engine.oci.id_ranges import pool_of

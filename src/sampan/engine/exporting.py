@@ -17,10 +17,10 @@ from sampan.distribution.credentials import Credentials
 from sampan.distribution.repository import Repository
 from sampan.distribution.uploads import Read
 from sampan.engine.blocking import in_own_thread
-from sampan.engine.images.departing import packed
+from sampan.engine.images.distribution.departing import packed
+from sampan.engine.images.distribution.shipping import Cargo, Shipping
 from sampan.engine.images.feeding import from_task
 from sampan.engine.images.images import Images
-from sampan.engine.images.shipping import Cargo, Shipping
 from sampan.engine.undisturbed import waited_for
 from sampan.errors import NotFound, Upstream
 from sampan.spec.digest import Digest, parse_digest

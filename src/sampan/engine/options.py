@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sampan.engine.images.transfers import TransferLimits
+from sampan.engine.images.distribution.transfers import TransferLimits
 from sampan.engine.networks.networks import NetworkOptions
 from sampan.engine.oci.cdi import DeviceNames
 from sampan.engine.oci.cgroup_placement import CgroupPlacement

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sampan.daemon.claims import claim_data_root, claim_network, claim_run_root
-from sampan.daemon.flags import UsageError
+from sampan.daemon.configuration.flags import UsageError
 from tests.session import eventually
 
 

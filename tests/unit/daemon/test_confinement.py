@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sampan.daemon import confinement
-from sampan.daemon.configuring import load
-from sampan.daemon.flags import UsageError
+from sampan.daemon.configuration.configuring import load
+from sampan.daemon.configuration.flags import UsageError
 from sampan.daemon.main import main
 from sampan.engine.oci.checks import adapt
 from sampan.engine.oci.security import Confinement

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sampan.daemon.options import FIXED, NOT_IN_FILE, ONLY_IN_FILE, OPTIONS, REFUSED
+from sampan.daemon.configuration.options import FIXED, NOT_IN_FILE, ONLY_IN_FILE, OPTIONS, REFUSED
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "daemon.md"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sampan.daemon import remap
-from sampan.daemon.flags import UsageError
+from sampan.daemon.configuration.flags import UsageError
 from sampan.daemon.remap import make_default_user, remapped
 from sampan.linux import subids
 from sampan.spec.runtime import LinuxIDMapping

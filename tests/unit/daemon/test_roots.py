@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.daemon.flags import UsageError
+from sampan.daemon.configuration.flags import UsageError
 from sampan.daemon.roots import check_cgroups
 
 LINE = "36 35 0:{} / {} rw,nosuid - {} none rw\n"

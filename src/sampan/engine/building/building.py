@@ -28,8 +28,8 @@ from sampan.engine.building.layers import BuiltLayers
 from sampan.engine.building.mounted_caches import MountedCaches
 from sampan.engine.building.steps import Change, Steps
 from sampan.engine.containers.containers import Containers
+from sampan.engine.images.archives.fetching import fetched
 from sampan.engine.images.feeding import from_pipe, through_pipe
-from sampan.engine.images.fetching import fetched
 from sampan.engine.images.images import Images
 from sampan.engine.images.model import Image
 from sampan.engine.oci.cdi import DeviceNames

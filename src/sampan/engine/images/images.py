@@ -14,19 +14,19 @@ from sampan.engine.blocking import blocking
 from sampan.engine.database import Database
 from sampan.engine.disk_account import DiskAccount
 from sampan.engine.images import listing, removal
+from sampan.engine.images.archives.fetching import counted, fetched
+from sampan.engine.images.archives.importing import CommitRequest, commit, import_archive
+from sampan.engine.images.archives.loading import Loading
+from sampan.engine.images.archives.saving import Saving
 from sampan.engine.images.checking import Check
 from sampan.engine.images.database import ImageDatabase
-from sampan.engine.images.fetching import counted, fetched
+from sampan.engine.images.distribution.pulling import Pulling
+from sampan.engine.images.distribution.pushing import Pushing
+from sampan.engine.images.distribution.transfers import Slots, TransferLimits, TransferRequest
 from sampan.engine.images.filters import Filters
-from sampan.engine.images.importing import CommitRequest, commit, import_archive
-from sampan.engine.images.loading import Loading
 from sampan.engine.images.model import Emit, Image, ImageUse
-from sampan.engine.images.pulling import Pulling
-from sampan.engine.images.pushing import Pushing
 from sampan.engine.images.reports import Messages, Report, reported
-from sampan.engine.images.saving import Saving
 from sampan.engine.images.store import ImageStore
-from sampan.engine.images.transfers import Slots, TransferLimits, TransferRequest
 from sampan.engine.snapshot_driver import SnapshotDriver
 from sampan.errors import Conflict, SampanError
 from sampan.http.urls import Url

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 from sampan.distribution.repository import Repository
 from sampan.engine.blocking import blocking
+from sampan.engine.images.distribution.transfers import Slots, Tell, Transfers
 from sampan.engine.images.feeding import wide_pipe
 from sampan.engine.images.model import Staged
 from sampan.engine.images.reports import Meter, Report
 from sampan.engine.images.store import ImageStore
-from sampan.engine.images.transfers import Slots, Tell, Transfers
 from sampan.errors import SampanError
 from sampan.spec.digest import Digest, parse_digest
 from sampan.spec.image import Descriptor

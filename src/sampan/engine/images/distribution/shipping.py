@@ -12,11 +12,11 @@ from sampan.distribution.credentials import Credentials
 from sampan.distribution.registries import Registries
 from sampan.distribution.repository import Repository
 from sampan.distribution.uploads import Read
-from sampan.engine.images.departing import packed, passed_on, stored
+from sampan.engine.images.distribution.departing import packed, passed_on, stored
+from sampan.engine.images.distribution.transfers import Slots, Tell
 from sampan.engine.images.model import Source
 from sampan.engine.images.reports import Meter
 from sampan.engine.images.store import ImageStore
-from sampan.engine.images.transfers import Slots, Tell
 from sampan.errors import Forbidden, NotFound, Unauthorized, Upstream
 from sampan.spec.digest import Digest, parse_digest
 from sampan.spec.image import MEDIA_LAYER_GZIP, Descriptor

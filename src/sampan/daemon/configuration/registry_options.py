@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from sampan.daemon.config import Config
-from sampan.daemon.flags import UsageError
+from sampan.daemon.configuration.config import Config
+from sampan.daemon.configuration.flags import UsageError
 from sampan.spec.addresses import is_address
 
 _HOST = re.compile(

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from sampan.daemon.configuring import load
-from sampan.daemon.flags import UsageError
-from sampan.daemon.network_options import address_pools, without_effect
+from sampan.daemon.configuration.configuring import load
+from sampan.daemon.configuration.flags import UsageError
+from sampan.daemon.configuration.network_options import address_pools, without_effect
 
 EXCLUSIVE = "You specified -b & --{}, mutually exclusive options. Please specify only one"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.engine.images.transfers import TransferLimits
+from sampan.engine.images.distribution.transfers import TransferLimits
 from sampan.errors import SampanError
 from sampan.spec.digest import Digest
 from tests import lying_registry as lies

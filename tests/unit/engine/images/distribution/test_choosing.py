@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sampan.engine.images.choosing import _entry
+from sampan.engine.images.distribution.choosing import _entry
 from sampan.spec.image import Descriptor
 from sampan.spec.platform import Platform, PlatformBody
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sampan.daemon.config import Config
-from sampan.daemon.flags import UsageError
-from sampan.daemon.options import BY_FLAG
+from sampan.daemon.configuration.config import Config
+from sampan.daemon.configuration.flags import UsageError
+from sampan.daemon.configuration.options import BY_FLAG
 
 _NO_BRIDGE = "none"
 _ADDRESSES = {"default-gateway": 4, "default-gateway-v6": 6, "ip": 0, "host-gateway-ip": 0}

@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any, Final
 
-from sampan.daemon.flags import UsageError, parse_bytes
+from sampan.daemon.configuration.flags import UsageError, parse_bytes
 from sampan.spec.build import GCPolicy
 
 _SIZES: Final = {

@@ -11,11 +11,20 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sampan.daemon import network_options, registries
-from sampan.daemon.build_options import gc_policies
-from sampan.daemon.config import Config
-from sampan.daemon.flags import UsageError, parse_bytes, parse_flags
-from sampan.daemon.options import BY_FLAG, BY_KEY, FIXED, NOT_IN_FILE, OPTIONS, REFUSED, Option
+from sampan.daemon.configuration import network_options
+from sampan.daemon.configuration import registry_options as registries
+from sampan.daemon.configuration.build_options import gc_policies
+from sampan.daemon.configuration.config import Config
+from sampan.daemon.configuration.flags import UsageError, parse_bytes, parse_flags
+from sampan.daemon.configuration.options import (
+    BY_FLAG,
+    BY_KEY,
+    FIXED,
+    NOT_IN_FILE,
+    OPTIONS,
+    REFUSED,
+    Option,
+)
 from sampan.errors import Unsupported
 from sampan.storage.driver_names import named
 

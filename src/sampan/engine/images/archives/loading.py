@@ -11,12 +11,12 @@ from typing import Any, Final
 import msgspec
 
 from sampan.engine.blocking import blocking
-from sampan.engine.images.archives import Archive, Entry, Found
+from sampan.engine.images.archives.archives import Archive, Entry, Found
+from sampan.engine.images.archives.importing import check_os, encode_config
+from sampan.engine.images.archives.receiving import Part, Parts, Receiving
 from sampan.engine.images.feeding import through_pipe
-from sampan.engine.images.importing import check_os, encode_config
 from sampan.engine.images.layers import chain_of
 from sampan.engine.images.model import Image, Staged
-from sampan.engine.images.receiving import Part, Parts, Receiving
 from sampan.engine.images.reports import bar
 from sampan.engine.images.store import ImageStore, best
 from sampan.engine.undisturbed import ended, undisturbed

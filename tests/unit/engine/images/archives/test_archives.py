@@ -297,7 +297,7 @@ def test_what_an_archive_says_of_itself_has_an_end(
     for number in range(5):
         image = layout.image(archive(file(str(number))))
         layout.name(image, f"docker.io/library/app:{number}")
-    monkeypatch.setattr(f"sampan.engine.images.{limit}", value)
+    monkeypatch.setattr(f"sampan.engine.images.archives.{limit}", value)
     with pytest.raises(InvalidArgument, match=message):
         shop.load(layout.archive())
     assert shop.listed() == []

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.daemon.config import Config
-from sampan.daemon.configuring import load, reload
-from sampan.daemon.flags import UsageError
-from sampan.daemon.registries import (
+from sampan.daemon.configuration.config import Config
+from sampan.daemon.configuration.configuring import load, reload
+from sampan.daemon.configuration.flags import UsageError
+from sampan.daemon.configuration.registry_options import (
     insecure_registry,
     masked,
     mirror,

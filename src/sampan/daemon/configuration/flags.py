@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sampan.daemon.options import (
+from sampan.daemon.configuration.options import (
     ALIASES,
     BY_FLAG,
     BY_SHORT,

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from sampan.engine.images.receiving import Part, Parts
+from sampan.engine.images.archives.receiving import Part, Parts
 from sampan.errors import InvalidArgument
 from sampan.spec.digest import Digest, algorithm, digest_of, encoded, parse_digest
 from sampan.spec.image import (

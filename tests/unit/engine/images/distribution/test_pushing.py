@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sampan.engine.images.transfers import TransferLimits
+from sampan.engine.images.distribution.transfers import TransferLimits
 from sampan.errors import InvalidArgument, NotFound, Unauthorized, Upstream
 from sampan.spec import image as media
 from sampan.spec.platform import Platform

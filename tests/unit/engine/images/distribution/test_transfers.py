@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from sampan.engine.images.distribution.transfers import Slots, Tell, Transfers
 from sampan.engine.images.reports import Report
-from sampan.engine.images.transfers import Slots, Tell, Transfers
 from sampan.errors import Upstream
 from tests.session import PATIENCE
 

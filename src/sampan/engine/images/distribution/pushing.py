@@ -19,13 +19,13 @@ import msgspec
 from sampan.distribution.credentials import Credentials
 from sampan.distribution.registries import Registries
 from sampan.distribution.repository import Repository
-from sampan.engine.images.departing import stored
+from sampan.engine.images.distribution.departing import stored
+from sampan.engine.images.distribution.shipping import Cargo, Shipped, Shipping, cargoes
+from sampan.engine.images.distribution.transfers import Slots, TransferRequest, Transfers
 from sampan.engine.images.documents import Member
 from sampan.engine.images.model import Emit, Image
 from sampan.engine.images.reports import Report
-from sampan.engine.images.shipping import Cargo, Shipped, Shipping, cargoes
 from sampan.engine.images.store import ImageStore
-from sampan.engine.images.transfers import Slots, TransferRequest, Transfers
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.digest import Digest, digest_of, parse_digest
 from sampan.spec.docker.registries import PushResult

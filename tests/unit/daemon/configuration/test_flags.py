@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.daemon.flags import UsageError, parse_bytes, parse_flags, usage
-from sampan.daemon.options import BY_FLAG, ONLY_IN_FILE, OPTIONS, REFUSED
+from sampan.daemon.configuration.flags import UsageError, parse_bytes, parse_flags, usage
+from sampan.daemon.configuration.options import BY_FLAG, ONLY_IN_FILE, OPTIONS, REFUSED
 
 
 def test_values_come_behind_an_equals_sign_or_in_the_next_word() -> None:

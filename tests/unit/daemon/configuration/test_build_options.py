@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sampan.daemon.build_options import gc_policies
-from sampan.daemon.flags import UsageError
+from sampan.daemon.configuration.build_options import gc_policies
+from sampan.daemon.configuration.flags import UsageError
 from sampan.spec.build import GCPolicy
 
 HOUR = 3600 * 10**9

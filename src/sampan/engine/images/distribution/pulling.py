@@ -18,13 +18,13 @@ from typing import Final
 
 from sampan.distribution.registries import Registries
 from sampan.distribution.repository import Repository
-from sampan.engine.images.arriving import Arrived, Arriving, tell_extracting
-from sampan.engine.images.choosing import Choosing, Chosen
-from sampan.engine.images.importing import check_os
+from sampan.engine.images.archives.importing import check_os
+from sampan.engine.images.distribution.arriving import Arrived, Arriving, tell_extracting
+from sampan.engine.images.distribution.choosing import Choosing, Chosen
+from sampan.engine.images.distribution.transfers import Slots, Tell, TransferRequest
 from sampan.engine.images.model import Emit, Image, Source, Staged
 from sampan.engine.images.reports import Report
 from sampan.engine.images.store import ImageStore
-from sampan.engine.images.transfers import Slots, Tell, TransferRequest
 from sampan.engine.registries import read_config
 from sampan.errors import Conflict, Forbidden, InvalidArgument, NotFound, Unauthorized, Upstream
 from sampan.spec.digest import Digest, algorithm, chain_ids, parse_digest

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sampan.daemon.configuring import load, read_file, reload, tcp_address
-from sampan.daemon.flags import UsageError
+from sampan.daemon.configuration.configuring import load, read_file, reload, tcp_address
+from sampan.daemon.configuration.flags import UsageError
 from sampan.daemon.main import main
 
 
