@@ -167,3 +167,4 @@ async def _copy_frames(sock: socket.socket, output: Callable[[int, bytes], None]
                 break
             output(waiting[0], bytes(waiting[_FRAME : _FRAME + size]))
             del waiting[: _FRAME + size]
+        await asyncio.sleep(0)  # a step that prints without a pause keeps nobody else waiting

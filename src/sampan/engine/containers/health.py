@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 SECOND: Final = 10**9
 INTERVAL, TIMEOUT, START_INTERVAL, RETRIES = 30 * SECOND, 30 * SECOND, 5 * SECOND, 3
 LOG_ENTRIES: Final = 5
+_READ: Final = 64 << 10
 OUTPUT_BYTES: Final = 4096
 KILL_SECONDS: Final = 10
 
@@ -193,8 +194,9 @@ async def _read(sock: socket.socket, feed: Callable[[bytes], None]) -> None:
     loop = asyncio.get_running_loop()
     sock.setblocking(False)
     try:
-        while data := await loop.sock_recv(sock, 64 << 10):
+        while data := await loop.sock_recv(sock, _READ):
             feed(data)
+            await asyncio.sleep(0)  # also a probe that prints without a pause has an end in time
     except OSError:
         return
 

@@ -81,7 +81,7 @@ class Call:
         if self.service.relative_urls:
             return path
         scheme, host = forwarded(self.request.headers)
-        host = host or self.request.headers.get("host", "localhost")
+        host = host or self.request.headers.get("host") or "localhost"
         return f"{scheme or self.request.scope['scheme']}://{host}{path}"
 
     @property

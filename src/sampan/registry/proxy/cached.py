@@ -179,6 +179,10 @@ class CachedRepository(CachedBlobs):
         """Return the tags there; None if the upstream cannot be asked."""
         if self._is_down():
             return None
+        # The whole list comes for each page of it, and may be long: once for all who want it now.
+        return await self._shared.tasks.together((self._name, "all tags"), self._ask_for_tags)
+
+    async def _ask_for_tags(self) -> list[str] | None:
         try:
             async with asyncio.timeout(placed.PATIENCE):
                 return sorted(set(await (await self._remote()).tags()))
@@ -192,6 +196,10 @@ class CachedRepository(CachedBlobs):
         """Return what is attached to a manifest there; None if the upstream cannot be asked."""
         if self._is_down():
             return None
+        key = (self._name, f"attached to {digest}")
+        return await self._shared.tasks.together(key, lambda: self._ask_for_referrers(digest))
+
+    async def _ask_for_referrers(self, digest: Digest) -> list[Descriptor] | None:
         try:
             async with asyncio.timeout(placed.PATIENCE):
                 return await (await self._remote()).referrers(digest)

@@ -143,6 +143,7 @@ async def _pump(source: socket.socket, target: socket.socket) -> None:
     try:
         while piece := await loop.sock_recv(source, PIECE):
             await loop.sock_sendall(target, piece)
+            await asyncio.sleep(0)  # who sends without a pause keeps nobody waiting
         target.shutdown(socket.SHUT_WR)
     except OSError:
         for end in (source, target):

@@ -55,12 +55,12 @@ def parse_hello(data: bytes) -> Hello | None:
     Raises NoHello.
     """
     message = b""
-    while True:
-        if len(data) < 5:
-            break
+    while len(data) >= 5:
         if data[0] != _HANDSHAKE or data[1] != 3:
             raise NoHello("it is no handshake of TLS")
         length = int.from_bytes(data[3:5], "big")
+        if not length:  # RFC 8446, 5.1; thousands of them would be looked at again and again
+            raise NoHello("a record is empty")
         message += data[5 : 5 + length]
         if len(data) < 5 + length:
             break

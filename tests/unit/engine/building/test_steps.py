@@ -7,8 +7,12 @@ import socket
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from sampan.engine.building import steps
 from sampan.engine.building.layers import BuiltLayers
 from sampan.engine.building.steps import Steps
+from sampan.logs.stream import STDOUT, frame
 from sampan.spec.build import Limits, RunStep
 
 
@@ -59,3 +63,29 @@ def test_a_container_that_starts_is_removed_when_it_has() -> None:
         return found
 
     assert asyncio.run(run()) == ["started", "removed"]
+
+
+def test_a_step_that_prints_without_a_pause_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count = 20
+    monkeypatch.setattr(steps, "_READ", 9)
+
+    async def work() -> tuple[int, list[bytes]]:
+        near, far = socket.socketpair()
+        printed: list[bytes] = []
+        with near, far:
+            far.send(frame(STDOUT, b"y") * count)
+            far.shutdown(socket.SHUT_WR)
+            copying = asyncio.create_task(
+                steps._copy_frames(near, lambda _, data: printed.append(data))
+            )
+            turns = 0
+            while not copying.done():
+                turns += 1
+                await asyncio.sleep(0)
+        return turns, printed
+
+    turns, printed = asyncio.run(work())
+    assert printed == [b"y"] * count
+    assert turns >= count

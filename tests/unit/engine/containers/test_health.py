@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sampan.engine.containers import health as module
 from sampan.engine.containers.container import Container
 from sampan.engine.containers.execs import Execs
 from sampan.engine.containers.health import (
@@ -138,3 +140,24 @@ def test_a_check_that_takes_too_long_is_killed(spawner: FakeSpawner) -> None:
     assert made.health.log[0].exit_code == -1
     assert made.health.log[0].output == "Health check exceeded timeout (50ms)"
     assert [number for _, number in spawner.signals] == [9]
+
+
+def test_a_probe_that_prints_without_a_pause_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count = 100
+    monkeypatch.setattr(module, "_READ", 1)
+
+    async def work() -> int:
+        near, far = socket.socketpair()
+        with near, far:
+            far.send(bytes(count))
+            far.shutdown(socket.SHUT_WR)
+            reading = asyncio.create_task(module._read(near, lambda data: None))
+            turns = 0
+            while not reading.done():
+                turns += 1
+                await asyncio.sleep(0)
+        return turns
+
+    assert asyncio.run(work()) >= count

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from tests.lying_registry import (
     corrupt,
     endless,
     header,
+    held_until,
     longer,
     lying_registry,
     mute,
@@ -30,6 +33,7 @@ from tests.lying_registry import (
     unsized,
 )
 from tests.remote_images import Image, busybox, image, index, layer, push, small_layer
+from tests.session import eventually
 
 BIG = 300_000  # more than a cache holds back
 
@@ -304,6 +308,22 @@ def test_tags_are_those_of_the_upstream_in_pages(liar: LyingRegistry, cache: Cac
     assert answer.json["tags"] == ["a", "b"]
     assert "last=b" in answer.header("link")
     assert cache.get("/v2/app/tags/list?n=2&last=b").json["tags"] == ["c"]
+
+
+@pytest.mark.parametrize("what", ["tags/list", "referrers/sha256:" + "1" * 64])
+def test_a_list_comes_once_for_all_who_want_it_at_the_same_time(
+    liar: LyingRegistry, cache: Cache, what: str
+) -> None:
+    push(liar, "app", "1", busybox())
+    go = threading.Event()
+    liar.lie("GET", f"/{what}", held_until(go))
+    asked = [cache.begin_to_ask("GET", f"/v2/app/{what}") for _ in range(5)]
+    eventually(lambda: liar.log.count("GET", what))
+    for _ in range(20):  # turns, in which all have begun to wait
+        cache.run(asyncio.sleep(0))
+    go.set()
+    assert {asking.result().status for asking in asked} == {200}
+    assert liar.log.count("GET", what) == 1
 
 
 def test_a_redirect_leads_only_to_the_internet(liar: LyingRegistry, cache: Cache) -> None:

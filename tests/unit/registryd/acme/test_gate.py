@@ -98,3 +98,24 @@ def test_who_says_nothing_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None
         writer.close()
 
     at_gate(work)
+
+
+def test_who_sends_without_a_pause_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 100
+    monkeypatch.setattr(module, "PIECE", 1)
+
+    async def work() -> int:
+        pairs = socket.socketpair(), socket.socketpair()
+        with pairs[0][0] as client, pairs[0][1] as source, pairs[1][0] as target, pairs[1][1]:
+            client.send(bytes(count))
+            client.shutdown(socket.SHUT_WR)
+            for sock in (source, target):
+                sock.setblocking(False)
+            pumping = asyncio.create_task(module._pump(source, target))
+            turns = 0
+            while not pumping.done():
+                turns += 1
+                await asyncio.sleep(0)
+        return turns
+
+    assert asyncio.run(work()) >= count

@@ -66,3 +66,8 @@ def test_no_bytes_do_harm(garbage: bytes, place: int, value: int) -> None:
             parse_hello(data)
         except NoHello:
             pass
+
+
+def test_empty_records_are_no_way_to_a_hello() -> None:
+    with pytest.raises(NoHello):
+        parse_hello(b"\x16\x03\x01\x00\x00" * 3)
