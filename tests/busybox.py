@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
+import subprocess
 from pathlib import Path
 
 PROGRAM = Path("/bin/busybox")  # Debian: busybox-static
+EXAMPLE = Path(__file__).resolve().parent.parent / "examples/busybox-rootfs"
 FOLDERS = ("bin", "etc", "tmp", "proc", "sys", "dev", "root")
 APPLETS = (
     "cat chmod chown cut dd echo env false find grep head hostname id ip kill ln ls mkdir mknod "
@@ -21,3 +24,9 @@ def fill(root: Path) -> None:
     shutil.copy(PROGRAM, root / "bin/busybox")
     for name in APPLETS:
         (root / "bin" / name).symlink_to("busybox")
+
+
+@functools.cache
+def archive() -> bytes:
+    """Return the root file system that the examples make, as a tar; made once for all tests."""
+    return subprocess.run([EXAMPLE], check=True, capture_output=True).stdout

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests import busybox
 from tests.session import PATIENCE, containers, eventually, scratch, unique
 
 REGISTRY = "/usr/bin/docker-registry"
@@ -188,13 +189,10 @@ class Daemon:
         if reference in self.images:
             return
         repository, _, tag = reference.partition(":")
-        archive = subprocess.run(
-            [REPOSITORY / "examples/busybox-rootfs"], check=True, capture_output=True
-        ).stdout
         answer = self.request(
             "POST",
             f"/images/create?fromSrc=-&repo={repository}&tag={tag or 'latest'}",
-            archive,
+            busybox.archive(),
             {"Content-Type": "application/x-tar"},
         )
         assert answer.status == 200, answer.body

@@ -11,11 +11,11 @@ import tarfile
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from tests.daemon import REPOSITORY, Daemon
+from tests import busybox
+from tests.daemon import Daemon
 
 WEBAPP = """#!/bin/sh
 # What `python app.py` of the guide's image says and serves.
@@ -68,7 +68,7 @@ def import_image(
     if reference in daemon.images:
         return
     buffer = io.BytesIO()
-    buffer.write(_rootfs())
+    buffer.write(busybox.archive())
     buffer.seek(0)
     with tarfile.open(fileobj=buffer, mode="a") as tar:
         for name, text in files.items():
@@ -85,12 +85,6 @@ def import_image(
     assert answer.status == 200, answer.body
     assert b"errorDetail" not in answer.body, answer.body
     daemon.images.add(reference)
-
-
-@cache
-def _rootfs() -> bytes:
-    command = [REPOSITORY / "examples/busybox-rootfs"]
-    return subprocess.run(command, check=True, capture_output=True).stdout
 
 
 def import_webapp(daemon: Daemon) -> None:

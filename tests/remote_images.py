@@ -5,17 +5,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import subprocess
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import zstandard
 
 from sampan.spec import image as media
 from tests import tarballs
+from tests.busybox import archive as busybox_archive
 from tests.wire import Reply
 
 FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
@@ -26,7 +25,6 @@ KINDS = (
 )
 ACCEPT = {"Accept": ", ".join(["*/*", *KINDS])}
 CREATED = "2024-01-01T00:00:00Z"
-ROOTFS = Path(__file__).resolve().parent.parent / "examples/busybox-rootfs"
 
 
 class Remote(Protocol):
@@ -195,15 +193,9 @@ def index(*images: Image, attestations: bool = False, oci: bool = True) -> Index
 
 
 @functools.cache
-def busybox_root() -> bytes:
-    """Return an uncompressed root file system with busybox in it."""
-    return subprocess.run([ROOTFS], check=True, capture_output=True).stdout
-
-
-@functools.cache
 def busybox_layer(compression: str = "gzip", oci: bool = False) -> Layer:
     """Return that root file system as a layer."""
-    return layer(busybox_root(), compression, oci=oci)
+    return layer(busybox_archive(), compression, oci=oci)
 
 
 def busybox(*more: Layer, compression: str = "gzip", **options: Any) -> Image:

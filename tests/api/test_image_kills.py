@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import os
 import threading
@@ -34,7 +35,7 @@ def layout() -> bytes:
     return made.archive()
 
 
-CONTENT = layout()
+content = functools.cache(layout)
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def daemon() -> Iterator[Daemon]:
 
 
 def load(daemon: Daemon) -> None:
-    daemon.request("POST", "/images/load?quiet=1", CONTENT, TAR)
+    daemon.request("POST", "/images/load?quiet=1", content(), TAR)
 
 
 def remove(daemon: Daemon) -> None:

@@ -5,14 +5,13 @@ Every row of docs/explanation/security.md names its test.
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import tarballs
-from tests.daemon import REPOSITORY, Daemon
+from tests import busybox, tarballs
+from tests.daemon import Daemon
 from tests.inside import body, create, execute, run, started
 from tests.layouts import Layout
 
@@ -24,8 +23,7 @@ OUTSIDE = Path("/var/tmp/red-team-outside")
 
 @pytest.fixture(scope="module")
 def rootfs() -> bytes:
-    made = subprocess.run([REPOSITORY / "examples/busybox-rootfs"], check=True, capture_output=True)
-    return made.stdout
+    return busybox.archive()
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.daemon import REPOSITORY, Daemon
+from tests import busybox
+from tests.daemon import Daemon
 from tests.session import unique
 from tests.volume_box import Box
 
@@ -52,9 +53,8 @@ def data(box: Box, name: str) -> Path:
 
 def image(box: Box, volumes: list[str], *entries: tarfile.TarInfo) -> str:
     """Import an image: busybox with more entries, and volumes in its configuration."""
-    base = subprocess.run([REPOSITORY / "examples/busybox-rootfs"], check=True, capture_output=True)
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=io.BytesIO(base.stdout)) as old:
+    with tarfile.open(fileobj=io.BytesIO(busybox.archive())) as old:
         with tarfile.open(fileobj=buffer, mode="w") as new:
             for member in old:
                 new.addfile(member, old.extractfile(member) if member.isreg() else None)

@@ -18,10 +18,10 @@ from typing import Any
 import pexpect
 import pytest
 
-from tests import docker_hub
+from tests import busybox, docker_hub
 from tests.daemon import Daemon, running
 from tests.registries import OUTSIDE, Registry, add_address, registry
-from tests.remote_images import busybox_root, image, layer, push
+from tests.remote_images import image, layer, push
 from tests.session import PATIENCE, eventually
 from tests.tarballs import archive, file
 from tests.wire import Server, Site, serving
@@ -152,7 +152,7 @@ def test_3_1_3_1_a_changed_container_becomes_an_image(run: Run) -> None:
 def test_3_1_3_3_a_compressed_archive_is_imported_from_stdin_a_file_and_a_url(
     run: Run, daemon: Daemon, tmp_path: Path
 ) -> None:
-    content = gzip.compress(busybox_root(), 1)
+    content = gzip.compress(busybox.archive(), 1)
     said = well(run("import", "-", "ubuntu:18.04", input=content))
     assert re.fullmatch("sha256:[0-9a-f]{64}\n", said)
     assert re.search(f"ubuntu +18.04 +{said[7:19]}", well(run("images")))
@@ -264,7 +264,7 @@ def registry_image() -> Any:
             "http": {"addr": ":5000"},
         }
     ).encode()
-    layers = [layer(busybox_root()), layer(packed), layer(archive(file("config.yml", settings)))]
+    layers = [layer(busybox.archive()), layer(packed), layer(archive(file("config.yml", settings)))]
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return image(*layers, Cmd=config, Env=[path], ExposedPorts={"5000/tcp": {}})
 

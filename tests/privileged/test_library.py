@@ -19,6 +19,7 @@ import sampan
 from sampan.errors import CommandNotFound, Conflict, DeadlineExceeded, NotFound
 from sampan.library.engine import LibraryEngine
 from sampan.network.sandbox import Sandbox, inside
+from tests import busybox
 from tests.daemon import REPOSITORY
 from tests.lying_registry import lying_registry
 from tests.netns import links
@@ -30,8 +31,7 @@ pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def rootfs() -> bytes:
     """A small root file system, as a tar."""
-    made = subprocess.run([REPOSITORY / "examples/busybox-rootfs"], check=True, capture_output=True)
-    return made.stdout
+    return busybox.archive()
 
 
 @pytest.fixture(scope="module", autouse=True)
