@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sampan.registry.drivers.choice import open_objects
-from sampan.registry.drivers.driver import Driver, File
+from sampan.registry.drivers.driver import ANYHOW, Driver, File
 from sampan.registry.drivers.filesystem import FilesystemDriver
 from sampan.registry.drivers.inmemory import InMemoryDriver
 from sampan.registry.drivers.objects.driver import ObjectDriver
@@ -68,7 +68,7 @@ def test_what_is_not_there_is_told(driver: Driver, path: str) -> None:
             ask(path)
     with pytest.raises(FileNotFoundError):
         move(driver, path, "target")
-    driver.delete(path)
+    driver.delete([path], within=ANYHOW)
     assert driver.list("none") == []
 
 
@@ -90,7 +90,7 @@ def test_a_part_is_read(driver: Driver) -> None:
 def test_an_open_file_outlives_its_name(driver: Driver) -> None:
     driver.write([("a/b", b"content")])
     with driver.open("a/b") as content:
-        driver.delete("a")
+        driver.delete(["a"], within=ANYHOW)
         if isinstance(driver, ObjectDriver):  # nothing holds an object
             with pytest.raises(FileNotFoundError):
                 content.read(0, 10)
@@ -126,11 +126,42 @@ def test_a_moved_file_replaces_its_target(driver: Driver) -> None:
 
 def test_a_folder_is_removed_with_all_that_is_in_it(driver: Driver) -> None:
     driver.write([("a/b/c", b"1"), ("a/b/d/e", b"2"), ("a/bb", b"3")])
-    driver.delete("a/b")
+    driver.delete(["a/b"], within=ANYHOW)
     assert driver.list("a") == ["bb"]
-    driver.delete("a/bb")
+    driver.delete(["a/bb"], within=ANYHOW)
     with pytest.raises(FileNotFoundError):
         driver.read("a/bb")
+
+
+class Refusing:
+    """A change that is over after so many questions."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def confirm(self) -> None:
+        if not self.left:
+            raise OSError("others go on")
+        self.left -= 1
+
+
+@pytest.mark.parametrize("asked", range(3))
+def test_a_removal_that_is_refused_leaves_nothing_that_leads_to_what_is_gone(
+    driver: Driver, asked: int
+) -> None:
+    files = ["tags/1/link", "tags/2/link", "blobs/aa/data", "other"]
+    driver.write([(path, b"x") for path in files])
+    change = Refusing(asked)
+    try:
+        driver.delete(["tags/1", "tags/2", "tags/none"], ["blobs/aa"], within=change)
+    except OSError:
+        assert not change.left
+        there = [driver.sizes([path]) == [1] for path in files]
+        assert there[2:] == [True, True]
+        assert asked or all(there)
+    else:
+        assert asked
+        assert driver.sizes(files) == [None, None, None, 1]
 
 
 def test_staged_files_have_their_names_once_they_are_published(driver: Driver) -> None:
@@ -150,7 +181,7 @@ def test_staged_files_have_their_names_once_they_are_published(driver: Driver) -
 
 def test_staged_files_come_to_be_there_where_a_folder_was_removed(driver: Driver) -> None:
     with driver.stage([File("a/b/link", b"x", told=True)]) as staged:
-        driver.delete("a/b")
+        driver.delete(["a/b"], within=ANYHOW)
         staged.publish()
         staged.settle()
     assert driver.read("a/b/link") == b"x"

@@ -1,4 +1,4 @@
-"""kill -9 before each request that a push sends to its storage, and after it has ended there.
+"""kill -9 before each request that a push, or a removal, sends to its storage, and after it.
 
 What was acknowledged is there, what is visible is whole, and nothing is left that costs room.
 """
@@ -9,13 +9,15 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import urllib3
 
+from sampan.registry import paths
 from sampan.registry.drivers.choice import open_objects
 from sampan.registry.drivers.objects.driver import ObjectDriver
 from sampan.registry.registry import Registry
@@ -55,10 +57,20 @@ def push(registry: Registry, acknowledge: Callable[[bytes], object]) -> None:
     acknowledge(b"m")
 
 
+def remove(registry: Registry, acknowledge: Callable[[bytes], object]) -> None:
+    registry.manifests.remove("a", registry.manifests.find("a", "1").digest)
+    acknowledge(b"m")
+    registry.collector.collect(-1)
+    acknowledge(b"c")
+
+
+Work = Callable[[Registry, Callable[[bytes], object]], None]
+
+
 def live(
-    place: tuple[str, dict[str, Any]], state: Path, point: int, after: bool
+    place: tuple[str, dict[str, Any]], state: Path, work: Work, point: int, after: bool
 ) -> tuple[int, bool]:
-    """Push in a process that is killed at a request; return what it acknowledged, and whether
+    """Work in a process that is killed at a request; return what it acknowledged, and whether
     it came to its end before."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -66,7 +78,7 @@ def live(
         try:
             with Registry.on_objects(open_objects(*place), state) as registry:
                 _count_requests(point, after)
-                push(registry, lambda word: os.write(writer, word))
+                work(registry, lambda word: os.write(writer, word))
                 os._exit(DONE)
         finally:
             os._exit(1)
@@ -141,14 +153,60 @@ def test_a_kill_at_any_request_loses_nothing_and_leaves_nothing(
     for point in range(turn, MOST, TURNS):
         state = tmp_path / str(point)
         state.mkdir()
-        acknowledged, ended = live(place, state, point, after=point % 2 == 1)
-        with (
-            Registry.on_objects(open_objects(*place), state) as registry,
-            serving(registry) as shop,
-        ):
+        acknowledged, ended = live(place, state, push, point, after=point % 2 == 1)
+        with opened(place, state) as shop:
             examine(shop, place[0], acknowledged)
         if ended:
             assert acknowledged == 3
             break
         points += 1
     assert points > 1
+
+
+def leads_nowhere(shop: Shop) -> list[str]:
+    """Return the links in the storage whose blob, or whose manifest, is not there."""
+    driver = shop.registry.driver
+    assert isinstance(driver, ObjectDriver)
+    found, nowhere = keys(driver), []
+    for key in found:
+        link = key.removeprefix(driver.key(""))
+        if not link.endswith("/link"):
+            continue
+        digest = Digest(driver.read(link).decode())
+        wanted = [paths.blob(digest)]
+        if "/tags/" in link:
+            wanted.append(paths.revision_link("a", digest))
+        if any(driver.key(path) not in found for path in wanted):
+            nowhere.append(link)
+    return nowhere
+
+
+@pytest.mark.parametrize("turn", range(TURNS))
+def test_a_removal_that_is_killed_at_any_request_leaves_nothing_that_leads_to_what_is_gone(
+    place: tuple[str, dict[str, Any]], tmp_path: Path, turn: int
+) -> None:
+    points = 0
+    body = manifest([sha(b"layer")], [b"layer"])
+    for point in range(turn, MOST, TURNS):
+        with opened(place, tmp_path) as shop:
+            assert shop.push("a", "1", [b"layer"]) == sha(body)
+            shop.put("a", "2", body)
+        acknowledged, ended = live(place, tmp_path, remove, point, after=point % 2 == 1)
+        with opened(place, tmp_path) as shop:
+            assert leads_nowhere(shop) == []
+            tags = shop.get("/v2/a/tags/list").json.get("tags") or []
+            assert not (tags and acknowledged)
+            for tag in tags:
+                assert shop.get(f"/v2/a/manifests/{tag}").body == body
+                assert shop.get(f"/v2/a/blobs/{sha(b'layer')}").body == b"layer"
+        if ended:
+            assert acknowledged == 2
+            break
+        points += 1
+    assert points > 1
+
+
+@contextmanager
+def opened(place: tuple[str, dict[str, Any]], state: Path) -> Iterator[Shop]:
+    with Registry.on_objects(open_objects(*place), state) as registry, serving(registry) as shop:
+        yield shop

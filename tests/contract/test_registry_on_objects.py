@@ -16,6 +16,7 @@ import pytest
 from sampan.errors import Conflict
 from sampan.registry.content.quotas import Quota
 from sampan.registry.drivers.choice import open_objects
+from sampan.registry.drivers.driver import ANYHOW
 from sampan.registry.drivers.objects.driver import ObjectDriver
 from sampan.registry.patterns import Pattern
 from sampan.registry.registry import Registry
@@ -52,7 +53,7 @@ def shops(kind: str, place: dict[str, Any], tmp_path: Path) -> Iterator[Opening]
             return stack.enter_context(serving(registry, Service(deletes=True, redirect=True)))
 
         yield open_shop
-        open_shop("sweeper").registry.driver.delete("docker", "sampan")
+        open_shop("sweeper").registry.driver.delete(["docker", "sampan"], within=ANYHOW)
 
 
 def keys(shop: Shop) -> list[str]:

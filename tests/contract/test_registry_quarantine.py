@@ -13,6 +13,7 @@ import pytest
 
 from sampan.registry import paths
 from sampan.registry.drivers.choice import open_objects
+from sampan.registry.drivers.driver import ANYHOW
 from sampan.registry.drivers.objects.driver import ObjectDriver
 from sampan.registry.drivers.objects.swift import SwiftBucket
 from sampan.registry.registry import Registry
@@ -37,7 +38,7 @@ def shop(place: tuple[str, dict[str, Any]], tmp_path: Path) -> Iterator[Shop]:
     with Registry.on_objects(open_objects(*place), tmp_path) as registry:
         with serving(registry) as found:
             yield found
-        registry.driver.delete("docker", "sampan/quarantine")
+        registry.driver.delete(["docker", "sampan/quarantine"], within=ANYHOW)
 
 
 def damage(shop: Shop, digest: str, content: bytes) -> None:
@@ -76,7 +77,7 @@ def test_a_damaged_blob_is_put_away_and_mended_by_a_push(shop: Shop, how: str) -
     digest = shop.push_blob("team/app", blob)
     rotten = {"content": blob[::-1], "length": blob[:-1], "missing": b""}[how]
     if how == "missing":
-        shop.registry.driver.delete(paths.blob(Digest(digest)))
+        shop.registry.driver.delete([paths.blob(Digest(digest))], within=ANYHOW)
     else:
         damage(shop, digest, rotten)
     assert [finding.quarantined for finding in scrub(shop, report_only=True)] == [False]
@@ -111,7 +112,7 @@ def test_a_large_blob_is_put_away_as_it_was_stored(shop: Shop) -> None:
     assert shop.get(f"/v2/team/app/blobs/{sha(blob)}").body == blob
     shop.ask("DELETE", f"/v2/team/app/blobs/{sha(blob)}")
     shop.registry.collector.collect(-1)
-    shop.registry.driver.delete("sampan/quarantine")
+    shop.registry.driver.delete(["sampan/quarantine"], within=ANYHOW)
     assert isinstance(shop.registry.driver, ObjectDriver)
     left = keys(shop.registry.driver)
     assert [key for key in left if "/registries/" not in key] == []  # no segment of any of them

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sampan.registry.database.metadata import DatabaseAway
-from sampan.registry.database.postgresql import CHANGE, PostgresMetadata
+from sampan.registry.database.postgresql import CHANGE, Changing
 from sampan.registry.drivers import filesystem
 from sampan.registry.drivers.filesystem import FilesystemDriver
 from sampan.registry.patterns import Pattern
@@ -44,9 +44,9 @@ def _before_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows are decided about, and no file is touched yet."""
     delete = FilesystemDriver.delete
 
-    def stopping(self: FilesystemDriver, *paths: str, **options: Any) -> None:
+    def stopping(self: FilesystemDriver, *groups: Any, **options: Any) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
-        delete(self, *paths, **options)
+        delete(self, *groups, **options)
 
     monkeypatch.setattr(FilesystemDriver, "delete", stopping)
 
@@ -178,13 +178,13 @@ def test_what_a_stopped_registry_was_about_to_change_is_as_others_have_left_it(
     assert shop.push("team/app", "1", LAYERS) == IMAGE
 
     def stop(monkeypatch: pytest.MonkeyPatch) -> None:
-        confirm = PostgresMetadata.confirm
+        confirm = Changing.confirm
 
-        def stopping(self: PostgresMetadata) -> None:
+        def stopping(self: Changing) -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
             confirm(self)
 
-        monkeypatch.setattr(PostgresMetadata, "confirm", stopping)
+        monkeypatch.setattr(Changing, "confirm", stopping)
 
     with _stopped(shared, stop, WORK[work]):
         assert shop.push("team/app", "1", LAYERS) == IMAGE

@@ -12,7 +12,7 @@ import logging
 
 from sampan.errors import InvalidArgument
 from sampan.registry import paths
-from sampan.registry.drivers.driver import Driver, File
+from sampan.registry.drivers.driver import ANYHOW, Driver, File
 from sampan.spec.digest import Digest, algorithm, encoded, parse_digest
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Aliases:
             version = writer.version
         if f"{algorithm(digest)}:{hashed.hexdigest()}" != digest:
             log.warning("blob %s is left out: what is stored for it is something else", digest)
-            self._driver.delete(temporary)
+            self._driver.delete([temporary], within=ANYHOW)
             return None
         target = paths.blob(digest)
         with self._driver.move(temporary, target, version) as moved:

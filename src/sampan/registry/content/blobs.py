@@ -194,6 +194,5 @@ class Blobs:
             )
             if not gone.rowcount:
                 raise RegistryError("BLOB_UNKNOWN", digest)
-            link = paths.layer_folder(repository, digest)
-            self._driver.delete(link, confirm=self._metadata.confirm)
+            self._driver.delete([paths.layer_folder(repository, digest)], within=database)
         self.descriptors.settle()

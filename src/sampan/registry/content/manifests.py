@@ -177,7 +177,7 @@ class Manifests:
                     self._demand(database, repository, parsed)
                     self._quotas.admit(database, repository, digest, len(content))
                     self._quotas.admit_tags(database, repository, tags)
-                self._metadata.confirm()
+                database.confirm()
                 staged.publish()
                 now = self._metadata.now()
                 database.execute(PUT_BLOB, (digest, len(content), now))
@@ -218,9 +218,9 @@ class Manifests:
             query = "SELECT name FROM tags WHERE repository = ? AND digest = ?"
             tags = [tag for (tag,) in database.execute(query, (repository, digest))]
             # The tags go first: whatever stops us, none is left that leads to nothing.
-            confirm = self._metadata.confirm
-            self._driver.delete(*(paths.tag(repository, tag) for tag in tags), confirm=confirm)
-            self._driver.delete(paths.revision_folder(repository, digest), confirm=confirm)
+            links = [paths.tag(repository, tag) for tag in tags]
+            folder = paths.revision_folder(repository, digest)
+            self._driver.delete(links, [folder], within=database)
             forget_manifest(database, repository, digest)
         return tags
 
@@ -231,8 +231,7 @@ class Manifests:
             if not digest:
                 raise RegistryError("MANIFEST_UNKNOWN", {"name": repository, "tag": tag})
             condition.demand(digest)
-            link = paths.tag(repository, tag)
-            self._driver.delete(link, confirm=self._metadata.confirm)
+            self._driver.delete([paths.tag(repository, tag)], within=database)
             database.execute(
                 "DELETE FROM tags WHERE repository = ? AND name = ?", (repository, tag)
             )

@@ -21,7 +21,7 @@ from sampan.registry.content.blobs import Blobs
 from sampan.registry.content.quotas import Quotas
 from sampan.registry.content.receivers import Receiver, Session, Share
 from sampan.registry.content.unfinished import Unfinished, is_of_uploads
-from sampan.registry.drivers.driver import Driver
+from sampan.registry.drivers.driver import ANYHOW, Driver
 from sampan.registry.errors import RegistryError
 from sampan.spec.digest import Digest, algorithm
 
@@ -209,7 +209,7 @@ class Uploads:
                 version = receiver.writer.version
                 self._blobs.accept(repository, digest, receiver.offset, key, version)
                 receiver.is_blob()
-                self._driver.delete(paths.upload(repository, key))
+                self._driver.delete([paths.upload(repository, key)], within=ANYHOW)
         finally:
             if receiver.over:
                 self._forget(key)
@@ -230,7 +230,7 @@ class Uploads:
         self._forget(key)
 
     def _end(self, repository: str, key: str) -> None:
-        self._driver.delete(paths.upload(repository, key))
+        self._driver.delete([paths.upload(repository, key)], within=ANYHOW)
         self._unfinished.end(repository, key)
 
     def _forget(self, key: str) -> None:

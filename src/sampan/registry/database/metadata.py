@@ -35,6 +35,12 @@ class Cursor(Protocol):
 class Database(Protocol):
     """A connection within a change."""
 
+    def confirm(self) -> None:
+        """Raise DatabaseAway if others may be changing the registry by now.
+
+        Of files that are gone nothing can be undone: so this is asked right before.
+        """
+
     def execute(self, query: str, values: Sequence[Any] = (), /) -> Cursor: ...
 
     def executemany(self, query: str, rows: Iterable[Sequence[Any]], /) -> object: ...
@@ -65,12 +71,6 @@ class Metadata(Protocol):
 
     def change(self) -> AbstractContextManager[Database]:
         """Be the only one who changes the registry, its files too; undone if it raises."""
-
-    def confirm(self) -> None:
-        """Raise DatabaseAway if others may be changing the registry by now, within a change.
-
-        Of files that are gone nothing can be undone: so this is asked right before.
-        """
 
     def rows(self, query: str, *values: object) -> list[Row]:
         """Ask; the answer is that of the last change that ended."""

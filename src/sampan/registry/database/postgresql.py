@@ -168,7 +168,7 @@ class PostgresMetadata:
                 yield self._changing
                 return
             connection = self._begin()
-            self._changing = _Changing(connection)
+            self._changing = Changing(connection)
             try:
                 yield self._changing
                 self._changing.execute("COMMIT")
@@ -206,11 +206,6 @@ class PostgresMetadata:
         except psycopg.Error:
             _close(connection)
             self._writer = None
-
-    def confirm(self) -> None:
-        """Raise DatabaseAway if the lock has ended with its connection, within a change."""
-        assert self._changing
-        self._changing.execute("SELECT 1")
 
     # --- questions
 
@@ -288,11 +283,15 @@ class PostgresMetadata:
             self._idle.clear()
 
 
-class _Changing:
+class Changing:
     """A connection within a change."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    def confirm(self) -> None:
+        """Raise DatabaseAway if the lock has ended with its connection."""
+        self.execute("SELECT 1")
 
     def execute(self, query: str, values: Sequence[Any] = (), /) -> Cursor:
         return _ask(self._connection, query, values)

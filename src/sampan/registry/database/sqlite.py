@@ -22,6 +22,13 @@ END;
 """
 
 
+class Changing(sqlite3.Connection):
+    """A connection, which may be within a change."""
+
+    def confirm(self) -> None:
+        """There are no other processes."""
+
+
 class SqliteMetadata:
     """Each thread reads on a connection of its own."""
 
@@ -32,7 +39,7 @@ class SqliteMetadata:
         self._path = path
         self._lock = threading.RLock()
         self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self._connections: list[Changing] = []
         self._connections_lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self.forget: Callable[[Set[str]], None] = lambda subjects: None
@@ -79,8 +86,10 @@ class SqliteMetadata:
                     _WATCH.format(table=table, event=event, row=row, column=column)
                 )
 
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+    def _open(self) -> Changing:
+        connection = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False, factory=Changing
+        )
         with self._connections_lock:
             self._connections.append(connection)
         connection.execute("PRAGMA journal_mode = WAL")
@@ -101,7 +110,7 @@ class SqliteMetadata:
         )
 
     @contextmanager
-    def change(self) -> Iterator[sqlite3.Connection]:
+    def change(self) -> Iterator[Changing]:
         """Be the only one who changes the registry, its files too; undone if it raises."""
         with self._lock:
             if self._writer.in_transaction:  # this thread is within a change already
@@ -122,9 +131,6 @@ class SqliteMetadata:
     def _undo(self) -> None:
         if self._writer.in_transaction:  # SQLite itself ends a change that fills the disk
             self._writer.execute("ROLLBACK")
-
-    def confirm(self) -> None:
-        """There are no other processes."""
 
     def rows(self, query: str, *values: object) -> list[Row]:
         """Ask; the answer is that of the last change that ended."""

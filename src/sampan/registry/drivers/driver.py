@@ -10,13 +10,25 @@ it promises: what takes long is done before the one lock of the registry is take
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
 
-def anyhow() -> None:
-    """Let files go, whatever has happened."""
+class Change(Protocol):
+    """A change of the registry that a removal is part of, as `Metadata.change()` yields it."""
+
+    def confirm(self) -> None:
+        """Raise OSError if others may be changing the registry by now."""
+
+
+class _Anyhow:
+    def confirm(self) -> None:
+        """Nobody is asked."""
+
+
+# For files that no client was told to rely on: a structure test knows who has such.
+ANYHOW: Change = _Anyhow()
 
 
 class Content(Protocol):
@@ -166,11 +178,14 @@ class Driver(Survey, Protocol):
     def settle(self, paths: Sequence[str]) -> None:
         """Return when the names of these files outlast a power failure."""
 
-    def delete(self, *paths: str, confirm: Callable[[], None] = anyhow) -> None:
+    def delete(self, *groups: Sequence[str], within: Change) -> None:
         """Remove files, and folders with all that is in them; nothing happens if one is gone.
 
-        Raises OSError if one is left, once all others are removed. `confirm` is asked as late as
-        can be: what it raises stops us, and what could not be undone is still there.
+        No order holds in a group, but all of it is gone before anything of the next one goes:
+        whatever stops us, nothing is left that leads to what is gone if it is in an earlier group.
+        Raises OSError if something is left, once all others of its group are removed. The change
+        is asked to confirm as late as can be: what that raises stops us, and what could not be
+        undone is still there.
         """
 
     def sweep(self, before: float) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Self
 
 from sampan.linux import aio
-from sampan.registry.drivers.driver import Closing, File, anyhow, read_or_none, size_or_none
+from sampan.registry.drivers.driver import Change, Closing, File, read_or_none, size_or_none
 
 log = logging.getLogger(__name__)
 TEMPORARY = ".tmp"
@@ -145,33 +145,40 @@ class FilesystemDriver:
     def settle(self, paths: Sequence[str]) -> None:
         _sync_folders(self._folders(paths))
 
-    def delete(self, *paths: str, confirm: Callable[[], None] = anyhow) -> None:
-        confirm()
-        moved = {}
-        for path in paths:
-            target = self._at(path)
-            # Renamed first: a folder is gone for every reader at once, or still whole.
-            gone = self._at(f"{TRASH}/{secrets.token_hex(8)}")
-            try:
-                os.rename(target, gone)
-            except FileNotFoundError:
-                continue
-            except OSError:  # EXDEV: a part of the layout is mounted from elsewhere
-                gone = target
-            moved[target] = gone
+    def delete(self, *groups: Sequence[str], within: Change) -> None:
+        within.confirm()
+        moved: dict[str, str] = {}
+        rest = iter(groups)
+        for group in rest:
+            moved |= self._put_away(group)
+            if any(target == gone for target, gone in moved.items()):
+                break  # something is in its place for now, so what it may lead to is, too
         try:
-            confirm()  # again: we may have been stopped before the last of them was renamed
+            within.confirm()  # again: we may have been stopped before the last was renamed
         except BaseException:
             _bring_back(moved)
             raise
-        failures = []
-        for gone in moved.values():
+        _free(moved.values())
+        if later := list(rest):
+            self.delete(*later, within=within)
+
+    def _put_away(self, paths: Sequence[str]) -> dict[str, str]:
+        """Rename what is to go; return where all that was there is now.
+
+        A folder is gone for every reader at once, or still whole. What is mounted from elsewhere
+        stays where it is.
+        """
+        moved = {}
+        for path in paths:
+            target, gone = self._at(path), self._at(f"{TRASH}/{secrets.token_hex(8)}")
             try:
-                _remove_all(gone)
-            except OSError as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
+                os.rename(target, gone)
+            except OSError:
+                if not os.path.lexists(target):
+                    continue
+                gone = target
+            moved[target] = gone
+        return moved
 
     def sweep(self, before: float) -> None:
         """Remove what a kill has left of a removal, where others work that nobody starts alone."""
@@ -303,6 +310,18 @@ def _remove_all(path: str) -> None:
         return
     except (IsADirectoryError, PermissionError):
         shutil.rmtree(path)
+
+
+def _free(paths: Iterable[str]) -> None:
+    """Remove files and folders, each of them if that can be; raise the first failure."""
+    failures = []
+    for path in paths:
+        try:
+            _remove_all(path)
+        except OSError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def _bring_back(moved: Mapping[str, str]) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Self
 
 from sampan.registry.drivers.driver import (
+    Change,
     Closing,
     File,
     Written,
-    anyhow,
     read_or_none,
     size_or_none,
 )
@@ -110,10 +111,10 @@ class InMemoryDriver:
             self._files[target] = self._file(source)
             del self._files[source]
 
-    def delete(self, *paths: str, confirm: Callable[[], None] = anyhow) -> None:
-        confirm()
+    def delete(self, *groups: Sequence[str], within: Change) -> None:
+        within.confirm()
         with self._lock:
-            for path in paths:
+            for path in chain(*groups):
                 self._files.pop(path, None)
                 for name in [name for name in self._files if name.startswith(f"{path}/")]:
                     del self._files[name]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 from sampan.registry import paths
 from sampan.registry.database.metadata import ALL, Database, DatabaseAway, Metadata
 from sampan.registry.database.rows import forget_manifest
 from sampan.registry.descriptors.descriptors import Descriptors, NoDescriptors
-from sampan.registry.drivers.driver import anyhow
+from sampan.registry.drivers.driver import Change
 from sampan.spec.digest import Digest
 
 log = logging.getLogger(__name__)
@@ -67,8 +68,8 @@ class Collected:
 class Bin(Protocol):
     """Where files go that nobody needs: a driver, or nowhere."""
 
-    def delete(self, *paths: str, confirm: Callable[[], None] = anyhow) -> None:
-        """Remove files and folders, unless `confirm` raises."""
+    def delete(self, *groups: Sequence[str], within: Change) -> None:
+        """Remove files and folders, one group after the other."""
 
 
 class Collector:
@@ -121,18 +122,18 @@ class Collector:
         with self._metadata.change() as database:
             values = (repository, self._metadata.now() - delay, ALL if dry_run else STEP)
             digests = [Digest(d) for (d,) in database.execute(_UNTAGGED, values)]
-            for digest in digests:
-                found.manifests.append((repository, digest))
-                if not dry_run:
-                    forget_manifest(database, repository, digest)
-                    self._delete(paths.revision_folder(repository, digest))
-                    log.log(
-                        self._level,
-                        "manifest %s of %s has no tag and is removed",
-                        digest,
-                        repository,
-                    )
+            if digests and not dry_run:
+                self._forget(database, repository, digests)
+        found.manifests += [(repository, digest) for digest in digests]
         return bool(digests) and not dry_run
+
+    def _forget(self, database: Database, repository: str, digests: Sequence[Digest]) -> None:
+        """Remove manifests, not what they consist of."""
+        for digest in digests:
+            forget_manifest(database, repository, digest)
+            log.log(self._level, "manifest %s of %s has no tag and is removed", digest, repository)
+        folders = [paths.revision_folder(repository, digest) for digest in digests]
+        self._delete(database, folders)
 
     def _blobs(
         self,
@@ -171,7 +172,7 @@ class Collector:
             database.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
             log.log(self._level, "blob %s is not used and is removed", digest)
         # At once: either all is gone, or nothing, should others have gone on in our place.
-        self._delete(*links, *(paths.blob_folder(digest) for digest in digests))
+        self._delete(database, links, [paths.blob_folder(digest) for digest in digests])
 
     def release(self, database: Database, repository: str, digests: Sequence[Digest]) -> int:
         """Take from a repository those blobs that none of its manifests needs, within a change.
@@ -195,18 +196,18 @@ class Collector:
                 files.append(paths.blob_folder(digest))
                 had = True
             lost += row[0] if had else 0
-        self._delete(*links, *files)
+        self._delete(database, links, files)
         return lost
 
-    def _delete(self, *paths: str) -> None:
+    def _delete(self, database: Database, *groups: Sequence[str]) -> None:
         """Remove files of what has no row any more. What is left is found by the next start.
 
         A failure must not undo the rows: they would promise files that are gone. Unless they are
         undone already, and others may have promised the files to somebody: then those stay.
         """
         try:
-            self._driver.delete(*paths, confirm=self._metadata.confirm)
+            self._driver.delete(*groups, within=database)
         except DatabaseAway:
             raise
         except OSError as error:
-            log.error("%s cannot be removed: %s", " ".join(paths), error)
+            log.error("%s cannot be removed: %s", " ".join(chain(*groups)), error)

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from sampan.registry.drivers.driver import Driver
+from sampan.registry.drivers.driver import ANYHOW, Driver
 
 log = logging.getLogger(__name__)
 FOLDER = "sampan/registries"
@@ -75,7 +75,7 @@ class Presence:
         if self._is_doubtful(now):
             return sorted(found)
         dead = [name for name, beat in found.items() if now - beat > DEAD_SECONDS]
-        self._driver.delete(*(f"{FOLDER}/{name}" for name in dead))
+        self._driver.delete([f"{FOLDER}/{name}" for name in dead], within=ANYHOW)
         return sorted(found.keys() - dead)
 
     def _is_doubtful(self, now: float) -> bool:
@@ -106,6 +106,6 @@ class Presence:
         self._ends.set()
         self._thread.join()
         try:
-            self._driver.delete(f"{FOLDER}/{self.name}")
+            self._driver.delete([f"{FOLDER}/{self.name}"], within=ANYHOW)
         except OSError as error:  # it counts as dead in a while
             log.warning("other registries are not told that this one has ended: %s", error)

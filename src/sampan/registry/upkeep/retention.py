@@ -8,14 +8,14 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from sampan.errors import InvalidArgument
 from sampan.registry import paths
 from sampan.registry.database.metadata import Database, Metadata
-from sampan.registry.drivers.driver import Driver, anyhow
+from sampan.registry.drivers.driver import Change, Driver
 from sampan.registry.patterns import Pattern, any_matches
 from sampan.registry.upkeep.gc import Bin, Collector
 from sampan.spec.digest import Digest
@@ -185,8 +185,7 @@ class Retention:
         """Remove tags, unless they were pushed again since somebody looked."""
         with self._metadata.change() as database:
             gone = [tag for tag in tags if _is_as_it_was(database, name, tag)]
-            links = (paths.tag(name, tag.name) for tag in gone)
-            bin.delete(*links, confirm=self._metadata.confirm)
+            bin.delete([paths.tag(name, tag.name) for tag in gone], within=database)
             database.executemany(
                 "DELETE FROM tags WHERE repository = ? AND name = ?",
                 [(name, tag.name) for tag in gone],
@@ -206,7 +205,7 @@ def _is_as_it_was(database: Database, name: str, tag: Tag) -> bool:
 class _Untouched:
     """Instead of a driver, where nothing is to happen."""
 
-    def delete(self, *paths: str, confirm: Callable[[], None] = anyhow) -> None:
+    def delete(self, *groups: Sequence[str], within: Change) -> None:
         """Leave it."""
 
 

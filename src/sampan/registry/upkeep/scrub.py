@@ -185,7 +185,7 @@ class Scrubber:
                 if not self._is_as_it_was(digest, size, stamp):
                     return None
                 if moved:
-                    self._metadata.confirm()
+                    database.confirm()
                     moved.publish()
                     moved.close()  # here, because later the old name may be a new blob's
                 database.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
@@ -198,9 +198,8 @@ class Scrubber:
             database.execute("UPDATE manifests SET media_type = '' WHERE digest = ?", (digest,))
             # Somebody has it as a blob as well; whoever pushes the manifest does not bring that.
             holders = database.execute("SELECT repository FROM links WHERE digest = ?", (digest,))
-            for (name,) in holders.fetchall():
-                link = paths.layer_folder(name, digest)
-                self._driver.delete(link, confirm=self._metadata.confirm)
+            links = [paths.layer_folder(name, digest) for (name,) in holders]
+            self._driver.delete(links, within=database)
             database.execute("DELETE FROM links WHERE digest = ?", (digest,))
         return True
 

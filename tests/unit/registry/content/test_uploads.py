@@ -10,6 +10,7 @@ import pytest
 
 from sampan.registry import paths
 from sampan.registry.content import uploads
+from sampan.registry.drivers.driver import ANYHOW
 from tests.own_registry import Answer, Shop, sha
 
 DAY = 86400.0
@@ -19,7 +20,7 @@ def _age(shop: Shop, place: str, note: bytes | None) -> None:
     """Let an upload have another note of its beginning, or none."""
     upload = place.rpartition("/")[2]
     path = f"{paths.upload('team/app', upload)}/startedat"
-    shop.registry.driver.delete(path)
+    shop.registry.driver.delete([path], within=ANYHOW)
     if note is not None:
         shop.registry.driver.write([(path, note)])
 

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from sampan.linux import aio
-from sampan.registry.drivers.driver import File
+from sampan.registry.drivers.driver import ANYHOW, File
 from sampan.registry.drivers.filesystem import TRASH, FilesystemDriver
 
 
@@ -31,6 +32,40 @@ def test_what_a_removal_left_half_is_gone_with_the_next_start(tmp_path: Path) ->
     left.mkdir(parents=True)
     FilesystemDriver(str(tmp_path))
     assert list((tmp_path / TRASH).iterdir()) == []
+
+
+def test_what_is_mounted_from_elsewhere_is_removed_before_what_it_leads_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = FilesystemDriver(str(tmp_path))
+    rename, rmtree = os.rename, shutil.rmtree
+    done: list[str] = []
+
+    def mounted(source: str, target: str) -> None:
+        if "/tags/" in source:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(source, target)
+        done.append(source)
+
+    def removed(path: str) -> None:
+        rmtree(path)
+        done.append(path)
+
+    driver.write([("revisions/1/link", b""), ("tags/1/link", b""), ("blobs/1/data", b"")])
+    monkeypatch.setattr(os, "rename", mounted)
+    monkeypatch.setattr(shutil, "rmtree", removed)
+    driver.delete(["tags/1", "tags/2"], ["revisions/1"], ["blobs/1"], within=ANYHOW)
+    names = ("tags/1", "revisions/1", "blobs/1")
+    assert [path for path in done if TRASH not in path] == [f"{tmp_path}/{name}" for name in names]
+    assert driver.sizes([f"{name}/link" for name in names]) == [None] * 3
+
+
+def test_what_cannot_go_to_the_trash_goes_all_the_same(tmp_path: Path) -> None:
+    driver = FilesystemDriver(str(tmp_path))
+    driver.write([("a/b", b"")])
+    (tmp_path / TRASH).rmdir()
+    driver.delete(["a", "none"], within=ANYHOW)
+    assert driver.list("a") == []
 
 
 def test_temporary_files_are_not_listed(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from sampan.registry import paths
-from sampan.registry.drivers.driver import anyhow
+from sampan.registry.drivers.driver import Change
 from sampan.registry.registry import Registry
 from sampan.registry.upkeep.gc import Collected
 from sampan.spec.digest import Digest
@@ -168,10 +168,10 @@ def test_a_file_that_cannot_be_removed_is_never_promised(
     shop.push_blob("team/app", b"{}")
     delete = shop.registry.driver.delete
 
-    def fail(*asked: str, confirm: Callable[[], None] = anyhow) -> None:
+    def fail(*groups: Sequence[str], within: Change) -> None:
         left = paths.blob_folder(Digest(sorted(digests)[1]))
-        delete(*(path for path in asked if path != left))
-        if left in asked:
+        delete(*([path for path in group if path != left] for group in groups), within=within)
+        if any(left in group for group in groups):
             raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(shop.registry.driver, "delete", fail)

@@ -117,8 +117,8 @@ def reason(error: BaseException) -> str:
     return _ADDRESS.sub("", _HOST.sub("", text))[:REASON]
 
 
-def groups(keys: Iterable[str], count: int) -> Iterator[list[str]]:
-    """Yield keys in groups of `count` at most."""
+def batches(keys: Iterable[str], count: int) -> Iterator[list[str]]:
+    """Yield keys in batches of `count` at most."""
     group: list[str] = []
     for key in keys:
         group.append(key)

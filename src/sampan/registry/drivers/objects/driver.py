@@ -13,20 +13,20 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeVar
 
 from sampan.registry.drivers.driver import (
+    Change,
     Closing,
     File,
     Move,
     Writer,
     Written,
-    anyhow,
     read_or_none,
     size_or_none,
 )
-from sampan.registry.drivers.objects.bucket import Bucket, Entry, groups
+from sampan.registry.drivers.objects.bucket import Bucket, Entry, batches
 from sampan.registry.drivers.objects.content import ObjectContent
 from sampan.registry.drivers.objects.outbox import SENDERS, Outbox, Send
 from sampan.registry.drivers.objects.parts import PartsWriter, growing, parts, version_of
@@ -71,6 +71,9 @@ class ObjectDriver:
 
     def _side_by_side(self, work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         """Yield the results in order; few wait for whoever takes them."""
+        if len(items) == 1:
+            yield work(items[0])
+            return
         left = iter(items)
         while batch := list(islice(left, 2 * THREADS)):
             yield from self._threads.map(work, batch)
@@ -161,17 +164,15 @@ class ObjectDriver:
     def settle(self, paths: Sequence[str]) -> None:
         """What was answered is stored."""
 
-    def delete(self, *paths: str, confirm: Callable[[], None] = anyhow) -> None:
-        if len(paths) > 1:
-            keys = [key for found in self._side_by_side(self._below, paths) for key in found]
-        else:
-            keys = [key for path in paths for key in self._below(path)]
-        confirm()  # what is removed in a bucket does not come back
-        self.remove(keys)
+    def delete(self, *groups: Sequence[str], within: Change) -> None:
+        found = [list(self._side_by_side(self._below, group)) for group in groups]
+        for keys in filter(None, found):
+            within.confirm()  # for each: what is removed in a bucket does not come back
+            self.remove(list(chain(*keys)))
 
     def remove(self, keys: Sequence[str]) -> None:
         """Remove objects, each of them if that can be; raise the first failure."""
-        failures = self._side_by_side(self._removed, list(groups(keys, self.bucket.together)))
+        failures = self._side_by_side(self._removed, list(batches(keys, self.bucket.together)))
         if found := [error for error in failures if error]:
             raise found[0]
 

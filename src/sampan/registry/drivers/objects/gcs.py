@@ -26,7 +26,7 @@ from sampan.registry.drivers.objects.bucket import (
     URL_SECONDS,
     Body,
     Entry,
-    groups,
+    batches,
     reason,
 )
 from sampan.registry.drivers.objects.gcs_media import Media
@@ -221,7 +221,7 @@ class GcsJoin(Closing):
         by_key = {part.key: part for part in self._parts}
         while len(self._parts) > COMPOSED:
             joined = []
-            for group in groups([part.key for part in self._parts], COMPOSED):
+            for group in batches([part.key for part in self._parts], COMPOSED):
                 # Beside the parts, so that whatever removes these removes it too.
                 key = f"{group[0]}.{len(group)}"
                 self._between.append(key)

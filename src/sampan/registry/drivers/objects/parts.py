@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import BinaryIO
 
 from sampan.registry.drivers.driver import Closing
-from sampan.registry.drivers.objects.bucket import Bucket, Entry, groups
+from sampan.registry.drivers.objects.bucket import Bucket, Entry, batches
 from sampan.registry.drivers.objects.content import ObjectContent
 from sampan.registry.drivers.objects.outbox import Sending
 
@@ -94,7 +94,7 @@ class PartsWriter(Closing):
         return version_of(self._parts)
 
     def _remove(self, entries: Sequence[Entry]) -> None:
-        for group in groups([entry.key for entry in entries], self._bucket.together):
+        for group in batches([entry.key for entry in entries], self._bucket.together):
             self._bucket.delete(group)
 
     def _cut(self, offset: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sampan.registry.drivers.choice import open_objects
-from sampan.registry.drivers.objects.bucket import groups, reason
+from sampan.registry.drivers.objects.bucket import batches, reason
 
 
 @pytest.mark.parametrize(
@@ -36,9 +36,9 @@ def test_a_reason_is_one_line_without_addresses(said: str, told: str) -> None:
     assert "10.0.0.1" not in reason(OSError(said))
 
 
-def test_keys_come_in_groups() -> None:
-    assert list(groups("abcde", 2)) == [["a", "b"], ["c", "d"], ["e"]]
-    assert list(groups("", 2)) == []
+def test_keys_come_in_batches() -> None:
+    assert list(batches("abcde", 2)) == [["a", "b"], ["c", "d"], ["e"]]
+    assert list(batches("", 2)) == []
 
 
 AWAY: dict[str, dict[str, Any]] = {
