@@ -82,8 +82,9 @@ async def serve(checked: Checked) -> None:
         report = services.begin(checked, stack)
         lifetime = token_settings.lifetime(checked)
         address = str(checked.get("http.addr", DEFAULT_ADDRESS))
-        listener = sockets.listen(address, checked.get("http.net", "tcp"), os.environ)
-        stack.callback(listener.close)
+        listener = stack.enter_context(
+            sockets.listening(address, checked.get("http.net", "tcp"), os.environ)
+        )
         tls = Tls()
         await tls.prepare(checked, stack, listener)
         audit = governing.audit(checked)
@@ -213,6 +214,7 @@ async def _registry(
     if settings.own_folder(checked):
         stack.push_async_exit(server := DebugServer(control.handler(upkeep)))
         server.listen(control.listen(registry.own_folder))
+        stack.callback(sockets.removal(registry.own_folder / control.NAME))
     works.append(upkeep.keep_tidy(application.threads))
     works.append(upkeep.keep_reading(application.threads))
     works.append(upkeep.keep_looking(application.threads, settings.looking(checked)))

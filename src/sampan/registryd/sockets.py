@@ -5,14 +5,39 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from sampan.errors import InvalidArgument, Unavailable
 from sampan.registry.serving.server import BACKLOG
 
 FIRST_GIVEN = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
+
+
+@contextmanager
+def listening(address: str, kind: str, environment: Mapping[str, str]) -> Iterator[socket.socket]:
+    """Lend the socket to serve; a path that was made for it goes at the end."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(listen(address, kind, environment))
+        if kind == "unix" and not _is_given(environment):
+            stack.callback(removal(address))
+        yield listener
+
+
+def removal(path: str | Path) -> Callable[[], None]:
+    """Return what removes the path of a socket, unless another socket has it by then.
+
+    So has that of a registry which was started while this one came to its end.
+    """
+    made = os.stat(path)
+
+    def remove() -> None:
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(path), made):
+                os.unlink(path)
+
+    return remove
 
 
 def listen(address: str, kind: str, environment: Mapping[str, str]) -> socket.socket:
@@ -23,8 +48,12 @@ def listen(address: str, kind: str, environment: Mapping[str, str]) -> socket.so
     return _on_path(address) if kind == "unix" else on_address(address)
 
 
+def _is_given(environment: Mapping[str, str]) -> bool:
+    return environment.get("LISTEN_PID") == str(os.getpid())
+
+
 def _given(environment: Mapping[str, str]) -> socket.socket | None:
-    if environment.get("LISTEN_PID") != str(os.getpid()):
+    if not _is_given(environment):
         return None
     if environment.get("LISTEN_FDS") != "1":
         raise InvalidArgument("exactly one socket can be given by LISTEN_FDS")
