@@ -176,21 +176,37 @@ class CachedRepository(CachedBlobs):
         return RegistryError("MANIFEST_UNKNOWN", {"name": self._name, "reference": reference[:256]})
 
     async def tags(self) -> list[str] | None:
-        """Return the tags there; None if the upstream cannot be asked."""
-        if self._is_down():
+        """Return the tags there; None if the upstream cannot be asked, and some may be here.
+
+        Raises NAME_UNKNOWN; DENIED or UNAVAILABLE if nothing is here and nobody can be asked.
+        """
+        is_known = bool(await self._shared.look(self._is_known))
+        if is_known and self._is_down():
             return None
         # The whole list comes for each page of it, and may be long: once for all who want it now.
-        return await self._shared.tasks.together((self._name, "all tags"), self._ask_for_tags)
+        key = (self._name, "all tags")
+        return await self._shared.tasks.together(key, lambda: self._ask_for_tags(is_known))
 
-    async def _ask_for_tags(self) -> list[str] | None:
+    async def _ask_for_tags(self, is_known: bool) -> list[str] | None:
+        unknown = RegistryError("NAME_UNKNOWN", {"name": self._name})
         try:
-            async with asyncio.timeout(placed.PATIENCE):
+            async with asyncio.timeout(placed.PATIENCE if is_known else None):
                 return sorted(set(await (await self._remote()).tags()))
         except NotFound:
-            raise RegistryError("NAME_UNKNOWN", {"name": self._name}) from None
+            raise unknown from None
         except (SampanError, TimeoutError) as error:
+            if not is_known:
+                raise self._failure(error, unknown) from None
             log.warning("tags of %s are those that are here: %s", self._name, error)
             return None
+
+    def _is_known(self) -> bool:
+        """Tell whether anything of this repository is here."""
+        try:
+            self._shared.registry.lists.tags(self._name, "", 1)
+        except RegistryError:
+            return False
+        return True
 
     async def referrers(self, digest: Digest) -> list[Descriptor] | None:
         """Return what is attached to a manifest there; None if the upstream cannot be asked."""

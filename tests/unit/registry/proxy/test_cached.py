@@ -301,6 +301,19 @@ def test_nothing_is_pushed_to_what_is_cached(cache: Cache, method: str) -> None:
     assert "push to it there" in answer.json["errors"][0]["message"]
 
 
+@pytest.mark.parametrize(
+    ("trouble", "answered"), [(no_answer, 503), (status(500), 503), (status(429), 429)]
+)
+def test_tags_of_what_is_not_here_are_not_known_while_the_upstream_is_away(
+    liar: LyingRegistry, cache: Cache, trouble: Lie, answered: int
+) -> None:
+    push(liar, "app", "1", busybox())
+    liar.lie("", "", trouble)
+    answer = cache.get("/v2/app/tags/list")
+    assert answer.status == answered
+    assert liar.url.partition("//")[2] in answer.json["errors"][0]["message"]
+
+
 def test_tags_are_those_of_the_upstream_in_pages(liar: LyingRegistry, cache: Cache) -> None:
     for tag in ("b", "a", "c"):
         push(liar, "app", tag, busybox())
