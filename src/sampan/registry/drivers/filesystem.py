@@ -119,14 +119,26 @@ class FilesystemDriver:
         return os.stat(self._at(path)).st_mtime
 
     def list(self, path: str) -> list[str]:
+        folder = self._at(path)
         try:
-            return sorted(n for n in os.listdir(self._at(path)) if not n.endswith(TEMPORARY))
+            if os.path.islink(folder) and self._leads_back(path):
+                return []
+            return sorted(n for n in os.listdir(folder) if not n.endswith(TEMPORARY))
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             if error.errno == errno.ELOOP:
                 return []
             raise
+
+    def _leads_back(self, path: str) -> bool:
+        """Tell whether a folder is a link to one that it is in, under whatever name.
+
+        Else a few such links would have more names below them than anybody can list.
+        """
+        real, parts = os.path.realpath(self._at(path)), path.split("/")
+        above = (self._at("/".join(parts[:count])) for count in range(len(parts)))
+        return any(os.path.commonpath([real, os.path.realpath(one)]) == real for one in above)
 
     def open(self, path: str) -> FileContent:
         return FileContent(self._at(path))

@@ -56,6 +56,35 @@ def _everything(shop: Shop) -> dict[str, object]:
     }
 
 
+@pytest.mark.parametrize(
+    "links",
+    [
+        {"one": ".", "two": ".", "team/three": ".."},
+        {"one/to": "../two", "one/too": "../two", "two/to": "../one", "two/too": "../one"},
+        {"one": "/", "two": "/", "three": "two", "itself": "itself"},
+    ],
+)
+def test_links_in_circles_are_passed_over_and_others_lead_to_other_disks(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, links: dict[str, str]
+) -> None:
+    with opened(root) as shop:
+        before = _everything(shop)
+    repositories, disk = root / paths.REPOSITORIES, tmp_path_factory.mktemp("disk")
+    shutil.move(repositories / "team", disk / "team")
+    (repositories / "team").symlink_to(disk / "team")
+    for name, target in links.items():
+        (repositories / name).parent.mkdir(exist_ok=True)
+        (repositories / name).symlink_to(target)
+    (root / OWN / DATABASE).unlink()
+    with opened(root) as shop:
+        assert _everything(shop)["image"] == before["image"]
+        assert shop.tags("team/app") == ["1", "2", "all", "sig"]
+        shop.push("team/app", "3", [b"layer"])
+        shop.registry.collector.collect(-1)
+        assert shop.registry.purge_uploads(0) == []
+    assert (disk / "team/app/_manifests/tags/3").is_dir()
+
+
 def test_all_is_there_after_a_restart(root: Path) -> None:
     with opened(root) as shop:
         first = _everything(shop)
