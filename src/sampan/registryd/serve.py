@@ -82,9 +82,8 @@ async def serve(checked: Checked) -> None:
         report = services.begin(checked, stack)
         lifetime = token_settings.lifetime(checked)
         address = str(checked.get("http.addr", DEFAULT_ADDRESS))
-        listener = stack.enter_context(
-            sockets.listening(address, checked.get("http.net", "tcp"), os.environ)
-        )
+        net = checked.get("http.net", "tcp")
+        listener = stack.enter_context(sockets.listening(address, net, os.environ))
         tls = Tls()
         await tls.prepare(checked, stack, listener)
         audit = governing.audit(checked)
