@@ -10,6 +10,7 @@ from sampan.errors import InvalidArgument
 from sampan.http.request import Request
 from sampan.http.response import Response
 from sampan.http.router import Routes
+from sampan.spec.booleans import parse_bool
 from sampan.spec.docker.networks import (
     NetworkConnectRequest,
     NetworkCreateRequest,
@@ -17,7 +18,6 @@ from sampan.spec.docker.networks import (
 )
 
 routes: Routes[Handler] = Routes()
-_GO_BOOLEANS = {"1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"}
 
 
 @routes.on("GET", "/networks")
@@ -30,11 +30,11 @@ async def list_networks(backend: Backend, request: Request) -> Response:
 @routes.on("GET", "/networks/{id:.*}")
 async def inspect(backend: Backend, request: Request, id: str) -> Response:
     verbose = request.query.get("verbose")
-    if verbose and verbose not in _GO_BOOLEANS:
-        raise InvalidArgument(
-            f"invalid value for verbose: {verbose}: "
-            f'strconv.ParseBool: parsing "{verbose}": invalid syntax'
-        )
+    if verbose:
+        try:
+            parse_bool(verbose)
+        except ValueError as error:
+            raise InvalidArgument(f"invalid value for verbose: {verbose}: {error}") from error
     network = await backend.networks.inspect(id, scope=request.query.get("scope"))
     return json_response(200, shaped("Network", network, request.version))
 

@@ -13,13 +13,16 @@ from typing import Final, Protocol
 from sampan.client.calls import Call
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.buildkit import content_pb2, session_pb2
+from sampan.spec.buildkit.session_methods import (
+    CHECK_AGENT,
+    CONTENT,
+    FORWARD_AGENT,
+    SECRET,
+    STORE_ID,
+    UPLOAD,
+)
 
-_SECRET: Final = "/moby.buildkit.secrets.v1.Secrets/GetSecret"  # noqa: S105 - a path
-_CHECK: Final = "/moby.sshforward.v1.SSH/CheckAgent"
-FORWARD: Final = "/moby.sshforward.v1.SSH/ForwardAgent"
-PULL: Final = "/moby.upload.v1.Upload/Pull"
-_READ: Final = "/containerd.services.content.v1.Content/Read"
-_STORE: Final = "buildkit-attachable-store-id"
+_READ: Final = f"{CONTENT}Read"
 _PATH: Final = "urlpath"
 _DEFAULT: Final = "default"
 
@@ -43,23 +46,23 @@ class Lent:
     def methods(self) -> list[str]:
         """Return the paths of the calls that we answer."""
         return [
-            *([_SECRET] if self.secrets else []),
-            *([_CHECK, FORWARD] if self.agents else []),
-            *([PULL] if self.folders else []),
+            *([SECRET] if self.secrets else []),
+            *([CHECK_AGENT, FORWARD_AGENT] if self.agents else []),
+            *([UPLOAD] if self.folders else []),
             *([_READ] if self.stores else []),
         ]
 
     def answer(self, call: Call, message: bytes) -> None:
         """Answer the message of a call, but one to an agent. NotFound, InvalidArgument, OSError."""
-        if call.method == _SECRET:
+        if call.method == SECRET:
             self._secret(call, session_pb2.GetSecretRequest.FromString(message).ID)
-        elif call.method == _CHECK:
+        elif call.method == CHECK_AGENT:
             self.agent(session_pb2.CheckAgentRequest.FromString(message).ID)
             call.send(b"")
             call.finish()
         elif call.method == _READ:
             request = content_pb2.ReadContentRequest.FromString(message)
-            call.stream(self._blob(call.headers.get(_STORE, ""), request))
+            call.stream(self._blob(call.headers.get(STORE_ID, ""), request))
 
     def pull(self, call: Call) -> None:
         """Send a folder. NotFound."""

@@ -17,15 +17,15 @@ from google.protobuf.message import DecodeError
 
 from sampan.client.agent import Agent
 from sampan.client.calls import NOT_FOUND, UNIMPLEMENTED, UNKNOWN, Call, Calls
-from sampan.client.lent import FORWARD, PULL, Lent
+from sampan.client.lent import Lent
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.buildkit import session_pb2 as pb
+from sampan.spec.buildkit.session_methods import AGENT_ID, FORWARD_AGENT, UPLOAD
 
 if TYPE_CHECKING:
     from sampan.client.api import Client
     from sampan.client.connection import Connection
 
-_AGENT_ID: Final = "buildkit.ssh.id"
 _PREFIX: Final = "X-Docker-Expose-Session"
 
 
@@ -113,9 +113,9 @@ class _Service:
     # --- calls -----------------------------------------------------------------------------
 
     def _begin(self, call: Call) -> None:
-        if call.method == FORWARD:
+        if call.method == FORWARD_AGENT:
             self._attempt(call, lambda: self._connect(call))
-        elif call.method == PULL and self._lent.folders:  # who asks for an archive says no more
+        elif call.method == UPLOAD and self._lent.folders:  # who asks for an archive says no more
             self._attempt(call, lambda: self._lent.pull(call))
         elif call.method not in self._lent.methods():
             call.finish(UNIMPLEMENTED, f"unknown method {call.method}")
@@ -123,7 +123,7 @@ class _Service:
     def _message(self, call: Call, message: bytes) -> None:
         if call.handler is not None:
             self._attempt(call, lambda: self._ask(call, message))
-        elif call.method != FORWARD:
+        elif call.method != FORWARD_AGENT:
             self._attempt(call, lambda: self._lent.answer(call, message))
 
     def _attempt(self, call: Call, work: Callable[[], None]) -> None:
@@ -137,7 +137,7 @@ class _Service:
     # --- agents ----------------------------------------------------------------------------
 
     def _connect(self, call: Call) -> None:
-        agent = Agent(self._lent.agent(call.headers.get(_AGENT_ID, "")))
+        agent = Agent(self._lent.agent(call.headers.get(AGENT_ID, "")))
         call.handler = agent
         self._agents[agent.fileno()] = call
 

@@ -14,7 +14,7 @@ from sampan.linux.mounts import filesystem_magic
 
 _DT_UNKNOWN: Final = 0  # dirent.h
 _FS_IOC_GETFLAGS: Final = 0x80086601  # linux/fs.h, 64 bits
-_FS_IOC_SETFLAGS: Final = 0x40086602
+FS_IOC_SETFLAGS: Final = 0x40086602
 _FS_TOPDIR_FL: Final = 0x00020000
 
 # linux/magic.h, and for those outside the kernel their own sources. The names are those that
@@ -78,6 +78,6 @@ def spread_children(folder: Path) -> None:
             flags = bytearray(8)
             ioctl(fd, _FS_IOC_GETFLAGS, flags)
             wanted = int.from_bytes(flags[:4], "little") | _FS_TOPDIR_FL
-            ioctl(fd, _FS_IOC_SETFLAGS, wanted.to_bytes(8, "little"))
+            ioctl(fd, FS_IOC_SETFLAGS, wanted.to_bytes(8, "little"))
     finally:
         os.close(fd)

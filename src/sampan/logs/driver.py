@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sampan.errors import InvalidArgument
+from sampan.spec.booleans import parse_bool
 
 LINE_BYTES = 16 << 10  # a longer line is stored in pieces (moby daemon/logger/copier.go)
 DEFAULT_MAX_SIZE = 20_000_000  # Docker's default of the driver `local`; here of json-file too
@@ -66,8 +67,6 @@ _UNKNOWN = {
 }
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)i?b?", re.IGNORECASE | re.ASCII)
-_TRUE = {"1", "t", "T", "TRUE", "true", "True"}
-_FALSE = {"0", "f", "F", "FALSE", "false", "False"}
 
 
 def validate_options(driver: str, options: Mapping[str, str]) -> LogOptions:
@@ -163,6 +162,7 @@ def _integer(text: str) -> int:
 
 
 def _boolean(text: str) -> bool:
-    if text not in _TRUE | _FALSE:
-        raise InvalidArgument(f'strconv.ParseBool: parsing "{text}": invalid syntax')
-    return text in _TRUE
+    try:
+        return parse_bool(text)
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error

@@ -35,7 +35,7 @@ from sampan.network.plumber import (
 from sampan.spec.addresses import is_address
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ, and safe in rules
+INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ, and safe in rules
 _LONGEST_NAME: Final = 253  # RFC 1035
 _SYSCTL: Final = re.compile(r"(ipv4|ipv6|mpls)/(conf|neigh|input)/[a-z0-9_]{1,64}")
 _SYSCTL_VALUE: Final = re.compile(r"[0-9a-fA-F:.\- ]{1,64}")
@@ -54,7 +54,7 @@ def check_network(network: NetworkSpec) -> None:
         return
     _check(_ID, network.network_id, "network id")
     if network.parent:
-        _check(_INTERFACE, network.parent, "parent interface")
+        _check(INTERFACE, network.parent, "parent interface")
     elif not network.internal:
         raise InvalidArgument("a network without a parent interface is internal")
     elif network.mode == "passthru":
@@ -68,7 +68,7 @@ def check_network(network: NetworkSpec) -> None:
 
 def _check_bridge(bridge: BridgeSpec) -> None:
     _check(_ID, bridge.network_id, "network id")
-    _check(_INTERFACE, bridge.name, "interface name")
+    _check(INTERFACE, bridge.name, "interface name")
     try:
         subnet, gateway = IPv4Network(bridge.subnet), IPv4Address(bridge.gateway)
     except ValueError as error:
@@ -95,7 +95,7 @@ def _check_ipv6(bridge: BridgeSpec) -> None:
 def check_endpoint(endpoint: EndpointSpec) -> None:
     """Check an endpoint."""
     _check(_ID, endpoint.endpoint_id, "endpoint id")
-    _check(_INTERFACE, endpoint.interface, "interface name")
+    _check(INTERFACE, endpoint.interface, "interface name")
     if endpoint.mac_address:
         _check(_MAC, endpoint.mac_address, "MAC address")
     check_names(endpoint.names)
@@ -124,13 +124,13 @@ def check_plug(plug: PlugSpec) -> None:
     _check_end(plug.end)
     match plug.into:
         case IntoBridge(name=name, port=port):
-            _check(_INTERFACE, name, "bridge name")
+            _check(INTERFACE, name, "bridge name")
             if port:
-                _check(_INTERFACE, port, "interface name")
+                _check(INTERFACE, port, "interface name")
             if port in (name, "lo"):
                 raise InvalidArgument(f"{port} cannot be a port of the bridge {name}")
         case OntoParent(parent=parent):
-            _check(_INTERFACE, parent, "parent interface")
+            _check(INTERFACE, parent, "parent interface")
         case ToPeer(container_id=container_id, end=end):
             _check(_ID, container_id, "container id")
             _check_end(end)
@@ -138,7 +138,7 @@ def check_plug(plug: PlugSpec) -> None:
 
 def _check_end(end: PlugEnd) -> None:
     if end.interface:
-        _check(_INTERFACE, end.interface, "interface name")
+        _check(INTERFACE, end.interface, "interface name")
     if end.mac_address:
         _check(_MAC, end.mac_address, "MAC address")
     try:

@@ -16,6 +16,9 @@ from sampan.errors import InvalidArgument
 from sampan.spec.digest import parse_digest
 from sampan.spec.platform import Platform, PlatformBody
 
+WHITEOUT = b".wh."  # layer.md: begins the name of a file that says that another is deleted
+OPAQUE_WHITEOUT = b".wh..wh..opq"  # in a directory: what lies below it in lower layers is hidden
+
 MEDIA_INDEX = "application/vnd.oci.image.index.v1+json"
 MEDIA_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 MEDIA_CONFIG = "application/vnd.oci.image.config.v1+json"

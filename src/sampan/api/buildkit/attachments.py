@@ -11,8 +11,8 @@ from typing import Final
 from sampan.api.buildkit.calls import Metadata, Service, streaming, unary
 from sampan.api.buildkit.history import Chronicle
 from sampan.spec.buildkit import content_pb2 as pb
+from sampan.spec.buildkit.session_methods import CONTENT
 
-_SERVICE: Final = "/containerd.services.content.v1.Content/"
 _PIECE: Final = 1 << 20
 
 
@@ -26,8 +26,8 @@ class Attachments:
         """Return the table of its methods."""
         return Service(
             {
-                f"{_SERVICE}Info": unary(self.info, pb.InfoRequest, pb.InfoResponse),
-                f"{_SERVICE}Read": streaming(
+                f"{CONTENT}Info": unary(self.info, pb.InfoRequest, pb.InfoResponse),
+                f"{CONTENT}Read": streaming(
                     self.read, pb.ReadContentRequest, pb.ReadContentResponse
                 ),
             }

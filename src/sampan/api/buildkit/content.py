@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Any, Final
+from typing import Any
 
 from google.protobuf.message import Message
 from grpclib.client import Stream
@@ -17,24 +17,22 @@ from grpclib.client import Stream
 from sampan.api.buildkit.sessions import Session
 from sampan.errors import InvalidArgument, NotFound
 from sampan.spec.buildkit import content_pb2 as pb
+from sampan.spec.buildkit.session_methods import CONTENT, STORE_ID
 from sampan.spec.digest import digest_of, parse_digest
 from sampan.spec.image import Descriptor
-
-_SERVICE: Final = "/containerd.services.content.v1.Content/"
-_STORE: Final = "buildkit-attachable-store-id"
 
 
 class ClientStore:
     """One store of a client. What it gives is checked."""
 
     def __init__(self, session: Session, store: str) -> None:
-        self._session, self._metadata = session, [(_STORE, store)]
+        self._session, self._metadata = session, [(STORE_ID, store)]
         self._refusal = f"the client has no store {store}"
 
     def _call(
         self, method: str, kind: type[Any], reply: type[Any]
     ) -> AbstractAsyncContextManager[Stream[Any, Any]]:
-        path = f"{_SERVICE}{method}"
+        path = f"{CONTENT}{method}"
         if not self._session.serves(path):
             raise InvalidArgument(self._refusal)
         return self._session.exchange(path, kind, self._metadata, self._refusal, reply)

@@ -30,16 +30,18 @@ from sampan.http.grpc import Duplex, connected
 from sampan.http.stream import CHUNK
 from sampan.spec.buildkit import session_pb2 as pb
 from sampan.spec.buildkit.control_pb2 import BytesMessage
+from sampan.spec.buildkit.session_methods import (
+    AGENT_ID,
+    CHECK_AGENT,
+    FORWARD_AGENT,
+    SECRET,
+    UPLOAD,
+)
 
 _PATIENCE: Final = 5.0  # seconds until a session that was named has to be there
 SYNC: Final = "/moby.filesync.v1.FileSync/DiffCopy"
 SEND: Final = "/moby.filesync.v1.FileSend/DiffCopy"
-_SECRET: Final = "/moby.buildkit.secrets.v1.Secrets/GetSecret"  # noqa: S105 - a path
-_CHECK_AGENT: Final = "/moby.sshforward.v1.SSH/CheckAgent"
-_FORWARD: Final = "/moby.sshforward.v1.SSH/ForwardAgent"
-_AGENT_ID: Final = "buildkit.ssh.id"
 _PIECE: Final = 32 << 10  # bytes of a message to an agent
-_UPLOAD: Final = "/moby.upload.v1.Upload/Pull"
 _CREDENTIALS: Final = "/moby.filesync.v1.Auth/Credentials"
 Metadata = list[tuple[str, str]]
 T = TypeVar("T", bound=Message)
@@ -87,7 +89,7 @@ class Session:
         """Return a secret, None if the client has none of this id."""
         try:
             answer = await self.ask(
-                _SECRET, pb.GetSecretRequest(ID=id), pb.GetSecretResponse, "secrets"
+                SECRET, pb.GetSecretRequest(ID=id), pb.GetSecretResponse, "secrets"
             )
         except NotFound:
             return None
@@ -95,11 +97,11 @@ class Session:
 
     async def check_agent(self, id: str) -> None:
         """Raise NotFound unless the client forwards an SSH agent of this id."""
-        if not self.serves(_CHECK_AGENT):
+        if not self.serves(CHECK_AGENT):
             raise NotFound(f'no SSH key "{id}" forwarded from the client')
         try:
             await self.ask(
-                _CHECK_AGENT, pb.CheckAgentRequest(ID=id), pb.CheckAgentResponse, "SSH agent"
+                CHECK_AGENT, pb.CheckAgentRequest(ID=id), pb.CheckAgentResponse, "SSH agent"
             )
         except InvalidArgument as error:  # clients have no status of its own for that
             raise NotFound(str(error)) from None
@@ -109,9 +111,9 @@ class Session:
         loop = asyncio.get_running_loop()
         with socket.socket(fileno=os.dup(descriptor)) as sock:
             sock.setblocking(False)
-            metadata = [(_AGENT_ID, id)]
+            metadata = [(AGENT_ID, id)]
             refusal = f"unset ssh forward key {id}"
-            async with self.exchange(_FORWARD, BytesMessage, metadata, refusal) as stream:
+            async with self.exchange(FORWARD_AGENT, BytesMessage, metadata, refusal) as stream:
                 await stream.send_request()
 
                 async def ask() -> None:
@@ -139,11 +141,11 @@ class Session:
 
     async def upload(self, name: str) -> AsyncIterator[bytes]:
         """Yield what a client has on its standard input. Raises as `exchange`."""
-        if not self.serves(_UPLOAD):
+        if not self.serves(UPLOAD):
             raise NotFound("the client sends no archives")
         asked = [("urlpath", f"/{name}"), ("urlhost", "buildkit-session")]
         refusal = f"no http response from session for {name}"
-        async with self.exchange(_UPLOAD, BytesMessage, asked, refusal) as stream:
+        async with self.exchange(UPLOAD, BytesMessage, asked, refusal) as stream:
             await stream.send_request()
             await stream.end()
             while (message := await stream.recv_message()) is not None:

@@ -22,13 +22,10 @@ from sampan.build.dockerfiles.usage import Environments, look
 from sampan.build.instructions import model
 from sampan.build.instructions.suggesting import hint
 from sampan.errors import InvalidArgument
+from sampan.spec.booleans import parse_bool
 from sampan.spec.reference import Reference
 
 _DOCUMENTATION: Final = "https://docs.docker.com/go/dockerfile/rule/"
-_BOOLEANS: Final = {
-    **dict.fromkeys(("1", "t", "T", "true", "True", "TRUE"), True),
-    **dict.fromkeys(("0", "f", "F", "false", "False", "FALSE"), False),
-}
 _EXPERIMENTAL: Final = frozenset(["InvalidDefinitionDescription"])
 _RESERVED: Final = ("context", "scratch")
 _SECRET: Final = re.compile(
@@ -75,13 +72,8 @@ class Checks:
             key, _, value = part.partition("=")
             if "=" in part and key in lists:
                 lists[key] = frozenset(value.split(","))
-            elif key == "error" and value in _BOOLEANS:
-                are_errors = _BOOLEANS[value]
             elif key == "error" and "=" in part:
-                fault = f'strconv.ParseBool: parsing "{value}": invalid syntax'
-                raise InvalidArgument(
-                    f'failed to parse check options: failed to parse check option "{part}": {fault}'
-                )
+                are_errors = _error_switch(part, value)
             else:
                 raise InvalidArgument(
                     f'failed to parse check options: invalid check option "{key}"'
@@ -105,6 +97,15 @@ class Checks:
             rules = ", ".join(sorted({one.rule for one in kept}))
             raise InvalidArgument(f"lint violation found for rules: {rules}")
         return kept
+
+
+def _error_switch(part: str, value: str) -> bool:
+    try:
+        return parse_bool(value)
+    except ValueError as error:
+        raise InvalidArgument(
+            f'failed to parse check options: failed to parse check option "{part}": {error}'
+        ) from error
 
 
 def lint(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sampan.errors import InvalidArgument, Unsupported
+from sampan.spec.booleans import FALSE, TRUE
 from sampan.spec.exports import GZIP, Compression, parse_compression
 from sampan.spec.platform import Platform
 
@@ -18,8 +19,6 @@ _ANNOTATION: Final = re.compile(
     r"annotation(?:-([a-z-]+))?(?:\[([A-Za-z0-9_/-]+)\])?\.(\S+)", re.ASCII
 )
 _TARGETS: Final = ("manifest", "manifest-descriptor", "index", "index-descriptor")
-_TRUE: Final = ("1", "t", "T", "true", "TRUE", "True")  # Go's strconv.ParseBool
-_FALSE: Final = ("0", "f", "F", "false", "FALSE", "False")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +113,9 @@ def boolean(attributes: Mapping[str, str], name: str, *, default: bool) -> bool:
     text = attributes.get(name)
     if text is None:
         return default
-    if text in ("", *_TRUE):
+    if text in ("", *TRUE):
         return True
-    if text in _FALSE:
+    if text in FALSE:
         return False
     raise InvalidArgument(f"non-bool value specified for {name}: {text}")
 

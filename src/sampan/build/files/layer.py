@@ -11,11 +11,11 @@ from typing import Final
 
 from sampan.build.files.tree import File, Spool
 from sampan.errors import InvalidArgument
+from sampan.spec.image import WHITEOUT
 from sampan.storage.archives.tar_fields import HARDLINK, REGULAR, Entry
 from sampan.storage.archives.tar_writer import TarWriter
 
 _SMALL: Final = 256 << 10  # bytes of a content that is copied instead of sent
-_WHITEOUT: Final = b".wh."
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def write_layer(
     writer = TarWriter(write)
     links: dict[tuple[int, object, object], bytes] = {}
     for item in items:
-        if not whiteouts and any(part.startswith(_WHITEOUT) for part in item.path.split(b"/")):
+        if not whiteouts and any(part.startswith(WHITEOUT) for part in item.path.split(b"/")):
             raise InvalidArgument(
                 f"{os.fsdecode(item.path)}: names that begin with .wh. mean removed files in layers"
             )
@@ -84,7 +84,7 @@ def _entry(item: Item, epoch: int | None) -> Entry:
     mtime = file.mtime
     if epoch is not None:
         # Storage drivers differ in the times that they give to removed files.
-        removed = posixpath.basename(item.path).startswith(_WHITEOUT)
+        removed = posixpath.basename(item.path).startswith(WHITEOUT)
         mtime = epoch * 10**9 if removed else min(mtime, epoch * 10**9)
     return Entry(
         item.path + (b"/" if file.is_folder else b""),

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 
 from sampan.build.files.layer import Item, write_layer
 from sampan.build.files.tree import File, Spool, Tree, walk
+from sampan.spec.image import OPAQUE_WHITEOUT, WHITEOUT
 from sampan.storage.archives.compression import plain_chunks, reader_of
 from sampan.storage.archives.tar_fields import REGULAR
-
-_WHITEOUT = b".wh."
-_OPAQUE = b".wh..wh..opq"
 
 
 class Rewriting:
@@ -71,15 +69,15 @@ class Squashing:
 
 def _merge(below: File, above: File) -> None:
     """Change a folder as a layer says; its whiteouts stay, for what lies below all layers."""
-    if _OPAQUE in above.children:
+    if OPAQUE_WHITEOUT in above.children:
         below.children.clear()
     for name in above.children:
-        if name.startswith(_WHITEOUT) and name != _OPAQUE:
-            below.children.pop(name.removeprefix(_WHITEOUT), None)
+        if name.startswith(WHITEOUT) and name != OPAQUE_WHITEOUT:
+            below.children.pop(name.removeprefix(WHITEOUT), None)
     for name, file in above.children.items():
         old = below.children.get(name)
         if old is not None and old.is_folder and file.is_folder:
             _merge(old, file)
             file.children = old.children
-        below.children.pop(_WHITEOUT + name, None)
+        below.children.pop(WHITEOUT + name, None)
         below.children[name] = file

@@ -6,13 +6,13 @@ the reason in Go's words.
 
 from __future__ import annotations
 
+from sampan.spec.booleans import parse_bool
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-TRUE = ("1", "t", "T", "TRUE", "true", "True")
-FALSE = ("0", "f", "F", "FALSE", "false", "False")
 UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 NANOSECONDS = {
     "ns": 1,
@@ -27,11 +27,7 @@ NANOSECONDS = {
 
 
 def boolean(_: object, text: str) -> bool:
-    if text in TRUE:
-        return True
-    if text in FALSE:
-        return False
-    raise ValueError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+    return parse_bool(text)
 
 
 def integer(function: str, low: int, high: int) -> Callable[[Any, str], int]:

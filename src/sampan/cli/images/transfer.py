@@ -7,6 +7,7 @@ import os
 from sampan.cli.arguments.flags import flag
 from sampan.cli.invocation import Exit
 from sampan.errors import Unauthorized, Unsupported
+from sampan.spec.booleans import TRUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def check_trust(disabled: bool, changed: set[str]) -> None:
     """Refuse to promise a check of signatures that nobody makes."""
     if "disable-content-trust" not in changed:
         wanted = os.environ.get("DOCKER_CONTENT_TRUST", "")
-        disabled = wanted not in ("1", "t", "T", "TRUE", "true", "True")
+        disabled = wanted not in TRUE
     if not disabled:
         raise Unsupported(
             "content trust is not supported: unset DOCKER_CONTENT_TRUST and leave out "

@@ -6,6 +6,7 @@ import os
 
 from sampan.cli.invocation import Exit
 from sampan.cli.logins.registry_auth import HUB_KEY
+from sampan.spec.booleans import TRUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ TOKEN_HINT = (
 )
 TOKEN_NOTE = "A Personal Access Token (PAT) can be used instead.\nTo create a PAT, visit {}\n\n"  # noqa: S105
 TOKEN_PAGE = "https://app.docker.com/settings"  # noqa: S105
-TRUE = ("1", "t", "T", "TRUE", "true", "True")
 
 
 def ask_login(

@@ -13,9 +13,8 @@ from sampan.daemon.configuration.options import (
     REFUSED,
     Option,
 )
+from sampan.spec.booleans import parse_bool
 
-TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -95,9 +94,7 @@ def parse_text(option: Option, text: str) -> object:
     """Return the value that `text` means for an option; raises ValueError."""
     match option.kind:
         case "bool":
-            if text not in TRUE | FALSE:
-                raise ValueError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
-            return text in TRUE
+            return parse_bool(text)
         case "int":
             if not text.lstrip("+-").isascii() or not text.lstrip("+-").isdigit():
                 raise ValueError(f'strconv.ParseInt: parsing "{text}": invalid syntax')

@@ -13,11 +13,10 @@ from typing import Final
 
 from sampan.engine.images.changes import parse_duration
 from sampan.errors import InvalidArgument
+from sampan.spec.booleans import FALSE, TRUE
 
 Filters = Mapping[str, Sequence[str]]
 
-_TRUE: Final = frozenset(("1", "true", "True", "TRUE", "t", "T"))
-_FALSE: Final = frozenset(("0", "false", "False", "FALSE", "f", "F"))
 _SECONDS: Final = re.compile(r"(\d{1,18})(?:\.(\d{1,9})\d*)?")
 _GO_CLASS: Final = re.compile(r"\[(\^?)((?:\\.|[^\]\\])+)\]")
 
@@ -34,9 +33,9 @@ def boolean(filters: Filters, name: str, default: bool) -> bool:
     values = set(filters.get(name, ()))
     if not values:
         return default
-    if values <= _TRUE:
+    if values <= TRUE:
         return True
-    if values <= _FALSE:
+    if values <= FALSE:
         return False
     raise InvalidArgument(f"invalid filter '{name}=[{' '.join(sorted(values))}]'")
 

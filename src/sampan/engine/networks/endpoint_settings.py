@@ -10,11 +10,11 @@ from typing import Final
 from sampan.engine.networks.database import NetworkRow
 from sampan.engine.networks.model import PREDEFINED, Wish
 from sampan.errors import InvalidArgument
+from sampan.network.checks import INTERFACE
 from sampan.network.plumber import EndpointSpec
 from sampan.spec.docker.networks import EndpointSettings
 from sampan.spec.names import short_id
 
-_INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 _SYSCTLS: Final = "com.docker.network.endpoint.sysctls"
 # The CLI writes the names of options in lower case.
 _SYSCTL: Final = re.compile(
@@ -132,7 +132,7 @@ def check_settings(network: str, wanted: EndpointSettings | None) -> None:
     if ipam and ipam.ipv6_address and not _is_ipv6(ipam.ipv6_address):
         problems.append(f"invalid IPv6 address: {ipam.ipv6_address}")
     name = (wanted.driver_opts or {}).get("com.docker.network.endpoint.ifname")
-    if name and not _INTERFACE.fullmatch(name):
+    if name and not INTERFACE.fullmatch(name):
         problems.append(f"invalid interface name: {name}")
     problems += _sysctl_problems((wanted.driver_opts or {}).get(_SYSCTLS, ""))
     if problems:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, ip_network
@@ -22,6 +21,7 @@ from sampan.engine.networks.parented import (
 from sampan.engine.networks.ranges import family_of as _family
 from sampan.engine.networks.ranges import range_problems
 from sampan.errors import Forbidden, InvalidArgument, NotFound, Unsupported
+from sampan.network.checks import INTERFACE
 from sampan.network.plumber import GatewayMode
 from sampan.spec.docker.networks import (
     IPAM,
@@ -38,7 +38,6 @@ _NO_MANAGER: Final = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect '
     "this node to swarm and try again."
 )
-_INTERFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 _OPTION: Final = "com.docker.network.bridge."
 _PREFIX: Final = "com.docker.network.container_iface_prefix"
 _MTU: Final = "com.docker.network.driver.mtu"
@@ -193,9 +192,9 @@ def _check_options(options: Mapping[str, str], *, is_internal: bool) -> None:
         raise InvalidArgument("gateway mode 'isolated' can only be used for an internal network")
     if (mtu := options.get(_MTU)) and not (mtu.isdecimal() and 68 <= int(mtu) <= 65535):
         raise InvalidArgument(f"invalid MTU: {mtu}")
-    if (name := options.get(_OPTION + "name")) and not _INTERFACE.fullmatch(name):
+    if (name := options.get(_OPTION + "name")) and not INTERFACE.fullmatch(name):
         raise InvalidArgument(f"invalid bridge name: {name!r}")
-    if (prefix := options.get(_PREFIX)) and not _INTERFACE.fullmatch(prefix + "999"):
+    if (prefix := options.get(_PREFIX)) and not INTERFACE.fullmatch(prefix + "999"):
         raise InvalidArgument(f"invalid interface prefix: {prefix!r}")
     if binding := options.get(_OPTION + "host_binding_ipv4"):
         try:

@@ -16,6 +16,7 @@ from typing import Final
 
 from sampan.engine.oci.devices import node_at, rule
 from sampan.errors import InvalidArgument, SampanError, Unsupported
+from sampan.spec.booleans import TRUE
 from sampan.spec.build import FoundDevice
 from sampan.spec.cdi import (
     SPEC_DIRS,
@@ -41,7 +42,6 @@ GPU_CAPABILITIES: Final = {
 }
 _CLASS: Final = "org.mobyproject.buildkit.device.class"
 _AUTO_ALLOW: Final = "org.mobyproject.buildkit.device.autoallow"
-_TRUE: Final = ("1", "t", "T", "true", "TRUE", "True")  # Go's strconv.ParseBool
 _HOOKS: Final = {
     "prestart": "prestart",
     "createRuntime": "create_runtime",
@@ -132,7 +132,7 @@ class DeviceNames:
             names = [one for one in names if one == name]
         names = names or [one for one, notes in there.items() if notes.get(_CLASS) == name]
         return [
-            FoundDevice(name=one, auto_allow=there[one].get(_AUTO_ALLOW) in _TRUE) for one in names
+            FoundDevice(name=one, auto_allow=there[one].get(_AUTO_ALLOW) in TRUE) for one in names
         ]
 
     def _read(self) -> _Found:

@@ -20,6 +20,7 @@ from sampan.engine.oci.cdi import DeviceNames
 from sampan.engine.oci.cgroup_placement import CgroupPlacement
 from sampan.engine.oci.resource_spec import linux_resources
 from sampan.errors import InvalidArgument
+from sampan.linux.users import MAX_ID
 from sampan.runtime import defaults
 from sampan.runtime.confinement.sysctls import check_sysctls
 from sampan.spec.docker.config import Config, HostConfig, Resources, RestartPolicy
@@ -27,7 +28,6 @@ from sampan.spec.image import Healthcheck
 from sampan.spec.user_modes import parse_user_mode
 
 MAX_HOSTNAME: Final = 64
-MAX_ID: Final = (1 << 31) - 1
 DEFAULT_CONFINEMENT: Final = security.Confinement()
 DEFAULT_NAMES: Final = DeviceNames()
 DEFAULT_PLACEMENT: Final = CgroupPlacement()

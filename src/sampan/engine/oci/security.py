@@ -12,10 +12,9 @@ from sampan.engine.host import HostFacts
 from sampan.errors import InvalidArgument
 from sampan.linux.capabilities import NAMES, all_names
 from sampan.runtime.defaults import CAPABILITIES
+from sampan.spec.booleans import parse_bool
 from sampan.spec.docker.config import HostConfig
 
-TRUE = ("1", "t", "T", "TRUE", "true", "True")
-FALSE = ("0", "f", "F", "FALSE", "false", "False")
 _DOCKERS = "docker-default"
 _SE_LINUX = ("user", "role", "type", "level", "filetype")
 
@@ -141,6 +140,7 @@ def _apply(options: SecurityOptions, item: str) -> None:
 
 
 def _boolean(value: str, item: str) -> bool:
-    if value not in TRUE + FALSE:
-        raise InvalidArgument(f'invalid --security-opt 2: "{item}"')
-    return value in TRUE
+    try:
+        return parse_bool(value)
+    except ValueError as error:
+        raise InvalidArgument(f'invalid --security-opt 2: "{item}"') from error

@@ -11,6 +11,7 @@ import errno
 from collections.abc import Collection, Iterator
 from typing import Final
 
+from sampan.linux.filesystems import FS_IOC_SETFLAGS
 from sampan.spec.runtime import LinuxSeccomp, LinuxSeccompArg, LinuxSyscall
 
 # Users, groups, capabilities.
@@ -195,9 +196,8 @@ _CLONE_NEW: Final = 0x7E020000  # every CLONE_NEW* flag, linux/sched.h
 
 # linux/fs.h: another project, or a directory whose files take none (FS_PROJINHERIT_FL).
 _FS_IOC_FSSETXATTR: Final = 0x401C5820
-_FS_IOC_SETFLAGS: Final = 0x40086602
 _FS_IOC32_SETFLAGS: Final = 0x40046602
-_OF_PROJECTS: Final = (_FS_IOC_FSSETXATTR, _FS_IOC_SETFLAGS, _FS_IOC32_SETFLAGS)
+_OF_PROJECTS: Final = (_FS_IOC_FSSETXATTR, FS_IOC_SETFLAGS, _FS_IOC32_SETFLAGS)
 
 
 def default_profile(

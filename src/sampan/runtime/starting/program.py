@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from sampan.errors import InvalidArgument
 from sampan.linux import capabilities, process, seccomp, users
+from sampan.linux.users import MAX_ID
 from sampan.runtime.roots.null import null_for
 from sampan.spec.runtime import LinuxPersonality, Process
 
-MAX_ID = (1 << 31) - 1
 DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 INFINITY = (1 << 64) - 1
 #: Says Y if AppArmor is on; its folder is there even after a start with apparmor=0.

@@ -16,6 +16,7 @@ from sampan.errors import InvalidArgument
 from sampan.linux import trees
 from sampan.linux.namespaces import in_user_namespace
 from sampan.linux.paths import O_DIRECTORY, open_in_root
+from sampan.spec.image import WHITEOUT
 from sampan.storage.archives.recording import Recorder
 from sampan.storage.archives.tar_fields import (
     BLOCK_DEVICE,
@@ -35,7 +36,7 @@ from sampan.storage.layers.folder_times import FolderTimes
 from sampan.storage.layers.members import blamed, entry_parts
 from sampan.storage.layers.placing import Parents
 from sampan.storage.layers.rules import Rules
-from sampan.storage.layers.whiteouts import WHITEOUT, WhiteoutWriter, is_whiteout
+from sampan.storage.layers.whiteouts import WhiteoutWriter, is_whiteout
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from sampan.linux import trees
 from sampan.linux.paths import O_DIRECTORY, open_in_root
+from sampan.spec.image import WHITEOUT
 from sampan.storage.archives.tar_fields import (
     BLOCK_DEVICE,
     CHARACTER,
@@ -24,7 +25,7 @@ from sampan.storage.archives.tar_fields import (
     Entry,
 )
 from sampan.storage.layers.members import entry_parts
-from sampan.storage.layers.whiteouts import WHITEOUT, is_whiteout
+from sampan.storage.layers.whiteouts import is_whiteout
 
 MOST: Final = 500_000  # entries that are kept in memory; larger layers are checked by content only
 _TIMES: Final = 1 << 31  # seconds that every file system can keep

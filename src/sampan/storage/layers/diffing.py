@@ -15,6 +15,7 @@ from typing import Final
 
 from sampan.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from sampan.linux.trees import DIRECTORY, Node, Walk
+from sampan.spec.image import OPAQUE_WHITEOUT, WHITEOUT
 from sampan.storage.archives.packing import Packer
 from sampan.storage.archives.tar_writer import TarWriter, file_entry
 from sampan.storage.layers.comparing import (
@@ -27,11 +28,10 @@ from sampan.storage.layers.comparing import (
     differ,
 )
 from sampan.storage.layers.generations import compare_snapshot, nodes
-from sampan.storage.layers.whiteouts import WHITEOUT, is_whiteout
+from sampan.storage.layers.whiteouts import is_whiteout
 from sampan.storage.mounter import Change
 
 _NOTHING: Final = b"/"  # no path in a tree
-_OPAQUE_NAME: Final = b".wh..wh..opq"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def is_opaque(node: Node, marks: Marks = KERNEL_MARKS) -> bool:
         with suppress(OSError):
             if os.getxattr(path, name, follow_symlinks=False) == b"y":
                 return True
-    return marks.named and os.path.lexists(path + b"/" + _OPAQUE_NAME)
+    return marks.named and os.path.lexists(path + b"/" + OPAQUE_WHITEOUT)
 
 
 def _hidden_by(node: Node, marks: Marks) -> bytes:

@@ -10,13 +10,12 @@ from typing import Final
 
 from sampan.errors import InvalidArgument
 from sampan.linux import trees
+from sampan.spec.image import OPAQUE_WHITEOUT, WHITEOUT
 from sampan.storage.layers.deferred import Deferred
 from sampan.storage.layers.placing import Parents
 from sampan.storage.layers.rules import Rules
 
-WHITEOUT: Final = b".wh."
 _META: Final = b".wh..wh."  # the book-keeping of aufs
-_OPAQUE: Final = b".wh..wh..opq"
 
 
 class WhiteoutWriter:
@@ -46,7 +45,7 @@ class WhiteoutWriter:
     def write(self, parent: int, name: bytes, path: bytes) -> None:
         """Do what the member `name` of the directory `parent` says; `path` is where it is."""
         folder = path.rpartition(b"/")[0]
-        if name == _OPAQUE:
+        if name == OPAQUE_WHITEOUT:
             self._hide_all(parent, folder)
             return
         hidden = name[len(WHITEOUT) :]
