@@ -36,15 +36,31 @@ def id_map(mount: int, path: Path, user: int) -> None:
         ) from error
 
 
+def bound(folder: int, path: Path, user: int, *, read_only: bool) -> int:
+    """Return a detached bind mount of an open directory, which is closed; `path` is where it is.
+
+    It is mapped by the user namespace `user` unless that is -1; Unsupported if it cannot be.
+    """
+    try:
+        mount = mounts.clone_tree(folder)
+    finally:
+        os.close(folder)
+    try:
+        if user >= 0:
+            id_map(mount, path, user)
+        if read_only:
+            mounts.mount_setattr(mount, b"", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)
+    except BaseException:
+        os.close(mount)
+        raise
+    return mount
+
+
 def id_mapped(path: Path, user: int) -> int:
     """Return a detached, id-mapped bind mount of a directory of root."""
     fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    mount = bound(fd, path, user, read_only=False)
     try:
-        mount = mounts.clone_tree(fd)
-    finally:
-        os.close(fd)
-    try:
-        id_map(mount, path, user)
         root_of(mount)
     except BaseException:
         os.close(mount)

@@ -21,7 +21,7 @@ from sampan.linux import mounts, trees
 from sampan.linux.filesystems import filesystem_name, has_kinds
 from sampan.linux.namespaces import CLONE_NEWNS, in_user_namespace, unshare
 from sampan.storage.archives.tar_writer import TarWriter
-from sampan.storage.idmapped import file_ids, id_map, id_mapped, root_of
+from sampan.storage.idmapped import bound, file_ids, id_mapped, root_of
 from sampan.storage.layers.diffing import (
     KERNEL_MARKS,
     USER_MARKS,
@@ -152,16 +152,7 @@ class OverlayDriver:
         layers = [folders.own, *folders.parents]
         if len(layers) > 1:
             return self._mount(None, layers, read_only=True, user=user)
-        fd = self.tree(folders.own)
-        try:
-            bind = mounts.clone_tree(fd)
-        finally:
-            os.close(fd)
-        if user >= 0:
-            id_map(bind, folders.own, user)
-        read_only_flag = mounts.MOUNT_ATTR_RDONLY
-        mounts.mount_setattr(bind, b"", mounts.AT_EMPTY_PATH, read_only_flag)
-        return bind
+        return bound(self.tree(folders.own), folders.own, user, read_only=True)
 
     def _mount(
         self, own: Path | None, layers: list[Path], *, read_only: bool, user: int = -1

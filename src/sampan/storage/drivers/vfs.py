@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sampan.linux import mounts, trees
+from sampan.linux import trees
 from sampan.linux.filesystems import filesystem_name
 from sampan.storage.archives.tar_writer import TarWriter
-from sampan.storage.idmapped import id_map
+from sampan.storage.idmapped import bound
 from sampan.storage.layers.diffing import tree_changes, tree_diff, tree_usage
 from sampan.storage.layers.rules import Rules
 from sampan.storage.mounter import Change
@@ -64,16 +64,8 @@ class VfsDriver:
 
     def mount(self, folders: Folders, *, committed: bool, read_only: bool, user: int = -1) -> int:
         """Return a detached bind mount."""
-        fd = self.tree(folders.own)
-        try:
-            bind = mounts.clone_tree(fd)
-        finally:
-            os.close(fd)
-        if user >= 0:
-            id_map(bind, folders.own, user)
-        if committed or read_only:
-            mounts.mount_setattr(bind, b"", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)
-        return bind
+        tree = self.tree(folders.own)
+        return bound(tree, folders.own, user, read_only=committed or read_only)
 
     def discard(self, folder: Path) -> None:
         """Take the limit away."""
