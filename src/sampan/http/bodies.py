@@ -95,10 +95,10 @@ class _Drain:
     """What a thread does with the bytes that have arrived."""
 
     def __init__(self, sock: socket.socket, sink: Sink, room: int = BUFFER) -> None:
-        """`room`: how many bytes it may keep."""
+        """`room`: how many bytes it may keep, while they come."""
         self._sock = sock
         self._sink = sink
-        self._buffer = memoryview(bytearray(room))
+        self._room = room
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._breaths = 0  # that are left in this turn
@@ -112,21 +112,22 @@ class _Drain:
     def __call__(self, most: int) -> int:
         """Receive up to `most` bytes without waiting for long; return how many."""
         taken, self._breaths = 0, BREATHS
+        buffer = memoryview(bytearray(min(self._room, most)))  # not for those who say nothing
         while taken < most:
-            count = self._receive(most - taken)
+            count = self._receive(buffer[: most - taken])
             if not count:
                 break
-            self._sink(self._buffer[:count])
+            self._sink(buffer[:count])
             taken += count
             if not self._breaths:
                 break
         return taken
 
-    def _receive(self, most: int) -> int:
-        filled, count, most = 0, 0, min(most, len(self._buffer))
-        while filled < most:
+    def _receive(self, buffer: memoryview) -> int:
+        filled, count = 0, 0
+        while filled < len(buffer):
             try:
-                count = self._sock.recv_into(self._buffer[filled:most])
+                count = self._sock.recv_into(buffer[filled:])
             except BlockingIOError:
                 if filled and self._breaths and self._poll.poll(BREATH):
                     self._breaths -= count < LITTLE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import tracemalloc
 from collections.abc import Sequence
 
 import h11
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
-from sampan.http.bodies import BREATHS, PIECE, PIECES, Body, ChunkedBody, LengthBody, _Drain
+from sampan.http.bodies import BREATHS, BUFFER, PIECE, PIECES, Body, ChunkedBody, LengthBody, _Drain
 from sampan.http.stream import SocketStream
 
 
@@ -198,3 +199,19 @@ def test_a_client_that_sends_byte_by_byte_has_no_thread_for_itself() -> None:
         received.clear()
         assert drain(1 << 20) == len(received) <= BREATHS + 1
     sock.close()
+
+
+def test_a_client_that_stops_within_a_body_has_no_buffer() -> None:
+    received = bytearray()
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        tracemalloc.start()
+        try:
+            drain = _Drain(near, received.extend)
+            far.send(b"abc")
+            assert drain(BUFFER) == 3
+            held, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert (bytes(received), most > BUFFER, held < BUFFER // 4) == (b"abc", True, True)
