@@ -12,6 +12,7 @@ from typing import Self
 
 from sampan.linux import aio
 from sampan.registry.drivers.driver import Change, Closing, File, read_or_none, size_or_none
+from sampan.registry.drivers.new_folders import NewFolders
 
 log = logging.getLogger(__name__)
 TEMPORARY = ".tmp"
@@ -27,6 +28,7 @@ class FilesystemDriver:
     def __init__(self, root: str, alone: bool = True) -> None:
         """`alone`: no other process works there, so what is on its way out can be removed."""
         self.root = root
+        self._new = NewFolders()
         if alone:
             shutil.rmtree(self._at(TRASH), ignore_errors=True)
         os.makedirs(self._at(TRASH), exist_ok=True)
@@ -55,7 +57,7 @@ class FilesystemDriver:
     def write(self, files: Sequence[tuple[str, bytes]]) -> None:
         for path, content in files:
             target = self._at(path)
-            self._make(os.path.dirname(target))
+            self._new.make(os.path.dirname(target))
             temporary = _temporary(target)
             try:
                 os.close(_create(temporary, content))
@@ -65,43 +67,28 @@ class FilesystemDriver:
                 raise
 
     def stage(self, files: Sequence[File]) -> StagedFiles:
-        staged = StagedFiles(self._folders)
+        staged = StagedFiles(self._new.make, self._settle)
         try:
             for file in files:
-                target = self._at(file.path)
-                staged.folders |= dict.fromkeys(self._make(os.path.dirname(target)))
-                staged.add(target, file)
+                staged.add(self._at(file.path), file)
             staged.sync()
         except BaseException:
             staged.close()
             raise
         return staged
 
-    def _folders(self, paths: Sequence[str]) -> dict[str, None]:
-        """Return the folders that may have new entries where files were moved there."""
-        found: dict[str, None] = {}
-        for path in paths:
+    def _settle(self, moved: Sequence[str], folders: Iterable[str] = ()) -> None:
+        """Sync the folders that may have new entries where files were moved there, and others."""
+        found = dict.fromkeys(folders)
+        for path in moved:
             folder = self._at(path)
             for _ in range(3):  # a blob's own folder, and those that it may be the first in
                 folder = os.path.dirname(folder)
                 found[folder] = None
-        return found
-
-    def _make(self, folder: str) -> list[str]:
-        """Make a folder; return those that have a new entry, or will have, innermost first."""
-        changed = [folder]
-        try:
-            os.mkdir(folder, 0o755)
-        except FileExistsError:
-            return changed
-        except FileNotFoundError:
-            changed += self._make(os.path.dirname(folder))
-            try:
-                os.mkdir(folder, 0o755)
-            except FileExistsError:
-                pass  # another thread was faster
-            return changed
-        return [*changed, os.path.dirname(folder)]
+            found |= dict.fromkeys(self._new.unsynced(folder))
+        lasting = self._new.within(found)
+        _sync_folders(found)
+        self._new.synced(lasting)
 
     def size(self, path: str) -> int:
         return os.stat(self._at(path)).st_size
@@ -145,17 +132,17 @@ class FilesystemDriver:
 
     def append(self, path: str, offset: int) -> FileWriter:
         target = self._at(path)
-        self._make(os.path.dirname(target))
+        self._new.make(os.path.dirname(target))
         return FileWriter(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644), offset)
 
     def url(self, path: str, method: str) -> str:
         return ""
 
     def move(self, source: str, target: str, version: str = "") -> FileMove:
-        return FileMove(self._at(source), self._at(target), self._make)
+        return FileMove(self._at(source), self._at(target), self._new.make)
 
     def settle(self, paths: Sequence[str]) -> None:
-        _sync_folders(self._folders(paths))
+        self._settle(paths)
 
     def delete(self, *groups: Sequence[str], within: Change) -> None:
         within.confirm()
@@ -183,6 +170,7 @@ class FilesystemDriver:
         moved = {}
         for path in paths:
             target, gone = self._at(path), self._at(f"{TRASH}/{secrets.token_hex(8)}")
+            self._new.removed(target)
             try:
                 os.rename(target, gone)
             except OSError:
@@ -212,14 +200,19 @@ class FilesystemDriver:
 class StagedFiles(Closing):
     """Files under temporary names beside their own."""
 
-    def __init__(self, folders_of: Callable[[Sequence[str]], dict[str, None]]) -> None:
+    def __init__(
+        self,
+        make: Callable[[str], Iterable[str]],
+        settle: Callable[[Sequence[str], Iterable[str]], None],
+    ) -> None:
         self._waiting: list[tuple[str, str, File]] = []
         self._unsynced: list[int] = []
-        self._folders_of = folders_of
-        self.folders: dict[str, None] = {}
+        self._make, self._settle = make, settle
+        self._folders: dict[str, None] = {}
 
     def add(self, target: str, file: File) -> None:
         """Write one file."""
+        self._folders |= dict.fromkeys(self._make(os.path.dirname(target)))
         temporary = _temporary(target)
         self._waiting.append((temporary, target, file))
         descriptor = _create(temporary, file.content)
@@ -238,13 +231,13 @@ class StagedFiles(Closing):
             try:
                 os.rename(temporary, target)
             except FileNotFoundError:  # a collection has removed the folder meanwhile
-                os.makedirs(os.path.dirname(target), exist_ok=True)
+                self._folders |= dict.fromkeys(self._make(os.path.dirname(target)))
                 _sync_and_close([_create(temporary, file.content)])
                 os.rename(temporary, target)
             del self._waiting[0]
 
     def settle(self, moved: Sequence[str] = ()) -> None:
-        _sync_folders(self._folders_of(moved) | self.folders)
+        self._settle(moved, self._folders)
 
     def close(self) -> None:
         while self._unsynced:
