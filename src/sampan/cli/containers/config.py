@@ -60,7 +60,7 @@ def _check(options: ContainerOptions) -> None:
         raise InvalidArgument("--userns: invalid USER mode")
     if options.log_driver == "none" and options.log_opt:
         raise InvalidArgument("invalid logging opts for driver none")
-    if options.rm and _restart(options.restart)["Name"] not in ("", "no"):
+    if options.rm and restart_policy(options.restart)["Name"] not in ("", "no"):
         raise InvalidArgument("conflicting options: cannot specify both --restart and --rm")
 
 
@@ -124,11 +124,11 @@ def _host(options: ContainerOptions) -> dict[str, Any]:
     security, masked, read_only = _security(options.security_opt)
     cap_add, cap_drop = effective(options.cap_add, options.cap_drop)
     network = options.network[0]["name"] if options.network else "default"
-    host: dict[str, Any] = {
+    return {
         "ContainerIDFile": options.cidfile,
         "LogConfig": {"Type": options.log_driver, "Config": _pairs(options.log_opt)},
         "NetworkMode": network,
-        "RestartPolicy": _restart(options.restart),
+        "RestartPolicy": restart_policy(options.restart),
         "AutoRemove": options.rm,
         "VolumeDriver": options.volume_driver,
         "VolumesFrom": options.volumes_from or None,
@@ -155,23 +155,28 @@ def _host(options: ContainerOptions) -> dict[str, Any]:
         "Isolation": options.isolation,
         "MaskedPaths": masked,
         "ReadonlyPaths": read_only,
+        **_given(options),
     }
-    if options.storage_opt:
-        host["StorageOpt"] = _storage(options.storage_opt)
-    if options.tmpfs:
-        host["Tmpfs"] = {path: rest for path, _, rest in (t.partition(":") for t in options.tmpfs)}
-    optional = {
-        "Sysctls": options.sysctl,
-        "Runtime": options.runtime,
-        "Mounts": [*options.mount],
-        "Annotations": options.annotation,
-    }
+
+
+def _given(options: ContainerOptions) -> dict[str, Any]:
+    """Return the fields of HostConfig that only those have who ask for them."""
+    mounts = [*options.mount]
     if options.use_api_socket:
         socket = {"Source": "/var/run/docker.sock", "Target": "/var/run/docker.sock"}
-        optional["Mounts"] = [*options.mount, {"Type": "bind", "BindOptions": {}, **socket}]
+        mounts.append({"Type": "bind", "BindOptions": {}, **socket})
+    fields = {
+        "StorageOpt": _storage(options.storage_opt),
+        "Tmpfs": {path: rest for path, _, rest in (t.partition(":") for t in options.tmpfs)},
+        "Sysctls": options.sysctl,
+        "Runtime": options.runtime,
+        "Mounts": mounts,
+        "Annotations": options.annotation,
+    }
+    given: dict[str, Any] = {name: value for name, value in fields.items() if value}
     if "init" in options.changed:
-        host["Init"] = options.init
-    return host | {name: value for name, value in optional.items() if value}
+        given["Init"] = options.init
+    return given
 
 
 def _resources(options: ContainerOptions) -> dict[str, Any]:
@@ -213,7 +218,8 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in (text.partition("=") for text in texts)}
 
 
-def _restart(text: str) -> dict[str, Any]:
+def restart_policy(text: str) -> dict[str, Any]:
+    """Parse `no`, `on-failure[:n]`, `always`, `unless-stopped`. Raises InvalidArgument."""
     name, colon, count = text.partition(":")
     if colon and not name:
         raise InvalidArgument("invalid restart policy format: no policy provided before colon")
@@ -223,11 +229,6 @@ def _restart(text: str) -> dict[str, Any]:
         raise InvalidArgument(
             "invalid restart policy format: maximum retry count must be an integer"
         ) from None
-
-
-def restart_policy(text: str) -> dict[str, Any]:
-    """Parse `no`, `on-failure[:n]`, `always`, `unless-stopped`. Raises InvalidArgument."""
-    return _restart(text)
 
 
 def _storage(texts: Sequence[str]) -> dict[str, str]:

@@ -91,25 +91,11 @@ class Creation:
         host_config.runtime = host_config.runtime or request.runtime
         self._log_defaults(host_config)
         warnings = self._check(config, host_config)
-        path, arguments = _command(config)
+        record = self._record(request, image, config)
         size = self._driver.size(host_config)
-        container_id = new_id()
-        networking = request.networking_config
         async with AsyncExitStack() as at_end, AsyncExitStack() as undo:
-            name = self._reserve(name.removeprefix("/"), container_id)
-            undo.callback(self._table.release, name)
-            record = Record(
-                id=container_id,
-                name=name,
-                created=time.time_ns(),
-                image=image.id,
-                path=path,
-                args=arguments,
-                config=config,
-                host_config=host_config,
-                endpoints=(networking.endpoints_config or {}) if networking else {},
-                driver=self._driver.name,
-            )
+            record.name = self._reserve(name.removeprefix("/"), record.id)
+            undo.callback(self._table.release, record.name)
             self._name_host(record)
             if not platform:
                 warnings += _foreign(image)
@@ -119,16 +105,33 @@ class Creation:
             warnings += await self._networks.check(wish(record))
             claim = await self._mounts.claim(record)
             undo.push_async_callback(self._mounts.abandon, claim)
-            undo.push_async_callback(undisturbed, self._mounter.remove, container_id)
-            await undisturbed(self._mounter.prepare, container_id, image.chain_id, size)
+            undo.push_async_callback(undisturbed, self._mounter.remove, record.id)
+            await undisturbed(self._mounter.prepare, record.id, image.chain_id, size)
             await self._make_working_folder(record, image)
-            await self._mounts.fill(container_id, claim)
+            await self._mounts.fill(record.id, claim)
             container = await self._saved(record)
             undo.pop_all()
         self._table.add(container)
         self._mounts.settle(claim)
         self._notices.container(container, "create")
-        return CreateResponse(id=container_id, warnings=warnings)
+        return CreateResponse(id=record.id, warnings=warnings)
+
+    def _record(self, request: CreateRequest, image: Image, config: Config) -> Record:
+        """Return the record of a new container, which has no name yet."""
+        path, arguments = _command(config)
+        networking = request.networking_config
+        return Record(
+            id=new_id(),
+            name="",
+            created=time.time_ns(),
+            image=image.id,
+            path=path,
+            args=arguments,
+            config=config,
+            host_config=request.host_config,
+            endpoints=(networking.endpoints_config or {}) if networking else {},
+            driver=self._driver.name,
+        )
 
     async def _saved(self, record: Record) -> Container:
         container = Container(record)
