@@ -6,6 +6,7 @@ import os
 import select
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from sampan.linux.cgroups.statistics import BlockCount, Statistics
 from sampan.ocirun.context import Context
 from sampan.ocirun.flags import Arguments, flag
 from sampan.runtime.container import Container
+from sampan.spec.durations import parse_duration
 
 FLAGS = (
     flag("--interval", "time between two statistics, as 5s or 500ms", "DURATION"),
@@ -22,8 +24,6 @@ FLAGS = (
 )
 USAGE = "CONTAINER"
 OPERANDS = (1, 1)
-
-_UNITS = (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0))
 
 
 def run(context: Context, given: Arguments) -> int:
@@ -72,16 +72,9 @@ def _follow(container: Container, oom: int, pidfd: int, interval: float) -> None
 
 def duration(text: str) -> float:
     """Return seconds of Go's notation; raises InvalidArgument unless it is positive."""
-    for unit, factor in _UNITS:
-        if text.endswith(unit):
-            number = text.removesuffix(unit)
-            try:
-                seconds = float(number) * factor
-            except ValueError:
-                break
-            if seconds > 0:
-                return seconds
-            break
+    with suppress(ValueError):
+        if (nanoseconds := parse_duration(text)) > 0:
+            return nanoseconds / 10**9
     raise InvalidArgument(f"invalid value {text!r} for flag --interval: it must be positive, as 5s")
 
 

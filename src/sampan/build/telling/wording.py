@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from sampan.build.instructions import model
-from sampan.build.instructions.durations import written
 from sampan.build.instructions.metadata import Scope, ports_of
 from sampan.build.instructions.run import Command
 from sampan.build.instructions.wanted import Wanted
 from sampan.build.state import SHELL, State
+from sampan.spec.durations import format_duration
 from sampan.spec.image import Healthcheck, ImageConfig
 
 _OF_BUILDKIT: Final = " # buildkit"
@@ -136,5 +136,5 @@ def _struct(check: Healthcheck) -> str:
         "StartPeriod": check.start_period,
         "StartInterval": check.start_interval,
     }
-    shown = " ".join(f"{name}:{written(value)}" for name, value in times.items())
+    shown = " ".join(f"{name}:{format_duration(value)}" for name, value in times.items())
     return f"{{Test:[{' '.join(check.test or [])}] {shown} Retries:{check.retries}}}"

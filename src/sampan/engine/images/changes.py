@@ -15,13 +15,9 @@ from typing import Final
 import msgspec
 
 from sampan.errors import InvalidArgument
+from sampan.spec.durations import parse_duration
 from sampan.spec.image import Healthcheck, RunConfig
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
-_UNITS: Final = {
-    "ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9,
-    "m": 60 * 10**9, "h": 3600 * 10**9,
-}  # fmt: skip
 _PORT: Final = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
 _VARIABLE: Final = re.compile(
     r"\\(.)|\$(?:(\w+)|\{(\w+)(?:(:?[-+])((?:[^{}\\]|\\.)*))?\})", re.ASCII
@@ -292,25 +288,13 @@ def _healthcheck_flag(check: Healthcheck, flag: str, value: str) -> None:
     field = flag.replace("-", "_")
     if field not in ("interval", "timeout", "start_period", "start_interval"):
         raise InvalidArgument(f"unknown flag: --{flag}")
-    duration = parse_duration(value)
-    if 0 < duration < 10**6:
+    try:
+        duration = parse_duration(value)
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error
+    if duration and duration < 10**6:
         raise InvalidArgument(f'Interval "{flag}" cannot be less than 1ms')
     setattr(check, field, duration)
-
-
-def parse_duration(text: str) -> int:
-    """Return a Go duration (1h30m, 1.5s) as nanoseconds; InvalidArgument if it is none."""
-    if text == "0":
-        return 0
-    at, total = 0, 0
-    while match := _DURATION.match(text, at):
-        whole, _, fraction = match[1].partition(".")
-        unit = _UNITS[match[2]]
-        total += int(whole or 0) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
-        at = match.end()
-    if not text or at != len(text):
-        raise InvalidArgument(f'time: invalid duration "{text}"')
-    return total
 
 
 _INSTRUCTIONS: Final[dict[str, Callable[[_State, str], None]]] = {

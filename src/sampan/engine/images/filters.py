@@ -6,18 +6,15 @@ Source: moby api/types/filters, daemon/images/image_list.go.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
 from typing import Final
 
-from sampan.engine.images.changes import parse_duration
+from sampan.engine.times import parse_time
 from sampan.errors import InvalidArgument
 from sampan.spec.booleans import FALSE, TRUE
 
 Filters = Mapping[str, Sequence[str]]
 
-_SECONDS: Final = re.compile(r"(\d{1,18})(?:\.(\d{1,9})\d*)?")
 _GO_CLASS: Final = re.compile(r"\[(\^?)((?:\\.|[^\]\\])+)\]")
 
 
@@ -51,21 +48,10 @@ def matches_labels(wanted: Sequence[str], labels: Mapping[str, str] | None) -> b
 
 def until(value: str, now: int | None = None) -> int:
     """Return a moment (epoch, RFC 3339, or a duration before now) in nanoseconds."""
-    now = time.time_ns() if now is None else now
     try:
-        return now - parse_duration(value)
-    except InvalidArgument:
-        pass
-    if match := _SECONDS.fullmatch(value):
-        return int(match[1]) * 10**9 + int((match[2] or "").ljust(9, "0"))
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError as error:
-        raise InvalidArgument(
-            "invalid value for 'until' filter: failed to parse value as time or duration:"
-            f' "{value}"'
-        ) from error
-    return int(moment.astimezone().timestamp() * 10**6) * 1000
+        return parse_time(value, now)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"invalid value for 'until' filter: {error}") from error
 
 
 def glob(pattern: str) -> re.Pattern[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import pytest
 
-from sampan.build.instructions.durations import duration, written
 from tests import tarballs
 from tests.build_worker import Yard
 
@@ -127,12 +126,3 @@ def test_a_working_folder_belongs_to_the_user(yard: Yard) -> None:
         "/w": (33, 44), "/w/below": (33, 44), "/v": (7, 8), "/u": (0, 0)}  # fmt: skip
     yard.built("FROM box\nUSER unknown\nWORKDIR /w")
     assert yard.files()["/w"][0].uid == 0
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["0s", "1ns", "1.5µs", "300ms", "1s", "1.5s", "59.999999999s", "1m0s", "1m30s", "1h0m0s",
-     "27h46m40s", "-1m30s"],
-)  # fmt: skip
-def test_a_duration_is_written_as_go_does(text: str) -> None:
-    assert written(duration(text)) == text

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.engine.images.changes import apply_changes, merge, parse_duration
+from sampan.engine.images.changes import apply_changes, merge
 from sampan.errors import InvalidArgument
 from sampan.spec.image import Healthcheck, RunConfig
 
@@ -136,20 +136,6 @@ def test_no_text_makes_the_parser_fail_otherwise(text: str, name: str) -> None:
         changed(f"{name} {text}")
     except InvalidArgument:
         pass
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("0", 0), ("1s", 1), ("1h30m", 5400), ("1.5s", 1.5), (".5s", 0.5), ("2ms", 0.002)],
-)
-def test_durations_are_gos(text: str, seconds: float) -> None:
-    assert parse_duration(text) == int(seconds * SECOND)
-
-
-@pytest.mark.parametrize("text", ["", "1", "s", "1x", "1s ", "-"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(InvalidArgument, match="invalid duration"):
-        parse_duration(text)
 
 
 def test_a_commit_fills_gaps_from_the_containers_configuration() -> None:
