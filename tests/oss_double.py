@@ -16,7 +16,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import cached_property
@@ -33,7 +33,32 @@ SUBRESOURCES = ("uploads", "uploadId", "partNumber", "delete", "acl", "continuat
 
 
 LARGE = 1 << 20  # bytes, from which on content is in a file
-Content = bytes | memoryview
+
+
+class Joined:
+    """Content of several pieces, which are not copied."""
+
+    def __init__(self, pieces: Sequence[bytes | memoryview | Joined]) -> None:
+        self.pieces = [part for piece in pieces for part in parts_of(piece)]
+        self._length = sum(map(len, self.pieces))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, wanted: slice) -> Joined:
+        first, last, _ = wanted.indices(self._length)
+        found, begin = [], 0
+        for piece in self.pieces:
+            found.append(piece[max(first - begin, 0) : max(last - begin, 0)])
+            begin += len(piece)
+        return Joined(found)
+
+
+Content = bytes | memoryview | Joined
+
+
+def parts_of(content: Content) -> list[bytes | memoryview]:
+    return content.pieces if isinstance(content, Joined) else [content]
 
 
 def kept(content: bytes) -> Content:
@@ -54,13 +79,17 @@ class Stored:
 
     @cached_property
     def etag(self) -> str:
-        return f'"{hashlib.md5(self.content).hexdigest().upper()}"'
+        found = hashlib.md5()
+        for part in parts_of(self.content):
+            found.update(part)
+        return f'"{found.hexdigest().upper()}"'
 
 
 @dataclass
 class Upload:
     key: str
     headers: dict[str, str]
+    etags: dict[int, str] = field(default_factory=dict)
     parts: dict[int, Content] = field(default_factory=dict)
     begun: str = field(
         default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
@@ -106,12 +135,16 @@ class Oss:
             for part in ElementTree.fromstring(body)
         ]
         pieces = [upload.parts.get(number, b"") for number, _ in wanted]
-        for (_, etag), piece in zip(wanted, pieces, strict=True):
-            if hashlib.md5(piece).hexdigest().upper() != etag.upper():
+        for number, etag in wanted:
+            known = upload.etags.get(number)
+            if known is None or known.strip('"') != etag.upper():
                 raise Refused(400, "InvalidPart")
         if any(len(piece) < LEAST_PART for piece in pieces[:-1]):
             raise Refused(400, "EntityTooSmall")
-        made = self.objects[upload.key] = Stored(kept(b"".join(pieces)), upload.headers)
+        made = self.objects[upload.key] = Stored(Joined(pieces), upload.headers)
+        # Of several parts it is no MD5 of the content.
+        told = hashlib.md5("".join(etag for _, etag in wanted).encode()).hexdigest().upper()
+        made.etag = f'"{told}-{len(wanted)}"'
         del self.uploads[id]
         return made
 
@@ -214,8 +247,8 @@ class Handler(BaseHTTPRequestHandler):
         if known not in oss.uploads:
             raise Refused(404, "NoSuchUpload")
         piece = oss.copied(self.given) if "x-oss-copy-source" in self.given else kept(body)
-        oss.uploads[known].parts[int(self.query["partNumber"])] = piece
-        etag = Stored(piece).etag
+        etag, number = Stored(piece).etag, int(self.query["partNumber"])
+        oss.uploads[known].parts[number], oss.uploads[known].etags[number] = piece, etag
         text = f"<CopyPartResult><ETag>{escape(etag)}</ETag></CopyPartResult>"
         return 200, text.encode(), {"ETag": etag}
 
@@ -290,7 +323,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            for part in parts_of(body):
+                self.wfile.write(part)
 
 
 class Server(ThreadingHTTPServer):

@@ -105,11 +105,11 @@ def test_parts_of_many_clients_take_no_memory(storage: dict[str, Any]) -> None:
     objects = {**storage, "redirect": {"disable": True}}
     with registry(program=OURS, objects=objects) as hub, ThreadPoolExecutor(16) as clients:
         blobs = list(clients.map(partial(send, hub), range(16)))
-        assert _peak(hub) < 110 * MB
+        assert _peak(hub) < 100 * MB
         paths = [f"/v2/a/blobs/{name}" for name in blobs]
         for found in clients.map(partial(hub.ask, "GET"), paths[:8]):
             assert len(found.body) > len(content)
-        assert _peak(hub) < 110 * MB
+        assert _peak(hub) < 100 * MB
 
 
 def _peak(hub: Registry) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from sampan.errors import InvalidArgument
@@ -19,6 +21,8 @@ OBJECTS = {
     "swift": "swift",
     "oss": "oss",
 }
+# botocore takes Python's own SSLContext from there; it brings OpenSSL a second time, and 10 MB.
+UNNEEDED = "urllib3.contrib.pyopenssl"
 
 
 def open_objects(kind: str, given: Mapping[str, Any]) -> ObjectDriver:
@@ -28,10 +32,24 @@ def open_objects(kind: str, given: Mapping[str, Any]) -> ObjectDriver:
     """
     name = OBJECTS[kind]
     try:
-        module = importlib.import_module(f"sampan.registry.drivers.objects.{name}")
+        with _without(UNNEEDED):
+            module = importlib.import_module(f"sampan.registry.drivers.objects.{name}")
     except ModuleNotFoundError as error:
         raise InvalidArgument(
             f"storage.{kind}: {error.name} is missing: install sampan[registry-{name}]"
         ) from error
     options = Options(given, f"storage.{kind}")
     return ObjectDriver(module.bucket(options), module.root(options))
+
+
+@contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Let imports go on as if a module were not installed, unless it is there already."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]

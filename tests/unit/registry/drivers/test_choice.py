@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import Any
 
@@ -159,3 +160,18 @@ def test_files_of_swift_are_below_its_prefix() -> None:
     assert (driver.key("k"), driver.bucket.segments) == ("a/b/files/k", "a/b/segments")
     driver.close()
     assert opened("swift").segments == "segments"
+
+
+def test_what_amazons_library_does_not_need_is_not_loaded() -> None:
+    program = f"""
+import sys
+from sampan.registry.drivers.choice import open_objects
+driver = open_objects("s3", {S3!r})
+assert "OpenSSL" not in sys.modules
+assert "urllib3.contrib.pyopenssl" not in sys.modules
+import urllib3.contrib.pyopenssl
+api = driver.bucket.client.meta.service_model
+assert "GetObject" in api.operation_names
+assert not api.operation_model("GetObject").documentation
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -20,6 +20,7 @@ from botocore.session import Session
 
 from sampan.errors import InvalidArgument
 from sampan.registry.drivers.driver import Closing, Move, Writer
+from sampan.registry.drivers.objects import s3_session
 from sampan.registry.drivers.objects.bucket import URL_SECONDS, Body, Entry, ToldBody, reason
 from sampan.registry.drivers.objects.options import MiB, Options
 from sampan.registry.drivers.objects.outbox import Sending
@@ -55,7 +56,7 @@ def bucket(options: Options) -> S3Bucket:
     """Open the bucket that a configuration describes; raise InvalidArgument."""
     endpoint = options.text("regionendpoint")
     region = options.text("region", needed=not endpoint)
-    session = Session()
+    session = s3_session.session()
     if not endpoint:
         _demand_region(session, region)
     if options.word("loglevel", LOG_LEVELS, "off") != "off":
