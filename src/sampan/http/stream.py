@@ -16,6 +16,7 @@ from typing import Protocol
 from sampan.http.tls import TLSContext
 
 CHUNK = 64 << 10  # bytes of one receive: what a pipe holds
+RECORDS = 64  # of TLS that are read at once: of tiny ones, thousands come together
 HANDSHAKE_SECONDS = 10.0
 
 
@@ -162,6 +163,7 @@ class TLSStream:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._sending = asyncio.Lock()
         self._early = b""
+        self._at_once = False  # the last receive did not have to wait
         self._eof = False
         self._closed_write = False
 
@@ -192,10 +194,14 @@ class TLSStream:
         return self.raw.sock
 
     async def receive(self, size: int = CHUNK) -> bytes:
+        if self._at_once:
+            await asyncio.sleep(0)
+        self._at_once = True
         while True:
             try:
                 return self._receive_now(size)
             except ssl.SSLWantReadError:
+                self._at_once = False
                 await self._flush()
                 await self._feed()
 
@@ -204,7 +210,9 @@ class TLSStream:
             data, self._early = self._early[:size], self._early[size:]
             return data
         pieces: list[bytes] = []
-        while size > 0 and not self._eof:  # a record of TLS has 16 KiB at most
+        while (
+            size > 0 and not self._eof and len(pieces) < RECORDS
+        ):  # a record of TLS has 16 KiB at most
             try:
                 data = self._tls.read(size)
             except ssl.SSLWantReadError:

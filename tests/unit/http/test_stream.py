@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from sampan.http.openssl import OpenSSLContext
-from sampan.http.stream import SocketStream, TLSStream
+from sampan.http.stream import RECORDS, SocketStream, TLSStream
 from sampan.http.tls import TLS, TLSContext
 
 
@@ -113,6 +113,38 @@ def test_who_always_has_more_to_read_keeps_nobody_waiting() -> None:
             return turns
 
     assert asyncio.run(both()) >= count
+
+
+def test_of_tiny_records_others_need_not_wait_for_all(
+    server_context: TLSContext, authority: trustme.CA
+) -> None:
+    count = 3 * RECORDS  # more would not find room in the socket
+    sent, read = threading.Event(), threading.Event()
+
+    def client(sock: ssl.SSLSocket) -> None:
+        for _ in range(count):
+            sock.send(b"x")
+        sent.set()
+        read.wait(5)
+
+    async def serve(stream: TLSStream) -> None:
+        await asyncio.to_thread(sent.wait, 5)
+        sizes = []
+
+        async def take() -> None:
+            while sum(sizes) < count:
+                sizes.append(len(await stream.receive()))
+
+        taking = asyncio.create_task(take())
+        turns = 0
+        while not taking.done():
+            turns += 1
+            await asyncio.sleep(0)
+        read.set()
+        assert max(sizes) <= RECORDS
+        assert turns >= len(sizes) >= count // RECORDS
+
+    over_tls(server_context, authority, serve, client)
 
 
 def test_a_slow_reader_gets_everything() -> None:
