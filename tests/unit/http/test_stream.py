@@ -118,33 +118,46 @@ def test_who_always_has_more_to_read_keeps_nobody_waiting() -> None:
 def test_of_tiny_records_others_need_not_wait_for_all(
     server_context: TLSContext, authority: trustme.CA
 ) -> None:
-    count = 3 * RECORDS  # more would not find room in the socket
-    sent, read = threading.Event(), threading.Event()
+    count = 10 * RECORDS
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(trust)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trust.wrap_bio(incoming, outgoing, server_hostname="localhost")
 
-    def client(sock: ssl.SSLSocket) -> None:
+    async def shake(sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            with suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+                break
+            await loop.sock_sendall(sock, outgoing.read())
+            incoming.write(await loop.sock_recv(sock, 1 << 16))
         for _ in range(count):
-            sock.send(b"x")
-        sent.set()
-        read.wait(5)
+            client.write(b"x")
+        await loop.sock_sendall(sock, outgoing.read())  # all records at once
 
-    async def serve(stream: TLSStream) -> None:
-        await asyncio.to_thread(sent.wait, 5)
-        sizes = []
+    async def take(stream: TLSStream) -> list[int]:
+        sizes: list[int] = []
+        while sum(sizes) < count:
+            sizes.append(len(await stream.receive()))
+        return sizes
 
-        async def take() -> None:
-            while sum(sizes) < count:
-                sizes.append(len(await stream.receive()))
+    async def main() -> tuple[list[int], int]:
+        near, far = socket.socketpair()
+        with near, far:
+            far.setblocking(False)
+            accepting = TLSStream.accept(SocketStream(near), server_context)
+            stream, _ = await asyncio.gather(accepting, shake(far))
+            taking = asyncio.create_task(take(stream))
+            turns = 0
+            while not taking.done():
+                turns += 1
+                await asyncio.sleep(0)
+            return await taking, turns
 
-        taking = asyncio.create_task(take())
-        turns = 0
-        while not taking.done():
-            turns += 1
-            await asyncio.sleep(0)
-        read.set()
-        assert max(sizes) <= RECORDS
-        assert turns >= len(sizes) >= count // RECORDS
-
-    over_tls(server_context, authority, serve, client)
+    sizes, turns = asyncio.run(main())
+    assert max(sizes) <= RECORDS
+    assert turns >= len(sizes) >= count // RECORDS
 
 
 def test_a_slow_reader_gets_everything() -> None:
