@@ -348,7 +348,7 @@ def test_every_registry_may_have_a_mirror_and_a_reload_sets_it() -> None:
         reload(daemon, path, {"registries": {hub.address: entry}, "max-concurrent-downloads": 1})
         hub.forget()
         pull(daemon, name, tag="1")
-        assert any(access.method == "GET" for access in mirror.accesses("/blobs/"))
+        eventually(lambda: any(it.method == "GET" for it in mirror.accesses("/blobs/")))
         shown = daemon.request("GET", "/info").json["RegistryConfig"]
         assert shown["IndexConfigs"][hub.address]["Mirrors"] == [f"{mirror.url}/"]
         mirror.kill()

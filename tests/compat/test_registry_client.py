@@ -28,7 +28,7 @@ from tests.asking import ask, descriptor, fetched, reader
 from tests.registries import DEBIANS, OURS, OUTSIDE, Registry, registry
 from tests.remote_images import OCTETS, Blob, Image, busybox, image, index, push, small_layer
 from tests.scripted import Peer, scripted
-from tests.session import PATIENCE, unique
+from tests.session import PATIENCE, eventually, unique
 from tests.tokens import token_server
 from tests.wire import within
 
@@ -255,7 +255,7 @@ def test_a_pull_through_mirror(namespace: str, tmp_path: Path) -> None:
         hub.forget()
         settings = {"hub_mirrors": (mirror.url,)}
         there(namespace, "app", lambda r: load(r, IMAGE, "1", tmp_path), **settings)
-        assert mirror.accesses("/blobs/")
+        eventually(lambda: mirror.accesses("/blobs/"))
         mirror.kill()
         mirrors = {"mirrors": {hub.address: (mirror.url,)}}
         name = f"{hub.address}/library/app"

@@ -106,6 +106,7 @@ def _take_lock(lock: int, run_root: Path) -> bool:
                 return False
             time.sleep(0.02)
         else:
+            os.ftruncate(lock, 0)  # it has the pid of a spawner that is gone; ours comes later
             return True
 
 
