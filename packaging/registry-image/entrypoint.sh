@@ -36,7 +36,7 @@ if [ "${owner%%:*}" = 0 ] && [ -z "$(ls -A "$data")" ] && chown registry:registr
 fi
 # A docker-registry of root's has written there, or the folder is mounted read-only: root without
 # any capability can do no more than that takes.
-drop="setpriv --reuid ${owner%%:*} --regid ${owner##*:} --clear-groups --no-new-privs \
+drop="/usr/bin/setpriv --reuid ${owner%%:*} --regid ${owner##*:} --clear-groups --no-new-privs \
     --inh-caps=-all --bounding-set=-all"
 if $drop true 2>/dev/null; then
     exec $drop "$@"
