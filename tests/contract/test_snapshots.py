@@ -15,11 +15,11 @@ from sampan.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from sampan.rpc import Fd
 from sampan.storage import choosing
 from sampan.storage.drivers.btrfs import BtrfsDriver
+from sampan.storage.drivers.driver import SnapshotDriver
 from sampan.storage.drivers.fuse_overlayfs import FuseOverlayfsDriver
 from sampan.storage.drivers.overlay import OverlayDriver
 from sampan.storage.drivers.vfs import VfsDriver
 from sampan.storage.linux_mounter import LinuxMounter
-from sampan.storage.snapshots import SnapshotDriver
 from tests import tarballs
 from tests.filesystems import Shop, kernel_has
 from tests.session import own_mounts

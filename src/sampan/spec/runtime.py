@@ -6,7 +6,7 @@ are camelCase; unknown fields are ignored, as the specification demands of runti
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -401,8 +401,3 @@ class State(msgspec.Struct, rename="camel", kw_only=True):
 def parse(document: bytes | str) -> Spec:
     """Parse config.json; raises msgspec.DecodeError or msgspec.ValidationError."""
     return msgspec.json.decode(document, type=Spec)
-
-
-def as_builtins(value: msgspec.Struct) -> Any:
-    """Return plain dicts and lists, with the names of the wire."""
-    return msgspec.to_builtins(value)

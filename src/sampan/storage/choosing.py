@@ -12,10 +12,10 @@ from typing import Final
 from sampan.errors import Unsupported
 from sampan.storage.driver_names import named
 from sampan.storage.drivers.btrfs import BtrfsDriver
+from sampan.storage.drivers.driver import SnapshotDriver
 from sampan.storage.drivers.fuse_overlayfs import FuseOverlayfsDriver
 from sampan.storage.drivers.overlay import OverlayDriver
 from sampan.storage.drivers.vfs import VfsDriver
-from sampan.storage.snapshots import SnapshotDriver
 
 log = logging.getLogger(__name__)
 

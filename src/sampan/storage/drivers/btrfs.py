@@ -16,10 +16,10 @@ from sampan.errors import Unsupported
 from sampan.linux import btrfs, trees
 from sampan.linux.filesystems import filesystem_name
 from sampan.storage.archives.tar_writer import TarWriter
+from sampan.storage.drivers.driver import Folders
 from sampan.storage.drivers.vfs import VfsDriver
 from sampan.storage.layers.diffing import snapshot_changes, snapshot_diff, snapshot_usage
 from sampan.storage.mounter import Change
-from sampan.storage.snapshots import Folders
 
 log = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from sampan.linux import mounts, trees
 from sampan.linux.filesystems import filesystem_name, has_kinds
 from sampan.linux.namespaces import CLONE_NEWNS, in_user_namespace, unshare
 from sampan.storage.archives.tar_writer import TarWriter
+from sampan.storage.drivers.driver import Folders
 from sampan.storage.idmapped import bound, file_ids, id_mapped, root_of
 from sampan.storage.layers.diffing import (
     KERNEL_MARKS,
@@ -32,7 +33,6 @@ from sampan.storage.layers.diffing import (
 from sampan.storage.layers.rules import Rules
 from sampan.storage.mounter import Change
 from sampan.storage.projects import Projects
-from sampan.storage.snapshots import Folders
 
 log = logging.getLogger(__name__)
 

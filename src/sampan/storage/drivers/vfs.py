@@ -8,12 +8,12 @@ from pathlib import Path
 from sampan.linux import trees
 from sampan.linux.filesystems import filesystem_name
 from sampan.storage.archives.tar_writer import TarWriter
+from sampan.storage.drivers.driver import Folders
 from sampan.storage.idmapped import bound
 from sampan.storage.layers.diffing import tree_changes, tree_diff, tree_usage
 from sampan.storage.layers.rules import Rules
 from sampan.storage.mounter import Change
 from sampan.storage.projects import Projects
-from sampan.storage.snapshots import Folders
 
 
 class VfsDriver:

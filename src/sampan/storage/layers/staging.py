@@ -16,19 +16,14 @@ from sampan.spec.digest import EMPTY_LAYER, digest_of
 from sampan.storage.archives.compression import reader_of, widen
 from sampan.storage.archives.recipe import NAME
 from sampan.storage.archives.recording import Recorder
+from sampan.storage.drivers.driver import Folders
 from sampan.storage.fullness import told_when_full
 from sampan.storage.layers.capturing import capture
 from sampan.storage.layers.deferred import FILE, HOLDERS, Deferred, Pending, read_pending
 from sampan.storage.layers.layers import Applied, apply_layer
 from sampan.storage.layers.settling import Settler, take_root
 from sampan.storage.mounter import Unpacked
-from sampan.storage.snapshots import (
-    MAX_LAYERS,
-    Folders,
-    Snapshot,
-    SnapshotStore,
-    sync_filesystem,
-)
+from sampan.storage.snapshots import MAX_LAYERS, Snapshot, SnapshotStore, sync_filesystem
 
 
 class Staging:
