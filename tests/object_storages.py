@@ -7,6 +7,7 @@ with Storages() as storages:
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import urllib3
+from botocore.loaders import JSONFileLoader
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from sampan.registry.drivers.objects import azure, gcs, gcs_media, oss, s3, swift
@@ -22,6 +24,10 @@ from sampan.registry.drivers.objects.driver import ObjectDriver
 from tests import oss_double, stores, swift_cluster
 from tests.flaky import Way
 from tests.session import PATIENCE
+
+# Its descriptions of services are read once, not for each client.
+_read = functools.cache(JSONFileLoader().load_file)
+JSONFileLoader.load_file = lambda self, path: _read(path)
 
 # How a storage is started, and a new place in it made.
 REMOTE: dict[str, Any] = {
