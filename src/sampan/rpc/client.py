@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -40,7 +39,8 @@ class Client:
                 try:
                     send(self._sock, body, [Fd(theirs.fileno()), *lent])
                 except OSError as error:
-                    if not _is_gone(error):
+                    # Ours may have been closed; where it is not, what is lent is no descriptor.
+                    if not isinstance(error, ConnectionError) and self._sock.fileno() >= 0:
                         raise
                     raise Unavailable("the privileged helper is gone") from error
             ours.settimeout(self._deadline)
@@ -61,11 +61,6 @@ class Client:
 def was_sent(error: Unavailable) -> bool:
     """Tell whether somebody may have begun to carry out the call that ended in `error`."""
     return not isinstance(error.__cause__, OSError)
-
-
-def _is_gone(error: OSError) -> bool:
-    """Tell whether a call could not be sent because either end of the socket is closed."""
-    return isinstance(error, ConnectionError) or error.errno == errno.EBADF
 
 
 def connect(protocol: type[P], sock: socket.socket, deadline: float | None = None) -> P:

@@ -188,6 +188,12 @@ def test_a_missing_helper_is_unavailable(pair: tuple[socket.socket, socket.socke
         rpc.connect(Service, ours).add(1)
 
 
+def test_a_descriptor_that_is_none_is_the_fault_of_its_call(service: Service) -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        service.copy(Box("nothing", Fd(1 << 30)))
+    assert service.add(1, 2) == 3
+
+
 def test_unknown_methods_and_too_many_arguments_fail_before_anything_is_sent(
     service: Service,
 ) -> None:
