@@ -18,11 +18,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from importlib.util import cache_from_source
 from pathlib import Path
 
 PYTHON = Path(f"/usr/lib/python{sys.version_info.major}.{sys.version_info.minor}")
 APPLICATION = Path("/opt/sampan")
 OURS = APPLICATION / "sampan"
+READ_BY_ITSELF = APPLICATION / "anyio"  # imports all of itself at once where it finds no source
 
 # Of Python's library: tests, graphics, the text of its help, and modules in C that want a terminal,
 # a sound card, Sun's directory or Berkeley's database, with 4.5 MB of shared libraries.
@@ -128,13 +130,21 @@ def _compile_libraries(target: Path) -> None:
 
 
 def _sources_and_ours(folder: str, names: list[str]) -> list[str]:
-    ours = [OURS.name] if Path(folder) == APPLICATION else []
+    place = Path(folder)
+    if place.is_relative_to(READ_BY_ITSELF):
+        return []
+    ours = [OURS.name] if place == APPLICATION else []
     return [*ours, *(name for name in names if name.endswith(".py"))]
 
 
 def _compile(target: Path, source: Path) -> None:
-    compiled = target / source.relative_to(APPLICATION).with_suffix(".pyc")
-    py_compile.compile(str(source), str(compiled), doraise=True)
+    copy = target / source.relative_to(APPLICATION)
+    compiled = cache_from_source(copy) if copy.exists() else copy.with_suffix(".pyc")
+    py_compile.compile(
+        *(str(source), str(compiled)),
+        doraise=True,
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
 
 
 def shared_libraries(files: Iterable[Path]) -> Iterator[Path]:
