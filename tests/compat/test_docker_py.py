@@ -410,6 +410,8 @@ def test_prune_removes_what_has_ended(client: docker.DockerClient) -> None:
     ended = client.containers.run("busybox", "true", detach=True)
     ended.wait()
     running = client.containers.run("busybox", ["sleep", "1000"], detach=True)
+    for before in ("0", "1h"):
+        assert not client.containers.prune({"until": before})["ContainersDeleted"]
     assert client.containers.prune()["ContainersDeleted"] == [ended.id]
     assert [c.id for c in client.containers.list(all=True)] == [running.id]
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from sampan.errors import InvalidArgument
 from sampan.spec.durations import parse_duration
 
-_SECONDS = re.compile(r"(-?\d+)(?:\.(\d{1,9}))?")
+_SECONDS = re.compile(r"(-?[0-9]{1,18})(?:\.([0-9]{1,9})[0-9]*)?")
 
 
 def parse_time(text: str, now: int | None = None) -> int:
@@ -25,7 +25,7 @@ def parse_time(text: str, now: int | None = None) -> int:
         ago = parse_duration(text)
         return (time.time_ns() if now is None else now) - ago
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        # Dates may be out of a clock's range: those without a zone are in the year 1.
+        return int(datetime.fromisoformat(text).timestamp() * 10**6) * 1000
+    except (ValueError, OverflowError) as error:
         raise InvalidArgument(f'failed to parse value as time or duration: "{text}"') from error
-    return int(moment.timestamp() * 10**6) * 1000

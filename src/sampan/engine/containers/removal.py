@@ -131,7 +131,7 @@ class Removal:
     async def prune(self, wanted: Mapping[str, Sequence[str]]) -> ContainersPruneReport:
         """Remove all containers that do not run and pass the filters."""
         filters = Filters(wanted, ("label", "label!", "until"))
-        until = min((parse_time(text) for text in filters.values("until")), default=0)
+        until = min((parse_time(text) for text in filters.values("until")), default=None)
         removed, space = [], 0
         for container in self._table:
             labels = container.config.labels or {}
@@ -139,7 +139,7 @@ class Removal:
                 container.running
                 or container.restarting
                 or container.removing
-                or (until and container.record.created > until)
+                or (until is not None and container.record.created > until)
                 or not filters.labels(labels)
                 or not filters.without_labels(labels)
             ):

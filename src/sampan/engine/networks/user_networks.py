@@ -131,7 +131,7 @@ class UserNetworks:
                 continue
             if not wanted.labels(network.labels) or not wanted.without_labels(network.labels):
                 continue
-            if until and nanoseconds(network.created) > until:
+            if until is not None and nanoseconds(network.created) > until:
                 continue
             await self.remove(network.id)
             deleted.append(network.name)
@@ -142,9 +142,9 @@ class UserNetworks:
         self._emit(action, network.id, {"name": network.name, "type": network.driver})
 
 
-def _until(wanted: Filters) -> int:
-    """Return the time of the filter `until` in nanoseconds since the epoch; 0 without one."""
+def _until(wanted: Filters) -> int | None:
+    """Return the time of the filter `until` in nanoseconds since the epoch; None without one."""
     values = wanted.values("until")
     if len(values) > 1:
         raise InvalidArgument("more than one until filter specified")
-    return parse_time(values[0]) if values else 0
+    return parse_time(values[0]) if values else None

@@ -366,7 +366,8 @@ def test_lists_are_filtered(world: World) -> None:
 
 def test_prune_goes_by_age_and_label(world: World) -> None:
     create(world, "old", labels={"keep": "1"})
-    assert world.run(world.networks.prune({"until": ["1h"]})).networks_deleted is None
+    for until in ("1h", "0"):
+        assert world.run(world.networks.prune({"until": [until]})).networks_deleted is None
     assert world.run(world.networks.prune({"label!": ["keep"]})).networks_deleted is None
     assert world.run(world.networks.prune({"label": ["keep=1"]})).networks_deleted == ["old"]
     with pytest.raises(InvalidArgument):
