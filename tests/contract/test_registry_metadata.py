@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -18,6 +19,8 @@ from sampan.registry.content.quotas import Quota, Use
 from sampan.registry.database.metadata import DatabaseAway, Metadata
 from sampan.registry.database.postgresql import PostgresMetadata, translated
 from sampan.registry.database.sqlite import SqliteMetadata
+from sampan.registry.drivers.driver import Change
+from sampan.registry.drivers.filesystem import FilesystemDriver
 from sampan.registry.patterns import Pattern
 from sampan.registry.proxy.eviction import Eviction
 from sampan.registry.proxy.figures import Figures
@@ -195,6 +198,32 @@ def test_a_registry_works_on_it(port: Port) -> None:
     gone = {digest for _, digest in shop.registry.collector.collect(-1, untagged=True).manifests}
     assert {first, second, signature} <= gone
     assert shop.get("/v2/a/b/manifests/x").status == 200
+
+
+def test_a_push_relies_on_no_row_whose_link_went_in_a_removal_that_failed(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The storage did what it was asked, and its answer was lost: so the rows stay."""
+    shop = port.open()
+    child, layer = shop.push("team/app", ""), sha(b"layer")
+    delete = FilesystemDriver.delete
+
+    def failing(self: FilesystemDriver, *groups: Any, within: Change) -> None:
+        delete(self, *groups, within=within)
+        raise TimeoutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FilesystemDriver, "delete", failing)
+        for url in (f"manifests/{child}", f"blobs/{layer}"):
+            assert shop.ask("DELETE", f"/v2/team/app/{url}").status >= 500
+            assert shop.ask("HEAD", f"/v2/team/app/{url}").status == 200
+    body = manifest([layer], [b"layer"], annotations={"other": "one"})
+    assert shop.put("team/app", "1", body).status == 201
+    assert shop.put("team/app", "all", index([(child, 7)]), MEDIA_INDEX).status == 201
+    port.close()
+    shop = port.open()
+    assert shop.get(f"/v2/team/app/blobs/{layer}").body == b"layer"
+    assert sha(shop.get(f"/v2/team/app/manifests/{child}").body) == child
 
 
 @pytest.mark.parametrize("url", ["/v2/_catalog?last=%00", "/v1/search?q=%00"])

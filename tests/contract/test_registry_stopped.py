@@ -104,6 +104,29 @@ def _stopped(
     assert os.WEXITSTATUS(status) == 3
 
 
+@contextmanager
+def _killed(
+    shared: Port, stop: Callable[[pytest.MonkeyPatch], None], work: Callable[[Shop], object]
+) -> Iterator[None]:
+    """Have a registry, in a process of its own, killed in its work."""
+    child = os.fork()
+    if not child:
+        try:
+            shop = Port(shared.root, shared.address).open("killed")
+            with pytest.MonkeyPatch.context() as monkeypatch:
+                stop(monkeypatch)
+                work(shop)
+        except BaseException:  # the parent must not live twice
+            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, os.WUNTRACED)
+    assert os.WIFSTOPPED(status), status
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    yield
+
+
 def _break_connection(address: str) -> None:
     """End the connection of who has the lock of changes, as an idle time-out does."""
     import psycopg
@@ -188,6 +211,22 @@ def test_what_a_stopped_registry_was_about_to_change_is_as_others_have_left_it(
 
     with _stopped(shared, stop, WORK[work]):
         assert shop.push("team/app", "1", LAYERS) == IMAGE
+    _stays_whole(shared, shop)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_push_after_a_kill_amid_a_collection_brings_back_what_clients_are_told_is_there(
+    shared: Port, number: int
+) -> None:
+    """The rows are as they were before, and links are gone; nobody compares them with the files."""
+    shop = shared.open("one")
+    for layer in (*LAYERS, b"{}"):
+        shop.push_blob("team/app", layer)
+    with _killed(shared, _at_file(number), lambda other: other.registry.collector.collect(-1)):
+        for layer in (*LAYERS, b"{}"):
+            if shop.ask("HEAD", f"/v2/team/app/blobs/{sha(layer)}").status != 200:
+                shop.push_blob("team/app", layer)
+        assert shop.put("team/app", "1", MANIFEST).status == 201
     _stays_whole(shared, shop)
 
 

@@ -172,12 +172,15 @@ class Manifests:
         begun = time.monotonic()
         with self._driver.stage(files) as staged:
             with published, self._metadata.change() as database:
+                lost: list[File] = []
                 if expected:
                     expected.condition.demand(_meant(database, repository, expected.reference))
-                    self._demand(database, repository, parsed)
+                    lost = self._demand(database, repository, parsed)
                     self._quotas.admit(database, repository, digest, len(content))
                     self._quotas.admit_tags(database, repository, tags)
                 database.confirm()
+                if lost:
+                    self._write_again(lost)
                 staged.publish()
                 now = self._metadata.now()
                 database.execute(PUT_BLOB, (digest, len(content), now))
@@ -237,17 +240,26 @@ class Manifests:
             )
             return Digest(digest)
 
-    def _demand(self, database: Database, repository: str, parsed: documents.Parts) -> None:
+    def _write_again(self, links: Sequence[File]) -> None:
+        with self._driver.stage(links) as staged:
+            staged.publish()
+            staged.settle()
+
+    def _demand(self, database: Database, repository: str, parsed: documents.Parts) -> list[File]:
         """Raise MANIFEST_BLOB_UNKNOWN if something is missing that has to be there.
 
-        Rows are not enough: a collection whose rows came back, because the disk was full, has
-        removed the files.
+        Rows are not enough: a removal whose rows came back, because it was killed or the disk was
+        full, has removed the files. Returns links that are lost so: rows say that what they lead
+        to is there, clients were told so, and the next start believes the files.
         """
         known: dict[Digest, int | None] = {}
+        links: dict[str, Digest] = {}
         may_be_there = True
-        find = (self.others.find_blob, self.others.find_manifest)
-        kinds = ((parsed.blobs, "links", find[0]), (parsed.manifests, "manifests", find[1]))
-        for parts, table, look in kinds:
+        kinds = (
+            (parsed.blobs, "links", self.others.find_blob, paths.layer_link),
+            (parsed.manifests, "manifests", self.others.find_manifest, paths.revision_link),
+        )
+        for parts, table, look, link in kinds:
             query = (
                 f"SELECT blobs.size FROM {table} JOIN blobs USING (digest)"  # noqa: S608
                 " WHERE repository = ? AND digest = ?"
@@ -260,13 +272,21 @@ class Manifests:
                         row = database.execute(query, (repository, digest)).fetchone()
                         may_be_there = row is not None
                     known[digest] = row[0] if row else None
+                    links[link(repository, digest)] = digest
+        lost: list[File] = []
         missing = [digest for digest, size in known.items() if size is None]
         if not missing:  # else a storage far away would be asked of 40,000 that nobody has
-            found = self._driver.sizes([paths.blob(digest) for digest in known])
-            missing = [d for d, there in zip(known, found, strict=True) if there != known[d]]
+            found = iter(self._driver.sizes([*map(paths.blob, known), *links]))
+            missing = [digest for digest in known if next(found) != known[digest]]
+            lost = [
+                File(path, digest.encode(), told=True)
+                for path, digest in links.items()
+                if next(found) is None
+            ]
         if missing:
             first, *rest = [Item("MANIFEST_BLOB_UNKNOWN", digest) for digest in missing[:NAMED]]
             raise RegistryError(first.code, first.detail, more=rest)
+        return lost
 
 
 def _meant(database: Database, repository: str, reference: str) -> str:
