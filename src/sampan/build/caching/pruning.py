@@ -15,10 +15,9 @@ from msgspec import structs
 
 from sampan.build.caching.cache import Record
 from sampan.build.caching.conditions import Condition, Fields, of, of_switch, passes
-from sampan.build.instructions.durations import duration
 from sampan.errors import InvalidArgument
 from sampan.spec.build import GCPolicy, MountedCache
-from sampan.spec.image import nanoseconds
+from sampan.spec.times import parse_time
 
 _ID: Final = 25  # letters, as many as BuildKit's have
 _UNTIL: Final = ("until", "unused-for")
@@ -184,12 +183,9 @@ def wish_of(filters: Mapping[str, Sequence[str]], policy: GCPolicy) -> PruneWish
 
 
 def _age(text: str) -> int:
-    """Return the nanoseconds that `until` means: a duration, or the time since a moment."""
-    try:
-        return duration(text)
-    except InvalidArgument:
-        moment = int(float(text) * 10**9) if text.replace(".", "").isdecimal() else 0
-        return max(time.time_ns() - (moment or nanoseconds(text)), 1)
+    """Return since how many nanoseconds nobody used what `until` means: 1 at least, 0 is any."""
+    now = time.time_ns()
+    return max(now - parse_time(text, now), 1)
 
 
 def default_policies(disk: int) -> list[GCPolicy]:

@@ -19,11 +19,11 @@ from sampan.engine.events import Events
 from sampan.engine.filters import Filters
 from sampan.engine.images.images import Images
 from sampan.engine.networks.networks import Networks
-from sampan.engine.times import parse_time
 from sampan.engine.volumes.container_mounts import ContainerMounts
 from sampan.errors import Conflict, NoSpace, SampanError
 from sampan.runtime.spawner import Spawner
 from sampan.spec.docker.containers import ContainersPruneReport
+from sampan.spec.times import parse_time
 from sampan.storage.mounter import Mounter
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from sampan.engine.times import parse_time
 from sampan.errors import InvalidArgument
 from sampan.spec.booleans import FALSE, TRUE
+from sampan.spec.times import parse_time
 
 Filters = Mapping[str, Sequence[str]]
 

@@ -15,7 +15,6 @@ from sampan.engine.networks.model import PREDEFINED, Emit
 from sampan.engine.networks.ranges import family_of
 from sampan.engine.networks.requests import check_request, row_of
 from sampan.engine.networks.store import NetworkStore
-from sampan.engine.times import parse_time
 from sampan.errors import Conflict, Forbidden, InvalidArgument, Unavailable
 from sampan.network import ipam
 from sampan.spec.docker.networks import (
@@ -26,6 +25,7 @@ from sampan.spec.docker.networks import (
     NetworksPruneReport,
 )
 from sampan.spec.image import nanoseconds
+from sampan.spec.times import parse_time
 
 _OVERLAP: Final = "invalid pool request: Pool overlaps with other one on this address space"
 _PRUNE_FILTERS: Final = ("label", "label!", "until")

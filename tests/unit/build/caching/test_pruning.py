@@ -49,6 +49,8 @@ def test_layers_are_counted_once_and_have_parents() -> None:
     [
         ({}, "abcd"),
         ({"until": ["24h"]}, "a"),
+        ({"until": ["0"]}, ""),
+        ({"until": ["-1h"]}, "abcd"),
         ({"unused-for": ["90m"]}, "ab"),
         ({"until": [time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(NOW / 10**9 - 5400))]}, "ab"),
         ({"id": ["b"]}, "b"),
@@ -112,6 +114,7 @@ def test_records_are_selected_by_age() -> None:
         ({"x": ["y"]}, "invalid filter 'x'"),
         ({"until": ["1h"], "unused-for": ["1h"]}, "conflicting filters"),
         ({"id": ["a", "b"]}, '"id" filter expects only one value'),
+        ({"until": ["1.2.3"]}, 'failed to parse value as time or duration: "1.2.3"'),
     ],
 )
 def test_what_cannot_be_is_refused(filters: dict[str, list[str]], sentence: str) -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.engine.times import parse_time
 from sampan.errors import InvalidArgument
+from sampan.spec.times import parse_time
 
 NOW = 2_000_000_000 * 10**9
 SECOND = 10**9
