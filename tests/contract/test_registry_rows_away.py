@@ -49,6 +49,8 @@ def test_a_database_for_reading_only_stops_no_pull(tmp_path: Path) -> None:
         assert sha(shop.get("/v2/team/app/manifests/1").body) == digest
         assert shop.get(f"/v2/team/app/blobs/{sha(b'layer')}").body == b"layer"
         assert shop.tags("team/app") == ["1"]
+        another = port.open("two")  # which is started now
+        assert sha(another.get("/v2/team/app/manifests/1").body) == digest
         _refused(shop, "POST", f"/v2/team/app/blobs/uploads/?digest={sha(b'new')}", b"new")
         _refused(shop, "DELETE", f"/v2/team/app/manifests/{digest}")
         with pytest.raises(DatabaseAway):

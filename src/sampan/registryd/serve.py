@@ -320,7 +320,8 @@ async def _purge(registry: Registry, application: Application, purging: settings
             await loop.run_in_executor(application.threads, work.look)
         except (OSError, sqlite3.Error) as error:
             log.error("uploads are not purged: %s", error)
-        await asyncio.sleep(min(interval, work.pause) if work.waits() else interval)
+        pause = max(work.pause, 1.0)
+        await asyncio.sleep(min(interval, pause) if work.waits() else interval)
 
 
 async def _keep_time(registry: Registry, application: Application) -> None:

@@ -121,7 +121,8 @@ class PostgresMetadata:
             connection.execute("SELECT pg_advisory_lock_shared(%s, %s)", (PRESENT, self._mark))
             connection.execute("SET lock_timeout = '60s'")
         with self.change() as database:
-            database.execute(TABLE)
+            if not database.execute("SELECT to_regclass('clock')").fetchone()[0]:
+                database.execute(TABLE)
             self._tables(database, storage)
             known = noted(database)
         # What others have noted is also what they count by, give or take a note.
