@@ -9,6 +9,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Collection
+from contextlib import suppress
+
+# That are remembered. Nobody waits for the folders of uploads to last, so they are new until those
+# end; and all that are remembered are looked at again and again.
+MOST = 256
 
 
 class NewFolders:
@@ -37,6 +42,20 @@ class NewFolders:
             except FileExistsError:
                 return
             self._new[folder] = object()
+            oldest = next(iter(self._new)) if len(self._new) > MOST else ""
+        if oldest:
+            self._sync(os.path.dirname(oldest))
+
+    def _sync(self, above: str) -> None:
+        """Make all that is new in a folder outlast a power failure, and forget it."""
+        lasting = self.within([above])
+        with suppress(FileNotFoundError):  # it was removed meanwhile, with what was in it
+            descriptor = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        self.synced(lasting)
 
     def unsynced(self, folder: str) -> list[str]:
         """Return a folder, and those above it that have new names in them, innermost first."""

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
-from sampan.registry.drivers.new_folders import NewFolders
+import pytest
+
+from sampan.registry.drivers.new_folders import MOST, NewFolders
 
 
 def test_who_finds_a_folder_knows_what_has_to_be_synced_for_it(tmp_path: Path) -> None:
@@ -37,3 +40,28 @@ def test_a_folder_that_was_made_once_more_stays_new(tmp_path: Path) -> None:
     assert new.unsynced(folder) == [folder, above]
     new.synced(new.within([above]))
     assert new.unsynced(folder) == [folder]
+
+
+def test_no_more_are_remembered_than_can_be_looked_at_and_the_others_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client may begin as many uploads as it likes, in as many repositories."""
+    new = NewFolders()
+    synced: set[str] = set()
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.update(map(str, Path(f"/proc/self/fd/{descriptor}").readlink().iterdir()))
+
+    monkeypatch.setattr(os, "fsync", noting)
+    folders = [tmp_path / f"team-{n % 3}" / str(n) for n in range(3 * MOST)]
+    folders += [tmp_path / f"lonely-{n}" / "upload" for n in range(MOST)]
+    for folder in folders:
+        new.make(str(folder))
+    remembered = [path for path in folders if new.unsynced(str(path)) != [str(path)]]
+    assert len(remembered) <= MOST
+    for path in folders:
+        found = new.unsynced(str(path))
+        for one in (path, path.parent):
+            assert str(one.parent) in found or str(one) in synced
