@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import sampan
 from sampan.spec.versions import API_VERSION, MIN_API_VERSION, VERSION
 
 
-def test_the_package_has_the_version_of_its_programs() -> None:
+def test_no_other_module_says_it() -> None:
+    package = Path(sampan.__file__).parent
+    saying = [path for path in package.rglob("*.py") if f'"{VERSION}"' in path.read_text()]
+    assert saying == [package / "spec/versions.py"]
     assert sampan.__version__ == VERSION
 
 
