@@ -177,11 +177,12 @@ def _remove_all(config: Config, there: list[str]) -> list[str]:
 def _end_containers(config: Config) -> None:
     """Kill all containers, and drop what the spawner knows of them."""
     data_root, run_root = config["data-root"], config["exec-root"]
-    if not os.path.exists(os.path.join(run_root, "spawner.lock")):
-        return  # there is none: the machine was started anew, or somebody has removed the folder
     from sampan import rpc
     from sampan.runtime.spawner import Spawner
-    from sampan.runtime.spawning.finding import connect_spawner
+    from sampan.runtime.spawning.finding import LOCK, connect_spawner
+
+    if not os.path.exists(os.path.join(run_root, LOCK)):
+        return  # there is none: the machine was started anew, or somebody has removed the folder
 
     who = privileges.identity(config["user"], config["group"])
     words = ["start", data_root, run_root, str(who.uid), str(who.gid)]

@@ -19,6 +19,7 @@ from sampan.spec.durations import parse_duration
 from sampan.spec.image import Healthcheck, RunConfig
 
 _PORT: Final = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
+_RETRIES: Final = re.compile(r"[0-9]{1,10}")
 _VARIABLE: Final = re.compile(
     r"\\(.)|\$(?:(\w+)|\{(\w+)(?:(:?[-+])((?:[^{}\\]|\\.)*))?\})", re.ASCII
 )
@@ -281,8 +282,8 @@ def _healthcheck(state: _State, text: str) -> None:
 
 def _healthcheck_flag(check: Healthcheck, flag: str, value: str) -> None:
     if flag == "retries":
-        if not value.isdecimal():
-            raise InvalidArgument(f"invalid retries value: {value}")
+        if not _RETRIES.fullmatch(value) or int(value) >= 1 << 31:
+            raise InvalidArgument(f"invalid retries value: {value[:64]}")
         check.retries = int(value)
         return
     field = flag.replace("-", "_")

@@ -128,7 +128,7 @@ def overlay_diff(upper: int, writer: TarWriter, marks: Marks = KERNEL_MARKS) -> 
         packer.add(node, node.path)
         if node.is_folder and is_opaque(node, marks):
             entry = file_entry("", 0, node.status.st_mtime_ns, 0o600)
-            entry.name = node.path + b"/.wh..wh..opq"
+            entry.name = node.path + b"/" + OPAQUE_WHITEOUT
             writer.header(entry)
 
 
@@ -170,7 +170,7 @@ def _hidden_by(node: Node, marks: Marks) -> bytes:
 def _whiteout(writer: TarWriter, path: bytes, mtime: int) -> None:
     folder, slash, name = path.rpartition(b"/")
     entry = file_entry("", 0, mtime // 10**9 * 10**9, 0o600)
-    entry.name = folder + slash + b".wh." + name
+    entry.name = folder + slash + WHITEOUT + name
     writer.header(entry)
 
 

@@ -96,6 +96,10 @@ def test_an_instruction_changes_its_field(change: str, expected: RunConfig | Non
         ("HEALTHCHECK CMD", "Missing command after HEALTHCHECK CMD"),
         ("HEALTHCHECK --interval=x CMD a", "invalid duration"),
         ("HEALTHCHECK --interval=1us CMD a", "cannot be less than 1ms"),
+        ("HEALTHCHECK --interval=-5s CMD a", "cannot be less than 1ms"),
+        ("HEALTHCHECK --retries=-1 CMD a", "invalid retries value: -1"),
+        (f"HEALTHCHECK --retries={1 << 31} CMD a", "invalid retries value: 2147483648"),
+        (f"HEALTHCHECK --retries={'9' * 5000} CMD a", "invalid retries value: 9999"),
         ("HEALTHCHECK --what=1s CMD a", "unknown flag: --what"),
     ],
 )
