@@ -151,6 +151,7 @@ class Registry:
                 raise Unavailable(f"{driver.bucket.name} cannot be used: {error}") from error
             if not shared:  # else the others know the same rows
                 registry.collector.allowed = presence.demand_alone
+            registry.retention.time_of_files = presence.storage_time
             registry._undo.push(undo.pop_all())
         return registry
 

@@ -78,6 +78,13 @@ class Presence:
         self._driver.delete([f"{FOLDER}/{name}" for name in dead], within=ANYHOW)
         return sorted(found.keys() - dead)
 
+    def storage_time(self) -> float:
+        """Return the storage's time of day, in seconds since the epoch, as we were told last."""
+        if self._storage_time is None:
+            return time.time()
+        told, ours = self._storage_time
+        return told + time.monotonic() - ours
+
     def _is_doubtful(self, now: float) -> bool:
         """Tell whether the storage's clock has jumped: then all notes look old until the next."""
         ours = time.monotonic()

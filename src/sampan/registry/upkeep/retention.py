@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 STEP = 50  # tags in one change, so that no push waits for long
 # Whoever attaches something may push it before the image.
 ATTACHED_GRACE = 3600.0
-CLOCK_SECONDS = 3600.0  # that the time of day and ours may differ by
+CLOCK_SECONDS = 3600.0  # that the time of files and ours may differ by
 # cosign's tags, and those of the distribution specification for registries without referrers.
 _ATTACHED = re.compile(
     r"(sha256-[0-9a-f]{64}|sha384-[0-9a-f]{96}|sha512-[0-9a-f]{128})(?:\.[A-Za-z0-9._-]+)?"
@@ -98,6 +98,7 @@ class Retention:
         self._driver = driver
         self._metadata = metadata
         self.rules: Sequence[Rule] = ()
+        self.time_of_files: Callable[[], float] = time.time  # the clock that their ages are by
 
     def apply(self, dry_run: bool = False) -> Removed:
         """Remove what the rules say from all repositories, or tell what that would be."""
@@ -147,8 +148,8 @@ class Retention:
         """Ask the files when tags were moved whose rows were made anew, and do not say."""
         found = []
         now = self._metadata.now()
-        # Files have the time of day. Where that is another, they say nothing, and the tag is new.
-        are_right = abs(time.time() - now) < CLOCK_SECONDS
+        # Where files have another time than we, they say nothing, and the tag is new.
+        are_right = abs(self.time_of_files() - now) < CLOCK_SECONDS
         for row in self._metadata.rows(_TAGS, name):
             tag = Tag(*row)
             if not tag.moved:

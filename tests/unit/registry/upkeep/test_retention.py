@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,13 @@ from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
 from sampan.registry import paths
+from sampan.registry.drivers.objects.bucket import Entry
+from sampan.registry.drivers.objects.driver import ObjectDriver
 from sampan.registry.patterns import Pattern, any_matches
 from sampan.registry.registry import Registry
 from sampan.registry.upkeep.retention import Removed, Rule, Tag, outdated, subject_of, tag_pattern
 from sampan.spec.image import MEDIA_MANIFEST
+from tests.memory_bucket import MemoryBucket
 from tests.own_registry import Shop, serving
 
 NOW = 1_000_000.0
@@ -278,3 +283,43 @@ def test_a_clock_that_is_set_makes_nothing_old(
             database.execute("UPDATE tags SET moved = 0")
         assert apply(shop, rules) == Removed()
         assert shop.tags("team/app") == ["1"]
+
+
+class PunctualBucket(MemoryBucket):
+    """Has the right time, whatever the clock of this machine."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        super().__init__(chunk=1 << 20)
+        self._now = now
+        self._written: dict[str, float] = {}
+
+    def keep(self, key: str, content: bytes) -> Entry:
+        self._written[key] = self._now()
+        return super().keep(key, content)
+
+    def _entry(self, key: str) -> Entry:
+        return replace(super()._entry(key), modified=self._written[key])
+
+
+@pytest.mark.parametrize("ahead", [365 * 24 * HOUR, 0.0])
+def test_a_clock_that_is_wrong_when_the_database_is_new_makes_no_tag_in_a_bucket_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    true = time.time
+    passed = 0.0
+    bucket = PunctualBucket(lambda: true() + passed)
+    with (
+        Registry.on_objects(ObjectDriver(bucket), tmp_path / "lost") as registry,
+        serving(registry) as shop,
+    ):
+        push(shop, "1")
+    passed = 2 * HOUR
+    monkeypatch.setattr(time, "time", lambda: true() + passed + ahead)
+    with (
+        Registry.on_objects(ObjectDriver(bucket), tmp_path / "new") as registry,
+        serving(registry) as shop,
+    ):
+        apply(shop, rule(within=24 * HOUR))
+        assert shop.tags("team/app") == ["1"]
+        apply(shop, rule(within=HOUR))
+        assert shop.tags("team/app") == (["1"] if ahead else [])
