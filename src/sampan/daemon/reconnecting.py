@@ -45,6 +45,7 @@ class Reconnecting(Generic[P]):
         self._changed = threading.Condition()
         self._sock: socket.socket | None = None
         self._client: P | None = None
+        self._is_closed = False
 
     def replace(self, sock: socket.socket) -> None:
         """Use another socket from now on, and close the old one."""
@@ -56,11 +57,13 @@ class Reconnecting(Generic[P]):
             old.close()
 
     def close(self) -> None:
-        """Close the socket; later calls raise Unavailable."""
+        """Close the socket; calls that wait for another one, and later ones, raise Unavailable."""
         with self._changed:
             if self._sock is not None:
                 self._sock.close()
             self._sock = self._client = None
+            self._is_closed = True
+            self._changed.notify_all()
 
     def stand_in(self) -> P:
         """Return an object with the methods of the contract."""
@@ -96,7 +99,7 @@ class Reconnecting(Generic[P]):
     def _current(self, end: float) -> P:
         with self._changed:
             patience = end - time.monotonic()
-            self._changed.wait_for(lambda: self._client is not None, patience)
+            self._changed.wait_for(lambda: self._client is not None or self._is_closed, patience)
             if self._client is None:
                 raise Unavailable(f"the {self._name} helper does not answer")
             return self._client

@@ -111,6 +111,29 @@ def test_a_call_whose_socket_is_closed_under_it_goes_to_the_next_helper(
     reconnecting.close()
 
 
+def test_nobody_waits_for_a_helper_that_never_comes(
+    reconnecting: Reconnecting[Greeter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helpers, "REPLACEMENT_SECONDS", 3 * PATIENCE)
+    failures: list[str] = []
+
+    def ask() -> None:
+        with pytest.raises(Unavailable) as failure:
+            reconnecting.stand_in().greet("x")
+        failures.append(str(failure.value))
+
+    reconnecting.replace(dead())
+    waiting = threading.Thread(target=ask, daemon=True)
+    waiting.start()
+    eventually(lambda: reconnecting._client is None)  # it waits for another one
+    reconnecting.close()
+    later = threading.Thread(target=ask, daemon=True)
+    later.start()
+    for caller in (waiting, later):
+        caller.join(PATIENCE)
+    assert failures == ["the greeting helper does not answer"] * 2
+
+
 def test_a_dead_helper_is_told_and_the_next_one_is_used(
     reconnecting: Reconnecting[Greeter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
