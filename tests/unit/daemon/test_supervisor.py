@@ -209,7 +209,7 @@ def test_a_helper_that_could_never_work_ends_all_with_its_own_words(
 
 def test_a_daemon_without_its_supervisor_ends(start: Callable[..., Run]) -> None:
     run = start()
-    run.until("child", "is")
+    run.until("ready")  # what it has not read when it dies would be told as a reset
     run.process.kill()
     run.until("child", "abandoned")
 
