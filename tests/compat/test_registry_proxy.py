@@ -67,7 +67,10 @@ def fetched(upstream: Registry) -> list[str]:
 def test_skopeo_copies_through_the_cache_and_fetches_nothing_twice(
     namespace: str, upstream: Registry, cache: Registry, tmp_path: Path
 ) -> None:
-    shipped = index(busybox(architecture="amd64"), busybox(small_layer("x"), architecture="arm64"))
+    own = small_layer("skopeo")  # what others have pulled is there already
+    shipped = index(
+        image(own, architecture="amd64"), image(own, small_layer("x"), architecture="arm64")
+    )
     push(upstream, "skopeo/app", "1", shipped)
     upstream.forget()
     source = f"docker://{cache.address}/skopeo/app:1"
