@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -53,10 +54,14 @@ def clock() -> Iterator[MachineClock]:
 
 
 def tidy(hub: Registry) -> None:
-    """Have everything go that is old, at once; what the registry does by itself may come between."""
+    """Have everything go that is old, at once. It may be what the registry is doing just then."""
     for command in ("garbage-collect", "retention"):
         words = [command, str(hub.folder / "config.yml")]
-        eventually(lambda: main(words) == 0)  # noqa: B023
+        eventually(partial(_succeeds, words))
+
+
+def _succeeds(words: list[str]) -> bool:
+    return main(words) == 0
 
 
 class Client:
