@@ -179,7 +179,7 @@ class Registry:
         self,
         before: float,
         dry_run: bool = False,
-        is_left: Callable[[str, int], bool] = lambda key, length: True,
+        is_left: Callable[[str, int], bool] | None = None,
     ) -> list[str]:
         """End the uploads that were begun before a time; return their ids. See `Uploads.purge`.
 

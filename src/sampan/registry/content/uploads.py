@@ -242,11 +242,11 @@ class Uploads:
         repository: str,
         before: float,
         dry_run: bool = False,
-        is_left: Callable[[str, int], bool] = lambda key, length: True,
+        is_left: Callable[[str, int], bool] | None = None,
     ) -> list[str]:
         """End the uploads of a repository that were begun before a time; return their ids.
 
-        Those stay that are not left alone, by their ids and how many bytes they have.
+        With `is_left` only those of which it says so, by their ids and how many bytes they have.
         """
         purged = []
         for key in self._driver.list(paths.uploads(repository)):
@@ -254,7 +254,7 @@ class Uploads:
             if begun is None or begun >= before:
                 continue
             try:
-                if not is_left(key, self._length(repository, key)):
+                if is_left and not is_left(key, self._length(repository, key)):
                     continue
                 if not dry_run:
                     self.cancel(repository, key)
