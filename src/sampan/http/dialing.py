@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote
 
 import h11
 
@@ -196,8 +194,4 @@ async def _tunnel(wire: Wire, url: Url, proxy: Url) -> None:
 
 def proxy_headers(proxy: Url) -> list[tuple[str, str]]:
     """Return the headers that show a proxy who we are, if its address holds a name."""
-    if not proxy.user_info:
-        return []
-    name, _, password = proxy.user_info.partition(":")
-    pair = f"{unquote(name)}:{unquote(password)}".encode()
-    return [("Proxy-Authorization", f"Basic {base64.b64encode(pair).decode()}")]
+    return [("Proxy-Authorization", proxy.login)] if proxy.user_info else []

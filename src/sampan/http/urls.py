@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit, urlunsplit
 
 from sampan.errors import InvalidArgument
 
@@ -26,7 +27,7 @@ class Url:
     host: str  # without brackets
     port: int
     target: str  # path and query
-    user_info: str = ""  # name:password, for proxies only
+    user_info: str = ""  # name:password; not for registries
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -52,6 +53,13 @@ class Url:
         """Host and port as the Host header has them: no port where it is the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def login(self) -> str:
+        """The name and the password as a header has them (RFC 7617)."""
+        name, _, password = self.user_info.partition(":")
+        pair = unquote_to_bytes(name) + b":" + unquote_to_bytes(password)
+        return f"Basic {base64.b64encode(pair).decode()}"
 
     @property
     def netloc(self) -> str:

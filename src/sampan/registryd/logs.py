@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import BinaryIO, TextIO, cast
 
 from sampan.http.urls import redacted_text
+from sampan.registry.observability import controls
 
 LEVELS = {
     "error": logging.ERROR,
@@ -20,10 +21,7 @@ LEVELS = {
 }
 _NAMES = {logging.CRITICAL: "fatal", logging.ERROR: "error", logging.WARNING: "warning"}
 
-# JSON leaves these as they are; terminals obey them.
-_CONTROL = {number: f"\\u{number:04x}" for number in (*range(127, 160), 0x2028, 0x2029)}
-
-_INVISIBLE = _CONTROL | {n: f"\\x{n:02x}" for n in range(32) if n not in (9, 10)}
+_INVISIBLE = controls.ESCAPED | {n: f"\\x{n:02x}" for n in range(32) if n not in (9, 10)}
 
 
 class Formatter(logging.Formatter):
@@ -62,7 +60,7 @@ def shown(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).translate(_CONTROL)
+    return json.dumps(text, ensure_ascii=False).translate(controls.ESCAPED)
 
 
 def unbuffered(out: TextIO) -> TextIO:

@@ -11,8 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sampan.daemon.configuration import network_options
-from sampan.daemon.configuration import registry_options as registries
+from sampan.daemon.configuration import network_options, registry_options
 from sampan.daemon.configuration.build_options import gc_policies
 from sampan.daemon.configuration.config import Config
 from sampan.daemon.configuration.flags import UsageError, parse_bytes, parse_flags
@@ -125,7 +124,7 @@ def _typed(option: Option, value: Any) -> Any:
     if option.kind == "builder":
         gc_policies(items)  # what cannot be is told now
     if option.kind == "registries":
-        return registries.checked_table(items)
+        return registry_options.checked_table(items)
     if option.kind == "list" and not all(isinstance(item, str) for item in items):
         raise UsageError(f"invalid JSON: {option.file_key} must be a list of strings")
     if option.flag == "log-opt" and not all(isinstance(item, str) for item in items.values()):
@@ -208,7 +207,7 @@ def check(config: Config) -> None:
         if "=" not in label or label.startswith("="):
             raise UsageError(f"bad attribute format: {label}")
     network_options.check(config)
-    registries.check(config)
+    registry_options.check(config)
     check_hosts(config)
 
 

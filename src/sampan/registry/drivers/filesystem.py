@@ -13,6 +13,7 @@ from typing import Self
 from sampan.linux import aio
 from sampan.registry.drivers.driver import Change, Closing, File, read_or_none, size_or_none
 from sampan.registry.drivers.new_folders import NewFolders
+from sampan.registry.drivers.syncing import sync_and_close, sync_folders
 
 log = logging.getLogger(__name__)
 TEMPORARY = ".tmp"
@@ -87,7 +88,7 @@ class FilesystemDriver:
                 found[folder] = None
             found |= dict.fromkeys(self._new.unsynced(folder))
         lasting = self._new.within(found)
-        _sync_folders(found)
+        sync_folders(found)
         self._new.synced(lasting)
 
     def size(self, path: str) -> int:
@@ -223,7 +224,7 @@ class StagedFiles(Closing):
 
     def sync(self) -> None:
         """Make the contents outlast a power failure, but for those that their paths tell."""
-        _sync_and_close(self._unsynced)
+        sync_and_close(self._unsynced)
 
     def publish(self) -> None:
         while self._waiting:
@@ -232,7 +233,7 @@ class StagedFiles(Closing):
                 os.rename(temporary, target)
             except FileNotFoundError:  # a collection has removed the folder meanwhile
                 self._folders |= dict.fromkeys(self._make(os.path.dirname(target)))
-                _sync_and_close([_create(temporary, file.content)])
+                sync_and_close([_create(temporary, file.content)])
                 os.rename(temporary, target)
             del self._waiting[0]
 
@@ -365,21 +366,3 @@ def _write(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def _sync_folders(folders: Iterable[str]) -> None:
-    descriptors: list[int] = []
-    try:
-        for folder in folders:
-            descriptors.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    finally:
-        _sync_and_close(descriptors)
-
-
-def _sync_and_close(descriptors: list[int]) -> None:
-    """Make open files outlast a power failure; none stays open."""
-    try:
-        aio.fsync(descriptors)
-    finally:
-        while descriptors:
-            os.close(descriptors.pop())

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Collection
 from contextlib import suppress
 
+from sampan.registry.drivers.syncing import sync_folders
+
 # That are remembered. Nobody waits for the folders of uploads to last, so they are new until those
 # end; and all that are remembered are looked at again and again.
 MOST = 256
@@ -50,11 +52,7 @@ class NewFolders:
         """Make all that is new in a folder outlast a power failure, and forget it."""
         lasting = self.within([above])
         with suppress(FileNotFoundError):  # it was removed meanwhile, with what was in it
-            descriptor = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_folders([above])
         self.synced(lasting)
 
     def unsynced(self, folder: str) -> list[str]:

@@ -5,11 +5,9 @@ As with Go's client, a name and a password may stand in the address, and go with
 
 from __future__ import annotations
 
-import base64
 import http.client
 import ssl
 from collections.abc import Mapping, Sequence
-from urllib.parse import unquote_to_bytes
 
 from sampan.http.urls import Url
 
@@ -41,14 +39,8 @@ def status_of(
             for value in values:
                 connection.putheader(name, value)
         if url.user_info and "authorization" not in map(str.lower, headers):
-            connection.putheader("Authorization", _basic(url.user_info))
+            connection.putheader("Authorization", url.login)
         connection.endheaders(body)
         return connection.getresponse().status
     finally:
         connection.close()
-
-
-def _basic(user_info: str) -> str:
-    name, _, password = user_info.partition(":")
-    pair = unquote_to_bytes(name) + b":" + unquote_to_bytes(password)
-    return f"Basic {base64.b64encode(pair).decode()}"

@@ -24,6 +24,7 @@ import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sampan.registry.auth.basic import credentials
+from sampan.registry.observability import controls
 from sampan.registry.observability.answered import Answered
 from sampan.registry.service import GROUPS, HANDLER, USER
 
@@ -47,8 +48,6 @@ ACTIONS = {
     ("token", "POST"): "token",
 }
 QUIET = frozenset({"pull blob", "begin", "login", "list", "search"})  # told where they are refused
-# JSON leaves these as they are; terminals obey them.
-_CONTROL = {number: f"\\u{number:04x}" for number in (*range(127, 160), 0x2028, 0x2029)}
 REFUSALS = (401, 403, 429)
 
 
@@ -105,7 +104,9 @@ class AuditLog:
                 if self._is_elsewhere():
                     self._open()
                 record = {"time": moment, "action": action, **fields, **self._more}
-                text = msgspec.json.encode(record)[:-1].decode().translate(_CONTROL).encode()
+                text = (
+                    msgspec.json.encode(record)[:-1].decode().translate(controls.ESCAPED).encode()
+                )
                 chain = _hash(self._key, self._chain, text)
                 line = text + f',"chain":"{chain}"}}\n'.encode()
                 if os.write(self._file, line) != len(line):
